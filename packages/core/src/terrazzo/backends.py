@@ -1,0 +1,45 @@
+"""From the word after ``--backend`` to the package that carries it: names and import paths only."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import TYPE_CHECKING
+
+from terrazzo.errors import ConfigError, unknown_name
+
+if TYPE_CHECKING:
+    from terrazzo.trainer import Backend
+
+PACKAGES = {"keras": "terrazzo_keras", "torch": "terrazzo_torch"}
+
+
+def installed() -> tuple[str, ...]:
+    """Return the names of the backends whose package is installed."""
+    return tuple(name for name, package in PACKAGES.items() if importlib.util.find_spec(package))
+
+
+def load(name: str) -> Backend:
+    """Import a backend; its framework is imported when it first builds a model.
+
+    Raises:
+        ConfigError: unknown name (SEG-X004), or package not installed (SEG-X003, with the pip line).
+    """
+    if name not in PACKAGES:
+        raise unknown_name("backend", name, PACKAGES)
+    package = PACKAGES[name]
+    try:
+        module = importlib.import_module(f"{package}.backend")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != package:
+            raise
+        raise ConfigError(
+            "SEG-X003",
+            f"the backend {name!r} is not installed",
+            observed=f"no package {package}",
+            allowed=", ".join(installed()) or "(no backend is installed)",
+            next_step=f"pip install terrazzo-{name}   "
+            f"(in a checkout: pip install -e packages/{name}_models)",
+        ) from None
+    backend: Backend = module.backend
+    return backend

@@ -1,0 +1,361 @@
+"""A recipe as typed, frozen values. Unknown keys, wrong types and impossible numbers are refused.
+
+TOML only, so ``1e-3`` is a number and ``no`` is a string. The classes below are the reference of
+what a recipe may say; `docs/recipes.md` tells it in prose.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import pydantic
+from pydantic import Field
+
+from terrazzo.errors import ConfigError, did_you_mean
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Size = tuple[Count, Count]
+"""Rows, columns."""
+
+
+class Frozen(pydantic.BaseModel):
+    """A group of settings: immutable, and nothing but the fields it declares."""
+
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=False
+    )
+
+
+class DataConfig(Frozen):
+    """Which pictures, and how their labels are read."""
+
+    format: str
+    root: str
+    labels: str | None = None
+    """Name of a label map, or path of one ending in ``.toml``. None: the format's own."""
+    options: dict[str, Any] = {}
+    """Settings of the format; see the `Options` in ``datasets/<format>.py``."""
+    image_size: Size | None = None
+    """Rows and columns the model sees. None: as the files are. Scores are always computed on the
+    labels as the files are: probabilities are resampled to them."""
+    limit: dict[Literal["train", "val", "test"], Count] = {}
+    """Use only the first pictures of a split, for trials. The run record says so."""
+    normalize: Literal["dataset", "imagenet", "none"] = "dataset"
+    """Where the mean and standard deviation of each band come from."""
+
+
+class AugmentConfig(Frozen):
+    """Joint changes of picture and label while training. All off by default."""
+
+    crop: Size | None = None
+    """Rows and columns cut at random after scaling. A larger crop than the picture is padded with
+    IGNORE."""
+    scale: tuple[Positive, Positive] = (1.0, 1.0)
+    """Bounds of the random scale, drawn evenly in the logarithm."""
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Degrees; drawn from −rotate…+rotate."""
+    turns: bool = False
+    """Quarter turns, each equally likely."""
+    flip_horizontal: Fraction = 0.0
+    flip_vertical: Fraction = 0.0
+    brightness: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Factor drawn from 1−b…1+b."""
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Factor about the picture's mean, drawn from 1−c…1+c."""
+    colour: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Factor of each band by itself, drawn from 1−c…1+c."""
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Largest standard deviation of Gaussian noise, as a share of the data type's range."""
+    blur: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Largest sigma of a Gaussian blur, in pixels."""
+
+
+class LoaderConfig(Frozen):
+    """How pictures are read; changes speed, never content."""
+
+    threads: Annotated[int, Field(ge=0, le=256)] = 2
+    """0 reads in the main thread."""
+    prefetch: Annotated[int, Field(ge=1, le=4096)] = 32
+    """Samples read ahead."""
+
+
+class ModelConfig(Frozen):
+    """Which model of the backend, with its own options."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class LossConfig(Frozen):
+    """A weighted sum of loss terms; IGNORE counts in none of them."""
+
+    cross_entropy: Annotated[float, Field(ge=0)] = 1.0
+    dice: Annotated[float, Field(ge=0)] = 0.0
+    class_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _some_term(self) -> LossConfig:
+        if self.cross_entropy + self.dice == 0:
+            msg = "at least one loss term needs a weight above 0"
+            raise ValueError(msg)
+        return self
+
+
+class OptimizerConfig(Frozen):
+    """The optimiser, in the sense of its own paper; both frameworks take the same numbers."""
+
+    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Decoupled and for AdamW only, where p ← p − lr·wd·p; matrices and kernels alone (not biases,
+    not norms). Ignored by Adam and SGD."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.999,
+    )
+    epsilon: Positive = 1e-8
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """SGD only; buf ← m·buf + g, p ← p − lr·buf."""
+
+
+class ScheduleConfig(Frozen):
+    """The learning rate as a function of the step; see `terrazzo.schedules`."""
+
+    name: Literal["constant", "poly", "exponential", "cosine", "plateau"] = "poly"
+    learning_rate: Positive = 1e-3
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    power: Positive = 0.9
+    """poly only."""
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.98
+    """exponential: factor an epoch; plateau: factor a reduction."""
+    patience: Annotated[int, Field(ge=0)] = 2
+    """plateau only: validations without a better score before a reduction."""
+    floor: Annotated[float, Field(ge=0)] = 0.0
+    """Never below this learning rate once warm."""
+
+
+class TrainingConfig(Frozen):
+    """How long, with what batch, loss, optimiser and schedule."""
+
+    batch_size: Count = 8
+    epochs: Count | None = None
+    steps: Count | None = None
+    """Exactly one of epochs and steps."""
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    clip_norm: Positive | None = None
+    """Largest global norm of the gradient."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 arithmetic on a GPU, float32 elsewhere. Weights stay float32."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_length(self) -> TrainingConfig:
+        if (self.epochs is None) == (self.steps is None):
+            msg = "give exactly one of epochs and steps"
+            raise ValueError(msg)
+        return self
+
+
+class ValidationConfig(Frozen):
+    """When the model is scored on the validation split, and when training stops early."""
+
+    every_epochs: Count | None = 1
+    every_steps: Count | None = None
+    """Takes precedence over `every_epochs`."""
+    patience: Count | None = None
+    """Stop after this many validations without a better score. None: never."""
+    batch_size: Count = 8
+
+
+class CheckpointConfig(Frozen):
+    """What is kept on disk beside the best and the last state."""
+
+    every_steps: Count | None = None
+    """Also save at every so many steps; a checkpoint is always written at a validation."""
+    keep: Annotated[int, Field(ge=2)] = 2
+    """Newest checkpoints to keep, beside the best."""
+
+
+class LogConfig(Frozen):
+    """How often the training loss is written to ``log.jsonl``."""
+
+    every_steps: Count = 10
+
+
+class Config(Frozen):
+    """One run."""
+
+    backend: str
+    name: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    data: DataConfig
+    augment: AugmentConfig = AugmentConfig()
+    loader: LoaderConfig = LoaderConfig()
+    model: ModelConfig
+    training: TrainingConfig
+    validation: ValidationConfig = ValidationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    log: LogConfig = LogConfig()
+
+
+Settings = TypeVar("Settings", bound=pydantic.BaseModel)
+
+
+def parse(kind: type[Settings], values: dict[str, Any], *, where: str | Path) -> Settings:
+    """Make a settings object of `values`, or say what is wrong with every wrong key at once.
+
+    Args:
+        kind: the settings class.
+        values: as read from TOML.
+        where: the file they came from, for the message.
+
+    Raises:
+        ConfigError: code SEG-X001 (unknown key) or SEG-X002 (wrong type or value).
+    """
+    try:
+        return kind.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise _explain(kind, error, where) from None
+
+
+def _explain(
+    kind: type[pydantic.BaseModel], error: pydantic.ValidationError, where: str | Path
+) -> ConfigError:
+    problems = error.errors(include_url=False)
+    unknown = [p for p in problems if p["type"] == "extra_forbidden"]
+    if unknown:
+        *parents, key = (str(part) for part in unknown[0]["loc"])
+        known = _fields(kind, parents)
+        dotted = ".".join([*parents, key])
+        return ConfigError(
+            "SEG-X001",
+            f"unknown key {dotted!r}",
+            file=where,
+            observed=", ".join(".".join(map(str, p["loc"])) for p in unknown),
+            allowed=", ".join(known),
+            next_step=f"{did_you_mean(key, known)}remove or rename the key",
+        )
+    lines = [
+        f"{'.'.join(map(str, p['loc'])) or '(table)'} = {p['input']!r}: {p['msg']}"
+        if p["type"] != "missing"
+        else f"{'.'.join(map(str, p['loc']))} is missing"
+        for p in problems
+    ]
+    return ConfigError(
+        "SEG-X002",
+        "a setting has a wrong type or value",
+        file=where,
+        observed="; ".join(lines),
+        next_step="correct the value; docs/recipes.md lists every setting",
+    )
+
+
+def _fields(kind: type[pydantic.BaseModel], path: list[str]) -> list[str]:
+    for name in path:
+        field = kind.model_fields.get(name)
+        inner = None if field is None else field.annotation
+        if not (isinstance(inner, type) and issubclass(inner, pydantic.BaseModel)):
+            return []
+        kind = inner
+    return sorted(kind.model_fields)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read one TOML file.
+
+    Raises:
+        ConfigError: the file is missing, unreadable or not TOML (with line and column).
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        siblings = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, siblings, n=1)
+        raise ConfigError(
+            "SEG-X005",
+            "no such file",
+            file=path,
+            allowed=", ".join(sorted(siblings)) or None,
+            next_step=f"did you mean {close[0]!r}?" if close else "check the path",
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            "SEG-X005", "cannot read the file", file=path, observed=error.strerror
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError("SEG-X006", "not valid TOML", file=path, observed=error) from None
+
+
+def load(
+    path: Path, *, assignments: tuple[str, ...] = (), backend: str | None = None
+) -> Config:
+    """Read a recipe.
+
+    Args:
+        path: the TOML file.
+        assignments: ``key=value`` with dotted keys, as after ``--set``; applied last.
+        backend: replaces the recipe's backend.
+
+    Raises:
+        ConfigError: see `read_toml`, `parse`, `assign`.
+    """
+    values = read_toml(path)
+    if backend is not None:
+        values["backend"] = backend
+    values.setdefault("name", path.stem)
+    for assignment in assignments:
+        assign(values, assignment)
+    return parse(Config, values, where=path)
+
+
+def assign(values: dict[str, Any], assignment: str) -> None:
+    """Set one dotted key in place; the value is TOML, or a bare string where it is not.
+
+    Raises:
+        ConfigError: code SEG-X007, no ``=`` or a key below something that is not a table.
+    """
+    key, equals, text = assignment.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or not all(parts):
+        raise ConfigError(
+            "SEG-X007",
+            "--set needs key=value",
+            observed=assignment,
+            allowed="e.g. training.batch_size=4",
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    table = values
+    for part in parts[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigError(
+                "SEG-X007", f"{part!r} is a value, not a table", observed=assignment
+            )
+    table[parts[-1]] = value
+
+
+def resolve_path(text: str, *, where: str) -> Path:
+    """Expand ``~`` and environment variables in a path of a recipe.
+
+    Raises:
+        ConfigError: code SEG-X008, a variable is not set.
+    """
+    expanded = os.path.expandvars(text)
+    if "$" in expanded:
+        raise ConfigError(
+            "SEG-X008",
+            f"{where} names an environment variable that is not set",
+            observed=text,
+            next_step="export the variable, or give the path with "
+            f"--set {where}=/path/to/the/data",
+        )
+    return Path(expanded).expanduser()

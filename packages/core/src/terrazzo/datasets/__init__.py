@@ -1,0 +1,178 @@
+"""Data sets on disk: one file a directory layout, found by its name.
+
+A format module holds
+
+    class Options(config.Frozen)                      its settings under [data.options]
+    LABELS = "camvid"                                 its own label map, or None
+    def open_split(root, split, options) -> Source    pictures of one split, nothing decoded yet
+
+A format reads files and nothing else. The label map is applied here, once, for all of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+
+from terrazzo import config, labels
+from terrazzo.config import DataConfig
+from terrazzo.errors import ConfigError, DataError, unknown_name
+from terrazzo.labels import LabelMap
+from terrazzo.sample import RawSample, Sample
+
+SPLITS = ("train", "val", "test")
+
+
+class Source(Protocol):
+    """The pictures of one split of one data set."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """N names, unique, sorted: the order all seeds refer to."""
+        ...
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """C band names."""
+        ...
+
+    def files(self, index: int) -> tuple[Path, Path]:
+        """Return the image file and the label file of one picture."""
+        ...
+
+    def read(self, index: int) -> RawSample:
+        """Decode one picture; safe to call from several threads.
+
+        Raises:
+            DataError: a file is missing, truncated, or not what its name says.
+        """
+        ...
+
+
+class Format(Protocol):
+    """What a module in this folder holds."""
+
+    Options: type[config.Frozen]
+    LABELS: str | None
+
+    def open_split(self, root: Path, split: str, options: config.Frozen) -> Source:
+        """Find the pictures of one split.
+
+        Raises:
+            DataError: missing folder, missing or orphan masks, two pictures of one stem; all listed.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """The samples of one split with the label map applied.
+
+    Attributes:
+        name: ``train``, ``val`` or ``test``.
+        source: where the raw samples come from.
+        label_map: applied to every label.
+        length: number of samples in use; less than the source holds where a limit is set.
+    """
+
+    name: str
+    source: Source
+    label_map: LabelMap
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """N names."""
+        return self.source.names[: self.length]
+
+    def read(self, index: int) -> Sample:
+        """Decode one sample and turn its raw labels into train ids.
+
+        Raises:
+            DataError: as `Source.read` and `LabelMap.remap`; SEG-D009 where image and label differ
+                in size.
+        """
+        raw = self.source.read(index)
+        image_size, label_size = raw.image_HWC.shape[:2], raw.raw_label.shape[:2]
+        if image_size != label_size:
+            raise DataError(
+                "SEG-D009",
+                "image and mask differ in size",
+                file=raw.label_file,
+                observed=f"mask {label_size[0]}×{label_size[1]} (rows×columns), "
+                f"image {image_size[0]}×{image_size[1]} in {raw.image_file}",
+                allowed="the same rows and columns",
+                next_step="export the mask again at the size of its image",
+            )
+        label_HW = self.label_map.remap(raw.raw_label, file=raw.label_file)
+        if raw.valid_HW is not None:
+            label_HW[~raw.valid_HW] = np.asarray(self.label_map.ignore_index, label_HW.dtype)
+        return Sample(raw.name, raw.image_HWC, label_HW, raw.image_file)
+
+
+def formats() -> tuple[str, ...]:
+    """Return the names of the formats: the files in this folder."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name[0] != "_"))
+
+
+def load_format(name: str) -> Format:
+    """Import the module of a format.
+
+    Raises:
+        ConfigError: unknown format, with the choices.
+    """
+    if name not in formats():
+        raise unknown_name("data set format", name, formats())
+    return cast(Format, importlib.import_module(f"{__name__}.{name}"))
+
+
+def load_labels(data: DataConfig) -> LabelMap:
+    """Return the label map of a recipe: the named one, else the format's own.
+
+    Raises:
+        ConfigError: neither is there, or the map is wrong.
+    """
+    name = data.labels or load_format(data.format).LABELS
+    if name is None:
+        raise ConfigError(
+            "SEG-X009",
+            f"the format {data.format!r} needs a label map",
+            allowed=", ".join(labels.names()),
+            next_step="set data.labels to one of these, or to a path ending in .toml",
+        )
+    return labels.load(name)
+
+
+def open_split(data: DataConfig, split: str) -> Split:
+    """Find the samples of one split of a recipe's data; decodes nothing.
+
+    Raises:
+        ConfigError: unknown split, format, option or label map.
+        DataError: the folder is wrong, or (SEG-D016) the split is empty.
+    """
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    module = load_format(data.format)
+    label_map = load_labels(data)
+    options = config.parse(module.Options, data.options, where=f"data.options ({data.format})")
+    root = config.resolve_path(data.root, where="data.root")
+    source = module.open_split(root, split, options)
+    if not source.names:
+        raise DataError(
+            "SEG-D016",
+            f"the split {split!r} is empty",
+            file=root,
+            observed="0 pictures",
+            allowed="at least 1",
+            next_step="check data.root and the split settings in data.options",
+        )
+    limit = data.limit.get(split, len(source.names))  # type: ignore[call-overload]
+    return Split(split, source, label_map, min(limit, len(source.names)))

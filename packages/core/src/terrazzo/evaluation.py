@@ -1,0 +1,150 @@
+"""The outcome of scoring one model on one split, and its files in ``evaluation/``.
+
+``<split>.json`` holds the summed counts, every score and how it is defined;
+``<split>.safetensors`` the counts of each picture; ``<split>_examples/`` a few pictures to look at.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from terrazzo.labels import LabelMap
+from terrazzo.metrics import ConfusionMatrix
+
+DEFINITION = (
+    "scores from one confusion matrix summed over all pixels of the split, at the size of the "
+    "label files; mean_* = unweighted mean over the classes present in truth or prediction; "
+    "ignored pixels count nowhere; pooled_iou = all classes pooled (micro), for comparison only"
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture to look at.
+
+    Attributes:
+        name: of the sample.
+        image_HWC: as read, first three bands are shown.
+        label_HW: train ids.
+        prediction_HW: train ids.
+    """
+
+    name: str
+    image_HWC: NDArray[np.generic]
+    label_HW: NDArray[np.generic]
+    prediction_HW: NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Counts of one split.
+
+    Attributes:
+        split: its name.
+        step: of the weights that were scored.
+        names: N picture names.
+        counts_NKK: int64 confusion counts a picture, rows truth, columns prediction.
+        ignored_N: int64 ignored pixels a picture.
+        examples: a few pictures, for the report; empty on other ranks than 0.
+    """
+
+    split: str
+    step: int
+    names: tuple[str, ...]
+    counts_NKK: NDArray[np.int64]
+    ignored_N: NDArray[np.int64]
+    examples: tuple[Example, ...] = ()
+
+    @property
+    def matrix(self) -> ConfusionMatrix:
+        """The matrix of the whole split."""
+        return ConfusionMatrix.from_counts(
+            self.counts_NKK.sum(axis=0), ignored=int(self.ignored_N.sum())
+        )
+
+
+SCALARS = (
+    "mean_iou",
+    "mean_precision",
+    "mean_recall",
+    "mean_f1",
+    "mean_dice",
+    "pixel_accuracy",
+    "pooled_iou",
+)
+PER_CLASS = ("iou", "precision", "recall", "f1", "dice")
+
+
+def summary(evaluation: Evaluation, label_map: LabelMap) -> dict[str, Any]:
+    """Return what ``<split>.json`` holds; NaN (a class that is absent) becomes null."""
+    matrix = evaluation.matrix
+    scores = matrix.scores()
+    return {
+        "split": evaluation.split,
+        "step": evaluation.step,
+        "pictures": len(evaluation.names),
+        "pixels_counted": int(matrix.counts.sum()),
+        "pixels_ignored": matrix.ignored,
+        "definition": DEFINITION,
+        "label_map": label_map.name,
+        "classes": list(label_map.names),
+        "classes_present": scores.classes_present,
+        "scores": {name: _number(getattr(scores, name)) for name in SCALARS},
+        "per_class": {
+            name: [_number(value) for value in getattr(scores, name)] for name in PER_CLASS
+        },
+        "counts": matrix.counts.tolist(),
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def write(evaluation: Evaluation, label_map: LabelMap, folder: Path) -> Path:
+    """Write the files of one evaluation into ``evaluation/``; returns the JSON file, written last."""
+    from terrazzo.images import write_png  # a decoder only where pictures are written
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {"counts": evaluation.counts_NKK, "ignored": evaluation.ignored_N},
+        folder / f"{evaluation.split}.safetensors",
+        metadata={"names": json.dumps(evaluation.names)},
+    )
+    examples = folder / f"{evaluation.split}_examples"
+    examples.mkdir(exist_ok=True)
+    for number, example in enumerate(evaluation.examples):
+        stem = f"{number:02d}_{Path(example.name).name}"
+        write_png(examples / f"{stem}_picture.png", as_rgb(example.image_HWC))
+        write_png(examples / f"{stem}_truth.png", label_map.colourise(example.label_HW))
+        write_png(examples / f"{stem}_prediction.png", label_map.colourise(example.prediction_HW))
+    path = folder / f"{evaluation.split}.json"
+    path.write_text(json.dumps(summary(evaluation, label_map), indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def read_counts(folder: Path, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return counts N×K×K and ignored pixels N of a stored evaluation."""
+    arrays = load_file(folder / f"{split}.safetensors")
+    return arrays["counts"], arrays["ignored"]
+
+
+def as_rgb(image_HWC: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Return the first three bands as uint8 for people to look at (one band: grey).
+
+    Anything but uint8 is stretched from its 2nd to its 98th percentile.
+    """
+    shown = image_HWC[..., :3] if image_HWC.shape[2] >= 3 else np.repeat(image_HWC[..., :1], 3, 2)
+    if shown.dtype == np.uint8:
+        return np.ascontiguousarray(shown)
+    low, high = np.nanpercentile(shown, (2, 98))
+    scaled = (shown.astype(np.float32) - low) / max(high - low, 1e-6)
+    return (np.clip(np.nan_to_num(scaled), 0, 1) * 255).astype(np.uint8)
