@@ -11,12 +11,28 @@ from terrazzo.errors import ConfigError, unknown_name
 if TYPE_CHECKING:
     from terrazzo.trainer import Backend
 
-PACKAGES = {"keras": "terrazzo_keras", "torch": "terrazzo_torch"}
+PACKAGES = {
+    "keras": "terrazzo_keras",
+    "torch": "terrazzo_torch",
+    "reference": "terrazzo.testing.reference",
+}
+"""``reference`` is NumPy, for tests and teaching."""
 
 
 def installed() -> tuple[str, ...]:
     """Return the names of the backends whose package is installed."""
     return tuple(name for name, package in PACKAGES.items() if importlib.util.find_spec(package))
+
+
+def require(name: str) -> str:
+    """Return the import path of a backend's package.
+
+    Raises:
+        ConfigError: SEG-X004, unknown name.
+    """
+    if name not in PACKAGES:
+        raise unknown_name("backend", name, PACKAGES)
+    return PACKAGES[name]
 
 
 def load(name: str) -> Backend:
@@ -25,9 +41,7 @@ def load(name: str) -> Backend:
     Raises:
         ConfigError: unknown name (SEG-X004), or package not installed (SEG-X003, with the pip line).
     """
-    if name not in PACKAGES:
-        raise unknown_name("backend", name, PACKAGES)
-    package = PACKAGES[name]
+    package = require(name)
     try:
         module = importlib.import_module(f"{package}.backend")
     except ModuleNotFoundError as error:

@@ -150,7 +150,7 @@ class LabelMap:
         value = int(values[commonest])
         row, column = (int(axis[0]) for axis in np.nonzero(codes == value))
         shown = ", ".join(
-            f"{self._text(int(v))} ({n} px)" for v, n in zip(values[:8], counts[:8], strict=True)
+            f"{self.raw_text(int(v))} ({n} px)" for v, n in zip(values[:8], counts[:8], strict=True)
         )
         if len(values) > 8:
             shown += f" and {len(values) - 8} more values"
@@ -161,12 +161,13 @@ class LabelMap:
             "SEG-D001",
             f"label value not in the label map {self.name!r}",
             file=file,
-            observed=f"{shown}; {self._text(value)} first at row {row}, column {column}",
-            allowed=", ".join(self._text(code) for code in allowed[:40]),
+            observed=f"{shown}; {self.raw_text(value)} first at row {row}, column {column}",
+            allowed=", ".join(self.raw_text(code) for code in allowed[:40]),
             next_step="add the value to a class or to `ignored` in the label map",
         )
 
-    def _text(self, code: int) -> str:
+    def raw_text(self, code: int) -> str:
+        """Return a raw value as its file's owner knows it: a number or ``#RRGGBB``."""
         return f"#{code:06X}" if self.colour_coded else str(code)
 
     def colourise(self, labels_HW: NDArray[np.generic]) -> NDArray[np.uint8]:
@@ -188,7 +189,7 @@ class LabelMap:
         }
 
     def _value(self, code: int) -> int | str:
-        return self._text(code) if self.colour_coded else code
+        return self.raw_text(code) if self.colour_coded else code
 
 
 class _ClassTable(config.Frozen):

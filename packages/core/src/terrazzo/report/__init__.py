@@ -1,0 +1,38 @@
+"""The report of a run: one HTML file that opens offline, made from the run folder alone.
+
+``record`` reads the folder, ``figures`` draws the curves, ``gallery`` prepares the pictures and
+``page`` puts them into ``run.html`` with ``report.css`` and ``report.js``. matplotlib and Jinja are
+imported by the first `write_report`, not before.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from terrazzo import atomic
+from terrazzo.runs import RunFolder
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write ``report.html`` into a run folder, of what the folder holds so far.
+
+    The same folder gives the same bytes. A report that is there already is replaced whole.
+
+    Args:
+        run_folder: as `terrazzo.runs` describes it; a run that was stopped early will do.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        CheckpointError: SEG-C001 this is no run folder; SEG-C014 a file in it cannot be read.
+        ConfigError: ``config.toml`` or ``labels.toml`` is missing or wrong.
+        ResourceError: SEG-R004 the disk is full or refuses; an earlier report is untouched.
+    """
+    from terrazzo.report import page, record  # matplotlib and Jinja: only when a report is made
+
+    html = page.render(record.read(RunFolder(run_folder)))
+    path = run_folder / "report.html"
+    with atomic.replacing(path) as unfinished:
+        unfinished.write_text(html, encoding="utf-8")
+    return path

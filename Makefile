@@ -1,0 +1,43 @@
+# Everything runs in .venv, which is made with pip from constraints.txt: the versions tested together.
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-core test-torch test-keras test-across lint bench
+
+help: ## list what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.venv/ready: constraints.txt packages/core/pyproject.toml packages/torch_models/pyproject.toml packages/keras_models/pyproject.toml requirements-dev.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt \
+	    -e 'packages/core[fast]' -e packages/torch_models -e packages/keras_models
+	touch $@
+
+demo: .venv/ready ## train Keras and PyTorch on a generated city, print one table, name the reports
+	$(BIN)/python tools/demo.py
+
+test: test-core test-torch test-keras test-across ## all test suites, one framework a process
+
+test-core: .venv/ready ## core alone, no framework imported
+	$(PYTEST) packages/core/tests
+
+test-torch: .venv/ready ## the PyTorch backend
+	$(PYTEST) packages/torch_models/tests
+
+test-keras: .venv/ready ## the Keras backend on TensorFlow
+	$(PYTEST) packages/keras_models/tests
+
+test-across: .venv/ready ## boundaries, command line end to end, every recipe
+	$(PYTEST) tests
+
+lint: .venv/ready ## format, lint, types, import boundaries
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: .venv/ready ## ours against peers, printed as tables (needs requirements-bench.txt and TERRAZZO_DATA)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-bench.txt
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

@@ -1,0 +1,237 @@
+"""The command line: words in, one call into `commands`, words out.
+
+Imports nothing heavy at the top, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from terrazzo import backends
+from terrazzo.errors import ConfigError, TerrazzoError, unknown_name
+
+if TYPE_CHECKING:
+    from terrazzo.commands import Outcome
+
+app = typer.Typer(
+    help="Train, evaluate and compare semantic segmentation models from Keras and PyTorch.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # plain help is ten times faster than a formatted one
+    pretty_exceptions_enable=False,
+)
+
+_Set = Annotated[
+    list[str],
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated."),
+]
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    backend: Annotated[str | None, typer.Option(help="keras or torch.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="RECIPE", help="A recipe; without one, the demo's."),
+    ] = None,
+    assignments: _Set = [],  # noqa: B006 - Typer's way to spell a repeatable option
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Run folder; runs/NAME by default.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in DIR.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the run in DIR first.")
+    ] = False,
+) -> None:
+    """Train by a recipe, score the best epoch on the test split, write a report.
+
+    Examples:
+        terrazzo run --backend keras
+        terrazzo run --config recipes/camvid/unet_quick.toml --backend torch
+        terrazzo run --config recipes/camvid/unet_quick.toml --set training.epochs=2 --out runs/try
+        terrazzo run --config recipes/camvid/unet_quick.toml --resume
+    """
+    from terrazzo import commands, progress
+    from terrazzo import config as recipes
+
+    if config is None:
+        config = _demo_recipe(context.obj, backend)
+    recipe = recipes.load(config, assignments=tuple(assignments), backend=backend)
+    out = out or Path("runs") / recipe.name
+    with progress.shown(recipe.name) as shown:
+        outcome = commands.run(
+            recipe,
+            out,
+            resume=resume,
+            overwrite=overwrite,
+            progress=shown,
+            stop_requested=_on_signal(),
+        )
+    _print_scores(outcome)
+
+
+@app.command()
+def evaluate(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+) -> None:
+    """Score the model of a run on one split.
+
+    Examples:
+        terrazzo evaluate runs/demo_torch
+        terrazzo evaluate runs/demo_torch --split val
+    """
+    from terrazzo import commands, progress
+
+    with progress.shown(f"evaluate {split}") as shown:
+        outcome = commands.evaluate(run_folder, split, progress=shown)
+    _print_scores(outcome)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Argument(metavar="models|datasets|labels")],
+    name: Annotated[str | None, typer.Argument(help="One label map, shown in full.")] = None,
+) -> None:
+    """Show the models, the data-set formats or the label maps.
+
+    Examples:
+        terrazzo list models
+        terrazzo list labels camvid
+    """
+    match kind:
+        case "models":
+            _list_models()
+        case "datasets":
+            _list_datasets()
+        case "labels":
+            _list_labels(name)
+        case _:
+            raise unknown_name("list", kind, ("models", "datasets", "labels"))
+
+
+def main(recipes: Path = Path("recipes")) -> NoReturn:
+    """Run the command line; a user's mistake ends in one message and its exit code.
+
+    Args:
+        recipes: where the demo's recipes lie.
+    """
+    try:
+        app(obj=recipes)
+    except TerrazzoError as error:
+        print(f"error {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+def _demo_recipe(recipes: Path, backend: str | None) -> Path:
+    """Return the recipe that runs when none is named."""
+    if backend is None:
+        raise ConfigError(
+            "SEG-X013",
+            "what shall be run?",
+            allowed="--config RECIPE, or --backend keras|torch for the demo",
+            next_step="see `terrazzo run --help`",
+        )
+    backends.require(backend)
+    path = recipes / f"demo_{backend}.toml"
+    if not path.is_file():
+        raise ConfigError(
+            "SEG-X005",
+            "the demo's recipe is not here",
+            file=path,
+            next_step="run in a checkout of Terrazzo, or name a recipe with --config",
+        )
+    return path
+
+
+def _on_signal() -> Callable[[], bool]:
+    """Return a question that is answered yes once SIGTERM, SIGINT or SIGUSR1 has come.
+
+    The first signal lets the step end and the state be saved; the second one ends at once.
+    """
+    received: list[int] = []
+
+    def remember(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, signal.SIG_DFL)
+        print("stopping after this step; once more to stop at once", file=sys.stderr)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, remember)
+    return lambda: bool(received)
+
+
+def _print_scores(outcome: Outcome) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    scores = outcome.evaluation.matrix.scores()
+    matrix = outcome.evaluation.matrix
+    table = Table(title=f"{outcome.run.path}: {outcome.evaluation.split}")
+    table.add_column("class")
+    for column in ("IoU", "precision", "recall", "F1"):
+        table.add_column(column, justify="right")
+    per_class = (scores.iou, scores.precision, scores.recall, scores.f1)
+    for name, *values in zip(outcome.label_map.names, *per_class, strict=True):
+        table.add_row(name, *map(_score_text, values))
+    table.add_section()
+    means = (scores.mean_iou, scores.mean_precision, scores.mean_recall, scores.mean_f1)
+    table.add_row(f"mean of {scores.classes_present} classes", *map(_score_text, means))
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{len(outcome.evaluation.names)} pictures, {int(matrix.counts.sum()):,} pixels counted, "
+        f"{matrix.ignored:,} ignored; pixel accuracy {scores.pixel_accuracy:.4f}",
+        highlight=False,
+    )
+    console.print(f"report: {outcome.report}", highlight=False, soft_wrap=True)
+
+
+def _score_text(value: float) -> str:
+    return "absent" if math.isnan(value) else f"{value:.4f}"
+
+
+def _list_models() -> None:
+    for name in backends.PACKAGES:
+        if name in backends.installed():
+            for model in backends.load(name).models():
+                print(f"{name:<10}{model}")
+        else:
+            print(f"{name:<10}(not installed: pip install terrazzo-{name})")
+
+
+def _list_datasets() -> None:
+    from terrazzo import datasets
+
+    for name in datasets.formats():
+        purpose = (datasets.load_format(name).__doc__ or "").strip().splitlines()[0]
+        print(f"{name:<10}{purpose}")
+
+
+def _list_labels(name: str | None) -> None:
+    from terrazzo import labels
+
+    if name is None:
+        for each in labels.names():
+            print(f"{each:<16}{', '.join(labels.load(each).names)}")
+        return
+    from rich.console import Console
+
+    label_map = labels.load(name)
+    console = Console(highlight=False)
+    console.print(f"{label_map.name}   {label_map.source}")
+    for train_id, each in enumerate(label_map.classes):
+        raw = ", ".join(label_map.raw_text(code) for code in each.raw)
+        console.print(f"{train_id:>4} [{each.colour}]■■[/] {each.name:<24} raw {raw}")
+    ignored = ", ".join(label_map.raw_text(code) for code in label_map.ignored) or "none"
+    console.print(f"{label_map.ignore_index:>4}    {'(ignored)':<24} raw {ignored}")

@@ -1,0 +1,268 @@
+"""What the command line's verbs do, for use from Python as well: `run` and `evaluate`."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from terrazzo import backends, checkpoint, datasets, engine, evaluation, model_folder, runs
+from terrazzo.config import Config
+from terrazzo.datasets import Split
+from terrazzo.errors import CheckpointError, ConfigError
+from terrazzo.evaluation import Evaluation
+from terrazzo.labels import LabelMap
+from terrazzo.model_folder import ModelCard
+from terrazzo.progress import Progress
+from terrazzo.report import write_report
+from terrazzo.runs import RunFolder
+from terrazzo.sample import Bands
+from terrazzo.statistics import bands_of
+from terrazzo.trainer import Backend, Trainer
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished command leaves behind.
+
+    Attributes:
+        run: the run folder.
+        label_map: its classes.
+        evaluation: the scores of the split that was asked for.
+        report: the page for people.
+    """
+
+    run: RunFolder
+    label_map: LabelMap
+    evaluation: Evaluation
+    report: Path
+
+
+def run(
+    recipe: Config,
+    out: Path,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Progress,
+    stop_requested: Callable[[], bool] = lambda: False,
+) -> Outcome:
+    """Train by a recipe, score the best epoch once on the test split, write the report.
+
+    Args:
+        recipe: what to do.
+        out: the run folder.
+        resume: go on with the run in `out`.
+        overwrite: delete the run in `out` first.
+        progress: told how far it is.
+        stop_requested: asked after every step.
+
+    Raises:
+        TerrazzoError: of every kind; see `terrazzo.errors`.
+    """
+    backend = backends.load(recipe.backend)
+    _check_model(backend, recipe)
+    splits = {name: datasets.open_split(recipe.data, name) for name in datasets.SPLITS}
+    label_map = splits["train"].label_map
+    _check_weights(recipe, label_map)
+    for split in splits.values():
+        split.read(0)  # the cheap part of `terrazzo check`: fail before a framework is loaded
+    if resume:
+        folder = runs.reopen(out, recipe)
+    else:
+        folder = runs.create(out, recipe, label_map, overwrite=overwrite)
+    with runs.locked(folder):
+        bands = bands_of(splits["train"], recipe.data.normalize)
+        trainer = backend.build(recipe.model, recipe.training, label_map, bands, recipe.seed)
+        if trainer.world.rank == 0 and not folder.record.exists():
+            record = _record(recipe, backend, trainer, splits, bands)
+            checkpoint.write_json(folder.record, record)
+        progress.say(
+            f"{recipe.name}: {recipe.backend} {recipe.model.name}, "
+            f"{trainer.num_parameters:,} parameters on {trainer.device}, "
+            f"{len(splits['train'])} training pictures"
+        )
+        position = engine.train(
+            folder,
+            trainer,
+            recipe,
+            splits["train"],
+            splits["val"],
+            progress=progress,
+            stop_requested=stop_requested,
+        )
+        _keep_best(folder, recipe, trainer, label_map, bands, position)
+        outcome = _score(folder, recipe, trainer, splits["test"], position.best_step, progress)
+    return outcome
+
+
+def evaluate(run_folder: Path, split: str, *, progress: Progress) -> Outcome:
+    """Score the model of a finished run on one split.
+
+    Raises:
+        TerrazzoError: of every kind; see `terrazzo.errors`.
+    """
+    folder = RunFolder(run_folder)
+    recipe = folder.read_config()
+    opened = datasets.open_split(recipe.data, split)
+    card, trainer = model_folder.load(folder.model)
+    _check_same_labels(card.label_map, opened.label_map, folder)
+    with runs.locked(folder):
+        return _score(folder, recipe, trainer, opened, card.step, progress)
+
+
+def _check_model(backend: Backend, recipe: Config) -> None:
+    """Refuse an unknown model before anything is read or written."""
+    from terrazzo.errors import unknown_name
+
+    if recipe.model.name not in backend.models():
+        raise unknown_name(f"{backend.name} model", recipe.model.name, backend.models())
+
+
+def _check_weights(recipe: Config, label_map: LabelMap) -> None:
+    weights = recipe.training.loss.class_weights
+    if weights is not None and len(weights) != len(label_map):
+        raise ConfigError(
+            "SEG-X012",
+            "training.loss.class_weights needs one number a class",
+            observed=f"{len(weights)} numbers",
+            allowed=f"{len(label_map)}: {', '.join(label_map.names)}",
+        )
+
+
+def _check_same_labels(trained: LabelMap, now: LabelMap, folder: RunFolder) -> None:
+    """Refuse to score with other classes than the model was trained on."""
+    if trained.names == now.names:
+        return
+    for train_id in range(max(len(trained), len(now))):
+        before, after = (
+            names[train_id] if train_id < len(names) else "(none)"
+            for names in (trained.names, now.names)
+        )
+        if before != after:
+            raise CheckpointError(
+                "SEG-D036",
+                "the data's label map is not the model's",
+                file=folder.model,
+                observed=f"class {train_id} is {after!r} in the map {now.name!r}",
+                allowed=f"{before!r}, as in the map {trained.name!r} the model was trained with",
+                next_step="score with the label map of the model",
+            )
+
+
+def _keep_best(
+    folder: RunFolder,
+    recipe: Config,
+    trainer: Trainer,
+    label_map: LabelMap,
+    bands: Bands,
+    position: engine.Position,
+) -> None:
+    """Load the best checkpoint into the trainer and write it as the run's model."""
+    assert position.best_step is not None  # the last step always validates
+    weights = checkpoint.read(folder.checkpoints, position.best_step).weights()
+    trainer.load_state(weights)
+    if trainer.world.rank == 0:
+        card = ModelCard(
+            recipe.backend,
+            recipe.model,
+            label_map,
+            bands,
+            recipe.data.image_size,
+            position.best_step,
+        )
+        model_folder.write(folder.model, card, weights)
+
+
+def _score(
+    folder: RunFolder,
+    recipe: Config,
+    trainer: Trainer,
+    split: Split,
+    step: int | None,
+    progress: Progress,
+) -> Outcome:
+    outcome = engine.evaluate(
+        trainer,
+        split,
+        recipe.data,
+        recipe.loader,
+        batch_size=recipe.validation.batch_size,
+        step=step or 0,
+        progress=progress,
+    )
+    report = folder.path / "report.html"
+    if trainer.world.rank == 0:
+        evaluation.write(outcome, split.label_map, folder.evaluation)
+        report = write_report(folder.path)
+    return Outcome(folder, split.label_map, outcome, report)
+
+
+def _record(
+    recipe: Config,
+    backend: Backend,
+    trainer: Trainer,
+    splits: dict[str, Split],
+    bands: Bands,
+) -> dict[str, Any]:
+    """Say all that is needed to understand or repeat this run."""
+    return {
+        "terrazzo": importlib.metadata.version("terrazzo"),
+        "backend": recipe.backend,
+        "model": recipe.model.name,
+        "num_parameters": trainer.num_parameters,
+        "device": trainer.device,
+        "processes": trainer.world.size,
+        "versions": {"numpy": importlib.metadata.version("numpy"), **backend.versions()},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "git_commit": _git_commit(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seed": recipe.seed,
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "data": {
+            "format": recipe.data.format,
+            "root": recipe.data.root,
+            "label_map": splits["train"].label_map.name,
+            "splits": {
+                name: {"pictures": len(split), "fingerprint": _fingerprint(split)}
+                for name, split in splits.items()
+            },
+        },
+        "normalisation": {
+            "bands": list(bands.names),
+            "mean": list(bands.mean),
+            "std": list(bands.std),
+        },
+    }
+
+
+def _fingerprint(split: Split) -> str:
+    """Hash names and file sizes: cheap, and enough to notice other data."""
+    digest = hashlib.sha256()
+    for index, name in enumerate(split.names):
+        sizes = [path.stat().st_size for path in split.source.files(index)]
+        digest.update(json.dumps([name, sizes]).encode())
+    return digest.hexdigest()
+
+
+def _git_commit() -> str | None:
+    git = shutil.which("git")
+    if git is None:
+        return None
+    answer = subprocess.run(  # noqa: S603 - a fixed command
+        [git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return answer.stdout.strip() if answer.returncode == 0 else None

@@ -1,0 +1,167 @@
+"""Pictures and masks that belong together by name: the part that most formats share."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from terrazzo import images
+from terrazzo.errors import DataError
+from terrazzo.sample import RawSample
+
+RASTER_SUFFIXES = (".tif", ".tiff")
+_SHOWN = 100  # names a kind of fault; beyond it a message helps nobody
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One picture: its name, its image file and its mask file."""
+
+    name: str
+    image: Path
+    mask: Path
+
+
+@dataclass(frozen=True)
+class PairedFiles:
+    """A `Source` over pairs of files.
+
+    Attributes:
+        pairs: sorted by name.
+        band_names: C band names; a picture with another number of bands is refused.
+        mask_kind: whether the masks hold class indices or colours.
+    """
+
+    pairs: tuple[Pair, ...]
+    band_names: tuple[str, ...]
+    mask_kind: Literal["index", "colour"] = "index"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """N names, sorted."""
+        return tuple(pair.name for pair in self.pairs)
+
+    def files(self, index: int) -> tuple[Path, Path]:
+        """Return the image file and the mask file of one picture."""
+        return self.pairs[index].image, self.pairs[index].mask
+
+    def read(self, index: int) -> RawSample:
+        """Decode one picture and its mask.
+
+        Raises:
+            DataError: as `images.read_image`, `images.read_label` and `rasters.read`; SEG-D020 the
+                picture has another number of bands than the data set.
+        """
+        pair = self.pairs[index]
+        if is_raster(pair.image):
+            from terrazzo import rasters  # GDAL is loaded by those who read GeoTIFF
+
+            image_HWC, valid_HW = rasters.read(pair.image)
+        else:
+            image_HWC, valid_HW = images.read_image(pair.image), None
+        if image_HWC.shape[2] != len(self.band_names):
+            raise DataError(
+                "SEG-D020",
+                "the picture has another number of bands than the data set",
+                file=pair.image,
+                observed=f"{image_HWC.shape[2]} bands",
+                allowed=f"{len(self.band_names)} ({', '.join(self.band_names)})",
+                next_step="convert the picture, or move it out of the folder",
+            )
+        if is_raster(pair.mask):
+            from terrazzo import rasters
+
+            raw_label = rasters.read_label(pair.mask, self.mask_kind)
+        else:
+            raw_label = images.read_label(pair.mask, self.mask_kind)
+        return RawSample(
+            pair.name, image_HWC, raw_label, valid_HW, str(pair.image), str(pair.mask)
+        )
+
+
+def is_raster(path: Path) -> bool:
+    """Tell whether a file is read as GeoTIFF, by its suffix."""
+    return path.suffix.lower() in RASTER_SUFFIXES
+
+
+def pair_up(
+    image_folder: Path,
+    mask_folder: Path,
+    *,
+    image_suffixes: Sequence[str] = images.IMAGE_SUFFIXES,
+    mask_suffixes: Sequence[str] = images.LABEL_SUFFIXES,
+    mask_ending: str = "",
+) -> tuple[Pair, ...]:
+    """Match the files of two folders, sub-folders included, by relative path without suffix.
+
+    Args:
+        image_folder: holds the pictures.
+        mask_folder: holds the masks.
+        image_suffixes: suffixes of pictures, lower case; other files are passed over.
+        mask_suffixes: suffixes of masks, lower case.
+        mask_ending: what a mask's stem has beyond its picture's, e.g. ``_mask``.
+
+    Returns:
+        Pairs sorted by name; a name is a relative path such as ``berlin/000019``.
+
+    Raises:
+        DataError: SEG-D013 a folder is missing; SEG-D014 missing masks, masks without a picture and
+            names that occur twice, all in one message.
+    """
+    image_files = _by_name(image_folder, image_suffixes)
+    mask_files = _by_name(mask_folder, mask_suffixes, ending=mask_ending)
+    faults = {
+        "pictures without a mask": sorted(image_files.keys() - mask_files.keys()),
+        "masks without a picture": sorted(mask_files.keys() - image_files.keys()),
+        "pictures of one name": _twice(image_folder, image_files),
+        "masks of one name": _twice(mask_folder, mask_files),
+    }
+    if any(faults.values()):
+        raise DataError(
+            "SEG-D014",
+            "pictures and masks do not pair up",
+            file=image_folder,
+            observed="; ".join(_list(title, names) for title, names in faults.items() if names),
+            allowed=f"one mask for every picture, by name, in {mask_folder}",
+            next_step="add, rename or remove the files named" + _case_hint(image_files, mask_files),
+        )
+    return tuple(Pair(n, image_files[n][0], mask_files[n][0]) for n in sorted(image_files))
+
+
+def _by_name(folder: Path, suffixes: Sequence[str], *, ending: str = "") -> dict[str, list[Path]]:
+    if not folder.is_dir():
+        raise DataError(
+            "SEG-D013",
+            "no such folder" if not folder.exists() else "not a folder",
+            file=folder,
+            next_step="check data.root, and data.options where the format has folder settings",
+        )
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(folder.rglob("*")):
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        if path.suffix.lower() in suffixes and path.name[0] != "." and stem.endswith(ending):
+            found[stem.removesuffix(ending)].append(path)
+    return found
+
+
+def _twice(folder: Path, files: dict[str, list[Path]]) -> list[str]:
+    return [
+        " and ".join(path.relative_to(folder).as_posix() for path in paths)
+        for _, paths in sorted(files.items())
+        if len(paths) > 1
+    ]
+
+
+def _list(title: str, names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{len(names)} {title}: {', '.join(names[:_SHOWN])}{more}"
+
+
+def _case_hint(image_names: Iterable[str], mask_names: Iterable[str]) -> str:
+    lonely = set(image_names) ^ set(mask_names)
+    if len({name.casefold() for name in lonely}) < len(lonely):
+        return "; some names differ in upper and lower case only"
+    return ""

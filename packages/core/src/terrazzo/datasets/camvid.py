@@ -1,0 +1,29 @@
+"""CamVid as published with SegNet: ``train/`` beside ``trainannot/``, likewise val and test.
+
+Street scenes from a car in Cambridge, 480×360; masks are grey PNG, 0–10 classes, 11 unlabelled.
+Source: Brostow, Fauqueur, Cipolla, "Semantic object classes in video", Pattern Recognition Letters
+2009; the split and the 11 classes: Badrinarayanan, Kendall, Cipolla, "SegNet", PAMI 2017.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from terrazzo import config
+from terrazzo.datasets._pairs import PairedFiles, pair_up
+
+LABELS = "camvid"
+
+
+class Options(config.Frozen):
+    """CamVid has no settings."""
+
+
+def open_split(root: Path, split: str, options: Options) -> PairedFiles:  # noqa: ARG001
+    """Find the pictures of one split below `root`.
+
+    Raises:
+        DataError: see `pair_up`.
+    """
+    pairs = pair_up(root / split, root / f"{split}annot")
+    return PairedFiles(pairs, band_names=("red", "green", "blue"))

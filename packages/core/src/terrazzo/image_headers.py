@@ -1,0 +1,195 @@
+"""What the bytes of a PNG or JPEG file say of themselves; no pixel is decoded here.
+
+One walk along the segments of a file tells its size, its bit depth, its orientation and whether the
+file is whole. Neither decoder can be asked for the last: OpenCV fills the missing part of a cut JPEG
+with grey, and Pillow takes a JPEG without its end.
+
+Sources: PNG specification (W3C, third edition), sections 5 and 11; JPEG, ITU-T T.81 annex B;
+orientation, Exif 2.32 section 4.6.4.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import Enum
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+JPEG_SIGNATURE = b"\xff\xd8\xff"
+
+_MAGIC = {
+    PNG_SIGNATURE: "PNG",
+    JPEG_SIGNATURE: "JPEG",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"RIFF": "RIFF (WebP?)",
+    b"\x93NUMPY": "a NumPy array",
+    b"PK\x03\x04": "a ZIP archive",
+    b"%PDF": "PDF",
+    b"<VRTDataset": "VRT",
+    b"version https://git-lfs": "a Git LFS pointer (run `git lfs pull`)",
+}
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_START_OF_SCAN, _END_OF_IMAGE, _EXIF_SEGMENT = 0xDA, b"\xff\xd9", 0xE1
+_ORIENTATION = 0x0112
+
+
+class Colour(Enum):
+    """How the samples of a pixel are to be understood."""
+
+    GREY = "grey"
+    GREY_ALPHA = "grey + alpha"
+    RGB = "RGB"
+    RGBA = "RGBA"
+    PALETTE = "palette"
+    CMYK = "CMYK"
+
+
+_PNG_COLOURS = {
+    0: Colour.GREY,
+    2: Colour.RGB,
+    3: Colour.PALETTE,
+    4: Colour.GREY_ALPHA,
+    6: Colour.RGBA,
+}
+_JPEG_COLOURS = {1: Colour.GREY, 3: Colour.RGB, 4: Colour.CMYK}
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a PNG or JPEG file says of itself.
+
+    Attributes:
+        content: ``PNG`` or ``JPEG``.
+        rows: height in pixels, as stored.
+        columns: width in pixels, as stored.
+        bits: of one sample, 1…16.
+        colour: meaning of the samples.
+        orientation: Exif orientation, 1 where none is given.
+    """
+
+    content: str
+    rows: int
+    columns: int
+    bits: int
+    colour: Colour
+    orientation: int
+
+
+class CutShortError(Exception):
+    """The file ends before its own end mark."""
+
+
+class DamagedError(Exception):
+    """The file contradicts itself; the message says where."""
+
+
+def content_name(data: bytes) -> str:
+    """Name what `data` holds, judged by its first bytes."""
+    for magic, name in _MAGIC.items():
+        if data.startswith(magic):
+            return name
+    try:
+        text = data[:64].decode("ascii")
+    except UnicodeDecodeError:
+        return f"unknown (starts with {data[:4].hex(' ')})"
+    return f"text (starts with {text[:24]!r})"
+
+
+def parse(data: bytes, *, whole: bool = True) -> Header | None:
+    """Read the header of a PNG or JPEG file.
+
+    Args:
+        data: the file, or its beginning where `whole` is false.
+        whole: also check that the file reaches its end mark and, for PNG, every checksum.
+
+    Returns:
+        The header, or None where the content is neither PNG nor JPEG.
+
+    Raises:
+        CutShortError: the file ends too early.
+        DamagedError: the structure is not that of the format.
+    """
+    for signature, walk in ((PNG_SIGNATURE, _walk_png), (JPEG_SIGNATURE, _walk_jpeg)):
+        if data.startswith(signature):
+            return walk(data, whole)
+        if signature.startswith(data):
+            raise CutShortError
+    return None
+
+
+def _walk_png(data: bytes, whole: bool) -> Header:
+    position, orientation, fields = len(PNG_SIGNATURE), 1, None
+    view = memoryview(data)
+    while True:
+        if position + 12 > len(data):
+            raise CutShortError
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        if end > len(data):
+            raise CutShortError
+        if zlib.crc32(view[position + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
+            raise DamagedError(f"checksum of the PNG chunk at byte {position}")
+        if kind == b"IHDR" and length == 13:
+            fields = struct.unpack_from(">IIBB", data, position + 8)
+        elif kind == b"eXIf":
+            orientation = _orientation(data[position + 8 : end - 4])
+        if kind == b"IEND" or (fields is not None and not whole):
+            break
+        position = end
+    if fields is None or fields[3] not in _PNG_COLOURS:
+        raise DamagedError("no valid PNG header chunk")
+    columns, rows, bits, colour = fields
+    return Header("PNG", rows, columns, bits, _PNG_COLOURS[colour], orientation)
+
+
+def _walk_jpeg(data: bytes, whole: bool) -> Header:
+    position, orientation, fields = 2, 1, None
+    while True:
+        if position + 4 > len(data):
+            raise CutShortError
+        mark, kind, length = struct.unpack_from(">BBH", data, position)
+        if mark != 0xFF:
+            raise DamagedError(f"no JPEG marker at byte {position}")
+        if kind == 0xFF:  # fill byte
+            position += 1
+            continue
+        end = position + 2 + length
+        if end > len(data):
+            raise CutShortError
+        if kind == _EXIF_SEGMENT and data.startswith(b"Exif\0\0", position + 4):
+            orientation = _orientation(data[position + 10 : end])
+        elif kind in _START_OF_FRAME and length >= 8:
+            fields = struct.unpack_from(">BHHB", data, position + 4)
+        position = end
+        if kind == _START_OF_SCAN or (fields is not None and not whole):
+            break
+    # Compressed data never holds an end mark: its FF bytes are followed by 00 or a restart mark.
+    if whole and data.find(_END_OF_IMAGE, position) < 0:
+        raise CutShortError
+    if fields is None or fields[3] not in _JPEG_COLOURS:
+        raise DamagedError("no valid JPEG frame header")
+    bits, rows, columns, samples = fields
+    return Header("JPEG", rows, columns, bits, _JPEG_COLOURS[samples], orientation)
+
+
+def _orientation(exif: bytes) -> int:
+    """Return the orientation of the first Exif directory; 1 where it has none or is malformed."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
+    if order is None:
+        return 1
+    try:
+        (directory,) = struct.unpack_from(f"{order}I", exif, 4)
+        (entries,) = struct.unpack_from(f"{order}H", exif, directory)
+        for entry in range(entries):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", exif, directory + 2 + 12 * entry)
+            if tag == _ORIENTATION:
+                return int(value)
+    except struct.error:
+        return 1
+    return 1

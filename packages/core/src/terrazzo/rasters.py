@@ -1,0 +1,382 @@
+"""GeoTIFF files as arrays: the only module that imports rasterio.
+
+Every file is opened by the GTiff driver alone, after its first bytes have been seen to be TIFF: GDAL
+left to choose follows a VRT that calls itself ``.tif`` to any file of the machine or the network.
+Sidecars (``.aux.xml``, ``.tfw``, ``.ovr``, ``.msk``) are not looked for; they can change what a
+pixel means without the file itself changing.
+
+GDAL handles must not be shared between threads, so each thread keeps a few of its own.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import warnings
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import Interleaving
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window
+
+from terrazzo import image_headers
+from terrazzo.atomic import replacing
+from terrazzo.errors import DataError, ResourceError
+
+BYTE_LIMIT = 1 << 31
+"""Largest array `read` makes; a larger scene is read by window."""
+
+IMAGE_DTYPES = ("uint8", "uint16", "float32")
+
+_ENVIRONMENT = {
+    "GDAL_PAM_ENABLED": "NO",
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_GEOREF_SOURCES": "INTERNAL",
+}
+_HANDLES_PER_THREAD = 8  # 16 threads then stay far below the usual 1024 open files
+_REMOTE = re.compile(r"/vsi|[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+@dataclass(frozen=True, slots=True)
+class RasterInfo:
+    """What a GeoTIFF says of itself.
+
+    Attributes:
+        rows: height in pixels.
+        columns: width in pixels.
+        band_names: C names; ``band 1`` … where the file gives none.
+        dtype: NumPy dtype name of all bands.
+        nodata: value of pixels without data, or None.
+        crs: rasterio CRS, or None.
+        transform: affine.Affine from (column, row) to coordinates.
+    """
+
+    rows: int
+    columns: int
+    band_names: tuple[str, ...]
+    dtype: str
+    nodata: float | None
+    crs: Any
+    transform: Any
+
+    @property
+    def bands(self) -> int:
+        """C."""
+        return len(self.band_names)
+
+
+class _Handles(threading.local):
+    def __init__(self) -> None:
+        self.open: OrderedDict[tuple[str, int, int], Any] = OrderedDict()
+
+
+_handles = _Handles()
+_opening = threading.Lock()
+
+
+def info(path: Path) -> RasterInfo:
+    """Read the header of a GeoTIFF.
+
+    Raises:
+        DataError: SEG-D011 damaged; SEG-D012 not TIFF; SEG-D013 missing, empty or unreadable;
+            SEG-D030 a VRT or a remote path.
+    """
+    dataset = _handle(path)
+    names = tuple(name or f"band {n}" for n, name in enumerate(dataset.descriptions, start=1))
+    return RasterInfo(
+        dataset.height,
+        dataset.width,
+        names,
+        dataset.dtypes[0],
+        dataset.nodata,
+        dataset.crs,
+        dataset.transform,
+    )
+
+
+def read(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Read a whole GeoTIFF; see `read_window`.
+
+    Raises:
+        DataError: as `read_window`; SEG-D031 it would take more than `BYTE_LIMIT` bytes.
+    """
+    size = info(path)
+    needed = size.rows * size.columns * size.bands * np.dtype(size.dtype).itemsize
+    if needed > BYTE_LIMIT:
+        raise DataError(
+            "SEG-D031",
+            "the raster is too large to be read at once",
+            file=path,
+            observed=f"{size.rows} rows × {size.columns} columns × {size.bands} bands of "
+            f"{size.dtype}: {needed} bytes",
+            allowed=f"{BYTE_LIMIT} bytes",
+            next_step="cut it into tiles",
+        )
+    return read_window(path, 0, 0, size.rows, size.columns)
+
+
+def read_window(
+    path: Path, row: int, column: int, rows: int, columns: int
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Read a part of a GeoTIFF that lies inside it; safe to call from several threads.
+
+    A pixel is invalid where every band equals nodata: one band alone may reach that value in a
+    dark but true pixel. It is invalid too where any band is NaN, and set to 0 there: a NaN would
+    spread through every convolution.
+
+    Args:
+        path: a GeoTIFF file.
+        row: first row.
+        column: first column.
+        rows: height in pixels.
+        columns: width in pixels.
+
+    Returns:
+        H×W×C of one of `IMAGE_DTYPES`, and H×W bool, False where there is no data.
+
+    Raises:
+        DataError: as `info`; SEG-D011 truncated or damaged; SEG-D019 another data type; SEG-D029
+            part of the window was never written.
+    """
+    dataset = _handle(path)
+    dtype = next((d for d in dataset.dtypes if d not in IMAGE_DTYPES), None)
+    if dtype is not None:
+        raise DataError(
+            "SEG-D019",
+            "this kind of pixel is not read",
+            file=path,
+            observed=dtype,
+            allowed=", ".join(IMAGE_DTYPES),
+            next_step="convert the raster, e.g. `gdal_translate -ot Float32`",
+        )
+    image_HWC = np.ascontiguousarray(
+        np.moveaxis(_read(path, dataset, Window(column, row, columns, rows)), 0, 2)
+    )
+    valid_HW = np.ones((rows, columns), dtype=bool)
+    if image_HWC.dtype.kind == "f":
+        valid_HW = ~np.isnan(image_HWC).any(axis=2)
+        image_HWC[~valid_HW] = 0
+    if dataset.nodata is not None:
+        valid_HW &= (image_HWC != dataset.nodata).any(axis=2)
+    return image_HWC, valid_HW
+
+
+def read_label(path: Path, kind: Literal["index", "colour"]) -> NDArray[Any]:
+    """Read a whole GeoTIFF of labels, exactly as stored.
+
+    Returns:
+        H×W integers for ``index``, H×W×3 uint8 for ``colour``.
+
+    Raises:
+        DataError: as `info`; SEG-D007 not one integer band, or three of uint8; SEG-D011 truncated
+            or damaged; SEG-D029 part of it was never written, which would read as class 0.
+    """
+    size = info(path)
+    fits = (
+        size.bands == 1 and np.dtype(size.dtype).kind in "ui"
+        if kind == "index"
+        else size.bands == 3 and size.dtype == "uint8"
+    )
+    if not fits:
+        raise DataError(
+            "SEG-D007",
+            f"the raster does not hold a mask of the kind {kind!r}",
+            file=path,
+            observed=f"{size.bands} band(s) of {size.dtype}",
+            allowed="1 band of integers (index), 3 bands of uint8 (colour)",
+            next_step="convert the mask, or set mask_kind in data.options",
+        )
+    return read_label_window(path, 0, 0, size.rows, size.columns)
+
+
+def read_label_window(
+    path: Path, row: int, column: int, rows: int, columns: int
+) -> NDArray[Any]:
+    """Read a part of a GeoTIFF of labels that lies inside it.
+
+    Returns:
+        H×W where the file has one band, else H×W×C; the file's own dtype.
+
+    Raises:
+        DataError: as `read_label`.
+    """
+    values_CHW = _read(path, _handle(path), Window(column, row, columns, rows))
+    if values_CHW.shape[0] == 1:
+        return values_CHW[0]
+    return np.ascontiguousarray(np.moveaxis(values_CHW, 0, 2))
+
+
+def write(
+    path: Path,
+    image_HWC: NDArray[Any],
+    *,
+    crs: Any,
+    transform: Any,
+    nodata: float | None = None,
+    band_names: tuple[str, ...] | None = None,
+) -> None:
+    """Write a tiled, deflated GeoTIFF; complete or not at all.
+
+    Args:
+        path: where to.
+        image_HWC: H×W×C.
+        crs: anything rasterio takes, e.g. ``"EPSG:32633"``.
+        transform: affine.Affine from (column, row) to coordinates.
+        nodata: value of pixels without data.
+        band_names: C names.
+
+    Raises:
+        ResourceError: SEG-R004, the disk is full or refuses.
+    """
+    rows, columns, bands = image_HWC.shape
+    bands_CHW = np.moveaxis(image_HWC, 2, 0)
+    profile = {
+        "driver": "GTiff",
+        "height": rows,
+        "width": columns,
+        "count": bands,
+        "dtype": image_HWC.dtype.name,
+        "crs": crs,
+        "transform": transform,
+        "nodata": nodata,
+        "tiled": True,
+        "blockxsize": 256,
+        "blockysize": 256,
+        "compress": "deflate",
+        "predictor": 3 if image_HWC.dtype.kind == "f" else 2,
+        "interleave": "pixel",
+        "bigtiff": "if_safer",
+    }
+    with replacing(path) as temporary, rasterio.Env(**_ENVIRONMENT):
+        with rasterio.open(temporary, "w", **profile) as dataset:
+            dataset.write(bands_CHW)
+            if band_names is not None:
+                dataset.descriptions = band_names
+        # GDAL does not report every failed write when it closes a file, so look.
+        with rasterio.open(temporary, driver="GTiff") as dataset:
+            if not np.array_equal(dataset.read(), bands_CHW, equal_nan=bands_CHW.dtype.kind == "f"):
+                raise ResourceError(
+                    "SEG-R004",
+                    "the file could not be read back as it was written",
+                    file=path,
+                    next_step="check the disk; nothing was changed",
+                )
+
+
+def _read(path: Path, dataset: Any, window: Window) -> NDArray[Any]:
+    assert 0 <= window.row_off and window.row_off + window.height <= dataset.height
+    assert 0 <= window.col_off and window.col_off + window.width <= dataset.width
+    if dataset.nodata is None:
+        _refuse_unwritten(path, dataset, window)
+    try:
+        with rasterio.Env(**_ENVIRONMENT):
+            values_CHW: NDArray[Any] = dataset.read(window=window)
+    except RasterioError as error:
+        raise _damaged(path, error) from error
+    return values_CHW
+
+
+def _refuse_unwritten(path: Path, dataset: Any, window: Window) -> None:
+    """Refuse blocks that are not in the file: GDAL reads them as 0, which may be a class."""
+    height, width = dataset.block_shapes[0]
+    last_row, last_column = window.row_off + window.height - 1, window.col_off + window.width - 1
+    bands = dataset.indexes if dataset.interleaving is Interleaving.band else (1,)
+    unwritten = [
+        (block_row * height, block_column * width)
+        for band in bands
+        for block_row in range(window.row_off // height, last_row // height + 1)
+        for block_column in range(window.col_off // width, last_column // width + 1)
+        if dataset.get_tag_item(f"BLOCK_OFFSET_{block_column}_{block_row}", "TIFF", bidx=band)
+        is None
+    ]
+    if unwritten:
+        raise DataError(
+            "SEG-D029",
+            "part of the raster was never written, and it declares no nodata value",
+            file=path,
+            observed=f"{len(unwritten)} blocks of {height}×{width} px, first at row "
+            f"{unwritten[0][0]}, column {unwritten[0][1]}",
+            next_step="write the file again, or give it a nodata value",
+        )
+
+
+def _handle(path: Path) -> Any:
+    """Return this thread's own open data set; opened anew if the file has changed."""
+    if _REMOTE.match(str(path)):
+        raise DataError(
+            "SEG-D030",
+            "remote and virtual paths are not read",
+            file=path,
+            observed=str(path),
+            allowed="a GeoTIFF file on this machine",
+            next_step="download the file first",
+        )
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    key = (str(path), stat.st_mtime_ns, stat.st_size)
+    dataset = _handles.open.get(key)
+    if dataset is None:
+        dataset = _handles.open[key] = _open(path)
+        if len(_handles.open) > _HANDLES_PER_THREAD:
+            _handles.open.popitem(last=False)[1].close()
+    _handles.open.move_to_end(key)
+    return dataset
+
+
+def _open(path: Path) -> Any:
+    _refuse_foreign(path)
+    # One at a time: GDAL can lock up when several threads register drivers at once (rasterio issue
+    # 3611), and the filters of `warnings` belong to the whole process.
+    with _opening, warnings.catch_warnings(), rasterio.Env(**_ENVIRONMENT):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # `crs` is None: callers decide
+        try:
+            return rasterio.open(path, driver="GTiff")
+        except RasterioError as error:
+            raise _damaged(path, error) from error
+
+
+def _refuse_foreign(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    content = image_headers.content_name(head) if head else "nothing (0 bytes)"
+    if content != "TIFF":
+        code = "SEG-D030" if content == "VRT" else "SEG-D012" if head else "SEG-D013"
+        raise DataError(
+            code,
+            "the file is not a GeoTIFF",
+            file=path,
+            observed=f"content is {content}, not GTiff",
+            allowed="GTiff",
+            next_step="convert the file to GeoTIFF, e.g. `gdal_translate -of GTiff`",
+        )
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(
+        "SEG-D013",
+        "cannot read the file",
+        file=path,
+        observed=error.strerror,
+        next_step="check that the file is there and that you may read it",
+    )
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        "SEG-D011",
+        "the raster file is truncated or damaged",
+        file=path,
+        observed=f"{error.__cause__ or error} ({path.stat().st_size} bytes)",
+        next_step="copy or export the file again",
+    )

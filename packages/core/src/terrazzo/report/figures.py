@@ -1,0 +1,191 @@
+"""Training curves as inline SVG that takes its colours and fonts from the page around it."""
+
+from __future__ import annotations
+
+import io
+import xml.etree.ElementTree as ET  # noqa: S405 - reads only what matplotlib wrote just before
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from numpy.typing import NDArray
+
+MAX_POINTS = 150
+"""More points than these are drawn as means of as many bins: the eye sees no more at this size."""
+
+# matplotlib knows fixed colours only. It draws with these, `_inline` puts the page's in place.
+_TEXT, _GRID, _FIRST, _SECOND = "#000001", "#000002", "#000003", "#000004"
+_THEME = {
+    _TEXT: "var(--muted)",
+    _GRID: "var(--line)",
+    _FIRST: "var(--first)",
+    _SECOND: "var(--second)",
+}
+_POINTS_AN_INCH = 72
+
+
+def loss(steps: Sequence[int], losses: Sequence[float]) -> str:
+    """Draw the training loss; the axis is logarithmic where it spans a decade.
+
+    Args:
+        steps: ascending.
+        losses: as many, finite or NaN.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+    values = np.asarray(losses, dtype=np.float64)
+    figure, axes = _axes(max(steps))
+    _draw_binned(axes, np.asarray(steps), values)
+    if np.nanmin(values) > 0 and np.nanmax(values) / np.nanmin(values) > 10:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+        axes.yaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_ylim(bottom=min(0.0, float(np.nanmin(values))))
+    return _inline(figure, "loss", f"Training loss: {_first_and_last(steps, losses)}.")
+
+
+def learning_rate(steps: Sequence[int], rates: Sequence[float]) -> str:
+    """Draw the learning rate. Arguments and result as for `loss`."""
+    figure, axes = _axes(max(steps))
+    _draw_binned(axes, np.asarray(steps), np.asarray(rates, dtype=np.float64))
+    axes.set_ylim(bottom=0, top=max(rates) * 1.08)
+    return _inline(figure, "rate", f"Learning rate: {_first_and_last(steps, rates)}.")
+
+
+def validation(
+    steps: Sequence[int],
+    mean_iou: Sequence[float],
+    pixel_accuracy: Sequence[float],
+    best: int | None,
+) -> str:
+    """Draw the validation scores from 0 to 1.
+
+    Args:
+        steps: ascending.
+        mean_iou: as many, 0…1 or NaN.
+        pixel_accuracy: as many, 0…1 or NaN.
+        best: position in `steps` of the validation whose weights were kept.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+    figure, axes = _axes(max(steps))
+    axes.plot(steps, pixel_accuracy, color=_SECOND, linestyle=(0, (4, 2)), marker="s", markersize=2)
+    axes.plot(steps, mean_iou, color=_FIRST, marker="o", markersize=2.5)
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    told = f"Mean IoU on the validation split: {_first_and_last(steps, mean_iou)}."
+    if best is not None:
+        axes.plot(steps[best], mean_iou[best], "o", color=_FIRST, markersize=6)
+        right = steps[best] > max(steps) / 2
+        axes.annotate(
+            f"best {mean_iou[best]:.3f} at {steps[best]:,}",
+            (steps[best], mean_iou[best]),
+            xytext=(4 if right else -4, -16 if mean_iou[best] > 0.2 else 10),
+            textcoords="offset points",
+            horizontalalignment="right" if right else "left",
+            color=_FIRST,
+        )
+        told += f" Best: {mean_iou[best]:.3f} at step {steps[best]:,}."
+    return _inline(figure, "validation", told)
+
+
+def _axes(last_step: int) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(360 / _POINTS_AN_INCH, 240 / _POINTS_AN_INCH))
+    axes = figure.add_axes((0.125, 0.165, 0.855, 0.8))
+    axes.set_xlim(0, max(last_step, 1) * 1.02)
+    axes.set_xlabel("step", color=_TEXT, size=11)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.tick_params(length=0, pad=5, labelsize=11, labelcolor=_TEXT)
+    axes.grid(axis="y", color=_GRID, linewidth=1)
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
+    axes.spines["bottom"].set(visible=True, color=_TEXT, linewidth=1)
+    return figure, axes
+
+
+def _draw_binned(axes: Axes, steps: NDArray[np.int64], values: NDArray[np.float64]) -> None:
+    if len(steps) > MAX_POINTS:
+        parts = np.array_split(values, MAX_POINTS)
+        steps = np.array([int(part[-1]) for part in np.array_split(steps, MAX_POINTS)])
+        lows, highs = [part.min() for part in parts], [part.max() for part in parts]
+        axes.fill_between(steps, lows, highs, color=_FIRST, alpha=0.2, linewidth=0)
+        values = np.array([part.mean() for part in parts])
+    marker = "o" if len(steps) == 1 else ""
+    axes.plot(steps, values, color=_FIRST, linewidth=1.6, marker=marker)
+
+
+def _first_and_last(steps: Sequence[int], values: Sequence[float]) -> str:
+    first, last = f"{values[0]:.3g} at step {steps[0]:,}", f"{values[-1]:.3g} at step {steps[-1]:,}"
+    return first if len(steps) == 1 else f"from {first} to {last}"
+
+
+def _inline(figure: Figure, name: str, told: str) -> str:
+    """Return the figure as an element of an HTML page; `told` is its text for screen readers."""
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "terrazzo", "font.size": 11}):
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    root = ET.fromstring(buffer.getvalue())  # noqa: S314 - our own figure
+    for element in root.iter():
+        element.tag = _local(element.tag)
+        for key, value in list(element.attrib.items()):
+            del element.attrib[key]
+            element.set(_local(key), value)
+    _drop(root, {"metadata", "style"})
+    for element in root.iter():
+        _adapt(element, name)
+    root.attrib = {
+        "viewBox": root.attrib["viewBox"],
+        "role": "img",
+        "aria-label": told,
+        "class": "figure",
+    }
+    text = ET.tostring(root, encoding="unicode")
+    for drawn, themed in _THEME.items():
+        text = text.replace(drawn, themed)
+    return text
+
+
+def _local(name: str) -> str:
+    return name.rpartition("}")[2]
+
+
+def _drop(root: ET.Element, tags: set[str]) -> None:
+    for parent in list(root.iter()):
+        for child in [child for child in parent if child.tag in tags]:
+            parent.remove(child)
+
+
+def _adapt(element: ET.Element, figure_name: str) -> None:
+    """Keep only the ids that are referred to, apart from those of other figures; drop the font."""
+    attributes = element.attrib
+    if "id" in attributes:
+        if element.tag in {"path", "clipPath"}:
+            attributes["id"] = f"{figure_name}-{attributes['id']}"
+        else:
+            del attributes["id"]
+    for key in ("href", "clip-path"):
+        if key in attributes:
+            attributes[key] = attributes[key].replace("#", f"#{figure_name}-")
+    if "style" in attributes:
+        attributes["style"] = _without_font_family(attributes["style"])
+
+
+def _without_font_family(style: str) -> str:
+    kept = []
+    for declaration in style.split(";"):
+        key, _, value = declaration.strip().partition(":")
+        if key == "font":  # "11px 'DejaVu Sans', ..." until matplotlib 3.10
+            kept.append(f"font-size: {value.split()[0]}")
+        elif key != "font-family":
+            kept.append(declaration.strip())
+    return "; ".join(kept)

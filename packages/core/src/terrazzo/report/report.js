@@ -1,0 +1,36 @@
+"use strict";
+
+// Tables are whole without this; it makes their columns sortable.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const headers = [...table.tHead.rows[0].cells];
+  headers.forEach((header, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...header.childNodes);
+    header.append(button);
+    button.addEventListener("click", () => {
+      const text = header.dataset.kind === "text";
+      const before = header.getAttribute("aria-sort");
+      const up = before ? before === "descending" : text;
+      headers.forEach((other) => other.removeAttribute("aria-sort"));
+      header.setAttribute("aria-sort", up ? "ascending" : "descending");
+      sort(table.tBodies[0], column, text, up);
+    });
+  });
+}
+
+function sort(body, column, text, up) {
+  const value = (row) => row.cells[column].dataset.value ?? row.cells[column].textContent.trim();
+  const rows = [...body.rows].sort((a, b) => {
+    const [x, y] = [value(a), value(b)];
+    if (text) return up ? x.localeCompare(y) : y.localeCompare(x);
+    if (x === "" || y === "") return (x === "") - (y === ""); // undefined scores stay last
+    return up ? x - y : y - x;
+  });
+  body.append(...rows);
+}
+
+// On paper nothing can be unfolded.
+addEventListener("beforeprint", () => {
+  for (const details of document.querySelectorAll("details")) details.open = true;
+});

@@ -1,0 +1,217 @@
+"""The run folder: what lies where, who may write, and what a finished run leaves behind.
+
+    runs/<name>/  config.toml   resolved recipe            labels.toml   label map in use
+                  run.json      versions, hardware, data   log.jsonl     losses and scores; no times
+                  timing.jsonl  seconds                    checkpoints/  see `checkpoint`
+                  model/        see `model_folder`         evaluation/   see `evaluation`
+                  report.html
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from terrazzo import config
+from terrazzo.config import Config
+from terrazzo.errors import CheckpointError, ResourceError
+from terrazzo.labels import LabelMap
+
+_FREE_TO_CHANGE = ("loader", "name")
+"""Recipe tables that change nothing but speed or place, so a resume may differ in them."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Resolved recipe."""
+        return self.path / "config.toml"
+
+    @property
+    def labels(self) -> Path:
+        """Label map in use."""
+        return self.path / "labels.toml"
+
+    @property
+    def record(self) -> Path:
+        """Versions, hardware, data."""
+        return self.path / "run.json"
+
+    @property
+    def log(self) -> Path:
+        """Losses and scores; the same bytes for the same run, however often it was killed."""
+        return self.path / "log.jsonl"
+
+    @property
+    def timing(self) -> Path:
+        """Seconds, which differ from run to run."""
+        return self.path / "timing.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One folder a checkpoint."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """All that prediction needs."""
+        return self.path / "model"
+
+    @property
+    def evaluation(self) -> Path:
+        """Scores by split."""
+        return self.path / "evaluation"
+
+    def read_config(self) -> Config:
+        """Read the resolved recipe.
+
+        Raises:
+            CheckpointError: SEG-C001, this is no run folder.
+        """
+        if not self.config.is_file():
+            raise CheckpointError(
+                "SEG-C001",
+                "not a run folder",
+                file=self.path,
+                observed="no config.toml in it" if self.path.is_dir() else "no such folder",
+                next_step="name a folder that `terrazzo run` made, such as runs/demo_torch",
+            )
+        return config.parse(Config, config.read_toml(self.config), where=self.config)
+
+
+def create(path: Path, recipe: Config, label_map: LabelMap, *, overwrite: bool) -> RunFolder:
+    """Make a new run folder with its recipe and label map in it.
+
+    Raises:
+        CheckpointError: SEG-C002, there is something at `path` and `overwrite` is off.
+        ResourceError: SEG-R005, the folder cannot be written.
+    """
+    folder = RunFolder(path)
+    if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
+        if not overwrite:
+            raise CheckpointError(
+                "SEG-C002",
+                "the run folder exists",
+                file=path,
+                next_step="--resume goes on with it, --overwrite deletes it, --out DIR takes "
+                "another place",
+            )
+        _delete(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        folder.labels.write_text(tomli_w.dumps(label_map.as_toml()), encoding="utf-8")
+        # Last, because `read_config` takes its presence for a run folder.
+        folder.config.write_text(tomli_w.dumps(_toml(recipe)), encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(
+            "SEG-R005",
+            "cannot write the run folder",
+            file=error.filename or path,
+            observed=error.strerror,
+            next_step="choose another place with --out DIR",
+        ) from error
+    return folder
+
+
+def _delete(folder: RunFolder) -> None:
+    if not folder.config.is_file():
+        raise CheckpointError(
+            "SEG-C003",
+            "--overwrite deletes run folders only, and this is none",
+            file=folder.path,
+            observed="no config.toml in it",
+            next_step="choose another place with --out DIR, or delete it yourself",
+        )
+    shutil.rmtree(folder.path)
+
+
+def reopen(path: Path, recipe: Config) -> RunFolder:
+    """Open a run folder to go on with it.
+
+    Raises:
+        CheckpointError: SEG-C001 no run folder; SEG-C011 the recipe has changed since.
+    """
+    folder = RunFolder(path)
+    before, now = _flat(_toml(folder.read_config())), _flat(_toml(recipe))
+    changed = [
+        f"{key}: {before.get(key, '(unset)')} → {now.get(key, '(unset)')}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and key.partition(".")[0] not in _FREE_TO_CHANGE
+    ]
+    if changed:
+        raise CheckpointError(
+            "SEG-C011",
+            "the recipe differs from the one this run was started with",
+            file=folder.config,
+            observed="; ".join(changed),
+            next_step="resume with the old settings, or start a new run with --out DIR",
+        )
+    return folder
+
+
+@contextmanager
+def locked(folder: RunFolder) -> Iterator[None]:
+    """Keep other processes from writing into the run; the lock dies with this process.
+
+    Raises:
+        ResourceError: SEG-C009, another process holds it.
+    """
+    path = folder.path / ".lock"
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            raise ResourceError(
+                "SEG-C009",
+                "another process works on this run",
+                file=folder.path,
+                observed=file.read().strip() or "(unknown process)",
+                next_step="wait for it, or stop it",
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
+        file.flush()
+        yield
+
+
+def append(path: Path, line: Mapping[str, Any]) -> None:
+    """Append one JSON line."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def truncate(path: Path, length: int) -> None:
+    """Cut a log back to the length it had when a checkpoint was written; make it if missing."""
+    with path.open("ab") as file:
+        file.truncate(length)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _toml(recipe: Config) -> dict[str, Any]:
+    return recipe.model_dump(mode="json", exclude_none=True)
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,67 @@
+"""Mean and standard deviation of each band over the training pictures."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from terrazzo.datasets import Split
+from terrazzo.errors import ConfigError
+from terrazzo.sample import Bands
+
+_PICTURES = 200
+_IMAGENET_MEAN = (123.675, 116.28, 103.53)  # Deng et al. 2009, as used by torchvision, × 255
+_IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+def bands_of(train: Split, normalize: str) -> Bands:
+    """Return the bands of a training split with their normalisation.
+
+    Args:
+        train: its pictures; up to 200 of them, evenly spaced, are read for ``dataset``.
+        normalize: ``dataset``, ``imagenet`` or ``none``.
+
+    Raises:
+        ConfigError: SEG-X011, ``imagenet`` for pictures that are not three bands of uint8.
+    """
+    first = train.source.read(0)
+    names = train.source.band_names
+    dtype = str(first.image_HWC.dtype)
+    match normalize:
+        case "none":
+            top = float(np.iinfo(dtype).max) if np.dtype(dtype).kind == "u" else 1.0
+            return Bands(names, dtype, mean=(0.0,) * len(names), std=(top,) * len(names))
+        case "imagenet":
+            if (len(names), dtype) != (3, "uint8"):
+                raise ConfigError(
+                    "SEG-X011",
+                    "data.normalize = 'imagenet' is for three bands of uint8",
+                    file=first.image_file,
+                    observed=f"{len(names)} bands of {dtype}",
+                    next_step="use data.normalize = 'dataset'",
+                )
+            return Bands(names, dtype, _IMAGENET_MEAN, _IMAGENET_STD)
+        case "dataset":
+            mean, std = _moments(train, len(names))
+            return Bands(names, dtype, mean, std)
+    raise AssertionError(normalize)
+
+
+def _moments(train: Split, num_bands: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation over the valid pixels, in float64 and in one fixed order."""
+    count = 0
+    total, squares = np.zeros(num_bands), np.zeros(num_bands)
+    chosen = np.unique(np.linspace(0, len(train) - 1, min(_PICTURES, len(train))).astype(int))
+    for index in chosen:
+        raw = train.source.read(int(index))
+        pixels_PC = (
+            raw.image_HWC.reshape(-1, num_bands)
+            if raw.valid_HW is None
+            else raw.image_HWC[raw.valid_HW]
+        ).astype(np.float64)
+        count += len(pixels_PC)
+        total += pixels_PC.sum(axis=0)
+        squares += np.square(pixels_PC).sum(axis=0)
+    mean = total / max(count, 1)
+    variance = np.maximum(squares / max(count, 1) - mean**2, 0)
+    std = np.where(variance > 0, np.sqrt(variance), 1.0)
+    return tuple(map(float, mean)), tuple(map(float, std))

@@ -1,0 +1,46 @@
+"""A split without files, for tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo.labels import LabelMap
+from terrazzo.sample import Sample
+
+
+@dataclass(frozen=True)
+class MemorySplit:
+    """Pictures and labels held as arrays; takes the place of `terrazzo.datasets.Split`.
+
+    Attributes:
+        name: ``train``, ``val`` or ``test``.
+        images: N arrays H×W×C.
+        labels: N arrays H×W of train ids or the map's ignore value.
+        label_map: its classes.
+    """
+
+    name: str
+    images: tuple[NDArray[np.generic], ...]
+    labels: tuple[NDArray[np.generic], ...]
+    label_map: LabelMap
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """N names: the split's name and a number."""
+        return tuple(f"{self.name}{index:04d}" for index in range(len(self)))
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """C names: ``band1``…"""
+        return tuple(f"band{band + 1}" for band in range(self.images[0].shape[2]))
+
+    def read(self, index: int) -> Sample:
+        """Return one sample; the arrays are shared."""
+        name = f"{self.name}{index:04d}"
+        return Sample(name, self.images[index], self.labels[index], f"{name}.png")

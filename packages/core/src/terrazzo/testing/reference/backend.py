@@ -1,0 +1,55 @@
+"""The backend ``reference``: NumPy, for tests and teaching."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from terrazzo import config
+from terrazzo.errors import unknown_name
+from terrazzo.testing.reference.models import pixel_softmax
+from terrazzo.testing.reference.trainer import ReferenceTrainer
+
+if TYPE_CHECKING:
+    from terrazzo.config import ModelConfig, TrainingConfig
+    from terrazzo.labels import LabelMap
+    from terrazzo.sample import Bands
+    from terrazzo.trainer import Backend
+
+
+class ReferenceBackend:
+    """Builds `ReferenceTrainer`."""
+
+    name = "reference"
+
+    def models(self) -> tuple[str, ...]:
+        """Return the file names in ``models/``."""
+        return ("pixel_softmax",)
+
+    def versions(self) -> dict[str, str]:
+        """Return the version of NumPy."""
+        return {"numpy": np.__version__}
+
+    def build(
+        self, model: ModelConfig, training: TrainingConfig, labels: LabelMap, bands: Bands, seed: int
+    ) -> ReferenceTrainer:
+        """Make a trainer with new weights that depend on `seed` alone.
+
+        Raises:
+            ConfigError: unknown model or option, with the choices.
+        """
+        return ReferenceTrainer(self.options(model), training, labels, bands, seed)
+
+    def options(self, model: ModelConfig) -> pixel_softmax.Options:
+        """Return the typed options of `model`.
+
+        Raises:
+            ConfigError: unknown model or option, with the choices.
+        """
+        if model.name not in self.models():
+            raise unknown_name("model", model.name, self.models())
+        return config.parse(pixel_softmax.Options, model.options, where="model.options")
+
+
+backend: Backend = ReferenceBackend()

@@ -1,0 +1,1 @@
+"""One file a model, as in every backend."""

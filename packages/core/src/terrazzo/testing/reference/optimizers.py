@@ -1,0 +1,62 @@
+"""What the optimisers of a recipe mean, for one array of weights at a time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo.config import OptimizerConfig
+
+Array = NDArray[np.float32]
+
+
+def empty_slots(config: OptimizerConfig, weights: Array) -> Array:
+    """Return what the optimiser remembers of `weights` before the first step, S×(their shape).
+
+    S is 1 for SGD (momentum), 2 for Adam and AdamW (first and second moment).
+    """
+    return np.zeros((1 if config.name == "sgd" else 2, *weights.shape), weights.dtype)
+
+
+def update(
+    config: OptimizerConfig,
+    weights: Array,
+    gradient: Array,
+    slots: Array,
+    step: int,
+    learning_rate: float,
+) -> tuple[Array, Array]:
+    """Return new weights and new slots; changes none of the arrays.
+
+    Args:
+        config: which optimiser, and its numbers.
+        weights: any shape; decayed only by AdamW and only with two axes or more.
+        gradient: of the weights' shape.
+        slots: S×(the weights' shape), see `empty_slots`.
+        step: counted from 1.
+        learning_rate: of this step.
+
+    Sources: Kingma and Ba 2015, Adam, algorithm 1; Loshchilov and Hutter 2019, AdamW, with the decay
+    scaled by the learning rate.
+    """
+    if config.name == "sgd":
+        momentum = config.momentum * slots[0] + gradient
+        return weights - learning_rate * momentum, momentum[None]
+    if config.name == "adamw" and weights.ndim >= 2:
+        weights = weights - learning_rate * config.weight_decay * weights
+    beta1, beta2 = config.betas
+    first = beta1 * slots[0] + (1 - beta1) * gradient
+    second = beta2 * slots[1] + (1 - beta2) * gradient**2
+    direction = first / (1 - beta1**step)
+    scale = np.sqrt(second / (1 - beta2**step)) + config.epsilon
+    return weights - learning_rate * direction / scale, np.stack([first, second])
+
+
+def clip(gradients: dict[str, Array], largest_norm: float | None) -> dict[str, Array]:
+    """Return the gradients, scaled down together where their global norm is above the largest."""
+    norm = math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in gradients.values()))
+    if largest_norm is None or norm <= largest_norm:
+        return gradients
+    return {name: g * (largest_norm / norm) for name, g in gradients.items()}

@@ -1,0 +1,161 @@
+"""The contract of `terrazzo.trainer.Trainer`, carried out in NumPy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo.config import TrainingConfig
+from terrazzo.errors import CheckpointError
+from terrazzo.labels import LabelMap
+from terrazzo.sample import Bands, Batch
+from terrazzo.testing.reference import losses, optimizers
+from terrazzo.testing.reference.models import pixel_softmax
+from terrazzo.trainer import SingleProcess, State
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one optimiser step tells: the loss before the update."""
+
+    loss: float
+
+
+class ReferenceTrainer:
+    """A `pixel_softmax` model with its optimiser, float32 throughout."""
+
+    world = SingleProcess()
+    device = "cpu"
+    asynchronous = False
+
+    def __init__(
+        self,
+        options: pixel_softmax.Options,
+        training: TrainingConfig,
+        labels: LabelMap,
+        bands: Bands,
+        seed: int,
+    ) -> None:
+        self._options = options
+        self._training = training
+        self._ignore = labels.ignore_index
+        self._label_dtype = labels.dtype
+        self._mean_C = np.array(bands.mean, np.float32)
+        self._std_C = np.array(bands.std, np.float32)
+        shape_FK = (pixel_softmax.num_features(options, len(bands)), len(labels))
+        kernel_FK = np.random.default_rng(seed).normal(0, 0.01, shape_FK)
+        self._weights = {
+            "kernel": kernel_FK.astype(np.float32),
+            "bias": np.zeros(len(labels), np.float32),
+        }
+        self._slots = {
+            name: optimizers.empty_slots(training.optimizer, weights)
+            for name, weights in self._weights.items()
+        }
+        self._steps = 0
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of weights."""
+        return sum(weights.size for weights in self._weights.values())
+
+    def train_step(self, batch: Batch, learning_rate: float) -> Step:
+        """Make one optimiser update from `batch`, unless its loss is not finite."""
+        valid = batch.labels_BHW != self._ignore
+        labels_N = batch.labels_BHW[valid].astype(np.int64)
+        # NaN and infinity are an answer here, not a mishap: they leave the update out.
+        with np.errstate(invalid="ignore", over="ignore"):
+            features_NF = self._features(batch.images_BHWC)[valid]
+            loss, slope_NK = losses.total(
+                self._training.loss, self._logits(features_NF), labels_N, self._ignore
+            )
+        if math.isfinite(loss):
+            slope_NK = slope_NK.astype(np.float32)
+            self._update(
+                {"kernel": features_NF.T @ slope_NK, "bias": slope_NK.sum(axis=0)}, learning_rate
+            )
+        return Step(loss)
+
+    def predict(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Return probabilities B×H×W×K, float32, summing to 1 over K."""
+        logits_BHWK = self._logits(self._features(images_BHWC))
+        return np.exp(losses.log_softmax(logits_BHWK)).astype(np.float32)
+
+    def predict_labels(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.integer]:
+        """Return the most probable class, B×H×W uint8 or uint16."""
+        logits_BHWK = self._logits(self._features(images_BHWC))
+        labels_BHW: NDArray[np.integer] = logits_BHWK.argmax(axis=-1).astype(self._label_dtype)
+        return labels_BHW
+
+    def state(self) -> State:
+        """Return a copy of everything a bit-exact resume needs."""
+        return {
+            **{f"weights/{name}": array.copy() for name, array in self._weights.items()},
+            **{f"optimizer/{name}": array.copy() for name, array in self._slots.items()},
+            "optimizer/steps": np.array(self._steps),
+        }
+
+    def load_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take over `state`. Without any ``optimizer/`` key only the weights are taken over.
+
+        Raises:
+            CheckpointError: SEG-C007, naming the first arrays whose names or shapes differ.
+        """
+        resume = any(name.startswith("optimizer/") for name in state)
+        own = {n: a for n, a in self.state().items() if resume or n.startswith("weights/")}
+        _require_same_arrays(own, state)
+        new = {name: np.array(state[name], array.dtype) for name, array in own.items()}
+        for name in self._weights:
+            self._weights[name] = new[f"weights/{name}"]
+        if resume:
+            for name in self._slots:
+                self._slots[name] = new[f"optimizer/{name}"]
+            self._steps = int(new["optimizer/steps"])
+
+    def _features(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
+        normalised_BHWC = (images_BHWC.astype(np.float32) - self._mean_C) / self._std_C
+        return pixel_softmax.features(self._options, normalised_BHWC)
+
+    def _logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        return features @ self._weights["kernel"] + self._weights["bias"]
+
+    def _update(self, gradients: dict[str, NDArray[np.float32]], learning_rate: float) -> None:
+        self._steps += 1
+        gradients = optimizers.clip(gradients, self._training.clip_norm)
+        for name, gradient in gradients.items():
+            self._weights[name], self._slots[name] = optimizers.update(
+                self._training.optimizer,
+                self._weights[name],
+                gradient,
+                self._slots[name],
+                self._steps,
+                learning_rate,
+            )
+
+
+def _require_same_arrays(own: State, given: Mapping[str, NDArray[np.generic]]) -> None:
+    """Raise a CheckpointError unless both have the same names and shapes."""
+    own_shapes = {name: array.shape for name, array in own.items()}
+    given_shapes = {name: array.shape for name, array in given.items()}
+    differing = [
+        name
+        for name in sorted(own_shapes.keys() | given_shapes.keys())
+        if own_shapes.get(name) != given_shapes.get(name)
+    ]
+    if differing:
+        raise CheckpointError(
+            "SEG-C007",
+            "the stored weights are of another model",
+            observed=_listing(differing, given_shapes),
+            allowed=_listing(differing, own_shapes),
+            next_step="load them with the options, classes and bands they were trained with",
+        )
+
+
+def _listing(names: list[str], shapes: Mapping[str, tuple[int, ...]]) -> str:
+    first = ", ".join(f"{name} {shapes.get(name, 'absent')}" for name in names[:3])
+    return first if len(names) <= 3 else f"{first} and {len(names) - 3} more"

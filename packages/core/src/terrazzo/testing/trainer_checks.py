@@ -1,0 +1,501 @@
+"""What every model of every backend must do, as plain functions that raise AssertionError.
+
+`CHECKS` names them; a package runs ``CHECKS × backend.models()``, see its
+``tests/test_contract.py``. `saboteurs.py` holds, for each check, a backend that breaks just that
+promise and must be caught. A check has to be true of every honest model, whatever its receptive
+field, its dropout and its normalisation: try a new one on real models before adding it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import multiprocessing
+import re
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo import backends
+from terrazzo.config import LossConfig, ModelConfig, OptimizerConfig, TrainingConfig
+from terrazzo.errors import CheckpointError, ConfigError, InputSizeError, TerrazzoError
+from terrazzo.labels import LabelClass, LabelMap
+from terrazzo.sample import Bands, Batch
+from terrazzo.trainer import Backend, State, Trainer
+
+ADAMW = TrainingConfig(steps=1, loss=LossConfig(cross_entropy=1, dice=0.5), precision="float32")
+PLAIN_SGD = TrainingConfig(
+    steps=1, optimizer=OptimizerConfig(name="sgd", momentum=0), precision="float32"
+)
+LEARNING_RATE = 1e-2
+BATCH_SIZE = 4
+FRAMEWORKS = {"torch", "torchvision", "keras", "tensorflow", "jax", "timm", "transformers"}
+
+
+@dataclass(frozen=True, slots=True)
+class Factory:
+    """Makes trainers of one model, and pictures for them.
+
+    Attributes:
+        backend: of the model.
+        model: its name and the options of its small form.
+        size: rows and columns of the pictures; even.
+        most_steps: within which the model must have learned two colours.
+    """
+
+    backend: Backend
+    model: ModelConfig
+    size: int = 32
+    most_steps: int = 150
+
+    @classmethod
+    def small(cls, backend: Backend, name: str, *, size: int = 32) -> Factory:
+        """Return the factory of a model in the form its file calls `SMALL`."""
+        package = backends.PACKAGES[backend.name]
+        options = importlib.import_module(f"{package}.models.{name}").SMALL
+        return cls(backend, ModelConfig(name=name, options=options.model_dump()), size)
+
+    def build(
+        self, task: Task, *, training: TrainingConfig = ADAMW, seed: int = 0
+    ) -> Trainer:
+        """Make a trainer with new weights."""
+        return self.backend.build(self.model, training, task.labels, task.bands, seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task anyone can solve: each class has a colour of its own.
+
+    Attributes:
+        num_classes: K.
+        num_bands: C.
+        dtype: of the pixels.
+    """
+
+    num_classes: int = 2
+    num_bands: int = 3
+    dtype: str = "uint8"
+
+    @property
+    def brightest(self) -> float:
+        """The largest pixel value."""
+        return 1.0 if self.dtype == "float32" else float(np.iinfo(self.dtype).max)
+
+    @property
+    def labels(self) -> LabelMap:
+        """K classes without further meaning."""
+        classes = tuple(LabelClass(f"class {k}", "#000000", (k,)) for k in range(self.num_classes))
+        return LabelMap("check", classes)
+
+    @property
+    def bands(self) -> Bands:
+        """C bands whose mean is half of the range."""
+        num_bands = self.num_bands
+        return Bands(
+            names=tuple(f"band {c}" for c in range(num_bands)),
+            dtype=self.dtype,
+            mean=(self.brightest / 2,) * num_bands,
+            std=(self.brightest / 4,) * num_bands,
+        )
+
+    def batch(
+        self, height: int, width: int, *, count: int = BATCH_SIZE, seed: int = 0
+    ) -> Batch:
+        """Return pictures of four quarters, each of one class at random, with a little noise."""
+        rng = np.random.default_rng(seed)
+        quarters_B22 = rng.integers(self.num_classes, size=(count, 2, 2))
+        rows_H = np.arange(height) * 2 // height
+        columns_W = np.arange(width) * 2 // width
+        labels_BHW = quarters_B22[:, rows_H[:, None], columns_W]
+        colours_KC = self._colours()
+        noise_BHWC = rng.normal(0, 0.02, (*labels_BHW.shape, self.num_bands))
+        images_BHWC = np.clip(colours_KC[labels_BHW] + noise_BHWC, 0, 1) * self.brightest
+        names = tuple(f"picture {number}" for number in range(count))
+        return Batch(
+            images_BHWC=images_BHWC.astype(self.dtype),
+            labels_BHW=labels_BHW.astype(self.labels.dtype),
+            names=names,
+            files=names,
+        )
+
+    def _colours(self) -> NDArray[np.float64]:
+        """Return K×C in 0…1; bands take turns in telling the first class from the second."""
+        colours_KC = np.random.default_rng(0).uniform(0.1, 0.9, (self.num_classes, self.num_bands))
+        colours_KC[0] = np.resize((0.75, 0.25), self.num_bands)
+        colours_KC[1] = np.resize((0.25, 0.75), self.num_bands)
+        return colours_KC
+
+
+TWO_COLOURS = Task()
+
+
+def check_signatures_equal_the_protocols(factory: Factory) -> None:
+    """Every member of Backend and Trainer exists, and methods take the same arguments."""
+    trainer = factory.build(TWO_COLOURS)
+    for protocol, thing in ((Backend, factory.backend), (Trainer, trainer)):
+        for name, member in vars(protocol).items():
+            if inspect.isfunction(member) and not name.startswith("_"):
+                assert _arguments(getattr(thing, name)) == _arguments(member)[1:], name
+    assert factory.model.name in factory.backend.models()
+    assert all(isinstance(version, str) for version in factory.backend.versions().values())
+    assert isinstance(trainer.device, str)
+    assert isinstance(trainer.asynchronous, bool)
+    assert trainer.num_parameters > 0
+    assert 0 <= trainer.world.rank < trainer.world.size
+    counts = np.array([1, 2**53 + 1])
+    assert trainer.world.size > 1 or np.array_equal(trainer.world.sum(counts), counts)
+
+
+def check_predictions_are_probabilities(factory: Factory) -> None:
+    """`predict` gives float32 B×H×W×K that sums to 1; `predict_labels` the most probable class."""
+    task = Task(num_classes=3)
+    trainer = factory.build(task)
+    _train(factory, trainer, task)
+    images_BHWC = _batch(factory, task, seed=9).images_BHWC
+    probabilities_BHWK = trainer.predict(images_BHWC)
+    assert isinstance(probabilities_BHWK, np.ndarray)
+    assert probabilities_BHWK.dtype == np.float32
+    assert probabilities_BHWK.shape == (*images_BHWC.shape[:3], 3)
+    assert np.isfinite(probabilities_BHWK).all()
+    assert probabilities_BHWK.min() >= 0
+    np.testing.assert_allclose(probabilities_BHWK.sum(axis=-1), 1, atol=1e-5)
+    labels_BHW = trainer.predict_labels(images_BHWC)
+    assert labels_BHW.dtype in (np.uint8, np.uint16)
+    assert labels_BHW.shape == images_BHWC.shape[:3]
+    assert labels_BHW.max() < 3
+    chosen_BHW = np.take_along_axis(probabilities_BHWK, labels_BHW[..., None].astype(int), -1)
+    best_BHW = probabilities_BHWK.max(axis=-1)
+    # Where two classes are all but equal, rounding may order logits and probabilities differently.
+    np.testing.assert_allclose(chosen_BHW[..., 0], best_BHW, atol=1e-5)
+
+
+def check_inputs_are_not_modified(factory: Factory) -> None:
+    """Pictures and labels are the same after training and predicting as before."""
+    task = Task(dtype="float32")  # the type a backend is most likely to work on in place
+    trainer = factory.build(task)
+    batch = _batch(factory, task)
+    batch.labels_BHW[0] = task.labels.ignore_index
+    images_BHWC, labels_BHW = batch.images_BHWC.copy(), batch.labels_BHW.copy()
+    _step(trainer, batch)
+    trainer.predict(batch.images_BHWC)
+    trainer.predict_labels(batch.images_BHWC)
+    np.testing.assert_array_equal(batch.images_BHWC, images_BHWC)
+    np.testing.assert_array_equal(batch.labels_BHW, labels_BHW)
+
+
+def check_batches_do_not_interact(factory: Factory) -> None:
+    """After training, a picture alone gives what it gives among others."""
+    trainer = factory.build(TWO_COLOURS)
+    _train(factory, trainer, TWO_COLOURS, steps=5)
+    images_BHWC = _batch(factory, TWO_COLOURS, seed=9).images_BHWC
+    # One picture unlike the rest, so that statistics of the batch differ from those of a picture.
+    images_BHWC[0] = 255
+    together_BHWK = trainer.predict(images_BHWC)
+    assert np.ptp(together_BHWK) > 1e-3, "this model predicts the same everywhere: nothing to see"
+    for number in range(len(images_BHWC)):
+        alone_BHWK = trainer.predict(images_BHWC[number : number + 1])
+        np.testing.assert_allclose(alone_BHWK[0], together_BHWK[number], atol=1e-4)
+
+
+def check_predicting_changes_nothing(factory: Factory) -> None:
+    """Two predictions are equal, and training goes on as if there had been none."""
+    watched, unwatched = factory.build(TWO_COLOURS), factory.build(TWO_COLOURS)
+    images_BHWC = _batch(factory, TWO_COLOURS, seed=9).images_BHWC
+    for seed in range(2):
+        _step(watched, _batch(factory, TWO_COLOURS, seed=seed))
+        _step(unwatched, _batch(factory, TWO_COLOURS, seed=seed))
+        np.testing.assert_array_equal(watched.predict(images_BHWC), watched.predict(images_BHWC))
+        watched.predict_labels(images_BHWC)
+    _assert_equal(watched.state(), unwatched.state())
+
+
+def check_learns_two_colours(factory: Factory) -> None:
+    """More than 99 % of the pixels of new pictures are right after some steps."""
+    _assert_learns(factory, ignored_share=0)
+
+
+def check_ignored_pixels_teach_nothing(factory: Factory) -> None:
+    """Four fifths of all pixels are ignored, and still both colours are learned.
+
+    Whichever class the ignored pixels were folded into, the other one would be outvoted in its own
+    colour.
+    """
+    _assert_learns(factory, ignored_share=0.8)
+
+
+def check_all_ignored_batch_is_harmless(factory: Factory) -> None:
+    """A batch without any valid pixel has loss 0 and leaves finite weights that still learn."""
+    trainer = factory.build(TWO_COLOURS)
+    batch = _batch(factory, TWO_COLOURS)
+    nothing_BHW = np.full_like(batch.labels_BHW, TWO_COLOURS.labels.ignore_index)
+    loss = _step(trainer, _replace(batch, labels_BHW=nothing_BHW))
+    assert loss == 0
+    _assert_finite(trainer.state())
+    assert _step(trainer, batch) > 0
+    _assert_finite(trainer.state())
+
+
+def check_short_batch_is_used(factory: Factory) -> None:
+    """A batch of one picture after a full one changes the weights, each picture in its own way."""
+    after_full, after_short, after_other = (
+        factory.build(TWO_COLOURS, training=PLAIN_SGD) for _ in range(3)
+    )
+    for trainer in (after_full, after_short, after_other):
+        _step(trainer, _batch(factory, TWO_COLOURS))
+    picture = TWO_COLOURS.batch(factory.size, factory.size, count=1, seed=1)
+    swapped_BHW = (1 - picture.labels_BHW).astype(picture.labels_BHW.dtype)
+    assert _step(after_short, picture) > 0
+    assert _step(after_other, _replace(picture, labels_BHW=swapped_BHW)) > 0
+    states = [_weights(trainer.state()) for trainer in (after_full, after_short, after_other)]
+    assert _differ(states[0], states[1]), "the short batch taught nothing"
+    assert _differ(states[1], states[2]), "the labels of the short batch made no difference"
+
+
+def check_bands_and_classes_are_honoured(factory: Factory) -> None:
+    """1, 3 and 5 bands, 2, 7 and 300 classes, and all three types of pixels work."""
+    for task in (Task(2, 1, "uint8"), Task(7, 3, "uint16"), Task(300, 5, "float32")):
+        trainer = factory.build(task)
+        batch = _batch(factory, task)
+        assert math.isfinite(_step(trainer, batch)), task
+        probabilities_BHWK = trainer.predict(batch.images_BHWC)
+        assert probabilities_BHWK.shape == (*batch.labels_BHW.shape, task.num_classes), task
+        assert trainer.predict_labels(batch.images_BHWC).dtype == task.labels.dtype, task
+        if task.dtype == "uint16":
+            low_bytes_BHWC = batch.images_BHWC % 256
+            assert not np.array_equal(trainer.predict(low_bytes_BHWC), probabilities_BHWK), (
+                "only the low byte of a uint16 pixel is seen"
+            )
+
+
+def check_odd_sizes(factory: Factory) -> None:
+    """Odd pictures are predicted at their size, and trained on unless an error names a good size.
+
+    The `allowed` of an InputSizeError must hold such a size as ``rows×columns``.
+    """
+    trainer = factory.build(TWO_COLOURS)
+    odd = TWO_COLOURS.batch(factory.size + 5, factory.size - 3, count=1)
+    probabilities_BHWK = trainer.predict(odd.images_BHWC)
+    assert probabilities_BHWK.shape == (*odd.labels_BHW.shape, 2)
+    assert trainer.predict_labels(odd.images_BHWC).shape == odd.labels_BHW.shape
+    try:
+        loss = _step(trainer, odd)
+    except InputSizeError as error:
+        good_size = re.search(r"(\d+)\s*×\s*(\d+)", str(error.allowed))
+        assert good_size, f"no good size is named in: {error}"
+        height, width = map(int, good_size.groups())
+        loss = _step(trainer, TWO_COLOURS.batch(height, width, count=1))
+    assert math.isfinite(loss)
+
+
+def check_weights_alone_predict_the_same(factory: Factory) -> None:
+    """A new trainer that is given only the weights predicts the same, bit for bit."""
+    trained, other = factory.build(TWO_COLOURS), factory.build(TWO_COLOURS, seed=1)
+    _train(factory, trained, TWO_COLOURS)
+    other.load_state(_weights(trained.state()))
+    images_BHWC = _batch(factory, TWO_COLOURS, seed=9).images_BHWC
+    np.testing.assert_array_equal(other.predict(images_BHWC), trained.predict(images_BHWC))
+
+
+def check_resume_is_exact(factory: Factory) -> None:
+    """Training on from a stored state gives the very weights of training without a stop."""
+    straight, resumed = factory.build(TWO_COLOURS), factory.build(TWO_COLOURS, seed=1)
+    batches = [_batch(factory, TWO_COLOURS, seed=seed) for seed in range(2)]
+    _step(straight, batches[0])
+    stored = straight.state()
+    copy = {name: array.copy() for name, array in stored.items()}
+    _step(straight, batches[1], learning_rate=LEARNING_RATE / 2)
+    resumed.load_state(stored)
+    _step(resumed, batches[1], learning_rate=LEARNING_RATE / 2)
+    _assert_equal(resumed.state(), straight.state())
+    _assert_equal(stored, copy)
+
+
+def check_seed_decides(factory: Factory) -> None:
+    """One seed gives one result; another seed gives another."""
+    first, again, other = (factory.build(TWO_COLOURS, seed=seed) for seed in (3, 3, 4))
+    assert _differ(_weights(first.state()), _weights(other.state()))
+    for trainer in (first, again):
+        _train(factory, trainer, TWO_COLOURS, steps=2)
+    _assert_equal(first.state(), again.state())
+
+
+def check_listing_imports_no_framework(factory: Factory) -> None:
+    """Importing the backend and listing its models loads no framework, in a fresh process."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        loaded = process.submit(_frameworks_after_listing, factory.backend).result()
+    assert not loaded
+
+
+def check_unknown_names_list_the_choices(factory: Factory) -> None:
+    """An unknown model or option is a ConfigError that lists the known ones."""
+    backend, bands, labels = factory.backend, TWO_COLOURS.bands, TWO_COLOURS.labels
+    options = {**factory.model.options, "no_such_option": 1}
+    for model, names in (
+        (ModelConfig(name="no such model"), ("no such model", *backend.models())),
+        (ModelConfig(name=factory.model.name, options=options), tuple(options)),
+    ):
+        error = _error(ConfigError, lambda model=model: backend.build(model, ADAMW, labels, bands, 0))
+        assert all(name in str(error) for name in names), error
+
+
+def check_non_finite_batch_is_left_out(factory: Factory) -> None:
+    """A batch of infinite pixels gives a non-finite loss, leaves the weights and does no later harm.
+
+    Infinity rather than NaN, which a backend may take for "no data".
+    """
+    task = Task(dtype="float32")
+    trainer = factory.build(task)
+    batch = _batch(factory, task)
+    _step(trainer, batch)
+    before = _weights(trainer.state())
+    infinite_BHWC = np.full_like(batch.images_BHWC, np.inf)
+    assert not math.isfinite(_step(trainer, _replace(batch, images_BHWC=infinite_BHWC)))
+    _assert_equal(_weights(trainer.state()), before)
+    assert math.isfinite(_step(trainer, batch))
+    _assert_finite(trainer.state())
+
+
+def check_foreign_weights_are_refused(factory: Factory) -> None:
+    """Weights of other shapes or names raise a CheckpointError that names one, and change nothing."""
+    trainer = factory.build(TWO_COLOURS)
+    before = trainer.state()
+    foreign = _weights(factory.build(Task(num_classes=5)).state())
+    differing = [name for name in foreign if foreign[name].shape != before[name].shape]
+    lacking = _weights(before)
+    lost = next(iter(lacking))
+    del lacking[lost]
+    added = {**_weights(before), "weights/no_such_array": np.zeros(1)}
+    for state, names in ((foreign, differing), (lacking, [lost]), (added, ["no_such_array"])):
+        error = _error(CheckpointError, lambda state=state: trainer.load_state(state))
+        assert any(name in str(error) for name in names), error
+        _assert_equal(trainer.state(), before)
+
+
+def check_losses_may_be_read_late(factory: Factory) -> None:
+    """A loss that is read after later steps is the one that is read at once."""
+    prompt, late = factory.build(TWO_COLOURS), factory.build(TWO_COLOURS)
+    batches = [_batch(factory, TWO_COLOURS, seed=seed) for seed in range(2)]
+    read_at_once = [_step(prompt, batch) for batch in batches]
+    results = [late.train_step(batch, LEARNING_RATE) for batch in batches]
+    assert [result.loss for result in results] == read_at_once
+    assert all(isinstance(loss, float) for loss in read_at_once)
+
+
+CHECKS: Mapping[str, Callable[[Factory], None]] = {
+    check.__name__.removeprefix("check_"): check
+    for check in (
+        check_signatures_equal_the_protocols,
+        check_predictions_are_probabilities,
+        check_inputs_are_not_modified,
+        check_batches_do_not_interact,
+        check_predicting_changes_nothing,
+        check_learns_two_colours,
+        check_ignored_pixels_teach_nothing,
+        check_all_ignored_batch_is_harmless,
+        check_short_batch_is_used,
+        check_bands_and_classes_are_honoured,
+        check_odd_sizes,
+        check_weights_alone_predict_the_same,
+        check_resume_is_exact,
+        check_seed_decides,
+        check_listing_imports_no_framework,
+        check_unknown_names_list_the_choices,
+        check_non_finite_batch_is_left_out,
+        check_foreign_weights_are_refused,
+        check_losses_may_be_read_late,
+    )
+}
+
+
+def _batch(factory: Factory, task: Task, *, seed: int = 0) -> Batch:
+    return task.batch(factory.size, factory.size, seed=seed)
+
+
+def _replace(
+    batch: Batch,
+    *,
+    images_BHWC: NDArray[np.generic] | None = None,
+    labels_BHW: NDArray[np.generic] | None = None,
+) -> Batch:
+    return Batch(
+        images_BHWC=batch.images_BHWC if images_BHWC is None else images_BHWC,
+        labels_BHW=batch.labels_BHW if labels_BHW is None else labels_BHW,
+        names=batch.names,
+        files=batch.files,
+    )
+
+
+def _step(trainer: Trainer, batch: Batch, *, learning_rate: float = LEARNING_RATE) -> float:
+    return trainer.train_step(batch, learning_rate).loss
+
+
+def _train(factory: Factory, trainer: Trainer, task: Task, *, steps: int = 3) -> None:
+    for seed in range(steps):
+        _step(trainer, _batch(factory, task, seed=seed))
+
+
+def _assert_learns(factory: Factory, *, ignored_share: float) -> None:
+    trainer = factory.build(TWO_COLOURS)
+    unseen = _batch(factory, TWO_COLOURS, seed=1000)
+    for step in range(1, factory.most_steps + 1):
+        batch = _batch(factory, TWO_COLOURS, seed=step)
+        hidden_BHW = np.random.default_rng(step).random(batch.labels_BHW.shape) < ignored_share
+        batch.labels_BHW[hidden_BHW] = TWO_COLOURS.labels.ignore_index
+        _step(trainer, batch)
+        if step % 10 == 0:
+            right, sure = _right_and_sure(trainer, unseen)
+            # Sure as well as right: a model that is taught wrongly may still be right on its way.
+            if right > 0.99 and sure > 0.9:
+                return
+    raise AssertionError(f"after {step} steps {right:.1%} of pixels are right, {sure:.1%} sure")
+
+
+def _right_and_sure(trainer: Trainer, batch: Batch) -> tuple[float, float]:
+    """Return the share of pixels that are right, and the mean probability of the true class."""
+    labels_BHW = trainer.predict_labels(batch.images_BHWC)
+    truth_BHW1 = batch.labels_BHW[..., None].astype(np.int64)
+    truth_probabilities = np.take_along_axis(trainer.predict(batch.images_BHWC), truth_BHW1, -1)
+    return float((labels_BHW == batch.labels_BHW).mean()), float(truth_probabilities.mean())
+
+
+def _error(kind: type[TerrazzoError], call: Callable[[], object]) -> TerrazzoError:
+    try:
+        call()
+    except kind as error:
+        return error
+    raise AssertionError(f"no {kind.__name__} was raised")
+
+
+def _arguments(function: Callable[..., object]) -> list[tuple[str, object, object]]:
+    """Return name, kind and default of each argument."""
+    parameters = inspect.signature(function).parameters.values()
+    return [(p.name, p.kind, p.default) for p in parameters]
+
+
+def _frameworks_after_listing(backend: Backend) -> set[str]:
+    assert backend.models()
+    return FRAMEWORKS & set(sys.modules)
+
+
+def _weights(state: State) -> State:
+    return {name: array for name, array in state.items() if name.startswith("weights/")}
+
+
+def _differ(one: State, other: State) -> bool:
+    return any(not np.array_equal(array, other[name]) for name, array in one.items())
+
+
+def _assert_equal(one: State, other: State) -> None:
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name)
+
+
+def _assert_finite(state: State) -> None:
+    for name, array in state.items():
+        assert np.isfinite(array).all(), name

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import shutil
+
+import numpy as np
+import pytest
+
+from terrazzo import checkpoint
+from terrazzo.errors import CheckpointError, ResourceError
+
+STATE = {
+    "weights/a": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "weights/scalar": np.float32(3.5) * np.ones(()),
+    "optimizer/step": np.array(7),
+}
+
+
+def save(folder, step):
+    return checkpoint.write(folder, step, STATE, {"scores": [[1, 0.1 + 0.2]]})
+
+
+def test_what_is_written_reads_back_bit_for_bit(tmp_path):
+    save(tmp_path, 12)
+    read = checkpoint.read(tmp_path, 12)
+    assert read.record == {"scores": [[1, 0.1 + 0.2]]}
+    assert read.state().keys() == STATE.keys()
+    for name, array in read.state().items():
+        np.testing.assert_array_equal(array, STATE[name], strict=True)
+    assert read.weights().keys() == {"weights/a", "weights/scalar"}
+
+
+def test_the_latest_is_the_highest_step_whatever_the_clock_says(tmp_path):
+    for step in (9, 100, 20):
+        save(tmp_path, step)
+    os.utime(tmp_path / "step-000009", (2e9, 2e9))
+    newest, passed_over = checkpoint.latest(tmp_path)
+    assert newest.step == 100
+    assert passed_over == []
+
+
+def test_no_checkpoint_is_no_error(tmp_path):
+    assert checkpoint.latest(tmp_path / "nothing") == (None, [])
+
+
+def test_every_flipped_bit_is_found_and_the_older_checkpoint_is_used(tmp_path):
+    save(tmp_path, 1)
+    folder = save(tmp_path, 2).folder
+    draw = random.Random(0)
+    files = sorted(folder.iterdir())
+    assert len(files) == 4
+    for _ in range(200):
+        path = draw.choice(files)
+        good = path.read_bytes()
+        bad = bytearray(good)
+        place = draw.randrange(len(bad))
+        bad[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(bad)
+        newest, passed_over = checkpoint.latest(tmp_path)
+        manifest_still_says_the_same = newest.step == 2 and path.name == "MANIFEST.json"
+        assert newest.step == 1 or manifest_still_says_the_same
+        if newest.step == 1:
+            assert passed_over[0].code == "SEG-C006"
+            assert str(folder) in str(passed_over[0])
+        path.write_bytes(good)
+
+
+def test_most_flips_in_the_manifest_itself_are_found(tmp_path):
+    path = save(tmp_path, 2).folder / "MANIFEST.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"]["weights.safetensors"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(CheckpointError, match=r"SEG-C006.*\n.*weights.safetensors"):
+        checkpoint.read(tmp_path, 2)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "append", "delete"])
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimizer.safetensors", "record.json"])
+def test_a_cut_longer_or_missing_file_is_found(tmp_path, damage, name):
+    path = save(tmp_path, 2).folder / name
+    match damage:
+        case "truncate":
+            path.write_bytes(path.read_bytes()[:-1])
+        case "append":
+            path.write_bytes(path.read_bytes() + b"\0")
+        case "delete":
+            path.unlink()
+    with pytest.raises(CheckpointError, match="SEG-C006"):
+        checkpoint.read(tmp_path, 2)
+
+
+def test_a_newer_format_asks_for_an_upgrade(tmp_path):
+    save(tmp_path, 1)
+    path = save(tmp_path, 2).folder / "MANIFEST.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    with pytest.raises(CheckpointError, match="format 2") as caught:
+        checkpoint.latest(tmp_path)
+    assert "upgrade" in str(caught.value)
+
+
+def test_a_copied_checkpoint_is_still_valid(tmp_path):
+    save(tmp_path / "here", 3)
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    shutil.rmtree(tmp_path / "here")
+    assert checkpoint.latest(tmp_path / "there")[0].step == 3
+
+
+def test_sweep_keeps_the_newest_and_the_best_and_clears_leftovers(tmp_path):
+    for step in range(1, 6):
+        save(tmp_path, step)
+    (tmp_path / "step-000006.tmp-77").mkdir()
+    checkpoint.sweep(tmp_path, keep=2, also=1)
+    assert checkpoint.found(tmp_path) == [1, 4, 5]
+    assert not list(tmp_path.glob("*.tmp-*"))
+
+
+def test_a_full_disk_leaves_the_older_checkpoint_and_no_rubbish(tmp_path):
+    """A limit on the file size stands in for the disk: the kernel answers a write with an error."""
+    save(tmp_path, 1)
+    big = {"weights/big": np.zeros(1 << 20, np.float32)}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        with pytest.raises(ResourceError, match="SEG-R004") as caught:
+            checkpoint.write(tmp_path, 2, big, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    message = str(caught.value)
+    assert "step-000002" in message
+    assert "4.2 MB" in message
+    assert "MB free" in message
+    assert caught.value.exit_code == 5
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
+    assert checkpoint.latest(tmp_path)[0].step == 1

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import pytest
+
+from terrazzo import config
+from terrazzo.config import Config, TrainingConfig
+from terrazzo.errors import ConfigError
+
+RECIPE = """
+backend = "torch"
+[data]
+format = "camvid"
+root = "data"
+[model]
+name = "unet"
+[training]
+epochs = 2
+[training.schedule]
+learning_rate = 1e-3
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "quick.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_a_recipe_is_named_after_its_file_and_numbers_are_numbers(recipe):
+    loaded = config.load(recipe)
+    assert loaded.name == "quick"
+    assert loaded.training.schedule.learning_rate == 0.001
+
+
+def test_assignments_come_last_and_are_toml_or_a_bare_word(recipe):
+    loaded = config.load(
+        recipe,
+        assignments=("training.batch_size=3", "data.image_size=[64, 96]", "data.labels=camvid"),
+        backend="keras",
+    )
+    assert loaded.training.batch_size == 3
+    assert loaded.data.image_size == (64, 96)
+    assert loaded.data.labels == "camvid"
+    assert loaded.backend == "keras"
+
+
+def test_an_unknown_key_is_named_with_its_nearest_neighbour(recipe):
+    with pytest.raises(ConfigError, match="SEG-X001: unknown key 'training.batchsize'") as caught:
+        config.load(recipe, assignments=("training.batchsize=3",))
+    assert "did you mean 'batch_size'?" in str(caught.value)
+    assert str(recipe) in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("assignment", "observed"),
+    [
+        ("training.batch_size='many'", "training.batch_size = 'many'"),
+        ("training.batch_size=0", "training.batch_size = 0"),
+        ("training.schedule.learning_rate=-1", "training.schedule.learning_rate = -1"),
+        ("training.schedule.learning_rate=nan", "training.schedule.learning_rate = nan"),
+        ("training.steps=5", "give exactly one of epochs and steps"),
+        ("augment.crop=[0, 4]", "augment.crop.0 = 0"),
+        ("training.loss.cross_entropy=0", "at least one loss term"),
+    ],
+)
+def test_a_wrong_value_is_shown_with_its_key(recipe, assignment, observed):
+    with pytest.raises(ConfigError, match="SEG-X002") as caught:
+        config.load(recipe, assignments=(assignment,))
+    assert observed in str(caught.value)
+
+
+def test_every_wrong_value_is_named_not_only_the_first(recipe):
+    with pytest.raises(ConfigError) as caught:
+        config.load(recipe, assignments=("training.batch_size=0", "seed=-1"))
+    assert "training.batch_size = 0" in str(caught.value)
+    assert "seed = -1" in str(caught.value)
+
+
+def test_missing_tables_are_named(tmp_path):
+    path = tmp_path / "empty.toml"
+    path.write_text("backend = 'torch'")
+    with pytest.raises(ConfigError, match="data is missing; model is missing; training is missing"):
+        config.load(path)
+
+
+def test_a_misspelt_file_is_answered_with_its_neighbour(recipe):
+    with pytest.raises(ConfigError, match="did you mean 'quick.toml'"):
+        config.load(recipe.with_name("quik.toml"))
+
+
+def test_broken_toml_is_named_with_its_line(tmp_path):
+    path = tmp_path / "broken.toml"
+    path.write_text("a = 1\nb = = 2\n")
+    with pytest.raises(ConfigError, match=r"SEG-X006.*\n.*\n.*line 2"):
+        config.load(path)
+
+
+@pytest.mark.parametrize("assignment", ["training.batch_size", "=3", "seed.deeper=3"])
+def test_a_malformed_assignment_is_refused(recipe, assignment):
+    with pytest.raises(ConfigError, match="SEG-X007"):
+        config.load(recipe, assignments=("seed=1", assignment))
+
+
+def test_an_unset_variable_in_a_path_is_named(monkeypatch):
+    monkeypatch.delenv("TERRAZZO_NOT_SET", raising=False)
+    with pytest.raises(ConfigError, match="SEG-X008") as caught:
+        config.resolve_path("$TERRAZZO_NOT_SET/camvid", where="data.root")
+    assert "$TERRAZZO_NOT_SET/camvid" in str(caught.value)
+
+
+def test_settings_cannot_be_changed_after_reading(recipe):
+    loaded = config.load(recipe)
+    with pytest.raises(ValueError, match="frozen"):
+        loaded.seed = 3
+
+
+def test_a_dumped_recipe_reads_back_equal(recipe):
+    loaded = config.load(recipe, assignments=("augment.crop=[3, 4]",))
+    assert Config.model_validate(loaded.model_dump(mode="json", exclude_none=True)) == loaded
+
+
+def test_parse_names_the_choices_of_a_nested_table():
+    with pytest.raises(ConfigError, match="betas, epsilon, momentum, name, weight_decay"):
+        config.parse(TrainingConfig, {"steps": 1, "optimizer": {"lr": 1}}, where="x.toml")

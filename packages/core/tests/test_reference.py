@@ -1,0 +1,179 @@
+"""The reference losses, optimisers and trainer against arithmetic done by hand."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from terrazzo import backends
+from terrazzo.config import LossConfig, ModelConfig, OptimizerConfig, TrainingConfig
+from terrazzo.errors import CheckpointError
+from terrazzo.sample import IGNORE
+from terrazzo.testing.reference import losses, optimizers
+from terrazzo.testing.reference.backend import backend
+from terrazzo.testing.reference.models import pixel_softmax
+from terrazzo.testing.reference.trainer import ReferenceTrainer
+from terrazzo.testing.trainer_checks import Task
+
+CONFIGS = (
+    LossConfig(),
+    LossConfig(class_weights=(0.5, 2.0, 0.0, 1.0)),
+    LossConfig(cross_entropy=0, dice=1),
+    LossConfig(cross_entropy=0.8, dice=0.2, class_weights=(1.0, 3.0, 0.5, 2.0)),
+)
+
+
+def _random_case(seed: int) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    """Return logits 2×3×2×4 and labels without class 3, a third of them ignored."""
+    rng = np.random.default_rng(seed)
+    labels_BHW = rng.integers(0, 3, (2, 3, 2)).astype(np.uint8)
+    labels_BHW[rng.random(labels_BHW.shape) < 1 / 3] = IGNORE
+    return rng.normal(0, 2, (2, 3, 2, 4)), labels_BHW
+
+
+def test_cross_entropy_by_hand() -> None:
+    logits = np.log([[0.25, 0.75], [0.5, 0.5], [0.9, 0.1]])
+    labels = np.array([1, 0, IGNORE])
+    assert losses.cross_entropy(logits, labels).value == pytest.approx(
+        (-math.log(0.75) - math.log(0.5)) / 2
+    )
+    weighted = losses.cross_entropy(logits, labels, (3, 1))
+    assert weighted.value == pytest.approx((-math.log(0.75) - 3 * math.log(0.5)) / 4)
+
+
+def test_dice_by_hand() -> None:
+    logits = np.log([[0.25, 0.75, 1e-9], [0.5, 0.5, 1e-9], [0.9, 0.1, 1e-9]])
+    labels = np.array([1, 0, IGNORE])
+    first, second = 1 - 2 * 0.5 / (0.75 + 1), 1 - 2 * 0.75 / (1.25 + 1)
+    assert losses.dice(logits, labels).value == pytest.approx((first + second) / 2)
+    weighted = losses.dice(logits, labels, (3, 1, 100))
+    assert weighted.value == pytest.approx((3 * first + second) / 4)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@pytest.mark.parametrize("seed", range(3))
+def test_gradient_agrees_with_finite_differences(config: LossConfig, seed: int) -> None:
+    logits_BHWK, labels_BHW = _random_case(seed)
+    gradient = losses.total(config, logits_BHWK, labels_BHW).gradient
+    for index in np.ndindex(logits_BHWK.shape):
+        nudge = np.zeros_like(logits_BHWK)
+        nudge[index] = 1e-5
+        above = losses.total(config, logits_BHWK + nudge, labels_BHW).value
+        below = losses.total(config, logits_BHWK - nudge, labels_BHW).value
+        assert gradient[index] == pytest.approx((above - below) / 2e-5, abs=1e-8)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_ignored_logits_count_nowhere(config: LossConfig) -> None:
+    logits_BHWK, labels_BHW = _random_case(0)
+    expected = losses.total(config, logits_BHWK, labels_BHW)
+    logits_BHWK[labels_BHW == IGNORE] = np.nan
+    loss = losses.total(config, logits_BHWK, labels_BHW)
+    assert loss.value == expected.value
+    np.testing.assert_array_equal(loss.gradient, expected.gradient)
+    assert not loss.gradient[labels_BHW == IGNORE].any()
+
+
+@pytest.mark.parametrize("term", [losses.cross_entropy, losses.dice])
+def test_nothing_to_learn_is_zero(term: Callable[..., losses.Loss]) -> None:
+    logits = np.ones((2, 3))
+    for labels, weights in (([IGNORE, IGNORE], None), ([1, IGNORE], (1, 0, 1))):
+        loss = term(logits, np.array(labels), weights)
+        assert loss.value == 0
+        assert not loss.gradient.any()
+
+
+def test_large_logits_do_not_overflow() -> None:
+    loss = losses.cross_entropy(np.array([[1e4, 0.0]], np.float32), np.array([1]))
+    assert loss.value == pytest.approx(1e4)
+
+
+def _updated(config: OptimizerConfig, gradients: tuple[float, ...], *, shape: tuple[int, ...]) -> float:
+    weights = np.full(shape, 2.0, np.float32)
+    slots = optimizers.empty_slots(config, weights)
+    for step, gradient in enumerate(gradients, start=1):
+        full = np.full(shape, gradient, np.float32)
+        weights, slots = optimizers.update(config, weights, full, slots, step, 0.1)
+    assert weights.dtype == slots.dtype == np.float32
+    return float(weights.flat[0])
+
+
+def test_sgd_by_hand() -> None:
+    config = OptimizerConfig(name="sgd", momentum=0.5, weight_decay=0.3)
+    # Momentum 1, then 0.5·1 + 3; the weight decay is not SGD's.
+    assert _updated(config, (1.0, 3.0), shape=(1, 1)) == pytest.approx(2 - 0.1 * 1 - 0.1 * 3.5)
+
+
+def test_adam_by_hand() -> None:
+    config = OptimizerConfig(name="adam", betas=(0.5, 0.75), epsilon=0.5, weight_decay=0.3)
+    first = 0.1 * 1 / (1 + 0.5)  # unbiased moments of one gradient: 1 and 1²
+    # Two gradients, 1 and 3: (0.25·1 + 0.5·3) / 0.75 and (0.1875·1 + 0.25·9) / 0.4375.
+    second = 0.1 * (1.75 / 0.75) / (math.sqrt(2.4375 / 0.4375) + 0.5)
+    assert _updated(config, (1.0, 3.0), shape=(1, 1)) == pytest.approx(2 - first - second)
+
+
+def test_adamw_decays_matrices_alone() -> None:
+    config = OptimizerConfig(name="adamw", weight_decay=0.3)
+    assert _updated(config, (1.0,), shape=(1, 1)) == pytest.approx(2 * (1 - 0.1 * 0.3) - 0.1)
+    assert _updated(config, (1.0,), shape=(1,)) == pytest.approx(2 - 0.1)
+
+
+def test_clip_scales_all_gradients_together() -> None:
+    gradients = {"kernel": np.array([[3.0]], np.float32), "bias": np.array([4.0], np.float32)}
+    assert optimizers.clip(gradients, None) is gradients
+    assert optimizers.clip(gradients, 5.0) is gradients
+    clipped = optimizers.clip(gradients, 1.0)
+    np.testing.assert_allclose(clipped["kernel"], [[0.6]], rtol=1e-6)
+    np.testing.assert_allclose(clipped["bias"], [0.8], rtol=1e-6)
+
+
+def test_neighbourhood_holds_the_pixel_and_its_neighbours() -> None:
+    images_BHWC = np.arange(12, dtype=np.float32).reshape(1, 3, 4, 1)
+    options = pixel_softmax.Options(features="neighbourhood")
+    features_BHWF = pixel_softmax.features(options, images_BHWC)
+    assert features_BHWF.shape[3] == pixel_softmax.num_features(options, 1)
+    assert features_BHWF[0, 1, 1].tolist() == [0, 1, 2, 4, 5, 6, 8, 9, 10]
+    assert features_BHWF[0, 0, 0].tolist() == [0, 0, 1, 0, 0, 1, 4, 4, 5]
+
+
+def _trainer(training: TrainingConfig, task: Task = Task()) -> ReferenceTrainer:  # noqa: B008
+    model = ModelConfig(name="pixel_softmax")
+    return backend.build(model, training, task.labels, task.bands, 0)
+
+
+def test_step_follows_the_loss_downhill() -> None:
+    """One step of plain SGD changes the loss by −lr·‖gradient‖², so loss and update agree."""
+    sgd = OptimizerConfig(name="sgd", momentum=0)
+    training = TrainingConfig(steps=1, loss=LossConfig(dice=1), optimizer=sgd)
+    trainer, batch = _trainer(training), Task().batch(8, 8)
+    before = trainer.state()
+    losses_read = [trainer.train_step(batch, 1e-3).loss for _ in range(2)]
+    moved = {name: trainer.state()[name] - before[name] for name in before if "weights/" in name}
+    # Two steps were made, almost equal ones.
+    square_norm = sum(float(np.square(move / 2e-3).sum()) for move in moved.values())
+    assert losses_read[0] - losses_read[1] == pytest.approx(1e-3 * square_norm, rel=0.02)
+
+
+def test_clip_norm_bounds_the_step() -> None:
+    sgd = OptimizerConfig(name="sgd", momentum=0)
+    trainer = _trainer(TrainingConfig(steps=1, optimizer=sgd, clip_norm=0.01))
+    before = trainer.state()
+    trainer.train_step(Task().batch(8, 8), 1.0)
+    after = trainer.state()
+    square = sum(float(np.square(after[n] - before[n]).sum()) for n in before if "weights/" in n)
+    assert math.sqrt(square) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_state_of_another_optimizer_is_refused() -> None:
+    adam = _trainer(TrainingConfig(steps=1))
+    sgd = _trainer(TrainingConfig(steps=1, optimizer=OptimizerConfig(name="sgd")))
+    with pytest.raises(CheckpointError, match=r"SEG-C007[\s\S]*optimizer/bias \(2, 2\)") as caught:
+        sgd.load_state(adam.state())
+    assert "optimizer/bias (1, 2)" in str(caught.value.allowed)
+
+
+def test_backend_is_reached_by_its_name() -> None:
+    assert backends.load("reference") is backend
+    assert "reference" in backends.installed()

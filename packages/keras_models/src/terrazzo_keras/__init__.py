@@ -1,0 +1,1 @@
+"""The Keras backend of Terrazzo. Importing this package imports no framework."""

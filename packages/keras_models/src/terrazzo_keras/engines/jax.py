@@ -1,0 +1,31 @@
+"""JAX: compiled once for each input size, gradients by transformation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+def prepare() -> None:
+    """Nothing to do."""
+
+
+def device() -> str:
+    """Return ``cpu`` or ``cuda:0 <name>``."""
+    first = jax.devices()[0]
+    return "cpu" if first.platform == "cpu" else f"cuda:{first.id} {first.device_kind}"
+
+
+def compiled(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any]:  # noqa: ARG001
+    """Return `function` compiled; a new batch or picture size compiles it anew."""
+    return jax.jit(function)
+
+
+def value_and_grad(
+    function: Callable[[Any], tuple[Any, Any]], vector: Any
+) -> tuple[tuple[Any, Any], Any]:
+    """Return ``function(vector)``, a loss and anything else, and the gradient of the loss."""
+    result: tuple[tuple[Any, Any], Any] = jax.value_and_grad(function, has_aux=True)(vector)
+    return result

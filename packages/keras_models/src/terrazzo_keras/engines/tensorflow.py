@@ -1,0 +1,45 @@
+"""TensorFlow: graphs from `tf.function`, gradients from a tape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+
+def prepare() -> None:
+    """Make CPU results repeatable to the bit; nothing to do on a GPU."""
+
+
+def device() -> str:
+    """Return ``cpu`` or ``cuda:0 <name>``."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if not gpus:
+        return "cpu"
+    return f"cuda:0 {tf.config.experimental.get_device_details(gpus[0])['device_name']}"
+
+
+def compiled(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any]:
+    """Return `function` as one graph for all sizes.
+
+    Args:
+        function: of tensors and nests of tensors, without side effects.
+        arguments: nests of `keras.KerasTensor`; a None in a shape stands for any size, so a short
+            last batch does not trace the model again (a minute for the largest ones).
+    """
+    signature = keras.tree.map_structure(
+        lambda spec: tf.TensorSpec(spec.shape, spec.dtype), arguments
+    )
+    return tf.function(function, input_signature=signature, autograph=False)
+
+
+def value_and_grad(
+    function: Callable[[Any], tuple[Any, Any]], vector: Any
+) -> tuple[tuple[Any, Any], Any]:
+    """Return ``function(vector)``, a loss and anything else, and the gradient of the loss."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(vector)
+        loss, rest = function(vector)
+    return (loss, rest), tape.gradient(loss, vector)

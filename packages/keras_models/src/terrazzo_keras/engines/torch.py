@@ -1,0 +1,35 @@
+"""PyTorch: run as written, gradients from autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import torch
+
+
+def prepare() -> None:
+    """Nothing to do."""
+
+
+def device() -> str:
+    """Return ``cpu`` or ``cuda:0 <name>``."""
+    return f"cuda:0 {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else "cpu"
+
+
+def compiled(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any]:  # noqa: ARG001
+    """Return `function` as it is: the eager engine has no traces to save."""
+    return function
+
+
+def value_and_grad(
+    function: Callable[[Any], tuple[Any, Any]], vector: Any
+) -> tuple[tuple[Any, Any], Any]:
+    """Return ``function(vector)``, a loss and anything else, and the gradient of the loss."""
+    leaf = vector.detach().requires_grad_(True)
+    loss, rest = function(leaf)
+    (gradient,) = torch.autograd.grad(loss, leaf)
+    # Batch statistics hang on the graph too; keeping them would keep the whole step in memory.
+    detached = keras.tree.map_structure(lambda tensor: tensor.detach(), rest)
+    return (loss.detach(), detached), gradient

@@ -1,0 +1,58 @@
+"""Any height and width: pad inside the model, crop back, and never shift a pixel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+Shape = tuple[int | None, ...]
+
+
+class PadToMultiple(keras.layers.Layer):
+    """Pad pictures with zeros, the mean colour of normalised pictures.
+
+    Rows and columns are first filled up to the next multiple of `multiple`, at the bottom and
+    right, so that pixel (0, 0) stays the corner of every coarser grid. Then come `before` more at
+    the top and left and `after` more at the bottom and right.
+    """
+
+    def __init__(self, multiple: int, *, before: int = 0, after: int = 0, name: str) -> None:
+        super().__init__(name=name)
+        self.multiple, self.before, self.after = multiple, before, after
+
+    def call(self, images_BHWC: Any) -> Any:
+        """Return the padded pictures."""
+        height, width = ops.shape(images_BHWC)[1:3]
+        rows = (self.before, -height % self.multiple + self.after)
+        columns = (self.before, -width % self.multiple + self.after)
+        return ops.pad(images_BHWC, ((0, 0), rows, columns, (0, 0)))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Keep batch and channels."""
+        batch, height, width, channels = input_shape
+        return (batch, self._padded(height), self._padded(width), channels)
+
+    def _padded(self, size: int | None) -> int | None:
+        return None if size is None else self.before + size + -size % self.multiple + self.after
+
+
+class CropTo(keras.layers.Layer):
+    """Cut rows and columns `start`… of the first input to the height and width of the second."""
+
+    def __init__(self, start: int = 0, *, name: str) -> None:
+        super().__init__(name=name)
+        self.start = start
+
+    def call(self, inputs: tuple[Any, Any]) -> Any:
+        """Return the part of ``inputs[0]`` that lies on the grid of ``inputs[1]``."""
+        features_BHWC, grid_BHWC = inputs
+        height, width = ops.shape(grid_BHWC)[1:3]
+        start = self.start
+        return features_BHWC[:, start : start + height, start : start + width]
+
+    def compute_output_shape(self, input_shape: tuple[Shape, Shape]) -> Shape:
+        """Batch and channels of the first, height and width of the second."""
+        features, grid = input_shape
+        return (features[0], grid[1], grid[2], features[3])

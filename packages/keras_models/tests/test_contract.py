@@ -1,0 +1,24 @@
+"""The contract of `terrazzo.testing.trainer_checks`, over every model of this backend."""
+
+from itertools import product
+
+import pytest
+
+from terrazzo.testing.trainer_checks import CHECKS, Factory
+from terrazzo_keras.backend import backend
+
+KNOWN_GAPS: dict[tuple[str, str], str] = {}
+"""Reason by (model, check): ours, upstream or never. A gap that is closed fails the suite."""
+
+
+@pytest.mark.parametrize(("model", "check"), product(backend.models(), CHECKS))
+def test_contract(model: str, check: str, request: pytest.FixtureRequest) -> None:
+    if (model, check) in KNOWN_GAPS:
+        request.applymarker(pytest.mark.xfail(reason=KNOWN_GAPS[model, check], strict=True))
+    CHECKS[check](Factory.small(backend, model))
+
+
+def test_suite_is_not_empty() -> None:
+    assert {"unet"} <= set(backend.models())
+    assert len(CHECKS) >= 19
+    assert set(KNOWN_GAPS) <= set(product(backend.models(), CHECKS))

@@ -1,0 +1,1 @@
+"""The PyTorch backend of Terrazzo. Importing it imports no framework; see `backend.py`."""

@@ -1,0 +1,59 @@
+"""The object behind ``--backend torch``. Importing this module imports no framework."""
+
+from __future__ import annotations
+
+import importlib
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from terrazzo import config
+from terrazzo.errors import unknown_name
+
+if TYPE_CHECKING:
+    from terrazzo.config import ModelConfig, TrainingConfig
+    from terrazzo.labels import LabelMap
+    from terrazzo.sample import Bands
+    from terrazzo.trainer import Backend, Trainer
+
+_PACKAGES = ("torch", "torchvision", "timm", "transformers")
+
+
+class TorchBackend:
+    """PyTorch behind the `terrazzo.trainer.Backend` contract."""
+
+    name = "torch"
+
+    def models(self) -> tuple[str, ...]:
+        """Return the file names in ``models/``; imports no framework."""
+        folder = Path(__file__).parent / "models"
+        return tuple(sorted(p.stem for p in folder.glob("*.py") if not p.stem.startswith("_")))
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the framework's packages, for ``run.json``."""
+        return {name: metadata.version(name) for name in _PACKAGES}
+
+    def build(
+        self, model: ModelConfig, training: TrainingConfig, labels: LabelMap, bands: Bands, seed: int
+    ) -> Trainer:
+        """Make a trainer with new weights that depend on `seed` alone.
+
+        Raises:
+            ConfigError: unknown model or option, with the choices.
+        """
+        if model.name not in self.models():
+            raise unknown_name("model", model.name, self.models())
+        file = importlib.import_module(f"terrazzo_torch.models.{model.name}")
+        options = config.parse(file.Options, model.options, where=f"model.options ({model.name})")
+
+        import torch
+
+        from terrazzo_torch import world
+        from terrazzo_torch.trainer import TorchTrainer
+
+        torch.manual_seed(seed)
+        network = file.build(options, len(bands), len(labels))
+        return TorchTrainer(network, training, labels, bands, seed, world.current())
+
+
+backend: Backend = TorchBackend()

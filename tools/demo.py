@@ -1,0 +1,66 @@
+"""``make demo``: train one model of each framework on the generated city and show both in one table.
+
+Each run is a process of its own, because two frameworks never share one.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+BACKENDS = ("torch", "keras")
+
+
+def main() -> None:
+    """Run both demos, then print the table."""
+    seconds = {backend: _run(backend) for backend in BACKENDS}
+    results = {backend: _read(backend) for backend in BACKENDS}
+    first = results[BACKENDS[0]]
+    table = Table(title="demo: test split of the generated city")
+    table.add_column("backend · model")
+    for title in ("mean IoU", *(f"IoU {name}" for name in first["classes"]), "seconds"):
+        table.add_column(title, justify="right")
+    for backend in BACKENDS:
+        result = results[backend]
+        per_class = [f"{value:.3f}" for value in result["per_class"]["iou"]]
+        table.add_row(
+            f"{backend} · {result['model']}",
+            f"{result['scores']['mean_iou']:.3f}",
+            *per_class,
+            f"{seconds[backend]:.0f}",
+        )
+    console = Console()
+    console.print(table)
+    console.print(f"{first['definition']}", style="dim")
+    for backend in BACKENDS:
+        console.print(f"report: {_folder(backend) / 'report.html'}", soft_wrap=True)
+
+
+def _folder(backend: str) -> Path:
+    return Path("runs") / f"demo_{backend}"
+
+
+def _run(backend: str) -> float:
+    started = time.perf_counter()
+    command = [sys.executable, str(ROOT / "tools" / "run.py"), "--backend", backend]
+    subprocess.run(  # noqa: S603 - our own command
+        [*command, "--out", str(_folder(backend)), "--overwrite"], check=True
+    )
+    return time.perf_counter() - started
+
+
+def _read(backend: str) -> dict:
+    result = json.loads((_folder(backend) / "evaluation" / "test.json").read_text("utf-8"))
+    record = json.loads((_folder(backend) / "run.json").read_text("utf-8"))
+    return {**result, "model": record["model"]}
+
+
+if __name__ == "__main__":
+    main()
