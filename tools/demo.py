@@ -1,4 +1,4 @@
-"""``make demo``: train one model of each framework on the generated city and show both in one table.
+"""``make demo``: one model of each framework on the generated city, both in one table.
 
 Each run is a process of its own, because two frameworks never share one.
 """

@@ -46,7 +46,7 @@ def test_assignments_come_last_and_are_toml_or_a_bare_word(recipe):
 
 
 def test_an_unknown_key_is_named_with_its_nearest_neighbour(recipe):
-    with pytest.raises(ConfigError, match="SEG-X001: unknown key 'training.batchsize'") as caught:
+    with pytest.raises(ConfigError, match=r"SEG-X001: unknown key 'training\.batchsize'") as caught:
         config.load(recipe, assignments=("training.batchsize=3",))
     assert "did you mean 'batch_size'?" in str(caught.value)
     assert str(recipe) in str(caught.value)
@@ -86,7 +86,7 @@ def test_missing_tables_are_named(tmp_path):
 
 
 def test_a_misspelt_file_is_answered_with_its_neighbour(recipe):
-    with pytest.raises(ConfigError, match="did you mean 'quick.toml'"):
+    with pytest.raises(ConfigError, match=r"did you mean 'quick\.toml'"):
         config.load(recipe.with_name("quik.toml"))
 
 

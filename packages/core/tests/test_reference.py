@@ -16,6 +16,7 @@ from terrazzo.testing.reference.backend import backend
 from terrazzo.testing.reference.models import pixel_softmax
 from terrazzo.testing.reference.trainer import ReferenceTrainer
 from terrazzo.testing.trainer_checks import Task
+from terrazzo.trainer import State
 
 CONFIGS = (
     LossConfig(),
@@ -90,7 +91,9 @@ def test_large_logits_do_not_overflow() -> None:
     assert loss.value == pytest.approx(1e4)
 
 
-def _updated(config: OptimizerConfig, gradients: tuple[float, ...], *, shape: tuple[int, ...]) -> float:
+def _updated(
+    config: OptimizerConfig, gradients: tuple[float, ...], *, shape: tuple[int, ...]
+) -> float:
     weights = np.full(shape, 2.0, np.float32)
     slots = optimizers.empty_slots(config, weights)
     for step, gradient in enumerate(gradients, start=1):
@@ -143,17 +146,21 @@ def _trainer(training: TrainingConfig, task: Task = Task()) -> ReferenceTrainer:
     return backend.build(model, training, task.labels, task.bands, 0)
 
 
+def _square_norm(before: State, after: State) -> float:
+    moves = (np.subtract(after[n], before[n], dtype=float) for n in before if "weights/" in n)
+    return sum(float(np.square(move).sum()) for move in moves)
+
+
 def test_step_follows_the_loss_downhill() -> None:
-    """One step of plain SGD changes the loss by −lr·‖gradient‖², so loss and update agree."""
+    """One step of plain SGD lowers the loss by lr·‖gradient‖², so loss and update agree."""
     sgd = OptimizerConfig(name="sgd", momentum=0)
     training = TrainingConfig(steps=1, loss=LossConfig(dice=1), optimizer=sgd)
-    trainer, batch = _trainer(training), Task().batch(8, 8)
+    trainer, batch, learning_rate = _trainer(training), Task().batch(8, 8), 1e-3
     before = trainer.state()
-    losses_read = [trainer.train_step(batch, 1e-3).loss for _ in range(2)]
-    moved = {name: trainer.state()[name] - before[name] for name in before if "weights/" in name}
-    # Two steps were made, almost equal ones.
-    square_norm = sum(float(np.square(move / 2e-3).sum()) for move in moved.values())
-    assert losses_read[0] - losses_read[1] == pytest.approx(1e-3 * square_norm, rel=0.02)
+    loss_before = trainer.train_step(batch, learning_rate).loss
+    square_norm = _square_norm(before, trainer.state()) / learning_rate**2
+    loss_after = trainer.train_step(batch, learning_rate).loss
+    assert loss_before - loss_after == pytest.approx(learning_rate * square_norm, rel=0.02)
 
 
 def test_clip_norm_bounds_the_step() -> None:
@@ -161,9 +168,7 @@ def test_clip_norm_bounds_the_step() -> None:
     trainer = _trainer(TrainingConfig(steps=1, optimizer=sgd, clip_norm=0.01))
     before = trainer.state()
     trainer.train_step(Task().batch(8, 8), 1.0)
-    after = trainer.state()
-    square = sum(float(np.square(after[n] - before[n]).sum()) for n in before if "weights/" in n)
-    assert math.sqrt(square) == pytest.approx(0.01, rel=1e-3)
+    assert math.sqrt(_square_norm(before, trainer.state())) == pytest.approx(0.01, rel=1e-3)
 
 
 def test_state_of_another_optimizer_is_refused() -> None:

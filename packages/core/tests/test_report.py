@@ -14,7 +14,7 @@ from terrazzo.errors import CheckpointError, ResourceError
 from terrazzo.evaluation import Evaluation, Example
 from terrazzo.labels import LabelClass, LabelMap
 from terrazzo.metrics import ConfusionMatrix
-from terrazzo.report import write_report
+from terrazzo.report import gallery, write_report
 
 STREET = {
     "sky": "#808080",
@@ -337,7 +337,7 @@ def test_errors_are_told_as_a_share_of_the_counted_pixels(tmp_path):
         np.array([2]),
         (Example("a", image_HWC, label_HW, prediction_HW),),
     )
-    assert "Errors : 33.3 % of" in page_of(make_run(tmp_path / "run", label_map, (outcome,))).text
+    assert "Errors: 33.3 % of" in page_of(make_run(tmp_path / "run", label_map, (outcome,))).text
 
 
 def test_every_image_and_header_is_named_for_screen_readers(page):
@@ -380,17 +380,21 @@ def test_a_matrix_that_no_one_can_read_is_left_to_the_json(tmp_path):
     assert not [h for h in page.all("th") if h.get("class") == "column"]
 
 
-def test_large_pictures_are_reduced_until_the_page_is_small(tmp_path):
-    outcome = scored(street_map(), 2, rows=900, columns=1600, shown=2)
-    noise = np.random.default_rng(0).integers(0, 256, (900, 1600, 3), dtype=np.uint8)
-    noisy = [
-        Example(e.name, noise, e.label_HW, e.prediction_HW) for e in outcome.examples for _ in "ab"
-    ]
-    loud = Evaluation(
-        "test", 1, outcome.names, outcome.counts_NKK, outcome.ignored_N, tuple(noisy)
+def test_pictures_are_reduced_until_they_keep_the_budget(tmp_path, monkeypatch):
+    noise_HWC = np.random.default_rng(0).integers(0, 256, (270, 400, 3), dtype=np.uint8)
+    blank_HW = np.zeros((270, 400), dtype=np.uint8)
+    example = Example("a", noise_HWC, blank_HW, blank_HW)
+    outcome = Evaluation(
+        "test", 1, ("a",), np.full((1, 1, 1), blank_HW.size), np.array([0]), (example,)
     )
-    path = write_report(make_run(tmp_path / "run", street_map(), (loud,)))
-    assert 100_000 < path.stat().st_size < 3_000_000
+    folder = make_run(tmp_path / "run", street_map(1), (outcome,))
+
+    def characters():
+        return sum(len(image["src"]) for image in page_of(folder).all("img"))
+
+    assert characters() > 80_000
+    monkeypatch.setattr(gallery, "BUDGET", 80_000)
+    assert 10_000 < characters() <= 80_000
 
 
 def test_a_long_log_is_drawn_in_few_points(tmp_path, html):
@@ -431,7 +435,9 @@ def test_validation_scores_are_not_passed_off_as_test_scores(tmp_path):
 
 def test_the_test_split_leads_where_several_were_scored(tmp_path):
     label_map = street_map()
-    outcomes = tuple(scored(label_map, 2, split=split) for split in ("night", "train", "val", "test"))
+    outcomes = tuple(
+        scored(label_map, 2, split=split) for split in ("night", "train", "val", "test")
+    )
     page = page_of(make_run(tmp_path / "run", label_map, outcomes))
     assert "mean IoU, test split" in page.text
     assert re.findall(r"Classes, (\w+) split", page.text) == ["test", "val", "train", "night"]

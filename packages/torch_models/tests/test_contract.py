@@ -20,5 +20,5 @@ def test_contract(model: str, check: str, request: pytest.FixtureRequest) -> Non
 
 def test_suite_is_not_empty() -> None:
     assert {"unet"} <= set(backend.models())
-    assert len(CHECKS) >= 19
+    assert len(CHECKS) >= 20
     assert set(KNOWN_GAPS) <= set(product(backend.models(), CHECKS))

@@ -11,6 +11,7 @@ Coordinates are continuous: the pixel in column j covers x from j to j + 1, its 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,15 +22,19 @@ from numpy.typing import NDArray
 from terrazzo.config import AugmentConfig
 from terrazzo.sample import Sample
 
-Image = NDArray[np.generic]
+Array = NDArray[Any]
+"""Pixels: uint8, uint16 or float32 images, uint8 or uint16 labels."""
 Size = tuple[int, int]
 """Rows, columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Draws:
-    """Numbers in [0, 1) behind one sample. All are drawn always, in this order, so that switching
-    one option on leaves the others as they were."""
+    """Numbers in [0, 1) behind one sample.
+
+    All are drawn always, in this order, so that switching one option on leaves the others as they
+    were.
+    """
 
     scale: float
     angle: float
@@ -76,7 +81,7 @@ def augment(
     rng: np.random.Generator,
     ignore_index: int,
 ) -> Sample:
-    """Return a changed copy of `sample`; a pure function of its arguments and the state of `rng`.
+    """Change one sample at random; a pure function of the arguments and the state of `rng`.
 
     Args:
         sample: any number of bands.
@@ -86,13 +91,13 @@ def augment(
         ignore_index: label of pixels outside the picture.
 
     Returns:
-        A sample of the size `settings.crop`, else `image_size`, else the picture's own. Types are
-        kept. Labels are values of the sample's label or `ignore_index`. A quarter turn that would
-        exchange rows and columns of a result that is not square is a half turn or none instead,
-        unless there is a crop.
+        A new sample; where nothing changed its arrays are those of `sample`. Its size is
+        `settings.crop`, else `image_size`, else the picture's own. Types are kept. Labels are
+        values of the sample's label or `ignore_index`. Without a crop, a quarter turn that would
+        exchange the rows and columns of a picture that is not square is a half turn or none.
     """
     draws = _Draws(*rng.random(11).tolist())
-    colour_C = rng.random(sample.image_HWC.shape[2])
+    colour_C: NDArray[np.float64] = np.asarray(rng.random(sample.image_HWC.shape[2]))
     geometry = _choose_geometry(sample.label_HW.shape, settings, image_size, draws)
     image_HWC = _move_image(sample.image_HWC, geometry)
     label_HW = _move_label(sample.label_HW, geometry, ignore_index)
@@ -101,28 +106,39 @@ def augment(
     return Sample(sample.name, image_HWC, label_HW, sample.image_file)
 
 
-def resize_image(image_HWC: Image, size: Size) -> Image:
+def resize_image(image_HWC: Array, size: Size) -> Array:
     """Resample a picture to `size` (rows, columns); each pixel keeps covering its own area.
 
     An axis that shrinks is averaged over the area of its new pixels, one that grows is interpolated
     linearly. Returns the same array where nothing changes.
     """
     rows, columns = image_HWC.shape[:2]
-    shrunk = min(rows, size[0]), min(columns, size[1])
-    return _resample(_resample(image_HWC, shrunk, cv2.INTER_AREA), size, cv2.INTER_LINEAR)
+    shrunk_HWC = _resample(image_HWC, _smaller((rows, columns), size), cv2.INTER_AREA)
+    return _resample(shrunk_HWC, size, cv2.INTER_LINEAR)
 
 
-def _resample(image_HWC: Image, size: Size, interpolation: int) -> Image:
+def _smaller(size: Size, other: Size) -> Size:
+    return min(size[0], other[0]), min(size[1], other[1])
+
+
+def _resample(image_HWC: Array, size: Size, interpolation: int) -> Array:
     if image_HWC.shape[:2] == size:
         return image_HWC
-    resized: Any = cv2.resize(image_HWC, size[::-1], interpolation=interpolation)  # type: ignore[call-overload]
-    return _with_bands(resized, image_HWC)
+    return _by_fours(
+        image_HWC, lambda bands: cv2.resize(bands, size[::-1], interpolation=interpolation)
+    )
 
 
-def _with_bands(result: Any, image_HWC: Image) -> Image:
-    """Give back the axis of a single band, which OpenCV drops."""
-    bands: Image = result.reshape(*result.shape[:2], image_HWC.shape[2])
-    return bands
+def _by_fours(array: Array, change: Callable[[Array], Array]) -> Array:
+    """Apply `change` to four bands at a time, the most that OpenCV resamples in one call."""
+    if array.ndim == 2:
+        return change(array)
+    # OpenCV drops the axis of a single band.
+    groups = [
+        np.atleast_3d(change(np.ascontiguousarray(array[..., band : band + 4])))
+        for band in range(0, array.shape[2], 4)
+    ]
+    return groups[0] if len(groups) == 1 else np.concatenate(groups, axis=2)
 
 
 def _choose_geometry(
@@ -160,37 +176,28 @@ def _place(draw: float, slack: int) -> int:
     return chosen if slack >= 0 else -chosen
 
 
-def _move_image(image_HWC: Image, geometry: _Geometry) -> Image:
+def _move_image(image_HWC: Array, geometry: _Geometry) -> Array:
     # Linear sampling alone would skip pixels of a picture that shrinks; averaging first is also
     # what `resize_image` does for evaluation.
-    shrunk = (
-        min(geometry.source[0], geometry.scaled[0]),
-        min(geometry.source[1], geometry.scaled[1]),
-    )
+    shrunk = _smaller(geometry.source, geometry.scaled)
     image_HWC = _resample(image_HWC, shrunk, cv2.INTER_AREA)
     if shrunk == geometry.scaled and geometry.angle == 0:
         return _cut(image_HWC, geometry, cv2.BORDER_REFLECT, 0)
     matrix = _window_to_pixels(geometry, shrunk)
-    return _with_bands(
-        _warp(image_HWC, matrix, geometry.window, cv2.INTER_LINEAR, cv2.BORDER_REFLECT, 0),
-        image_HWC,
-    )
+    return _warp(image_HWC, matrix, geometry.window, cv2.INTER_LINEAR, cv2.BORDER_REFLECT, 0)
 
 
-def _move_label(
-    label_HW: NDArray[np.generic], geometry: _Geometry, ignore_index: int
-) -> NDArray[np.generic]:
+def _move_label(label_HW: Array, geometry: _Geometry, ignore_index: int) -> Array:
     if geometry.source == geometry.scaled and geometry.angle == 0:
         return _cut(label_HW, geometry, cv2.BORDER_CONSTANT, ignore_index)
     matrix = _window_to_pixels(geometry, geometry.source)
-    label: NDArray[np.generic] = _warp(
+    return _warp(
         label_HW, matrix, geometry.window, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT, ignore_index
     )
-    return label
 
 
-def _cut(array: Image, geometry: _Geometry, border: int, fill: int) -> Image:
-    """Turn, cut and flip whole pixels; a new, contiguous array."""
+def _cut(array: Array, geometry: _Geometry, border: int, fill: int) -> Array:
+    """Turn, cut and flip whole pixels; contiguous."""
     turned = np.rot90(array, geometry.turns)
     (row, column), (rows, columns) = geometry.offset, geometry.window
     inside = turned[max(row, 0) : row + rows, max(column, 0) : column + columns]
@@ -198,31 +205,32 @@ def _cut(array: Image, geometry: _Geometry, border: int, fill: int) -> Image:
         above, left = max(-row, 0), max(-column, 0)
         below, right = rows - inside.shape[0] - above, columns - inside.shape[1] - left
         sides = (above, below, left, right)
-        padded: Any = cv2.copyMakeBorder(
-            np.ascontiguousarray(inside), *sides, border, value=(fill,) * 4
-        )
+        padded = cv2.copyMakeBorder(np.ascontiguousarray(inside), *sides, border, value=(fill,) * 4)
         inside = padded.reshape(rows, columns, *array.shape[2:])
     flipped = inside[:: -1 if geometry.flip_rows else 1, :: -1 if geometry.flip_columns else 1]
-    return flipped.copy() if np.shares_memory(flipped, array) else np.ascontiguousarray(flipped)
+    return np.ascontiguousarray(flipped)
 
 
 def _warp(
-    array: Image, matrix: NDArray[np.float64], size: Size, how: int, border: int, fill: int
-) -> Any:
-    return cv2.warpAffine(  # type: ignore[call-overload]
+    array: Array, matrix: NDArray[np.float64], size: Size, how: int, border: int, fill: int
+) -> Array:
+    return _by_fours(
         array,
-        matrix,
-        size[::-1],
-        flags=how | cv2.WARP_INVERSE_MAP,
-        borderMode=border,
-        borderValue=(fill,) * 4,
+        lambda bands: cv2.warpAffine(
+            bands,
+            matrix,
+            size[::-1],
+            flags=how | cv2.WARP_INVERSE_MAP,
+            borderMode=border,
+            borderValue=(fill,) * 4,
+        ),
     )
 
 
 def _window_to_pixels(geometry: _Geometry, size: Size) -> NDArray[np.float64]:
     """Return 2×3: from (column, row) of a pixel in the window to those in the picture at `size`."""
     (rows, columns), (scaled_rows, scaled_columns) = size, geometry.scaled
-    matrix = (
+    matrix: NDArray[np.float64] = (
         _shift(-0.5, -0.5)
         @ np.diag([columns / scaled_columns, rows / scaled_rows, 1.0])
         @ _rotation(geometry)
@@ -243,7 +251,8 @@ def _rotation(geometry: _Geometry) -> NDArray[np.float64]:
     cosine, sine = math.cos(geometry.angle), math.sin(geometry.angle)
     # Rows count downwards, so this looks up the source of a counter-clockwise turn.
     linear = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
-    return _shift(x, y) @ linear @ _shift(-x, -y)
+    about_centre: NDArray[np.float64] = _shift(x, y) @ linear @ _shift(-x, -y)
+    return about_centre
 
 
 def _turn_back(geometry: _Geometry) -> NDArray[np.float64]:
@@ -264,9 +273,9 @@ def _flip(geometry: _Geometry) -> NDArray[np.float64]:
 
 
 def _recolour(
-    image_HWC: Image, settings: AugmentConfig, draws: _Draws, colour_C: NDArray[np.float64]
-) -> Image:
-    """Brightness, contrast about the mean of each band, and a factor of each band: one line a band."""
+    image_HWC: Array, settings: AugmentConfig, draws: _Draws, colour_C: NDArray[np.float64]
+) -> Array:
+    """Brightness, contrast about each band's mean, a factor a band: together one line a band."""
     if settings.brightness == settings.contrast == settings.colour == 0:
         return image_HWC
     contrast = 1 + settings.contrast * (2 * draws.contrast - 1)
@@ -276,38 +285,32 @@ def _recolour(
     gain_C *= contrast
     if image_HWC.dtype == np.uint8:
         table_VC = np.arange(256.0)[:, None] * gain_C + offset_C
-        return _look_up(image_HWC, _to_range(table_VC, image_HWC.dtype))
+        table_VC = _to_range(table_VC, image_HWC.dtype)
+        changed: Array = cv2.LUT(image_HWC, table_VC[None]).reshape(image_HWC.shape)
+        return changed
     return _to_range(
         image_HWC * gain_C.astype(np.float32) + offset_C.astype(np.float32), image_HWC.dtype
     )
 
 
-def _band_means(image_HWC: Image) -> NDArray[np.float64]:
+def _band_means(image_HWC: Array) -> NDArray[np.float64]:
     rows_VC = image_HWC.reshape(-1, image_HWC.shape[2])
-    means: Any = cv2.reduce(rows_VC, 0, cv2.REDUCE_AVG, dtype=cv2.CV_64F)  # type: ignore[call-overload]
+    means = cv2.reduce(rows_VC, 0, cv2.REDUCE_AVG, dtype=cv2.CV_64F)
     return np.asarray(means[0], dtype=np.float64)
 
 
-def _look_up(image_HWC: Image, table_VC: Image) -> Image:
-    changed: Any = cv2.LUT(image_HWC, table_VC[None])  # type: ignore[call-overload]
-    return _with_bands(changed, image_HWC)
-
-
 def _blur_and_noise(
-    image_HWC: Image, settings: AugmentConfig, draws: _Draws, rng: np.random.Generator
-) -> Image:
+    image_HWC: Array, settings: AugmentConfig, draws: _Draws, rng: np.random.Generator
+) -> Array:
     """Blur before noise, as optics come before the sensor."""
     if settings.blur > 0:
         sigma = settings.blur * draws.blur
         # OpenCV takes sigma 0 as "choose one".
         if sigma > 0:
-            blurred: Any = cv2.GaussianBlur(
+            image_HWC = _by_fours(
                 image_HWC,
-                (0, 0),
-                sigma,
-                borderType=cv2.BORDER_REFLECT,  # type: ignore[call-overload]
+                lambda bands: cv2.GaussianBlur(bands, (0, 0), sigma, borderType=cv2.BORDER_REFLECT),
             )
-            image_HWC = _with_bands(blurred, image_HWC)
     if settings.noise > 0:
         sigma = settings.noise * draws.noise * _full_range(image_HWC)
         noise_HWC = rng.standard_normal(image_HWC.shape, dtype=np.float32)
@@ -317,14 +320,14 @@ def _blur_and_noise(
     return image_HWC
 
 
-def _full_range(image_HWC: Image) -> float:
+def _full_range(image_HWC: Array) -> float:
     """Largest value of an integer type; for float32 the largest absolute value of the picture."""
     if image_HWC.dtype.kind == "u":
         return float(np.iinfo(image_HWC.dtype).max)
     return float(np.abs(image_HWC).max())
 
 
-def _to_range(values: NDArray[np.floating[Any]], dtype: np.dtype[Any]) -> Image:
+def _to_range(values: NDArray[np.floating[Any]], dtype: np.dtype[Any]) -> Array:
     """Round and clip to an integer type; float32 stays as it is."""
     if dtype.kind == "u":
         values = np.clip(np.rint(values), 0, np.iinfo(dtype).max)

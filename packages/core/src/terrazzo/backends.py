@@ -39,7 +39,7 @@ def load(name: str) -> Backend:
     """Import a backend; its framework is imported when it first builds a model.
 
     Raises:
-        ConfigError: unknown name (SEG-X004), or package not installed (SEG-X003, with the pip line).
+        ConfigError: SEG-X004 unknown name; SEG-X003 not installed, with the pip line.
     """
     package = require(name)
     try:

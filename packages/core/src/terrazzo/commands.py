@@ -20,7 +20,7 @@ from typing import Any
 from terrazzo import backends, checkpoint, datasets, engine, evaluation, model_folder, runs
 from terrazzo.config import Config
 from terrazzo.datasets import Split
-from terrazzo.errors import CheckpointError, ConfigError
+from terrazzo.errors import CheckpointError, ConfigError, unknown_name
 from terrazzo.evaluation import Evaluation
 from terrazzo.labels import LabelMap
 from terrazzo.model_folder import ModelCard
@@ -103,8 +103,7 @@ def run(
             stop_requested=stop_requested,
         )
         _keep_best(folder, recipe, trainer, label_map, bands, position)
-        outcome = _score(folder, recipe, trainer, splits["test"], position.best_step, progress)
-    return outcome
+        return _score(folder, recipe, trainer, splits["test"], position.best_step, progress)
 
 
 def evaluate(run_folder: Path, split: str, *, progress: Progress) -> Outcome:
@@ -124,10 +123,9 @@ def evaluate(run_folder: Path, split: str, *, progress: Progress) -> Outcome:
 
 def _check_model(backend: Backend, recipe: Config) -> None:
     """Refuse an unknown model before anything is read or written."""
-    from terrazzo.errors import unknown_name
-
     if recipe.model.name not in backend.models():
-        raise unknown_name(f"{backend.name} model", recipe.model.name, backend.models())
+        kind = f"{backend.name} model"
+        raise unknown_name(kind, recipe.model.name, backend.models())
 
 
 def _check_weights(recipe: Config, label_map: LabelMap) -> None:
@@ -193,6 +191,7 @@ def _score(
     step: int | None,
     progress: Progress,
 ) -> Outcome:
+    """Score, write what was found, and bring the report up to date."""
     outcome = engine.evaluate(
         trainer,
         split,

@@ -292,9 +292,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError("SEG-X006", "not valid TOML", file=path, observed=error) from None
 
 
-def load(
-    path: Path, *, assignments: tuple[str, ...] = (), backend: str | None = None
-) -> Config:
+def load(path: Path, *, assignments: tuple[str, ...] = (), backend: str | None = None) -> Config:
     """Read a recipe.
 
     Args:
@@ -337,9 +335,7 @@ def assign(values: dict[str, Any], assignment: str) -> None:
     for part in parts[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise ConfigError(
-                "SEG-X007", f"{part!r} is a value, not a table", observed=assignment
-            )
+            raise ConfigError("SEG-X007", f"{part!r} is a value, not a table", observed=assignment)
     table[parts[-1]] = value
 
 
@@ -355,7 +351,6 @@ def resolve_path(text: str, *, where: str) -> Path:
             "SEG-X008",
             f"{where} names an environment variable that is not set",
             observed=text,
-            next_step="export the variable, or give the path with "
-            f"--set {where}=/path/to/the/data",
+            next_step=f"export the variable, or give the path with --set {where}=/path/to/the/data",
         )
     return Path(expanded).expanduser()

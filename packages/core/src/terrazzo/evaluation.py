@@ -110,7 +110,7 @@ def _number(value: float) -> float | None:
 
 
 def write(evaluation: Evaluation, label_map: LabelMap, folder: Path) -> Path:
-    """Write the files of one evaluation into ``evaluation/``; returns the JSON file, written last."""
+    """Write the files of one evaluation; returns the JSON file, which is written last."""
     from terrazzo.images import write_png  # a decoder only where pictures are written
 
     folder.mkdir(parents=True, exist_ok=True)

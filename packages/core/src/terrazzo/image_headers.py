@@ -1,8 +1,8 @@
 """What the bytes of a PNG or JPEG file say of themselves; no pixel is decoded here.
 
-One walk along the segments of a file tells its size, its bit depth, its orientation and whether the
-file is whole. Neither decoder can be asked for the last: OpenCV fills the missing part of a cut JPEG
-with grey, and Pillow takes a JPEG without its end.
+One walk along the segments of a file tells its size, bit depth and orientation, and whether the
+file is whole. Neither decoder can be asked for the last: OpenCV fills the missing part of a cut
+JPEG with grey, and Pillow takes a JPEG without its end.
 
 Sources: PNG specification (W3C, third edition), sections 5 and 11; JPEG, ITU-T T.81 annex B;
 orientation, Exif 2.32 section 4.6.4.
@@ -134,7 +134,8 @@ def _walk_png(data: bytes, whole: bool) -> Header:
         if end > len(data):
             raise CutShortError
         if zlib.crc32(view[position + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
-            raise DamagedError(f"checksum of the PNG chunk at byte {position}")
+            reason = f"checksum of the PNG chunk at byte {position}"
+            raise DamagedError(reason)
         if kind == b"IHDR" and length == 13:
             fields = struct.unpack_from(">IIBB", data, position + 8)
         elif kind == b"eXIf":
@@ -155,7 +156,8 @@ def _walk_jpeg(data: bytes, whole: bool) -> Header:
             raise CutShortError
         mark, kind, length = struct.unpack_from(">BBH", data, position)
         if mark != 0xFF:
-            raise DamagedError(f"no JPEG marker at byte {position}")
+            reason = f"no JPEG marker at byte {position}"
+            raise DamagedError(reason)
         if kind == 0xFF:  # fill byte
             position += 1
             continue

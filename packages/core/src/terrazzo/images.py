@@ -27,7 +27,6 @@ from terrazzo.errors import DataError
 from terrazzo.image_headers import Colour, Header
 
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
-LABEL_SUFFIXES = (".png",)
 
 PIXEL_LIMIT = 89_478_485
 """Largest rows × columns decoded: a quarter GiB as RGB. Above it Pillow would warn, and a warning
@@ -95,7 +94,7 @@ def read_image(path: Path) -> NDArray[Any]:
     if header.colour is Colour.PALETTE:
         # RGBA, not RGB: Pillow warns of transparent palette entries otherwise.
         return _without_alpha(path, np.asarray(_pillow(path, data).convert("RGBA")), header)
-    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    decoded: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None:
         raise _damaged(path, data, "OpenCV cannot decode it")
     if decoded.ndim == 2:

@@ -154,9 +154,7 @@ class LabelMap:
         )
         if len(values) > 8:
             shown += f" and {len(values) - 8} more values"
-        allowed = sorted(
-            {code for c in self.classes for code in c.raw} | set(self.ignored)
-        )
+        allowed = sorted({code for c in self.classes for code in c.raw} | set(self.ignored))
         return DataError(
             "SEG-D001",
             f"label value not in the label map {self.name!r}",
@@ -230,8 +228,8 @@ def from_toml(values: dict[str, Any], *, where: str | Path) -> LabelMap:
     """Make a label map of the table a TOML file holds.
 
     Raises:
-        ConfigError: unknown keys, wrong types, or (SEG-X010) a raw value that is used twice, colours
-            mixed with indices, no classes, two classes of one name.
+        ConfigError: unknown keys, wrong types, or (SEG-X010) a raw value that is used twice,
+            colours mixed with indices, no classes, two classes of one name.
     """
     table = config.parse(_MapTable, values, where=where)
     raw_values = [raw for c in table.classes for raw in c.raw] + list(table.ignored)
@@ -240,15 +238,16 @@ def from_toml(values: dict[str, Any], *, where: str | Path) -> LabelMap:
         raise _refused(where, "index and colour values are mixed", raw_values)
     if not table.classes:
         raise _refused(where, "there are no classes", 0)
-    twice = {raw for raw in raw_values if raw_values.count(raw) > 1}
-    if twice:
-        raise _refused(where, "a raw value is mapped twice", sorted(twice, key=str))
     class_names = [c.name for c in table.classes]
     if len(set(class_names)) < len(class_names):
         raise _refused(where, "two classes have one name", class_names)
     for colour in [c.colour for c in table.classes] + [r for r in raw_values if isinstance(r, str)]:
         if not _COLOUR.fullmatch(colour):
             raise _refused(where, "not a colour of the form #RRGGBB", colour)
+    codes = [_code(raw) for raw in raw_values]
+    twice = {raw for raw, code in zip(raw_values, codes, strict=True) if codes.count(code) > 1}
+    if twice:
+        raise _refused(where, "a raw value is mapped twice", sorted(twice, key=str))
     out_of_range = [r for r in raw_values if isinstance(r, int) and not 0 <= r < 1 << 16]
     if out_of_range:
         raise _refused(where, "raw values must lie in 0…65535", out_of_range)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
@@ -118,7 +118,7 @@ def training_batches(
     *,
     start_step: int,
     stop_step: int,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield the augmented batches of steps `start_step`…`stop_step` − 1 without a gap at epochs.
 
     Close the iterator to stop early; threads then end with the batch they are reading. A process
@@ -207,7 +207,7 @@ def _unequal(samples: list[Sample]) -> DataError:
 
 def evaluation_samples(
     split: Samples, data: DataConfig, loader: LoaderConfig, *, world: World
-) -> Iterator[tuple[int, NDArray[np.generic], Sample]]:
+) -> Generator[tuple[int, NDArray[np.generic], Sample], None, None]:
     """Yield this process's share of all samples in order: rank r takes r, r + size, ….
 
     Yields:
@@ -235,7 +235,7 @@ def digest(batches: Iterable[Batch]) -> str:
     for batch in batches:
         for array in (batch.images_BHWC, batch.labels_BHW):
             sha.update(f"{array.shape} {array.dtype.str}".encode())
-            sha.update(np.ascontiguousarray(array))
+            sha.update(np.ascontiguousarray(array).data)
         sha.update("\0".join(batch.names).encode())
     return sha.hexdigest()
 
@@ -245,7 +245,7 @@ Result = TypeVar("Result")
 
 def _read_ahead(
     read: Callable[[int], Result], items: range, threads: int, ahead: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield ``read(item)`` in order, computed by `threads` threads up to `ahead` items early."""
     # Pictures are what is read in parallel here; OpenCV's own threads would get in the way.
     cv2.setNumThreads(1)

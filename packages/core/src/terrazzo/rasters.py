@@ -1,6 +1,6 @@
 """GeoTIFF files as arrays: the only module that imports rasterio.
 
-Every file is opened by the GTiff driver alone, after its first bytes have been seen to be TIFF: GDAL
+Every file is opened by the GTiff driver alone, after its first bytes were seen to be TIFF: GDAL
 left to choose follows a VRT that calls itself ``.tif`` to any file of the machine or the network.
 Sidecars (``.aux.xml``, ``.tfw``, ``.ovr``, ``.msk``) are not looked for; they can change what a
 pixel means without the file itself changing.
@@ -195,9 +195,7 @@ def read_label(path: Path, kind: Literal["index", "colour"]) -> NDArray[Any]:
     return read_label_window(path, 0, 0, size.rows, size.columns)
 
 
-def read_label_window(
-    path: Path, row: int, column: int, rows: int, columns: int
-) -> NDArray[Any]:
+def read_label_window(path: Path, row: int, column: int, rows: int, columns: int) -> NDArray[Any]:
     """Read a part of a GeoTIFF of labels that lies inside it.
 
     Returns:
@@ -208,7 +206,8 @@ def read_label_window(
     """
     values_CHW = _read(path, _handle(path), Window(column, row, columns, rows))
     if values_CHW.shape[0] == 1:
-        return values_CHW[0]
+        label_HW: NDArray[Any] = values_CHW[0]
+        return label_HW
     return np.ascontiguousarray(np.moveaxis(values_CHW, 0, 2))
 
 
@@ -226,8 +225,8 @@ def write(
     Args:
         path: where to.
         image_HWC: H×W×C.
-        crs: anything rasterio takes, e.g. ``"EPSG:32633"``.
-        transform: affine.Affine from (column, row) to coordinates.
+        crs: anything rasterio takes, e.g. ``"EPSG:32633"``; None for a picture without a place.
+        transform: affine.Affine from (column, row) to coordinates, or None.
         nodata: value of pixels without data.
         band_names: C names.
 
@@ -237,7 +236,6 @@ def write(
     rows, columns, bands = image_HWC.shape
     bands_CHW = np.moveaxis(image_HWC, 2, 0)
     profile = {
-        "driver": "GTiff",
         "height": rows,
         "width": columns,
         "count": bands,
@@ -254,24 +252,25 @@ def write(
         "bigtiff": "if_safer",
     }
     with replacing(path) as temporary, rasterio.Env(**_ENVIRONMENT):
-        with rasterio.open(temporary, "w", **profile) as dataset:
+        with _open_quietly(temporary, "w", **profile) as dataset:
             dataset.write(bands_CHW)
             if band_names is not None:
                 dataset.descriptions = band_names
         # GDAL does not report every failed write when it closes a file, so look.
-        with rasterio.open(temporary, driver="GTiff") as dataset:
-            if not np.array_equal(dataset.read(), bands_CHW, equal_nan=bands_CHW.dtype.kind == "f"):
-                raise ResourceError(
-                    "SEG-R004",
-                    "the file could not be read back as it was written",
-                    file=path,
-                    next_step="check the disk; nothing was changed",
-                )
+        with _open_quietly(temporary) as dataset:
+            written = dataset.read()
+        if not np.array_equal(written, bands_CHW, equal_nan=bands_CHW.dtype.kind == "f"):
+            raise ResourceError(
+                "SEG-R004",
+                "the file could not be read back as it was written",
+                file=path,
+                next_step="check the disk; nothing was changed",
+            )
 
 
 def _read(path: Path, dataset: Any, window: Window) -> NDArray[Any]:
-    assert 0 <= window.row_off and window.row_off + window.height <= dataset.height
-    assert 0 <= window.col_off and window.col_off + window.width <= dataset.width
+    assert 0 <= window.row_off <= dataset.height - window.height
+    assert 0 <= window.col_off <= dataset.width - window.width
     if dataset.nodata is None:
         _refuse_unwritten(path, dataset, window)
     try:
@@ -333,14 +332,18 @@ def _handle(path: Path) -> Any:
 
 def _open(path: Path) -> Any:
     _refuse_foreign(path)
+    try:
+        return _open_quietly(path)
+    except RasterioError as error:
+        raise _damaged(path, error) from error
+
+
+def _open_quietly(path: Path, mode: str = "r", **profile: Any) -> Any:
     # One at a time: GDAL can lock up when several threads register drivers at once (rasterio issue
     # 3611), and the filters of `warnings` belong to the whole process.
     with _opening, warnings.catch_warnings(), rasterio.Env(**_ENVIRONMENT):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # `crs` is None: callers decide
-        try:
-            return rasterio.open(path, driver="GTiff")
-        except RasterioError as error:
-            raise _damaged(path, error) from error
+        return rasterio.open(path, mode, driver="GTiff", **profile)
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -1,10 +1,10 @@
 """The run folder: what lies where, who may write, and what a finished run leaves behind.
 
-    runs/<name>/  config.toml   resolved recipe            labels.toml   label map in use
-                  run.json      versions, hardware, data   log.jsonl     losses and scores; no times
-                  timing.jsonl  seconds                    checkpoints/  see `checkpoint`
-                  model/        see `model_folder`         evaluation/   see `evaluation`
-                  report.html
+runs/<name>/  config.toml   resolved recipe            labels.toml   label map in use
+              run.json      versions, hardware, data   log.jsonl     losses and scores; no times
+              timing.jsonl  seconds                    checkpoints/  see `checkpoint`
+              model/        see `model_folder`         evaluation/   see `evaluation`
+              report.html
 """
 
 from __future__ import annotations
@@ -199,8 +199,6 @@ def truncate(path: Path, length: int) -> None:
     """Cut a log back to the length it had when a checkpoint was written; make it if missing."""
     with path.open("ab") as file:
         file.truncate(length)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _toml(recipe: Config) -> dict[str, Any]:

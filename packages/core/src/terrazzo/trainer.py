@@ -141,7 +141,12 @@ class Backend(Protocol):
         ...
 
     def build(
-        self, model: ModelConfig, training: TrainingConfig, labels: LabelMap, bands: Bands, seed: int
+        self,
+        model: ModelConfig,
+        training: TrainingConfig,
+        labels: LabelMap,
+        bands: Bands,
+        seed: int,
     ) -> Trainer:
         """Make a trainer with new weights that depend on `seed` alone.
 

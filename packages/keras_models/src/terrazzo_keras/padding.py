@@ -11,7 +11,7 @@ Shape = tuple[int | None, ...]
 
 
 class PadToMultiple(keras.layers.Layer):
-    """Pad pictures with zeros, the mean colour of normalised pictures.
+    """Pad pictures by repeating their outermost rows and columns.
 
     Rows and columns are first filled up to the next multiple of `multiple`, at the bottom and
     right, so that pixel (0, 0) stays the corner of every coarser grid. Then come `before` more at
@@ -24,10 +24,15 @@ class PadToMultiple(keras.layers.Layer):
 
     def call(self, images_BHWC: Any) -> Any:
         """Return the padded pictures."""
-        height, width = ops.shape(images_BHWC)[1:3]
-        rows = (self.before, -height % self.multiple + self.after)
-        columns = (self.before, -width % self.multiple + self.after)
-        return ops.pad(images_BHWC, ((0, 0), rows, columns, (0, 0)))
+        for axis in (1, 2):
+            size = ops.shape(images_BHWC)[axis]
+            # Not ops.pad: TensorFlow's has no mode that repeats the edge.
+            source = ops.arange(-self.before, self._end(size), dtype="int32")
+            images_BHWC = ops.take(images_BHWC, ops.clip(source, 0, size - 1), axis=axis)
+        return images_BHWC
+
+    def _end(self, size: Any) -> Any:
+        return size + -size % self.multiple + self.after
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Keep batch and channels."""
@@ -35,7 +40,7 @@ class PadToMultiple(keras.layers.Layer):
         return (batch, self._padded(height), self._padded(width), channels)
 
     def _padded(self, size: int | None) -> int | None:
-        return None if size is None else self.before + size + -size % self.multiple + self.after
+        return None if size is None else self.before + int(self._end(size))
 
 
 class CropTo(keras.layers.Layer):

@@ -34,7 +34,12 @@ class TorchBackend:
         return {name: metadata.version(name) for name in _PACKAGES}
 
     def build(
-        self, model: ModelConfig, training: TrainingConfig, labels: LabelMap, bands: Bands, seed: int
+        self,
+        model: ModelConfig,
+        training: TrainingConfig,
+        labels: LabelMap,
+        bands: Bands,
+        seed: int,
     ) -> Trainer:
         """Make a trainer with new weights that depend on `seed` alone.
 

@@ -84,9 +84,7 @@ def _fused(config: OptimizerConfig, tensors: list[nn.Parameter]) -> torch.optim.
     if config.name == "sgd":
         return torch.optim.SGD(tensors, lr=0.0, momentum=config.momentum, fused=True)
     if config.name == "adam":
-        return torch.optim.Adam(
-            tensors, lr=0.0, betas=config.betas, eps=config.epsilon, fused=True
-        )
+        return torch.optim.Adam(tensors, lr=0.0, betas=config.betas, eps=config.epsilon, fused=True)
     decayed = {
         "params": [t for t in tensors if t.ndim >= 2],
         "weight_decay": config.weight_decay,

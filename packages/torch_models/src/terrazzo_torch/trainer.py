@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from terrazzo.errors import CheckpointError
-from terrazzo.trainer import SingleProcess, State, World
+from terrazzo.trainer import State, World
 from terrazzo_torch import world as processes
 from terrazzo_torch.losses import SegmentationLoss, one_process
 from terrazzo_torch.optimizers import Optimizer
@@ -55,7 +55,7 @@ class TorchTrainer:
         self._device = processes.device()
         self._seed = seed
         self._world = world
-        self._several = not isinstance(world, SingleProcess)
+        self._several = world.size > 1
         self._clip_norm = training.clip_norm
         self._label_dtype = labels.dtype
         on_gpu = self._device.type == "cuda"

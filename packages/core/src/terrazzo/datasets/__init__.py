@@ -64,7 +64,7 @@ class Format(Protocol):
         """Find the pictures of one split.
 
         Raises:
-            DataError: missing folder, missing or orphan masks, two pictures of one stem; all listed.
+            DataError: missing folder, missing or orphan masks, two pictures of a stem; all listed.
         """
         ...
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -131,8 +132,8 @@ def draw(seed: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     _draw_ground(canvas)
     columns, rows = _grid_lines(rng), _grid_lines(rng)
     _draw_streets(canvas, columns, rows)
-    for left, right in zip(columns[:-1], columns[1:], strict=True):
-        for top, bottom in zip(rows[:-1], rows[1:], strict=True):
+    for left, right in pairwise(columns):
+        for top, bottom in pairwise(rows):
             _draw_quarter(canvas, left + 12, top + 12, right - 12, bottom - 12)
     _draw_street_trees(canvas, columns, rows)
     return _photograph(canvas), canvas.label
@@ -167,7 +168,7 @@ def _draw_ground(canvas: _Canvas) -> None:
     """Grass and bare ground in soft patches."""
     bare = _clouds(canvas.rng, 14) + 0.6 * _clouds(canvas.rng, 40) > 1.0
     canvas.label[:] = np.where(bare, Land.BARE, Land.VEGETATION)
-    canvas.image[:] = np.where(bare[..., None], np.float32(_SOIL), np.float32(_GRASS))
+    canvas.image[:] = np.where(bare[..., None], _SOIL, _GRASS)
 
 
 def _draw_streets(canvas: _Canvas, columns: list[float], rows: list[float]) -> None:
@@ -191,7 +192,7 @@ def _draw_streets(canvas: _Canvas, columns: list[float], rows: list[float]) -> N
 
 def _draw_traffic(canvas: _Canvas, line: Points, width: int) -> None:
     """Dashes along the middle and cars in both lanes; the label stays road."""
-    for start, end in zip(line[:-1], line[1:], strict=True):
+    for start, end in pairwise(line):
         length = float(np.hypot(*(end - start)))
         forward = (end - start) / length
         aside = np.array([-forward[1], forward[0]])
@@ -208,9 +209,7 @@ def _draw_traffic(canvas: _Canvas, line: Points, width: int) -> None:
                 cv2.fillPoly(canvas.image, [np.round(car).astype(np.int32)], colour)
 
 
-def _draw_quarter(
-    canvas: _Canvas, left: float, top: float, right: float, bottom: float
-) -> None:
+def _draw_quarter(canvas: _Canvas, left: float, top: float, right: float, bottom: float) -> None:
     """Fill the ground between four streets; what stands there depends on the way to the centre."""
     middle = _turned(np.array([[(left + right) / 2, (top + bottom) / 2]]))[0]
     if (middle < -80).any() or (middle > SIZE + 80).any():
@@ -369,14 +368,16 @@ def _scaled(colour: Reflectance, factor: float) -> Reflectance:
 def _photograph(canvas: _Canvas) -> NDArray[np.float32]:
     """Add what lies between the ground and the file: texture, shadow, optics, light, noise."""
     rng, label = canvas.rng, canvas.label
-    rough = np.float32([0.03, 0.03, 0.16, 0.05, 0.10])[label]  # by class
+    rough = np.array([0.03, 0.03, 0.16, 0.05, 0.10], np.float32)[label]  # by class
     grain = rng.standard_normal((SIZE, SIZE), dtype=np.float32)
     patches = 0.5 * _clouds(rng, 24) + 0.5 * _clouds(rng, 90)
-    image = canvas.image * (1 + rough * (0.5 * grain + patches))[..., None]
+    image: NDArray[np.float32] = canvas.image * (1 + rough * (0.5 * grain + patches))[..., None]
     shade = (canvas.shadow == 1) & (label != Land.BUILDING)
-    image[shade] *= np.float32([0.36, 0.40, 0.48, 0.34])  # the sky lights shadows with blue
+    image[shade] *= np.array(
+        [0.36, 0.40, 0.48, 0.34], np.float32
+    )  # the sky lights shadows with blue
     image = cv2.GaussianBlur(image, (0, 0), 0.7)
     light = np.linspace(0.93, 1.07, SIZE, dtype=np.float32)
     image *= (light[:, None] * light[None, ::-1])[..., None]
     image += 0.006 * rng.standard_normal(image.shape, dtype=np.float32)
-    return np.clip(image, 0.001, 1)
+    return np.clip(image, np.float32(0.001), np.float32(1))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -77,9 +76,7 @@ class PairedFiles:
             raw_label = rasters.read_label(pair.mask, self.mask_kind)
         else:
             raw_label = images.read_label(pair.mask, self.mask_kind)
-        return RawSample(
-            pair.name, image_HWC, raw_label, valid_HW, str(pair.image), str(pair.mask)
-        )
+        return RawSample(pair.name, image_HWC, raw_label, valid_HW, str(pair.image), str(pair.mask))
 
 
 def is_raster(path: Path) -> bool:
@@ -91,31 +88,42 @@ def pair_up(
     image_folder: Path,
     mask_folder: Path,
     *,
-    image_suffixes: Sequence[str] = images.IMAGE_SUFFIXES,
-    mask_suffixes: Sequence[str] = images.LABEL_SUFFIXES,
+    suffixes: Sequence[str] = images.IMAGE_SUFFIXES,
+    image_ending: str = "",
     mask_ending: str = "",
+    only: Collection[str] | None = None,
 ) -> tuple[Pair, ...]:
     """Match the files of two folders, sub-folders included, by relative path without suffix.
 
     Args:
         image_folder: holds the pictures.
-        mask_folder: holds the masks.
-        image_suffixes: suffixes of pictures, lower case; other files are passed over.
-        mask_suffixes: suffixes of masks, lower case.
-        mask_ending: what a mask's stem has beyond its picture's, e.g. ``_mask``.
+        mask_folder: holds the masks; may be the same folder if there is a `mask_ending`.
+        suffixes: of pictures and masks, lower case; other files are passed over.
+        image_ending: what a picture's stem has beyond its name, e.g. ``_sat``.
+        mask_ending: what a mask's stem has beyond its name, e.g. ``_mask``.
+        only: names to look at. None: all there are.
 
     Returns:
         Pairs sorted by name; a name is a relative path such as ``berlin/000019``.
 
     Raises:
-        DataError: SEG-D013 a folder is missing; SEG-D014 missing masks, masks without a picture and
-            names that occur twice, all in one message.
+        DataError: SEG-D013 a folder is missing; SEG-D014 missing pictures, missing masks, masks
+            without a picture and names that occur twice, all in one message.
     """
-    image_files = _by_name(image_folder, image_suffixes)
-    mask_files = _by_name(mask_folder, mask_suffixes, ending=mask_ending)
+    shared = image_folder == mask_folder
+    image_files = _by_name(
+        image_folder, suffixes, image_ending, not_ending=mask_ending if shared else ""
+    )
+    mask_files = _by_name(
+        mask_folder, suffixes, mask_ending, not_ending=image_ending if shared else ""
+    )
+    if only is not None:
+        image_files = {name: image_files[name] for name in image_files.keys() & only}
+        mask_files = {name: mask_files[name] for name in mask_files.keys() & only}
     faults = {
+        "names without a picture": sorted(set(only or ()) - image_files.keys()),
         "pictures without a mask": sorted(image_files.keys() - mask_files.keys()),
-        "masks without a picture": sorted(mask_files.keys() - image_files.keys()),
+        "masks without a picture": sorted(mask_files.keys() - image_files.keys() - set(only or ())),
         "pictures of one name": _twice(image_folder, image_files),
         "masks of one name": _twice(mask_folder, mask_files),
     }
@@ -124,26 +132,36 @@ def pair_up(
             "SEG-D014",
             "pictures and masks do not pair up",
             file=image_folder,
-            observed="; ".join(_list(title, names) for title, names in faults.items() if names),
+            observed="; ".join(list_names(title, n) for title, n in faults.items() if n),
             allowed=f"one mask for every picture, by name, in {mask_folder}",
             next_step="add, rename or remove the files named" + _case_hint(image_files, mask_files),
         )
     return tuple(Pair(n, image_files[n][0], mask_files[n][0]) for n in sorted(image_files))
 
 
-def _by_name(folder: Path, suffixes: Sequence[str], *, ending: str = "") -> dict[str, list[Path]]:
+def list_names(title: str, names: Sequence[str]) -> str:
+    """Return ``3 pictures without a mask: a, b, c``; beyond 100 names, how many more."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{len(names)} {title}: {', '.join(names[:_SHOWN])}{more}"
+
+
+def _by_name(
+    folder: Path, suffixes: Sequence[str], ending: str, *, not_ending: str
+) -> dict[str, list[Path]]:
     if not folder.is_dir():
         raise DataError(
             "SEG-D013",
-            "no such folder" if not folder.exists() else "not a folder",
+            "not a folder" if folder.exists() else "no such folder",
             file=folder,
             next_step="check data.root, and data.options where the format has folder settings",
         )
-    found: dict[str, list[Path]] = defaultdict(list)
+    found: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         stem = path.relative_to(folder).with_suffix("").as_posix()
-        if path.suffix.lower() in suffixes and path.name[0] != "." and stem.endswith(ending):
-            found[stem.removesuffix(ending)].append(path)
+        if path.suffix.lower() not in suffixes or path.name.startswith("."):
+            continue
+        if stem.endswith(ending) and not (not_ending and stem.endswith(not_ending)):
+            found.setdefault(stem.removesuffix(ending), []).append(path)
     return found
 
 
@@ -153,11 +171,6 @@ def _twice(folder: Path, files: dict[str, list[Path]]) -> list[str]:
         for _, paths in sorted(files.items())
         if len(paths) > 1
     ]
-
-
-def _list(title: str, names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return f"{len(names)} {title}: {', '.join(names[:_SHOWN])}{more}"
 
 
 def _case_hint(image_names: Iterable[str], mask_names: Iterable[str]) -> str:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 NUMBA_FROM_PIXELS = 1 << 20
 """Smaller arrays are counted by NumPy: they are done before numba is imported."""
 
+_WORDS_FROM_PIXELS = 1 << 17  # below, sorting words out takes longer than it saves (measured)
 _NUMPY_CHUNK = 1 << 19  # the temporaries of so many pixels stay in a core's cache (measured)
 
 # Typed constants: numba turns arithmetic between uint64 and plain integers into float64.
@@ -46,6 +47,8 @@ def count_pairs_numpy(
     labels: NDArray[np.uint8], predictions: NDArray[np.uint8]
 ) -> NDArray[np.int64]:
     """`count_pairs` with NumPy alone."""
+    if labels.size < _WORDS_FROM_PIXELS:
+        return _histogram(labels, predictions).reshape(256, 256)
     table = np.zeros(1 << 16, dtype=np.int64)
     whole = labels.size - labels.size % 8
     for start in range(0, whole, _NUMPY_CHUNK):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import xml.etree.ElementTree as ET  # noqa: S405 - reads only what matplotlib wrote just before
+import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
 import matplotlib as mpl
@@ -26,6 +26,7 @@ _THEME = {
     _SECOND: "var(--second)",
 }
 _POINTS_AN_INCH = 72
+_PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
 
 def loss(steps: Sequence[int], losses: Sequence[float]) -> str:
@@ -45,6 +46,7 @@ def loss(steps: Sequence[int], losses: Sequence[float]) -> str:
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
         axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(_PLAIN)  # a logarithmic axis brings its own
     else:
         axes.set_ylim(bottom=min(0.0, float(np.nanmin(values))))
     return _inline(figure, "loss", f"Training loss: {_first_and_last(steps, losses)}.")
@@ -87,10 +89,11 @@ def validation(
         axes.annotate(
             f"best {mean_iou[best]:.3f} at {steps[best]:,}",
             (steps[best], mean_iou[best]),
-            xytext=(4 if right else -4, -16 if mean_iou[best] > 0.2 else 10),
+            xytext=(4 if right else -4, -18 if mean_iou[best] > 0.2 else 10),
             textcoords="offset points",
             horizontalalignment="right" if right else "left",
             color=_FIRST,
+            size=11,
         )
         told += f" Best: {mean_iou[best]:.3f} at step {steps[best]:,}."
     return _inline(figure, "validation", told)
@@ -104,7 +107,7 @@ def _axes(last_step: int) -> tuple[Figure, Axes]:
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter(_PLAIN)
     axes.tick_params(length=0, pad=5, labelsize=11, labelcolor=_TEXT)
     axes.grid(axis="y", color=_GRID, linewidth=1)
     axes.set_axisbelow(True)
@@ -132,7 +135,7 @@ def _first_and_last(steps: Sequence[int], values: Sequence[float]) -> str:
 def _inline(figure: Figure, name: str, told: str) -> str:
     """Return the figure as an element of an HTML page; `told` is its text for screen readers."""
     buffer = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "terrazzo", "font.size": 11}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "terrazzo"}):
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     root = ET.fromstring(buffer.getvalue())  # noqa: S314 - our own figure
     for element in root.iter():

@@ -114,7 +114,9 @@ def render(record: Record) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(score=_score, count=_count, percent=_percent, whole_percent=_whole_percent)
+    environment.filters.update(
+        score=_score, count=_count, percent=_percent, whole_percent=_whole_percent
+    )
     folder = resources.files("terrazzo") / "report"
     script = (folder / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")

@@ -151,7 +151,7 @@ def _read_lines(path: Path) -> tuple[dict[str, Any], ...]:
     for number, line in enumerate(lines, start=1):
         try:
             values.append(json.loads(line))
-        except ValueError as error:  # noqa: PERF203 - the message needs the number of the line
+        except ValueError as error:
             raise _unreadable(path, f"line {number}: {error}") from None
     return tuple(values)
 

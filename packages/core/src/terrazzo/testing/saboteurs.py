@@ -100,7 +100,8 @@ class PredictsAtRandom(ReferenceTrainer):
         """Blur the probabilities a little more at every call."""
         self._calls += 1
         probabilities_BHWK = super().predict(images_BHWC) + np.float32(0.01 * self._calls)
-        return probabilities_BHWK / probabilities_BHWK.sum(axis=-1, keepdims=True)
+        probabilities_BHWK /= probabilities_BHWK.sum(axis=-1, keepdims=True)
+        return probabilities_BHWK
 
 
 class NeverLearns(ReferenceTrainer):
@@ -220,6 +221,13 @@ class TakesANanStep(ReferenceTrainer):
         return result
 
 
+class TakesNanForAColour(ReferenceTrainer):
+    """Lets missing pixels spread through its receptive field."""
+
+    def _normalised(self, images_BHWC: Images) -> NDArray[np.float32]:
+        return (images_BHWC.astype(np.float32) - self._mean_C) / self._std_C
+
+
 class LoadsWhatFits(ReferenceTrainer):
     """Skips arrays that differ, and says nothing."""
 
@@ -251,7 +259,12 @@ class Building(ReferenceBackend):
     trainer: type[ReferenceTrainer]
 
     def build(
-        self, model: ModelConfig, training: TrainingConfig, labels: LabelMap, bands: Bands, seed: int
+        self,
+        model: ModelConfig,
+        training: TrainingConfig,
+        labels: LabelMap,
+        bands: Bands,
+        seed: int,
     ) -> ReferenceTrainer:
         """Make a sabotaged trainer."""
         return self.trainer(self.options(model), training, labels, bands, seed)
@@ -261,7 +274,12 @@ class IgnoresTheSeed(ReferenceBackend):
     """Starts always from the same weights."""
 
     def build(
-        self, model: ModelConfig, training: TrainingConfig, labels: LabelMap, bands: Bands, seed: int
+        self,
+        model: ModelConfig,
+        training: TrainingConfig,
+        labels: LabelMap,
+        bands: Bands,
+        seed: int,
     ) -> ReferenceTrainer:
         """Use seed 0."""
         return super().build(model, training, labels, bands, 0 * seed)
@@ -271,7 +289,12 @@ class DrawsAnew(ReferenceBackend):
     """Starts always from other weights."""
 
     def build(
-        self, model: ModelConfig, training: TrainingConfig, labels: LabelMap, bands: Bands, seed: int
+        self,
+        model: ModelConfig,
+        training: TrainingConfig,
+        labels: LabelMap,
+        bands: Bands,
+        seed: int,
     ) -> ReferenceTrainer:
         """Add chance to the seed."""
         chance = int(np.random.default_rng().integers(1, 2**31))
@@ -325,6 +348,7 @@ SABOTEURS: Mapping[str, tuple[ReferenceBackend, ...]] = {
     "listing_imports_no_framework": (ImportsItsFrameworkAtOnce(),),
     "unknown_names_list_the_choices": (BuildsADefaultModel(), SwallowsUnknownOptions()),
     "non_finite_batch_is_left_out": (Building(TakesANanStep),),
+    "nan_pixels_are_no_data": (Building(TakesNanForAColour),),
     "foreign_weights_are_refused": (Building(LoadsWhatFits),),
     "losses_may_be_read_late": (Building(HasOneResultForAll),),
 }

@@ -32,7 +32,7 @@ ADAMW = TrainingConfig(steps=1, loss=LossConfig(cross_entropy=1, dice=0.5), prec
 PLAIN_SGD = TrainingConfig(
     steps=1, optimizer=OptimizerConfig(name="sgd", momentum=0), precision="float32"
 )
-LEARNING_RATE = 1e-2
+LEARNING_RATE = 3e-3
 BATCH_SIZE = 4
 FRAMEWORKS = {"torch", "torchvision", "keras", "tensorflow", "jax", "timm", "transformers"}
 
@@ -60,9 +60,7 @@ class Factory:
         options = importlib.import_module(f"{package}.models.{name}").SMALL
         return cls(backend, ModelConfig(name=name, options=options.model_dump()), size)
 
-    def build(
-        self, task: Task, *, training: TrainingConfig = ADAMW, seed: int = 0
-    ) -> Trainer:
+    def build(self, task: Task, *, training: TrainingConfig = ADAMW, seed: int = 0) -> Trainer:
         """Make a trainer with new weights."""
         return self.backend.build(self.model, training, task.labels, task.bands, seed)
 
@@ -103,9 +101,7 @@ class Task:
             std=(self.brightest / 4,) * num_bands,
         )
 
-    def batch(
-        self, height: int, width: int, *, count: int = BATCH_SIZE, seed: int = 0
-    ) -> Batch:
+    def batch(self, height: int, width: int, *, count: int = BATCH_SIZE, seed: int = 0) -> Batch:
         """Return pictures of four quarters, each of one class at random, with a little noise."""
         rng = np.random.default_rng(seed)
         quarters_B22 = rng.integers(self.num_classes, size=(count, 2, 2))
@@ -285,10 +281,7 @@ def check_odd_sizes(factory: Factory) -> None:
     try:
         loss = _step(trainer, odd)
     except InputSizeError as error:
-        good_size = re.search(r"(\d+)\s*×\s*(\d+)", str(error.allowed))
-        assert good_size, f"no good size is named in: {error}"
-        height, width = map(int, good_size.groups())
-        loss = _step(trainer, TWO_COLOURS.batch(height, width, count=1))
+        loss = _step(trainer, TWO_COLOURS.batch(*_good_size(error), count=1))
     assert math.isfinite(loss)
 
 
@@ -339,14 +332,14 @@ def check_unknown_names_list_the_choices(factory: Factory) -> None:
         (ModelConfig(name="no such model"), ("no such model", *backend.models())),
         (ModelConfig(name=factory.model.name, options=options), tuple(options)),
     ):
-        error = _error(ConfigError, lambda model=model: backend.build(model, ADAMW, labels, bands, 0))
+        error = _error(ConfigError, backend.build, model, ADAMW, labels, bands, 0)
         assert all(name in str(error) for name in names), error
 
 
 def check_non_finite_batch_is_left_out(factory: Factory) -> None:
-    """A batch of infinite pixels gives a non-finite loss, leaves the weights and does no later harm.
+    """A batch of infinite pixels has a non-finite loss, leaves the weights, and does no later harm.
 
-    Infinity rather than NaN, which a backend may take for "no data".
+    Infinity rather than NaN, which means "no data".
     """
     task = Task(dtype="float32")
     trainer = factory.build(task)
@@ -360,8 +353,20 @@ def check_non_finite_batch_is_left_out(factory: Factory) -> None:
     _assert_finite(trainer.state())
 
 
+def check_nan_pixels_are_no_data(factory: Factory) -> None:
+    """NaN under IGNORE, as rasters have it where there is no data, spoils neither step nor map."""
+    task = Task(dtype="float32")
+    trainer = factory.build(task)
+    batch = _batch(factory, task)
+    batch.images_BHWC[:, :5, :5] = np.nan
+    batch.labels_BHW[:, :5, :5] = task.labels.ignore_index
+    assert math.isfinite(_step(trainer, batch))
+    _assert_finite(trainer.state())
+    assert np.isfinite(trainer.predict(batch.images_BHWC)).all()
+
+
 def check_foreign_weights_are_refused(factory: Factory) -> None:
-    """Weights of other shapes or names raise a CheckpointError that names one, and change nothing."""
+    """Weights of other shapes or names raise a CheckpointError that names one; nothing changes."""
     trainer = factory.build(TWO_COLOURS)
     before = trainer.state()
     foreign = _weights(factory.build(Task(num_classes=5)).state())
@@ -371,7 +376,7 @@ def check_foreign_weights_are_refused(factory: Factory) -> None:
     del lacking[lost]
     added = {**_weights(before), "weights/no_such_array": np.zeros(1)}
     for state, names in ((foreign, differing), (lacking, [lost]), (added, ["no_such_array"])):
-        error = _error(CheckpointError, lambda state=state: trainer.load_state(state))
+        error = _error(CheckpointError, trainer.load_state, state)
         assert any(name in str(error) for name in names), error
         _assert_equal(trainer.state(), before)
 
@@ -406,6 +411,7 @@ CHECKS: Mapping[str, Callable[[Factory], None]] = {
         check_listing_imports_no_framework,
         check_unknown_names_list_the_choices,
         check_non_finite_batch_is_left_out,
+        check_nan_pixels_are_no_data,
         check_foreign_weights_are_refused,
         check_losses_may_be_read_late,
     )
@@ -452,7 +458,8 @@ def _assert_learns(factory: Factory, *, ignored_share: float) -> None:
             # Sure as well as right: a model that is taught wrongly may still be right on its way.
             if right > 0.99 and sure > 0.9:
                 return
-    raise AssertionError(f"after {step} steps {right:.1%} of pixels are right, {sure:.1%} sure")
+    msg = f"after {step} steps {right:.1%} of the pixels are right, {sure:.1%} sure"
+    raise AssertionError(msg)
 
 
 def _right_and_sure(trainer: Trainer, batch: Batch) -> tuple[float, float]:
@@ -463,12 +470,21 @@ def _right_and_sure(trainer: Trainer, batch: Batch) -> tuple[float, float]:
     return float((labels_BHW == batch.labels_BHW).mean()), float(truth_probabilities.mean())
 
 
-def _error(kind: type[TerrazzoError], call: Callable[[], object]) -> TerrazzoError:
+def _error(
+    kind: type[TerrazzoError], function: Callable[..., object], *arguments: object
+) -> TerrazzoError:
     try:
-        call()
+        function(*arguments)
     except kind as error:
         return error
-    raise AssertionError(f"no {kind.__name__} was raised")
+    msg = f"no {kind.__name__} was raised"
+    raise AssertionError(msg)
+
+
+def _good_size(error: InputSizeError) -> tuple[int, int]:
+    named = re.search(r"(\d+)\s*×\s*(\d+)", str(error.allowed))
+    assert named, f"no good size is named in: {error}"
+    return int(named[1]), int(named[2])
 
 
 def _arguments(function: Callable[..., object]) -> list[tuple[str, object, object]]:

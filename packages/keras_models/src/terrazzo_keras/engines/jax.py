@@ -8,10 +8,6 @@ from typing import Any
 import jax
 
 
-def prepare() -> None:
-    """Nothing to do."""
-
-
 def device() -> str:
     """Return ``cpu`` or ``cuda:0 <name>``."""
     first = jax.devices()[0]

@@ -9,10 +9,6 @@ import keras
 import tensorflow as tf
 
 
-def prepare() -> None:
-    """Make CPU results repeatable to the bit; nothing to do on a GPU."""
-
-
 def device() -> str:
     """Return ``cpu`` or ``cuda:0 <name>``."""
     gpus = tf.config.list_physical_devices("GPU")

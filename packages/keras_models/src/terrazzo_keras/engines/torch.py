@@ -9,10 +9,6 @@ import keras
 import torch
 
 
-def prepare() -> None:
-    """Nothing to do."""
-
-
 def device() -> str:
     """Return ``cpu`` or ``cuda:0 <name>``."""
     return f"cuda:0 {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else "cpu"

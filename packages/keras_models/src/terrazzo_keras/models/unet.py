@@ -89,5 +89,5 @@ def _doubled_size(x: Any, filters: int, up: str, name: str) -> Any:
 
 
 def _he_normal() -> keras.initializers.Initializer:
-    """He et al. 2015 (arXiv:1502.01852), fan-out form; a new object a layer, as each has a seed."""
-    return keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal")
+    """He et al. 2015 (arXiv:1502.01852), not truncated; a new object a layer: each has a seed."""
+    return keras.initializers.VarianceScaling(2.0, mode="fan_in", distribution="untruncated_normal")

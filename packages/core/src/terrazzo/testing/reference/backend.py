@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from terrazzo.config import ModelConfig, TrainingConfig
     from terrazzo.labels import LabelMap
     from terrazzo.sample import Bands
-    from terrazzo.trainer import Backend
 
 
 class ReferenceBackend:
@@ -32,7 +31,12 @@ class ReferenceBackend:
         return {"numpy": np.__version__}
 
     def build(
-        self, model: ModelConfig, training: TrainingConfig, labels: LabelMap, bands: Bands, seed: int
+        self,
+        model: ModelConfig,
+        training: TrainingConfig,
+        labels: LabelMap,
+        bands: Bands,
+        seed: int,
     ) -> ReferenceTrainer:
         """Make a trainer with new weights that depend on `seed` alone.
 
@@ -52,4 +56,4 @@ class ReferenceBackend:
         return config.parse(pixel_softmax.Options, model.options, where="model.options")
 
 
-backend: Backend = ReferenceBackend()
+backend = ReferenceBackend()

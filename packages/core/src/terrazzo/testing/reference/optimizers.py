@@ -38,8 +38,8 @@ def update(
         step: counted from 1.
         learning_rate: of this step.
 
-    Sources: Kingma and Ba 2015, Adam, algorithm 1; Loshchilov and Hutter 2019, AdamW, with the decay
-    scaled by the learning rate.
+    Sources: Kingma and Ba 2015, Adam, algorithm 1; Loshchilov and Hutter 2019, AdamW, with a decay
+    that is scaled by the learning rate.
     """
     if config.name == "sgd":
         momentum = config.momentum * slots[0] + gradient

@@ -67,7 +67,7 @@ class ReferenceTrainer:
         """Make one optimiser update from `batch`, unless its loss is not finite."""
         valid = batch.labels_BHW != self._ignore
         labels_N = batch.labels_BHW[valid].astype(np.int64)
-        # NaN and infinity are an answer here, not a mishap: they leave the update out.
+        # A loss that is not finite is an answer here, not a mishap: it leaves the update out.
         with np.errstate(invalid="ignore", over="ignore"):
             features_NF = self._features(batch.images_BHWC)[valid]
             loss, slope_NK = losses.total(
@@ -108,20 +108,24 @@ class ReferenceTrainer:
         resume = any(name.startswith("optimizer/") for name in state)
         own = {n: a for n, a in self.state().items() if resume or n.startswith("weights/")}
         _require_same_arrays(own, state)
-        new = {name: np.array(state[name], array.dtype) for name, array in own.items()}
         for name in self._weights:
-            self._weights[name] = new[f"weights/{name}"]
+            self._weights[name] = np.array(state[f"weights/{name}"], np.float32)
         if resume:
             for name in self._slots:
-                self._slots[name] = new[f"optimizer/{name}"]
-            self._steps = int(new["optimizer/steps"])
+                self._slots[name] = np.array(state[f"optimizer/{name}"], np.float32)
+            self._steps = int(np.asarray(state["optimizer/steps"], np.int64))
 
     def _features(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
+        return pixel_softmax.features(self._options, self._normalised(images_BHWC))
+
+    def _normalised(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
         normalised_BHWC = (images_BHWC.astype(np.float32) - self._mean_C) / self._std_C
-        return pixel_softmax.features(self._options, normalised_BHWC)
+        # NaN is "no data": as good as the mean. Infinity stays, and leaves the update out.
+        return np.where(np.isnan(normalised_BHWC), np.float32(0), normalised_BHWC)
 
     def _logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        return features @ self._weights["kernel"] + self._weights["bias"]
+        logits: NDArray[np.float32] = features @ self._weights["kernel"] + self._weights["bias"]
+        return logits
 
     def _update(self, gradients: dict[str, NDArray[np.float32]], learning_rate: float) -> None:
         self._steps += 1

@@ -1,0 +1,272 @@
+"""Picture and label move together, and nothing is invented on the way."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from terrazzo.augment import augment, resize_image
+from terrazzo.config import AugmentConfig
+from terrazzo.sample import IGNORE, Sample
+
+IGNORE_16 = 65535
+
+
+def coordinate_sample(rows, columns):
+    """Return a picture of its own (x, y) pixel centres and a label that numbers the pixels."""
+    y, x = np.mgrid[:rows, :columns]
+    image_HWC = np.stack([x + 0.5, y + 0.5], axis=-1).astype(np.float32)
+    return Sample("s", image_HWC, (y * columns + x).astype(np.uint16), "s.tif")
+
+
+def random_sample(shape, dtype=np.uint8, seed=0):
+    rng = np.random.default_rng(seed)
+    image_HWC = (rng.random(shape) * 250).astype(dtype)
+    return Sample("s", image_HWC, rng.integers(0, 5, shape[:2], dtype=np.uint8), "s.png")
+
+
+def change(sample, image_size=None, seed=0, ignore=IGNORE, **options):
+    rng = np.random.Generator(np.random.Philox(key=seed))
+    return augment(sample, AugmentConfig(**options), image_size, rng, ignore)
+
+
+sizes = st.tuples(st.integers(1, 60), st.integers(1, 60))
+geometries = st.fixed_dictionaries(
+    {
+        "crop": st.none() | sizes,
+        "scale": st.tuples(st.floats(0.25, 3), st.floats(0.25, 3)).map(sorted).map(tuple),
+        "rotate": st.sampled_from([0.0, 10.0, 180.0]),
+        "turns": st.booleans(),
+        "flip_horizontal": st.just(0.5),
+        "flip_vertical": st.just(0.5),
+    }
+)
+
+
+@settings(max_examples=1500, deadline=None)
+@given(size=sizes, image_size=st.none() | sizes, options=geometries, seed=st.integers(0, 2**32))
+def test_picture_and_label_agree_within_half_a_pixel(size, image_size, options, seed):
+    sample = coordinate_sample(*size)
+    moved = change(sample, image_size, seed, IGNORE_16, **options)
+
+    assert moved.label_HW.shape == moved.image_HWC.shape[:2]
+    assert moved.label_HW.shape == (options["crop"] or image_size or size)
+    assert moved.label_HW.dtype == np.uint16
+    assert moved.image_HWC.dtype == np.float32
+
+    inside_HW = moved.label_HW != IGNORE_16
+    rows, columns = size
+    base = image_size or size
+    for band, (length, other, numbers_HW) in enumerate(
+        [(columns, base[1], moved.label_HW % columns), (rows, base[0], moved.label_HW // columns)]
+    ):
+        # One averaged pixel covers this many of the file's, which matters at the border alone.
+        shrink = max(1.0, length / max(1, round(other * options["scale"][0])))
+        # Averaging puts a part of a pixel at the pixel's centre, at most 1/8 off; linear sampling
+        # works in steps of 1/32 pixel.
+        tolerance = 0.5 + (0.125 if shrink > 1 else 0) + shrink / 32
+        error_HW = np.abs(moved.image_HWC[..., band] - (numbers_HW + 0.5))
+        border_HW = np.minimum(numbers_HW, length - 1 - numbers_HW) < shrink
+        assert (error_HW[inside_HW & ~border_HW] <= tolerance).all()
+        assert (error_HW[inside_HW & border_HW] <= tolerance + shrink / 2).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(options=geometries, seed=st.integers(0, 2**32), image_size=st.none() | sizes)
+def test_labels_are_never_invented(options, seed, image_size):
+    label_HW = np.random.default_rng(seed).choice([0, 3, 9, 200, IGNORE], (31, 43))
+    sample = Sample("s", np.zeros((31, 43, 1), np.uint8), label_HW.astype(np.uint8), "s.png")
+    moved = change(sample, image_size, seed, **options)
+    assert set(np.unique(moved.label_HW)) <= set(np.unique(label_HW)) | {IGNORE}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_rotation_keeps_lengths_angles_and_the_centre(seed):
+    moved = change(coordinate_sample(61, 61), seed=seed, rotate=180).image_HWC
+    middle_HWC = moved[20:41, 20:41]
+    along_x, along_y = middle_HWC[:, 1:] - middle_HWC[:, :-1], middle_HWC[1:] - middle_HWC[:-1]
+    step_x, step_y = along_x.mean(axis=(0, 1)), along_y.mean(axis=(0, 1))
+    assert np.hypot(*step_x) == pytest.approx(1, abs=0.01)
+    assert step_x[0] * step_y[1] - step_x[1] * step_y[0] == pytest.approx(1, abs=0.01)
+    assert moved[30, 30] == pytest.approx([30.5, 30.5], abs=0.04)
+    assert abs(step_x[1]) > 0.01
+
+
+def test_the_scale_spans_its_bounds():
+    steps = [
+        change(coordinate_sample(64, 64), seed=seed, scale=(0.5, 2.0), crop=(16, 16)).image_HWC
+        for seed in range(60)
+    ]
+    scales = np.array([1 / (image[8, 8, 0] - image[8, 7, 0]) for image in steps])
+    assert scales.min() >= 0.49
+    assert scales.max() <= 2.05
+    assert scales.min() < 0.6
+    assert scales.max() > 1.6
+    assert 20 <= (scales < 1).sum() <= 40
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4, 5, 8])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_flips_and_turns_move_whole_pixels(bands, dtype):
+    sample = random_sample((20, 20, bands), dtype)
+    flipped = change(sample, flip_horizontal=1.0, flip_vertical=1.0)
+    np.testing.assert_array_equal(flipped.image_HWC, sample.image_HWC[::-1, ::-1])
+    np.testing.assert_array_equal(flipped.label_HW, sample.label_HW[::-1, ::-1])
+    seen = set()
+    for seed in range(30):
+        turned = change(sample, seed=seed, turns=True)
+        count = next(
+            k for k in range(4) if np.array_equal(turned.image_HWC, np.rot90(sample.image_HWC, k))
+        )
+        np.testing.assert_array_equal(turned.label_HW, np.rot90(sample.label_HW, count))
+        seen.add(count)
+    assert seen == {0, 1, 2, 3}
+
+
+def test_turns_keep_the_shape_of_a_picture_that_is_not_square():
+    sample = random_sample((12, 20, 3))
+    results = {change(sample, seed=seed, turns=True).image_HWC.tobytes() for seed in range(20)}
+    assert results == {sample.image_HWC.tobytes(), sample.image_HWC[::-1, ::-1].tobytes()}
+    assert change(sample, turns=True, crop=(12, 12)).label_HW.shape == (12, 12)
+
+
+def test_a_crop_is_a_window_of_the_picture_anywhere():
+    sample = coordinate_sample(30, 40)
+    corners = set()
+    for seed in range(400):
+        cut = change(sample, seed=seed, ignore=IGNORE_16, crop=(26, 38))
+        row, column = divmod(int(cut.label_HW[0, 0]), 40)
+        window = np.s_[row : row + 26, column : column + 38]
+        np.testing.assert_array_equal(cut.label_HW, sample.label_HW[window])
+        np.testing.assert_array_equal(cut.image_HWC, sample.image_HWC[window])
+        corners.add((row, column))
+    assert corners == {(row, column) for row in range(5) for column in range(3)}
+
+
+@pytest.mark.parametrize("bands", [1, 3, 5])
+def test_a_crop_larger_than_the_picture_is_padded_with_ignore(bands):
+    sample = random_sample((10, 14, bands))
+    for seed in range(10):
+        cut = change(sample, seed=seed, crop=(40, 50))
+        inside = np.argwhere(cut.label_HW != IGNORE)
+        (row, column), last = inside.min(axis=0), inside.max(axis=0)
+        assert tuple(last - (row, column)) == (9, 13)
+        window = np.s_[row : row + 10, column : column + 14]
+        np.testing.assert_array_equal(cut.label_HW[window], sample.label_HW)
+        np.testing.assert_array_equal(cut.image_HWC[window], sample.image_HWC)
+        assert (cut.label_HW == IGNORE).sum() == 40 * 50 - 10 * 14
+
+
+@pytest.mark.parametrize("bands", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_every_band_is_treated_alike(bands, dtype):
+    sample = random_sample((40, 40, bands), dtype)
+    options = {"scale": (0.5, 2.0), "rotate": 45.0, "crop": (30, 30), "blur": 2.0}
+    for seed in range(4):
+        together = change(sample, seed=seed, **options)
+        assert together.image_HWC.shape == (30, 30, bands)
+        assert together.image_HWC.dtype == dtype
+        for band in range(bands):
+            one = Sample("s", sample.image_HWC[..., band : band + 1].copy(), sample.label_HW, "s")
+            alone = change(one, seed=seed, **options).image_HWC[..., 0]
+            difference = np.abs(alone.astype(float) - together.image_HWC[..., band])
+            # OpenCV has a kernel of its own for some numbers of bands, in steps of 1/32 pixel.
+            assert difference.max() <= 10
+
+
+@pytest.mark.parametrize("size", [(20, 30), (45, 17), (90, 100)])
+def test_training_sees_what_evaluation_sees(size):
+    sample = random_sample((60, 80, 3))
+    resized = resize_image(sample.image_HWC, size)
+    assert resized.shape == (*size, 3)
+    moved = change(sample, size)
+    difference = np.abs(moved.image_HWC.astype(int) - resized)
+    assert difference.max() <= (1 if size > (60, 80) else 0)
+
+
+def test_resize_averages_what_it_shrinks():
+    stripes_HWC = np.zeros((40, 40, 5), np.float32)
+    stripes_HWC[:, ::4] = 100
+    np.testing.assert_allclose(resize_image(stripes_HWC, (40, 10)), 25, rtol=1e-5)
+    np.testing.assert_allclose(resize_image(stripes_HWC, (80, 10)), 25, rtol=1e-5)
+    assert resize_image(stripes_HWC, (40, 40)) is stripes_HWC
+
+
+@pytest.mark.parametrize("option", ["brightness", "contrast", "colour", "noise", "blur"])
+def test_changes_of_colour_leave_the_geometry_alone(option):
+    sample = random_sample((40, 40, 3))
+    geometry = {"scale": (0.5, 2.0), "rotate": 90.0, "turns": True, "flip_horizontal": 0.5}
+    for seed in range(5):
+        plain = change(sample, seed=seed, **geometry)
+        coloured = change(
+            sample, seed=seed, **geometry, **{option: 0.9 if option != "blur" else 9.0}
+        )
+        np.testing.assert_array_equal(plain.label_HW, coloured.label_HW)
+        assert not np.array_equal(plain.image_HWC, coloured.image_HWC)
+
+
+@pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 65535)])
+def test_colours_saturate_and_never_wrap(dtype, top):
+    image_HWC = np.zeros((20, 20, 5), dtype)
+    image_HWC[10:] = top
+    sample = Sample("s", image_HWC, np.zeros((20, 20), np.uint8), "s.png")
+    for seed in range(20):
+        options = {"brightness": 0.5, "contrast": 0.5, "colour": 0.3}
+        found = change(sample, seed=seed, **options).image_HWC
+        assert (found[10:] > 0.15 * top).all()
+        assert (found[:10] < 0.5 * top).all()
+        noisy = change(sample, seed=seed, noise=0.05).image_HWC
+        assert (noisy[10:] > 0.6 * top).all()
+        assert (noisy[:10] < 0.4 * top).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("bands", [1, 3, 5])
+def test_contrast_keeps_the_mean_and_brightness_scales_it(dtype, bands):
+    sample = random_sample((50, 50, bands), dtype)
+    sample.image_HWC[...] = sample.image_HWC // 4 + 60  # far from either end of the range
+    means_C = sample.image_HWC.mean(axis=(0, 1))
+    stds_C = sample.image_HWC.std(axis=(0, 1))
+    for seed in range(5):
+        flat = change(sample, seed=seed, contrast=0.5).image_HWC
+        np.testing.assert_allclose(flat.mean(axis=(0, 1)), means_C, atol=1)
+        ratio_C = flat.std(axis=(0, 1)) / stds_C
+        assert np.ptp(ratio_C) < 0.02
+        assert 0.49 < ratio_C[0] < 1.51
+        bright = change(sample, seed=seed, brightness=0.5).image_HWC
+        ratio_C = bright.mean(axis=(0, 1)) / means_C
+        assert np.ptp(ratio_C) < 0.02
+        coloured = change(sample, seed=seed, colour=0.5).image_HWC
+        ratio_C = coloured.mean(axis=(0, 1)) / means_C
+        assert bands == 1 or np.ptp(ratio_C) > 0.02
+
+
+def test_nothing_on_means_nothing_changed():
+    sample = random_sample((9, 7, 3))
+    same = change(sample)
+    np.testing.assert_array_equal(same.image_HWC, sample.image_HWC)
+    np.testing.assert_array_equal(same.label_HW, sample.label_HW)
+
+
+def test_the_input_is_not_modified():
+    sample = random_sample((30, 30, 3))
+    before = sample.image_HWC.copy(), sample.label_HW.copy()
+    everything = {"brightness": 0.5, "noise": 0.5, "blur": 3.0, "flip_horizontal": 1.0}
+    change(sample, **everything)
+    np.testing.assert_array_equal(sample.image_HWC, before[0])
+    np.testing.assert_array_equal(sample.label_HW, before[1])
+
+
+def test_results_do_not_depend_on_the_threads_of_opencv():
+    sample = random_sample((200, 300, 3))
+    options = {"scale": (0.5, 2.0), "rotate": 45.0, "blur": 2.0, "crop": (160, 160)}
+    threads = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(1)
+        alone = [change(sample, seed=seed, **options).image_HWC for seed in range(4)]
+        cv2.setNumThreads(4)
+        four = [change(sample, seed=seed, **options).image_HWC for seed in range(4)]
+    finally:
+        cv2.setNumThreads(threads)
+    np.testing.assert_array_equal(alone, four)

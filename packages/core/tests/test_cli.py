@@ -1,0 +1,294 @@
+"""The command line as a user meets it: real processes, real files, the NumPy reference backend."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+
+RECIPE = """
+backend = "reference"
+name = "colours"
+seed = 3
+
+[data]
+format = "folder"
+root = "{root}"
+labels = "{labels}"
+options = {{ fractions = {{ train = 0.6, val = 0.2, test = 0.2 }} }}
+
+[augment]
+flip_horizontal = 0.5
+brightness = 0.2
+
+[model]
+name = "pixel_softmax"
+
+[training]
+epochs = 3
+batch_size = 2
+schedule = {{ learning_rate = 0.05, warmup_steps = 2 }}
+
+[checkpoint]
+every_steps = 2
+
+[log]
+every_steps = 1
+"""
+
+LABELS = """
+name = "colours"
+ignored = [9]
+classes = [
+    { name = "red", colour = "#FF0000", raw = [0] },
+    { name = "green", colour = "#00FF00", raw = [1] },
+]
+"""
+STEPS = 9
+"""3 epochs of 6 training pictures in batches of 2."""
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Ten pictures whose colour tells the class."""
+    draw = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for number in range(10):
+        mask = draw.integers(0, 2, (16, 12)).astype(np.uint8)
+        image = np.zeros((16, 12, 3), np.uint8)
+        image[..., :2] = np.eye(2)[mask] * 150 + draw.integers(0, 100, (16, 12, 2))
+        mask[0] = 9
+        Image.fromarray(image).save(tmp_path / "data" / "images" / f"{number}.png")
+        Image.fromarray(mask).save(tmp_path / "data" / "masks" / f"{number}.png")
+    (tmp_path / "labels.toml").write_text(LABELS)
+    recipe = RECIPE.format(root=tmp_path / "data", labels=tmp_path / "labels.toml")
+    (tmp_path / "colours.toml").write_text(recipe)
+    return tmp_path
+
+
+def terrazzo(folder, *words, kill_at=None, code=None):
+    program = ["-c", "from terrazzo.cli import main; main()"]
+    if kill_at is not None:
+        program = ["-m", "terrazzo.testing.kill", kill_at]
+    command = [sys.executable, *program, *map(str, words)]
+    answer = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if code is not None:
+        assert answer.returncode == code, answer.stderr
+        assert "Traceback" not in answer.stderr
+    return answer
+
+
+def run(folder, *words, **arguments):
+    return terrazzo(folder, "run", "--config", "colours.toml", *words, **arguments)
+
+
+def test_run_then_evaluate(data):
+    answer = run(data, code=0)
+    assert "mean of 2 classes" in answer.stdout
+    folder = data / "runs" / "colours"
+    assert str(folder.relative_to(data) / "report.html") in answer.stdout
+    assert (folder / "report.html").stat().st_size > 10_000
+    result = json.loads((folder / "evaluation" / "test.json").read_text())
+    assert result["scores"]["mean_iou"] > 0.9
+    assert result["pictures"] == 2
+    assert result["pixels_counted"] == 2 * 15 * 12
+    assert result["pixels_ignored"] == 2 * 12
+    record = json.loads((folder / "run.json").read_text())
+    assert record["data"]["splits"]["train"]["pictures"] == 6
+    assert record["backend"] == "reference"
+
+    terrazzo(data, "evaluate", folder, "--split", "val", code=0)
+    assert json.loads((folder / "evaluation" / "val.json").read_text())["split"] == "val"
+    again = terrazzo(data, "evaluate", folder, code=0)
+    assert "mean of 2 classes" in again.stdout
+    assert json.loads((folder / "evaluation" / "test.json").read_text()) == result
+
+
+def canonical(folder):
+    """The bytes a run must end with, however often it was killed."""
+    state = load_file(folder / "checkpoints" / f"step-{STEPS:06d}" / "weights.safetensors")
+    slots = load_file(folder / "checkpoints" / f"step-{STEPS:06d}" / "optimizer.safetensors")
+    arrays = {name: array.tobytes() for name, array in (state | slots).items()}
+    names = ("log.jsonl", "model/weights.safetensors", "model/model.toml", "evaluation/test.json")
+    return arrays, [(folder / name).read_bytes() for name in names]
+
+
+def test_killed_before_every_step_and_inside_saves_the_run_ends_with_the_same_bits(data):
+    run(data, "--out", "whole", code=0)
+    points = [f"step:{step}" for step in range(1, STEPS + 1)]
+    points += [f"sync:{number}" for number in range(1, 7)] + ["rename:1", "renamed:1", "renamed:2"]
+    killed = 0
+    # One chain: killed, resumed, killed elsewhere, resumed … until it gets through.
+    for number, point in enumerate(points):
+        resume = () if number == 0 else ("--resume",)
+        answer = run(data, "--out", "parts", *resume, kill_at=point)
+        killed += answer.returncode == -signal.SIGKILL
+    run(data, "--out", "parts", "--resume", code=0)
+    assert killed >= len(points) - 6
+    assert canonical(data / "parts") == canonical(data / "whole")
+
+
+def test_sigterm_saves_and_exits_75_and_resume_ends_with_the_same_bits(data):
+    words = ("run", "--config", "colours.toml", "--set", "training.epochs=400", "--out")
+    program = [sys.executable, "-c", "from terrazzo.cli import main; main()", *words]
+    process = subprocess.Popen([*program, "parts"], cwd=data, stderr=subprocess.PIPE, text=True)
+    log = data / "parts" / "log.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (log.exists() and log.stat().st_size > 500):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 75, stderr
+    assert "SEG-R013" in stderr
+    assert "--resume" in stderr
+    subprocess.run([*program, "parts", "--resume"], cwd=data, check=True, capture_output=True)
+    subprocess.run([*program, "whole"], cwd=data, check=True, capture_output=True)
+    assert log.read_bytes() == (data / "whole" / "log.jsonl").read_bytes()
+
+
+def test_an_existing_run_is_not_overwritten_unasked(data):
+    run(data, "--set", "training.epochs=1", code=0)
+    before = (data / "runs" / "colours" / "log.jsonl").read_bytes()
+    answer = run(data, "--set", "training.epochs=1", code=4)
+    assert "SEG-C002" in answer.stderr
+    assert (data / "runs" / "colours" / "log.jsonl").read_bytes() == before
+    run(data, "--set", "training.epochs=2", "--overwrite", code=0)
+
+
+def damage(data, number, values):
+    path = data / "data" / "masks" / f"{number}.png"
+    mask = np.array(Image.open(path))
+    Image.fromarray(values(mask)).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (("--set", "training.epoch=3"), 2, ("SEG-X001", "did you mean 'epochs'")),
+        (("--set", "training.epochs=three"), 2, ("SEG-X002", "'three'", "colours.toml")),
+        (("--set", "model.name=unett"), 2, ("SEG-X004", "unett", "pixel_softmax")),
+        (("--set", "model.options.width=3"), 2, ("SEG-X001", "width", "features")),
+        (("--set", "data.format=camvidd"), 2, ("SEG-X004", "did you mean 'camvid'")),
+        (("--set", "data.labels=camvidd"), 2, ("SEG-X004", "did you mean 'camvid'")),
+        (("--set", "data.options.mask=x"), 2, ("SEG-X001", "did you mean 'masks'")),
+        (("--set", "training.loss.class_weights=[1,2,3]"), 2, ("SEG-X012", "red, green")),
+        (("--set", "data.root=nowhere"), 3, ("nowhere",)),
+        (("--backend", "torhc"), 2, ("SEG-X004", "did you mean 'torch'")),
+        (("--resume",), 4, ("SEG-C001", "runs/colours")),
+        (("--set", "data.options.fractions={train=1.0,val=0.0,test=0.0}"), None, ()),
+    ],
+)
+def test_a_mistake_in_the_recipe_gets_one_message_and_leaves_nothing(data, words, code, expected):
+    answer = run(data, *words)
+    assert answer.returncode in ((code,) if code else (2, 3)), answer.stderr
+    assert "Traceback" not in answer.stderr
+    for text in expected:
+        assert text in answer.stderr
+    assert not (data / "runs").exists()
+
+
+def test_a_label_value_outside_the_map_is_named_before_training(data):
+    for number in range(10):
+        path = damage(data, number, lambda mask: np.where(mask == 1, 7, mask).astype(np.uint8))
+    answer = run(data, code=3)
+    assert "SEG-D001" in answer.stderr
+    assert str(path.parent) in answer.stderr
+    assert "7 (" in answer.stderr
+    assert "row" in answer.stderr
+    assert "0, 1, 9" in answer.stderr
+    assert not (data / "runs").exists()
+
+
+def test_one_bad_mask_in_the_middle_of_training_is_named(data):
+    """Found by a reader thread; the checkpoint before it stays."""
+    masks = sorted((data / "data" / "masks").iterdir())
+    for path in masks:
+        good = path.read_bytes()
+        path.write_bytes(good[: len(good) // 2])
+        answer = run(data, "--out", f"run{path.stem}", code=3)
+        assert "SEG-D011" in answer.stderr
+        assert str(path) in answer.stderr
+        path.write_bytes(good)
+        if (data / f"run{path.stem}" / "config.toml").exists():
+            run(data, "--out", f"run{path.stem}", "--resume", code=0)
+            break
+    else:
+        pytest.fail("no mask was met in training only")
+
+
+def test_crop_larger_than_the_picture_and_masks_all_ignored_train(data):
+    for number in range(10):
+        damage(data, number, lambda mask: np.full_like(mask, 9))
+    answer = run(data, "--set", "augment.crop=[40, 40]", code=0)
+    assert "absent" in answer.stdout
+
+
+def test_evaluate_without_a_model_says_what_to_do(data):
+    answer = terrazzo(data, "evaluate", "nowhere", code=4)
+    assert "SEG-C001" in answer.stderr
+
+
+def test_evaluate_refuses_another_label_map(data):
+    run(data, "--set", "training.epochs=1", code=0)
+    swapped = LABELS.replace("red", "blue")
+    (data / "labels.toml").write_text(swapped)
+    answer = terrazzo(data, "evaluate", "runs/colours", code=4)
+    assert "SEG-D036" in answer.stderr
+    assert "'blue'" in answer.stderr
+    assert "'red'" in answer.stderr
+
+
+def test_without_recipe_or_backend_the_choices_are_named(tmp_path):
+    answer = terrazzo(tmp_path, "run", code=2)
+    assert "SEG-X013" in answer.stderr
+    answer = terrazzo(tmp_path, "run", "--backend", "reference", code=2)
+    assert "SEG-X005" in answer.stderr
+    assert "--config" in answer.stderr
+
+
+def test_list_shows_models_formats_and_labels(tmp_path):
+    assert "pixel_softmax" in terrazzo(tmp_path, "list", "models", code=0).stdout
+    assert "camvid" in terrazzo(tmp_path, "list", "datasets", code=0).stdout
+    assert "bicyclist" in terrazzo(tmp_path, "list", "labels", "camvid", code=0).stdout
+    assert "camvid" in terrazzo(tmp_path, "list", "labels", code=0).stdout
+    assert "SEG-X004" in terrazzo(tmp_path, "list", "unicorns", code=2).stderr
+
+
+def test_output_into_a_closed_pipe_ends_quietly(tmp_path):
+    program = "from terrazzo.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, "list", "labels"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+    )
+    process.stdout.close()
+    stderr = process.stderr.read().decode()
+    process.wait()
+    assert "Traceback" not in stderr
+
+
+def test_help_needs_nothing_heavy():
+    program = (
+        "import sys; sys.argv = ['terrazzo', '--help']\n"
+        "from terrazzo.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'pydantic', 'rich', 'rasterio', 'cv2', 'torch', 'keras', 'tensorflow',"
+        " 'grain', 'matplotlib', 'PIL'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "evaluate" in answer.stdout
+    assert answer.stderr.strip() == "[]"

@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from terrazzo import checkpoint, engine, runs
+from terrazzo.config import Config
+from terrazzo.engine import Agenda, Position, resample_labels
+from terrazzo.errors import NonFiniteLossError, ResourceError, Stopped
+from terrazzo.labels import LabelClass, LabelMap
+from terrazzo.progress import Silent
+from terrazzo.sample import IGNORE, Bands
+from terrazzo.testing.memory import MemorySplit
+from terrazzo.testing.reference.backend import backend
+
+LABELS = LabelMap(
+    "three",
+    tuple(LabelClass(name, "#000000", (k,)) for k, name in enumerate(("a", "b", "c"))),
+)
+BANDS = Bands(("red", "green", "blue"), "uint8", (127.0,) * 3, (60.0,) * 3)
+
+
+def split(name, num_samples, *, size=(12, 10), seed=0):
+    """Pictures whose colour tells the class, with noise and some ignored pixels."""
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, 3, (num_samples, *size)).astype(np.uint8)
+    images = np.eye(3)[labels] * 120 + draw.integers(0, 130, (num_samples, *size, 3))
+    labels[:, 0] = IGNORE
+    return MemorySplit(name, tuple(images.astype(np.uint8)), tuple(labels), LABELS)
+
+
+def recipe(**changes):
+    values = {
+        "backend": "reference",
+        "name": "test",
+        "data": {"format": "memory", "root": ""},
+        "augment": {"flip_horizontal": 0.5, "brightness": 0.2},
+        "loader": {"threads": 0},
+        "model": {"name": "pixel_softmax"},
+        "training": {"epochs": 3, "batch_size": 4, "schedule": {"learning_rate": 0.01}},
+        "log": {"every_steps": 2},
+        **changes,
+    }
+    return Config.model_validate(values)
+
+
+def make_trainer(config):
+    return backend.build(config.model, config.training, LABELS, BANDS, config.seed)
+
+
+def train(folder, config, **arguments):
+    """Train in `folder`; returns the position and the trainer."""
+    trainer = make_trainer(config)
+    if not folder.exists():
+        runs.create(folder, config, LABELS, overwrite=False)
+    position = engine.train(
+        runs.RunFolder(folder),
+        trainer,
+        config,
+        arguments.pop("train_split", split("train", 10)),
+        arguments.pop("val_split", split("val", 3, seed=1)),
+        progress=Silent(),
+        **arguments,
+    )
+    return position, trainer
+
+
+def lines(folder, kind):
+    log = (folder / "log.jsonl").read_text().splitlines()
+    return [line for line in map(json.loads, log) if line["kind"] == kind]
+
+
+def assert_same_state(first, second):
+    assert first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], strict=True)
+
+
+def test_a_run_learns_logs_validates_and_keeps_best_and_last(tmp_path):
+    position, _ = train(tmp_path / "run", recipe())
+    losses = [line["loss"] for line in lines(tmp_path / "run", "train")]
+    assert [line["step"] for line in lines(tmp_path / "run", "train")] == [2, 4, 6, 8, 9]
+    assert losses[-1] < losses[0]
+    validations = lines(tmp_path / "run", "validation")
+    assert [(line["step"], line["epoch"]) for line in validations] == [(3, 1), (6, 2), (9, 3)]
+    assert position.step == 9
+    best = max(validations, key=lambda line: line["mean_iou"])
+    assert position.best_step == best["step"]
+    kept = checkpoint.found(tmp_path / "run" / "checkpoints")
+    assert kept[-2:] == [6, 9]
+    assert position.best_step in kept
+
+
+def test_logged_loss_is_the_mean_since_the_last_line(tmp_path):
+    train(tmp_path / "every", recipe(log={"every_steps": 1}))
+    train(tmp_path / "second", recipe(log={"every_steps": 2}))
+    each = [line["loss"] for line in lines(tmp_path / "every", "train")]
+    pairs = [line["loss"] for line in lines(tmp_path / "second", "train")]
+    assert pairs[:4] == pytest.approx([np.mean(each[i : i + 2]) for i in (0, 2, 4, 6)], abs=0)
+
+
+@pytest.mark.parametrize("stop_after", range(1, 9))
+def test_stop_at_any_step_and_resume_equals_the_uninterrupted_run(tmp_path, stop_after):
+    config = recipe()
+    _, whole = train(tmp_path / "whole", config)
+    asked = iter(range(1, 100))
+    with pytest.raises(Stopped, match="SEG-R013") as caught:
+        train(tmp_path / "parts", config, stop_requested=lambda: next(asked) == stop_after)
+    assert caught.value.exit_code == 75
+    _, parts = train(tmp_path / "parts", config)
+    assert_same_state(whole.state(), parts.state())
+    log = "log.jsonl"
+    assert (tmp_path / "parts" / log).read_bytes() == (tmp_path / "whole" / log).read_bytes()
+
+
+def test_lines_after_the_last_checkpoint_are_cut_off_on_resume(tmp_path):
+    """As a kill between two checkpoints leaves them."""
+    config = recipe()
+    train(tmp_path / "run", config)
+    log = (tmp_path / "run" / "log.jsonl").read_bytes()
+    checkpoints = runs.RunFolder(tmp_path / "run").checkpoints
+    checkpoint.sweep(checkpoints, keep=2, also=None)
+    (checkpoints / "step-000009").rename(tmp_path / "gone")
+    runs.append(tmp_path / "run" / "log.jsonl", {"kind": "train", "step": 999})
+    train(tmp_path / "run", config)
+    assert (tmp_path / "run" / "log.jsonl").read_bytes() == log
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path):
+    config = recipe()
+    _, first = train(tmp_path / "run", config)
+    position, second = train(tmp_path / "run", config)
+    assert position.step == 9
+    assert_same_state(first.state(), second.state())
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path):
+    config = recipe()
+    _, whole = train(tmp_path / "run", config)
+    newest = tmp_path / "run" / "checkpoints" / "step-000009" / "weights.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    position, again = train(tmp_path / "run", config)
+    assert position.step == 9
+    assert_same_state(whole.state(), again.state())
+
+
+def test_a_batch_with_nan_stops_before_the_update_and_names_step_and_files(tmp_path):
+    good = split("train", 10)
+    images = [image.astype(np.float32) for image in good.images]
+    images[3][5, 5, 0] = np.nan
+    bad = MemorySplit("train", tuple(images), good.labels, LABELS)
+    config = recipe(
+        augment={}, training={"epochs": 1, "batch_size": 1}, checkpoint={"every_steps": 1}
+    )
+    with pytest.raises(NonFiniteLossError, match="SEG-R008") as caught:
+        train(tmp_path / "run", config, train_split=bad)
+    message = str(caught.value)
+    assert "train0003.png" in message
+    assert "nan" in message
+    assert caught.value.exit_code == 6
+    newest, _ = checkpoint.latest(tmp_path / "run" / "checkpoints")
+    assert f"at step {newest.step + 1};" in message
+    assert all(np.isfinite(array).all() for array in newest.state().values())
+
+
+def test_a_full_disk_while_saving_keeps_the_older_checkpoint(tmp_path, monkeypatch):
+    config = recipe()
+    asked = iter(range(1, 100))
+    with pytest.raises(Stopped):
+        train(tmp_path / "run", config, stop_requested=lambda: next(asked) == 4)
+    kept = checkpoint.found(tmp_path / "run" / "checkpoints")
+
+    def no_space(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.os, "fsync", no_space)
+    with pytest.raises(ResourceError, match="No space left on device"):
+        train(tmp_path / "run", config)
+    monkeypatch.undo()
+    assert checkpoint.found(tmp_path / "run" / "checkpoints") == kept
+    _, whole = train(tmp_path / "whole", config)
+    _, resumed = train(tmp_path / "run", config)
+    assert_same_state(whole.state(), resumed.state())
+
+
+def test_early_stopping_waits_for_patience(tmp_path):
+    config = recipe(
+        validation={"every_steps": 1, "patience": 2},
+        training={"steps": 40, "batch_size": 4, "schedule": {"learning_rate": 1e-9}},
+    )
+    position, _ = train(tmp_path / "run", config)
+    scores = [score for _, score in position.scores]
+    assert position.step == len(scores) < 40
+    assert max(scores[-2:]) <= scores[-3]
+    again, _ = train(tmp_path / "run", config)
+    assert again.step == position.step
+
+
+def test_all_ignored_labels_train_with_loss_zero(tmp_path):
+    good = split("train", 4)
+    nothing = MemorySplit(
+        "train", good.images, tuple(np.full_like(label, IGNORE) for label in good.labels), LABELS
+    )
+    train(tmp_path / "run", recipe(), train_split=nothing)
+    assert [line["loss"] for line in lines(tmp_path / "run", "train")] == [0.0, 0.0]
+
+
+def evaluate(trainer, of, config, **changes):
+    return engine.evaluate(
+        trainer, of, config.data, config.loader, step=0, progress=Silent(), batch_size=2, **changes
+    )
+
+
+def test_every_pixel_of_every_label_counts_once_at_its_own_size(tmp_path):
+    """Pictures of several sizes, scored with a model that sees them at another size."""
+    parts = [split("val", 2, size=size, seed=7) for size in ((12, 10), (9, 31), (20, 20))]
+    mixed = MemorySplit(
+        "val",
+        tuple(image for part in parts for image in part.images),
+        tuple(label for part in parts for label in part.labels),
+        LABELS,
+    )
+    config = recipe(data={"format": "memory", "root": "", "image_size": [8, 8]})
+    outcome = evaluate(make_trainer(config), mixed, config)
+    for label, counts, ignored in zip(
+        mixed.labels, outcome.counts_NKK, outcome.ignored_N, strict=True
+    ):
+        assert counts.sum() + ignored == label.size
+        assert ignored == label.shape[1]
+        np.testing.assert_array_equal(
+            counts.sum(axis=1), np.bincount(label[label < 3], minlength=3)
+        )
+
+
+def test_scores_do_not_depend_on_the_batch_size_or_the_threads(tmp_path):
+    config = recipe()
+    _, trainer = train(tmp_path / "run", config)
+    val = split("val", 7, seed=2)
+    first = evaluate(trainer, val, config)
+    threads = recipe(loader={"threads": 3})
+    other = engine.evaluate(
+        trainer, val, threads.data, threads.loader, step=0, progress=Silent(), batch_size=5
+    )
+    np.testing.assert_array_equal(first.counts_NKK, other.counts_NKK)
+
+
+@dataclass(frozen=True)
+class Half:
+    """One of two processes; sums are put together by the test."""
+
+    rank: int
+    size: int = 2
+
+    def sum(self, counts):
+        return counts
+
+
+def test_two_processes_score_each_picture_once(tmp_path):
+    config = recipe()
+    _, trainer = train(tmp_path / "run", config)
+    val = split("val", 7, seed=2)
+    whole = evaluate(trainer, val, config)
+    halves = []
+    for rank in (0, 1):
+        trainer.world = Half(rank)
+        halves.append(evaluate(trainer, val, config))
+    np.testing.assert_array_equal(sum(half.counts_NKK for half in halves), whole.counts_NKK)
+    assert not (halves[0].counts_NKK.any(axis=(1, 2)) & halves[1].counts_NKK.any(axis=(1, 2))).any()
+
+
+def test_examples_are_kept_with_their_predictions(tmp_path):
+    config = recipe()
+    _, trainer = train(tmp_path / "run", config)
+    val = split("val", 20, seed=2)
+    outcome = evaluate(trainer, val, config, num_examples=3)
+    assert [example.name for example in outcome.examples] == ["val0000", "val0009", "val0019"]
+    np.testing.assert_array_equal(
+        outcome.examples[1].prediction_HW, trainer.predict_labels(val.images[9][None])[0]
+    )
+
+
+def test_resampling_takes_classes_after_interpolation():
+    """Between a 0 and a 2 lies no 1: what goes wrong where labels are interpolated."""
+    probabilities = np.zeros((1, 2, 3), np.float32)
+    probabilities[0, 0, 0] = probabilities[0, 1, 2] = 1
+    labels = resample_labels(probabilities, (1, 8))
+    np.testing.assert_array_equal(labels, [[0, 0, 0, 0, 2, 2, 2, 2]])
+    assert labels.dtype == np.uint8
+
+
+def test_resampling_to_the_same_size_is_argmax():
+    probabilities = np.random.default_rng(0).random((7, 5, 300)).astype(np.float32)
+    labels = resample_labels(probabilities, (7, 5))
+    np.testing.assert_array_equal(labels, probabilities.argmax(axis=-1))
+    assert labels.dtype == np.uint16
+
+
+def test_agenda_is_what_the_recipe_says():
+    agenda = Agenda(recipe(training={"steps": 25}, validation={"every_epochs": 2}), 5)
+    assert [step for step in range(1, 26) if agenda.validates(step)] == [10, 20, 25]
+    agenda = Agenda(recipe(validation={"every_steps": 4}), 3)
+    assert [step for step in range(1, 10) if agenda.validates(step)] == [4, 8, 9]
+    agenda = Agenda(recipe(checkpoint={"every_steps": 2}), 3)
+    assert [step for step in range(1, 10) if agenda.saves(step)] == [2, 3, 4, 6, 8, 9]
+
+
+def test_the_best_is_the_first_of_equals():
+    position = Position(scores=[(1, 0.2), (2, 0.5), (3, 0.5), (4, 0.1)])
+    assert position.best_step == 2
+    assert position.validations_since_best == 2
+    assert math.isclose(position.scores[1][1], 0.5)

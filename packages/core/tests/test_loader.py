@@ -1,0 +1,255 @@
+"""What a step sees depends on the seed and its number alone."""
+
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from terrazzo.config import AugmentConfig, DataConfig, LoaderConfig
+from terrazzo.errors import DataError
+from terrazzo.labels import LabelClass, LabelMap
+from terrazzo.loader import TrainingOrder, digest, evaluation_samples, training_batches
+from terrazzo.sample import IGNORE, Batch
+from terrazzo.testing.memory import MemorySplit
+from terrazzo.trainer import SingleProcess
+
+LABELS = LabelMap("two", (LabelClass("a", "#000000", (0,)), LabelClass("b", "#FFFFFF", (1,))))
+DATA = DataConfig(format="none", root=".")
+PLAIN = AugmentConfig()
+EVERYTHING = AugmentConfig(
+    crop=(20, 24),
+    scale=(0.5, 2.0),
+    rotate=20,
+    turns=True,
+    flip_horizontal=0.5,
+    flip_vertical=0.5,
+    brightness=0.2,
+    contrast=0.2,
+    colour=0.1,
+    noise=0.05,
+    blur=1.0,
+)
+
+
+def make_split(count=10, size=(24, 32)):
+    rng = np.random.default_rng(0)
+    return MemorySplit(
+        "train",
+        tuple(rng.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(count)),
+        tuple(rng.integers(0, 2, size, dtype=np.uint8) for _ in range(count)),
+        LABELS,
+    )
+
+
+def batches(split, order, start, stop, *, augment=PLAIN, data=DATA, threads=0, prefetch=32):
+    loader = LoaderConfig(threads=threads, prefetch=prefetch)
+    return training_batches(split, data, augment, loader, order, start_step=start, stop_step=stop)
+
+
+class Broken(MemorySplit):
+    """Cannot read its fourth picture."""
+
+    def read(self, index):
+        if index == 3:
+            raise DataError("SEG-D002", "truncated", file="train0003.png")
+        return super().read(index)
+
+
+orders = st.builds(
+    TrainingOrder,
+    num_samples=st.integers(1, 50),
+    batch_size=st.integers(1, 12),
+    seed=st.integers(0, 2**31 - 1),
+)
+
+
+@given(order=orders, epoch=st.integers(0, 10**6))
+def test_an_epoch_takes_each_sample_once(order, epoch):
+    steps = range(epoch * order.steps_per_epoch, (epoch + 1) * order.steps_per_epoch)
+    found = [order.batch(step) for step in steps]
+    assert {e for e, _, _ in found} == {epoch}
+    assert np.concatenate([p for _, p, _ in found]).tolist() == list(range(order.num_samples))
+    assert sorted(np.concatenate([i for _, _, i in found])) == list(range(order.num_samples))
+    assert all(len(indices) == order.batch_size for _, _, indices in found[:-1])
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    orders = {
+        tuple(TrainingOrder(20, 20, seed).batch(epoch)[2])
+        for seed in range(5)
+        for epoch in range(5)
+    }
+    assert len(orders) == 25
+
+
+@given(order=orders, world_size=st.integers(1, 6), step=st.integers(0, 100))
+def test_processes_share_a_batch_without_gap_or_overlap(order, world_size, step):
+    shares = [
+        replace(order, rank=rank, world_size=world_size).batch(step) for rank in range(world_size)
+    ]
+    epoch, positions, indices = order.batch(step)
+    assert all(share[0] == epoch for share in shares)
+    assert sorted(np.concatenate([share[1] for share in shares])) == positions.tolist()
+    assert sorted(np.concatenate([share[2] for share in shares])) == sorted(indices)
+    assert max(len(s[1]) for s in shares) - min(len(s[1]) for s in shares) <= 1
+
+
+@pytest.mark.parametrize("augment", [PLAIN, EVERYTHING], ids=["plain", "everything"])
+def test_threads_change_nothing(augment):
+    split, order = make_split(), TrainingOrder(10, 4, 7)
+    found = {
+        digest(batches(split, order, 0, 8, augment=augment, threads=threads, prefetch=prefetch))
+        for threads, prefetch in [(0, 32), (1, 1), (1, 32), (4, 2), (4, 64)]
+    }
+    assert len(found) == 1
+    other = digest(batches(split, replace(order, seed=8), 0, 8, augment=augment))
+    assert other not in found
+
+
+@pytest.mark.parametrize("start", [1, 3, 5])
+def test_a_resume_needs_only_the_step(start):
+    split, order = make_split(), TrainingOrder(10, 4, 7)
+    whole = list(batches(split, order, 0, 8, augment=EVERYTHING))
+    rest = batches(split, order, start, 8, augment=EVERYTHING, threads=2)
+    assert digest(whole[start:]) == digest(rest)
+
+
+def test_a_sample_differs_from_epoch_to_epoch():
+    split, order = make_split(count=1), TrainingOrder(1, 1, 0)
+    seen = {
+        batch.images_BHWC.tobytes() for batch in batches(split, order, 0, 20, augment=EVERYTHING)
+    }
+    assert len(seen) == 20
+
+
+def test_the_digest_sees_every_part_of_a_batch():
+    batch = Batch(
+        np.zeros((1, 2, 2, 1), np.uint8), np.zeros((1, 2, 2), np.uint8), ("a",), ("a.png",)
+    )
+    image, label = batch.images_BHWC.copy(), batch.labels_BHW.copy()
+    image[0, 1, 1, 0] = label[0, 0, 1] = 1
+    others = [
+        replace(batch, images_BHWC=image),
+        replace(batch, labels_BHW=label),
+        replace(batch, names=("b",)),
+        replace(batch, labels_BHW=batch.labels_BHW.reshape(1, 4, 1)),
+    ]
+    assert len({digest([b]) for b in [batch, *others]} | {digest([batch, batch])}) == 6
+
+
+def test_processes_read_what_one_process_reads():
+    split, order = make_split(), TrainingOrder(10, 4, 7)
+    whole = list(batches(split, order, 0, 6, augment=EVERYTHING))
+    shares = [
+        list(batches(split, replace(order, rank=r, world_size=2), 0, 6, augment=EVERYTHING))
+        for r in range(2)
+    ]
+    for step, batch in enumerate(whole):
+        for rank in range(2):
+            np.testing.assert_array_equal(
+                shares[rank][step].images_BHWC, batch.images_BHWC[rank::2]
+            )
+            assert shares[rank][step].names == batch.names[rank::2]
+
+
+def test_a_process_without_a_share_gets_a_picture_that_teaches_nothing():
+    split = make_split(count=5)
+    order = TrainingOrder(5, 4, 7, rank=2, world_size=3)
+    assert len(order.batch(1)[1]) == 0
+    full, idle = batches(split, order, 0, 2, augment=EVERYTHING)
+    assert (full.labels_BHW != IGNORE).any()
+    assert idle.images_BHWC.shape == (1, 20, 24, 3)
+    assert (idle.labels_BHW == IGNORE).all()
+    assert all((labels_HW <= 1).all() for labels_HW in split.labels)
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_an_error_keeps_its_type_and_text(threads):
+    good = make_split()
+    broken = Broken(good.name, good.images, good.labels, good.label_map)
+    with pytest.raises(DataError, match=r"SEG-D002: truncated\n.*train0003\.png"):
+        list(batches(broken, TrainingOrder(10, 4, 7), 0, 3, threads=threads))
+    with pytest.raises(DataError, match="SEG-D002"):
+        list(evaluation_samples(broken, DATA, LoaderConfig(threads=threads), world=SingleProcess()))
+    assert_no_threads()
+
+
+def test_closing_early_leaves_no_threads():
+    stream = batches(make_split(), TrainingOrder(10, 4, 7), 0, 10**6, threads=4)
+    with contextlib.closing(stream):
+        next(stream)
+        assert any(t.name.startswith("grain") for t in threading.enumerate())
+    assert_no_threads()
+
+
+def assert_no_threads():
+    deadline = time.monotonic() + 10
+    while any(t.name.startswith("grain") for t in threading.enumerate()):
+        assert time.monotonic() < deadline, threading.enumerate()
+        time.sleep(0.01)
+
+
+def test_pictures_of_different_sizes_need_a_common_one():
+    small, large = make_split(2), make_split(2, size=(30, 32))
+    mixed = MemorySplit("train", small.images + large.images, small.labels + large.labels, LABELS)
+    order = TrainingOrder(4, 4, 0)
+    with pytest.raises(DataError, match="SEG-D018") as caught:
+        list(batches(mixed, order, 0, 1))
+    for words in ("24×32×3 uint8", "30×32×3 uint8", ".png", "augment.crop", "data.image_size"):
+        assert words in str(caught.value)
+    (cropped,) = batches(mixed, order, 0, 1, augment=AugmentConfig(crop=(16, 16)))
+    assert cropped.images_BHWC.shape == (4, 16, 16, 3)
+    sized = DataConfig(format="none", root=".", image_size=(20, 10))
+    (resized,) = batches(mixed, order, 0, 1, data=sized)
+    assert resized.images_BHWC.shape == (4, 20, 10, 3)
+
+
+def test_pictures_of_different_types_are_not_converted():
+    split = make_split(2)
+    mixed = replace(split, images=(split.images[0], split.images[1].astype(np.uint16) * 257))
+    with pytest.raises(DataError, match="bands or type"):
+        list(batches(mixed, TrainingOrder(2, 2, 0), 0, 1))
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+def test_evaluation_reads_in_order_and_keeps_the_native_label(threads):
+    split = make_split(7)
+    data = DataConfig(format="none", root=".", image_size=(12, 16))
+    found = []
+    for rank in range(3):
+        share = evaluation_samples(
+            split, data, LoaderConfig(threads=threads), world=SingleProcess(rank, 3)
+        )
+        indices = []
+        for index, image_HWC, sample in share:
+            assert image_HWC.shape == (12, 16, 3)
+            np.testing.assert_array_equal(sample.label_HW, split.labels[index])
+            np.testing.assert_array_equal(sample.image_HWC, split.images[index])
+            indices.append(index)
+        assert indices == list(range(rank, 7, 3))
+        found += indices
+    assert sorted(found) == list(range(7))
+
+
+def test_loading_says_nothing_and_leaves_logging_alone():
+    code = (
+        "import logging, sys\n"
+        "from terrazzo.loader import _read_ahead\n"
+        "assert 'grain' not in sys.modules\n"
+        "assert list(_read_ahead(abs, range(-3, 1), 2, 4)) == [3, 2, 1, 0]\n"
+        "assert not logging.root.handlers\n"
+        "import absl.logging; absl.logging.warning('still heard')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines() == ["WARNING:absl:still heard"]
+    assert done.stdout == ""

@@ -1,0 +1,87 @@
+"""The Keras backend: which models there are, and how one becomes a trainer.
+
+Importing this file imports no framework; `KerasBackend.build` does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from terrazzo import config
+from terrazzo.errors import ConfigError, unknown_name
+
+if TYPE_CHECKING:
+    from terrazzo.config import ModelConfig, TrainingConfig
+    from terrazzo.labels import LabelMap
+    from terrazzo.sample import Bands
+    from terrazzo.trainer import Trainer
+
+ENGINES = ("tensorflow", "torch", "jax")
+
+
+@dataclass(frozen=True, slots=True)
+class KerasBackend:
+    """Models built with Keras, on the engine that ``KERAS_BACKEND`` names (TensorFlow)."""
+
+    name: str = "keras"
+
+    def models(self) -> tuple[str, ...]:
+        """Return the file names in ``models/``; imports no framework."""
+        files = (Path(__file__).parent / "models").glob("*.py")
+        return tuple(sorted(file.stem for file in files if file.stem != "__init__"))
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of Keras and its engine."""
+        return {name: metadata.version(name) for name in ("keras", _engine_name())}
+
+    def build(
+        self,
+        model: ModelConfig,
+        training: TrainingConfig,
+        labels: LabelMap,
+        bands: Bands,
+        seed: int,
+    ) -> Trainer:
+        """Make a trainer with new weights that depend on `seed` alone.
+
+        Raises:
+            ConfigError: unknown model, option or engine, with the choices; or several processes.
+        """
+        if model.name not in self.models():
+            raise unknown_name("Keras model", model.name, self.models())
+        _refuse_several_processes()
+        os.environ["KERAS_BACKEND"] = _engine_name()
+        # TensorFlow's C++ side tells of every CUDA library it did not find.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        from terrazzo_keras import trainer
+
+        module = importlib.import_module(f"terrazzo_keras.models.{model.name}")
+        options = config.parse(module.Options, model.options, where=f"model {model.name}")
+        return trainer.build(module.build, options, training, labels, bands, seed)
+
+
+def _engine_name() -> str:
+    name = os.environ.get("KERAS_BACKEND", "tensorflow")
+    if name not in ENGINES:
+        raise unknown_name("engine in KERAS_BACKEND", name, ENGINES)
+    return name
+
+
+def _refuse_several_processes() -> None:
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size != "1":
+        raise ConfigError(
+            "SEG-X014",
+            "the Keras backend trains in one process",
+            observed=f"WORLD_SIZE={size}",
+            allowed="WORLD_SIZE=1, or not set",
+            next_step="start it without torchrun",
+        )
+
+
+backend = KerasBackend()

@@ -1,0 +1,174 @@
+"""What is special to this trainer; the contract is in test_contract.py."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from terrazzo.config import LossConfig, ModelConfig, OptimizerConfig, TrainingConfig
+from terrazzo.errors import CheckpointError
+from terrazzo.sample import Batch
+from terrazzo.testing.trainer_checks import Task
+from terrazzo.trainer import State, Trainer
+from terrazzo_torch.backend import backend
+
+UNET = ModelConfig(name="unet", options={"width": 4, "depth": 1})
+TASK = Task(dtype="float32")
+
+
+def _trainer(task: Task = TASK, model: ModelConfig = UNET, **settings: object) -> Trainer:
+    training = TrainingConfig(steps=1, **settings)  # type: ignore[arg-type]
+    return backend.build(model, training, task.labels, task.bands, 0)
+
+
+def _assert_equal(one: State, other: State) -> None:
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        assert array.dtype == other[name].dtype, name
+        assert array.tobytes() == other[name].tobytes(), name
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize("first", [True, False])
+def test_infinite_image_leaves_no_trace(
+    optimizer: str, clip_norm: float | None, first: bool
+) -> None:
+    trainer = _trainer(optimizer=OptimizerConfig(name=optimizer), clip_norm=clip_norm)
+    batch = TASK.batch(8, 8)
+    if not first:
+        trainer.train_step(batch, 1e-2)
+    before = trainer.state()
+    infinite_BHWC = batch.images_BHWC.copy()
+    infinite_BHWC[0, 3, 3, 0] = np.inf
+    bad = Batch(infinite_BHWC, batch.labels_BHW, batch.names, batch.files)
+    assert not math.isfinite(trainer.train_step(bad, 1e-2).loss)
+    _assert_equal(trainer.state(), before)
+    assert math.isfinite(trainer.train_step(batch, 1e-2).loss)
+
+
+def test_finite_loss_with_infinite_gradient_is_left_out_and_tells() -> None:
+    trainer = _trainer()
+    state = trainer.state()
+    # A batch-norm variance near 0 cannot do it, but a huge weight before a tiny one can: the loss
+    # sees only their product.
+    state["weights/head.weight"] = state["weights/head.weight"] * 0
+    state["weights/up.0.weight"] = state["weights/up.0.weight"] * 0 + np.float32(1e-30)
+    state["weights/merge.0.4.weight"] = state["weights/merge.0.4.weight"] * 0 + np.float32(3e38)
+    trainer.load_state(state)
+    before = trainer.state()
+    result = trainer.train_step(TASK.batch(8, 8), 1e-2)
+    if math.isfinite(result.loss):
+        pytest.skip("the gradient stayed finite")
+    _assert_equal(trainer.state(), before)
+
+
+def test_missing_data_is_the_mean_colour() -> None:
+    trainer = _trainer()
+    images_BHWC = TASK.batch(8, 8).images_BHWC
+    missing_BHWC, mean_BHWC = images_BHWC.copy(), images_BHWC.copy()
+    missing_BHWC[:, 2] = np.nan
+    mean_BHWC[:, 2] = TASK.bands.mean
+    np.testing.assert_array_equal(trainer.predict(missing_BHWC), trainer.predict(mean_BHWC))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_pixels_reach_the_model_normalised(dtype: str) -> None:
+    task = Task(dtype=dtype)
+    seen = []
+    trainer = _trainer(task)
+    trainer._network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    images_BHWC = task.batch(6, 4).images_BHWC
+    images_BHWC.flags.writeable = False
+    trainer.predict(images_BHWC[:, ::-1])
+    expected_BHWC = (images_BHWC[:, ::-1].astype(np.float64) - task.bands.mean) / task.bands.std
+    np.testing.assert_allclose(seen[0].numpy(), expected_BHWC.transpose(0, 3, 1, 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_resume_repeats_dropout(optimizer: str) -> None:
+    model = ModelConfig(name="segformer", options={"dropout": 0.5, "drop_path": 0.5})
+    settings = {"optimizer": OptimizerConfig(name=optimizer), "loss": LossConfig(dice=1)}
+    straight, resumed = (_trainer(model=model, **settings) for _ in range(2))
+    batches = [TASK.batch(32, 32, count=2, seed=seed) for seed in range(2)]
+    straight.train_step(batches[0], 1e-2)
+    resumed.load_state(straight.state())
+    torch.rand(7)  # whatever else draws random numbers meanwhile
+    losses = [trainer.train_step(batches[1], 1e-2).loss for trainer in (straight, resumed)]
+    assert losses[0] == losses[1]
+    _assert_equal(straight.state(), resumed.state())
+
+
+def test_dropout_differs_from_step_to_step() -> None:
+    trainer = _trainer(model=ModelConfig(name="segformer", options={"dropout": 0.5}))
+    batch = TASK.batch(32, 32, count=2)
+    first, second = (trainer.train_step(batch, 0.0).loss for _ in range(2))
+    assert first != second
+
+
+def test_weights_alone_start_the_optimiser_afresh() -> None:
+    trained, fresh = _trainer(), _trainer()
+    batch = TASK.batch(8, 8)
+    trained.train_step(batch, 1e-2)
+    weights = {name: a for name, a in trained.state().items() if name.startswith("weights/")}
+    for trainer in (trained, fresh):
+        trainer.load_state(weights)
+        trainer.train_step(batch, 1e-2)
+    _assert_equal(trained.state(), fresh.state())
+    assert trained.state()["optimizer/step"] == 1
+
+
+def test_state_that_does_not_fit_is_refused_and_changes_nothing() -> None:
+    trainer = _trainer()
+    before = trainer.state()
+    state = trainer.state()
+    for array in state.values():
+        array += 1
+    state["weights/head.bias"] = np.zeros(5, np.float32)
+    del state["optimizer/head.bias/exp_avg"]
+    state["weights/other"] = np.zeros(1, np.float32)
+    with pytest.raises(CheckpointError, match="3 arrays differ") as caught:
+        trainer.load_state(state)
+    assert caught.value.code == "SEG-C007"
+    for text in ("weights/head.bias (5,)", "weights/head.bias (2,)", "exp_avg missing", "other"):
+        assert text in str(caught.value)
+    _assert_equal(trainer.state(), before)
+
+
+def test_state_is_a_copy() -> None:
+    trainer = _trainer()
+    state = trainer.state()
+    copy = {name: array.copy() for name, array in state.items()}
+    trainer.train_step(TASK.batch(8, 8), 1e-2)
+    _assert_equal(state, copy)
+    assert all(array.flags.c_contiguous for array in state.values())
+
+
+def test_gradients_are_clipped_by_their_global_norm() -> None:
+    plain = OptimizerConfig(name="sgd", momentum=0)
+    batch = TASK.batch(8, 8)
+    steps = {}
+    for clip_norm in (None, 1e-3):
+        trainer = _trainer(optimizer=plain, clip_norm=clip_norm)
+        start = {n: a for n, a in trainer.state().items() if n.endswith(("weight", "bias"))}
+        trainer.train_step(batch, 1.0)
+        end = trainer.state()
+        steps[clip_norm] = np.concatenate([(end[n] - a).ravel() for n, a in start.items()])
+    assert np.linalg.norm(steps[None]) > 1e-2
+    scaled = steps[None] * 1e-3 / np.linalg.norm(steps[None])
+    np.testing.assert_allclose(steps[1e-3], scaled, atol=1e-6)
+
+
+def test_bfloat16_keeps_weights_and_probabilities_in_float32() -> None:
+    trainer = _trainer(precision="bfloat16")
+    exact = _trainer(precision="float32")
+    batch = TASK.batch(8, 8)
+    for each in (trainer, exact):
+        assert math.isfinite(each.train_step(batch, 1e-2).loss)
+    probabilities = trainer.predict(batch.images_BHWC)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
+    np.testing.assert_allclose(probabilities, exact.predict(batch.images_BHWC), atol=0.1)
+    assert not np.array_equal(probabilities, exact.predict(batch.images_BHWC))
+    assert {a.dtype.name for a in trainer.state().values()} == {"float32", "int64"}

@@ -1,0 +1,124 @@
+"""What may import what, checked in fresh processes, and files that must not exist."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FRAMEWORKS = {"torch", "torchvision", "keras", "tensorflow", "jax", "timm", "transformers"}
+HEAVY = FRAMEWORKS | {"rasterio", "cv2", "numba", "pydantic", "grain", "matplotlib", "PIL", "rich"}
+
+
+def loaded_by(program: str) -> set[str]:
+    """Top-level modules in a fresh process after `program`."""
+    tail = "\nimport sys; print('MODULES', *{name.partition('.')[0] for name in sys.modules})"
+    answer = subprocess.run(
+        [sys.executable, "-c", program + tail], capture_output=True, text=True, check=True
+    )
+    return set(answer.stdout.rpartition("MODULES")[2].split())
+
+
+def test_metrics_load_numpy_and_little_else():
+    loaded = loaded_by("from terrazzo.metrics import ConfusionMatrix")
+    assert "numpy" in loaded
+    assert not loaded & HEAVY
+
+
+def test_help_loads_nothing_heavy():
+    program = (
+        "import sys; sys.argv = ['terrazzo', '--help']\n"
+        "from terrazzo.cli import main\n"
+        "try: main()\nexcept SystemExit: pass"
+    )
+    assert not loaded_by(program) & (HEAVY | {"numpy"})
+
+
+CORE = sorted(
+    ".".join(path.relative_to(ROOT / "packages/core/src").with_suffix("").parts)
+    for path in (ROOT / "packages/core/src/terrazzo").rglob("*.py")
+    if path.name != "__init__.py"
+)
+
+
+def test_no_module_of_core_loads_a_framework():
+    assert len(CORE) > 30
+    imports = "\n".join(f"import {name}" for name in CORE if name != "terrazzo.testing.kill")
+    assert not loaded_by(imports) & (FRAMEWORKS | {"terrazzo_torch", "terrazzo_keras"})
+
+
+@pytest.mark.parametrize("backend", ["torch", "keras"])
+def test_naming_the_models_loads_no_framework(backend):
+    program = (
+        "from terrazzo import backends\n"
+        f"assert backends.load({backend!r}).models()\n"
+        f"backends.load({backend!r}).versions()"
+    )
+    assert not loaded_by(program) & FRAMEWORKS
+
+
+def test_a_backend_that_is_not_installed_is_answered_with_the_pip_line():
+    program = (
+        "import sys\n"
+        "class Hidden:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] == 'terrazzo_torch':\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Hidden())\n"
+        "sys.argv = ['terrazzo', 'run', '--config', sys.argv[1]]\n"
+        "from terrazzo.cli import main\n"
+        "main()"
+    )
+    recipe = ROOT / "recipes" / "demo_torch.toml"
+    answer = subprocess.run(
+        [sys.executable, "-c", program, str(recipe)], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 2
+    assert "SEG-X003" in answer.stderr
+    assert "pip install terrazzo-torch" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def test_no_init_file_under_any_tests_folder():
+    """With them, pytest runs one package's tests twice and another's never."""
+    folders = [path for path in ROOT.glob("packages/*/tests") if path.is_dir()] + [ROOT / "tests"]
+    assert len(folders) == 4
+    assert [file for folder in folders for file in folder.rglob("__init__.py")] == []
+
+
+def test_import_contracts_hold():
+    answer = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stdout
+    assert "0 broken" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("run", "--backend --config --help --out --overwrite --resume --set"),
+        ("evaluate", "--help --split"),
+        ("list", "--help"),
+    ],
+)
+def test_the_options_of_the_command_line_are_these(command, options):
+    """A new flag is a decision, not an accident."""
+    program = (
+        f"import sys; sys.argv = ['terrazzo', {command!r}, '--help']\n"
+        "from terrazzo.cli import main\n"
+        "main()"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    shown = answer.stdout.partition("Options:")[2]
+    found = {line.split()[0] for line in shown.splitlines() if line.strip().startswith("--")}
+    assert found == set(options.split())
