@@ -44,7 +44,7 @@ geometries = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(size=sizes, image_size=st.none() | sizes, options=geometries, seed=st.integers(0, 2**32))
 def test_picture_and_label_agree_within_half_a_pixel(size, image_size, options, seed):
     sample = coordinate_sample(*size)
@@ -156,6 +156,21 @@ def test_a_crop_larger_than_the_picture_is_padded_with_ignore(bands):
         np.testing.assert_array_equal(cut.label_HW[window], sample.label_HW)
         np.testing.assert_array_equal(cut.image_HWC[window], sample.image_HWC)
         assert (cut.label_HW == IGNORE).sum() == 40 * 50 - 10 * 14
+
+
+def test_scale_turn_and_flip_bring_every_pixel_to_its_place():
+    sample = coordinate_sample(8, 14)
+    doubled_HW = np.repeat(np.repeat(sample.label_HW, 2, axis=0), 2, axis=1)
+    turned = [np.rot90(doubled_HW, count) for count in range(4)]
+    allowed = {labels_HW.tobytes() for labels_HW in [*turned, *(np.fliplr(t) for t in turned)]}
+    seen = set()
+    options = {"scale": (2.0, 2.0), "turns": True, "flip_horizontal": 0.5, "flip_vertical": 0.5}
+    for seed in range(60):
+        moved = change(sample, seed=seed, ignore=IGNORE_16, crop=(30, 40), **options)
+        inside = np.argwhere(moved.label_HW != IGNORE_16)
+        (top, left), (bottom, right) = inside.min(axis=0), inside.max(axis=0)
+        seen.add(moved.label_HW[top : bottom + 1, left : right + 1].tobytes())
+    assert seen == allowed
 
 
 @pytest.mark.parametrize("bands", [1, 2, 3, 4, 5, 8])

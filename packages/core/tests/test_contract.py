@@ -14,7 +14,7 @@ FEATURES = ("colour", "neighbourhood")
 
 def _factory(tested: ReferenceBackend, features: str = "neighbourhood") -> Factory:
     model = ModelConfig(name="pixel_softmax", options={"features": features})
-    return Factory(tested, model, size=16, most_steps=100)
+    return Factory(tested, model, size=16)
 
 
 def _name(saboteur: ReferenceBackend) -> str:

@@ -148,10 +148,10 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path):
     assert_same_state(whole.state(), again.state())
 
 
-def test_a_batch_with_nan_stops_before_the_update_and_names_step_and_files(tmp_path):
+def test_a_batch_with_infinity_stops_before_the_update_and_names_step_and_files(tmp_path):
     good = split("train", 10)
     images = [image.astype(np.float32) for image in good.images]
-    images[3][5, 5, 0] = np.nan
+    images[3][5, 5, 0] = np.inf
     bad = MemorySplit("train", tuple(images), good.labels, LABELS)
     config = recipe(
         augment={}, training={"epochs": 1, "batch_size": 1}, checkpoint={"every_steps": 1}

@@ -186,8 +186,9 @@ def test_ids_within_a_byte_of_more_than_256_classes():
     assert matrix_of(300, labels, labels, None).counts[[254, 255, 7], [254, 255, 7]].sum() == 3
 
 
-def test_a_class_may_be_the_ignored_value():
-    matrix = matrix_of(3, np.array([0, 0, 1, 2]), np.array([2, 0, 0, 2]), ignore_index=0)
+@pytest.mark.parametrize("unseen", [1, -5], ids=["bytes", "wide"])
+def test_a_class_may_be_the_ignored_value(unseen):
+    matrix = matrix_of(3, np.array([0, 0, 1, 2]), np.array([2, unseen, 0, 2]), ignore_index=0)
     assert matrix.counts.tolist() == [[0, 0, 0], [1, 0, 0], [0, 0, 1]]
     assert matrix.ignored == 2
 
@@ -212,11 +213,11 @@ def test_layout_in_memory_is_irrelevant(view):
     assert (strided.counts == copied.counts).all()
 
 
-def test_arrays_are_not_modified_and_may_be_read_only():
-    labels, predictions = np.zeros((2, 16), dtype=np.uint8)
-    labels.setflags(write=False)
-    predictions.setflags(write=False)
-    assert matrix_of(1, labels, predictions).counts.tolist() == [[16]]
+@pytest.mark.parametrize("size", [16, 1 << 20], ids=["NumPy", "numba where installed"])
+def test_arrays_may_be_read_only(size):
+    zeros = np.zeros(size, dtype=np.uint8)
+    zeros.setflags(write=False)
+    assert matrix_of(1, zeros, zeros).counts.tolist() == [[size]]
 
 
 @pytest.mark.parametrize("shape", [(0,), (0, 4), (2, 0, 3)])

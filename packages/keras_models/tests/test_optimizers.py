@@ -44,11 +44,12 @@ def test_steps_are_as_by_hand(config):
     generator = np.random.default_rng(0)
     start, *gradients = generator.normal(size=(4, 4))
     weights = ops.convert_to_tensor(start, "float32")
+    decayed = ops.convert_to_tensor(DECAYED)
     slots = {name: ops.zeros_like(weights) for name in optimizers.slot_names(config)}
     for step, (gradient, rate) in enumerate(zip(gradients, RATES, strict=True), start=1):
         gradient = ops.convert_to_tensor(gradient, "float32")
         weights, slots = optimizers.update(
-            config, weights, gradient, slots, ops.convert_to_tensor(step), rate, DECAYED
+            config, weights, gradient, slots, ops.convert_to_tensor(step), rate, decayed
         )
     np.testing.assert_allclose(
         ops.convert_to_numpy(weights), hand(config, start, gradients), rtol=1e-5, atol=1e-6
@@ -56,6 +57,8 @@ def test_steps_are_as_by_hand(config):
 
 
 def test_clipping_changes_large_gradients_only():
-    gradient = np.array([3.0, 4.0], np.float32)
-    np.testing.assert_allclose(optimizers.clipped(gradient, 5.0, 1.0), [0.6, 0.8], rtol=1e-6)
-    np.testing.assert_array_equal(optimizers.clipped(gradient, 5.0, 10.0), gradient)
+    gradient, norm = ops.convert_to_tensor([3.0, 4.0]), ops.convert_to_tensor(5.0)
+    small = ops.convert_to_numpy(optimizers.clipped(gradient, norm, 1.0))
+    same = ops.convert_to_numpy(optimizers.clipped(gradient, norm, 10.0))
+    np.testing.assert_allclose(small, [0.6, 0.8], rtol=1e-6)
+    np.testing.assert_array_equal(same, [3, 4])

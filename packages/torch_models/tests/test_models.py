@@ -1,6 +1,7 @@
 """What is special to the models of this backend; the contract is in test_contract.py."""
 
 import importlib
+from itertools import pairwise
 
 import pytest
 import torch
@@ -36,14 +37,10 @@ def test_padding_repeats_the_border_and_shifts_nothing() -> None:
 
 
 def test_unet_has_the_size_of_the_paper() -> None:
-    # 31,042,369 weights is what this architecture (64 to 1024 channels, 3×3 convolutions without
-    # bias, transposed 2×2 with bias) has for one class and one band, counted by hand.
+    # Two 3×3 convolutions without bias and two norms of two weights each, level after level.
     convolutions = sum(
         9 * inputs * outputs + 9 * outputs * outputs + 4 * outputs
-        for inputs, outputs in (
-            [(1, 64), (64, 128), (128, 256), (256, 512), (512, 1024)]
-            + [(1024, 512), (512, 256), (256, 128), (128, 64)]
-        )
+        for inputs, outputs in pairwise((1, 64, 128, 256, 512, 1024, 512, 256, 128, 64))
     )
     transposed = sum(4 * 2 * w * w + w for w in (512, 256, 128, 64))
     network = unet.build(unet.Options(), 1, 1)

@@ -214,17 +214,23 @@ def _cut(array: Array, geometry: _Geometry, border: int, fill: int) -> Array:
 def _warp(
     array: Array, matrix: NDArray[np.float64], size: Size, how: int, border: int, fill: int
 ) -> Array:
-    return _by_fours(
-        array,
-        lambda bands: cv2.warpAffine(
+    def warp(bands: Array) -> Array:
+        warped: Array = cv2.warpAffine(
             bands,
             matrix,
             size[::-1],
             flags=how | cv2.WARP_INVERSE_MAP,
             borderMode=border,
             borderValue=(fill,) * 4,
-        ),
-    )
+        )
+        return warped
+
+    # OpenCV 5.0 warps four 8-bit bands in half the time of three, to the same values.
+    if array.dtype == np.uint8 and array.shape[2:] == (3,):
+        four_HWC = cv2.cvtColor(array, cv2.COLOR_RGB2RGBA)
+        three_HWC: Array = cv2.cvtColor(warp(four_HWC), cv2.COLOR_RGBA2RGB)
+        return three_HWC
+    return _by_fours(array, warp)
 
 
 def _window_to_pixels(geometry: _Geometry, size: Size) -> NDArray[np.float64]:

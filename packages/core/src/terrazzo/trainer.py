@@ -96,7 +96,8 @@ class Trainer(Protocol):
         """Make one optimiser update from `batch`, unless its loss is not finite.
 
         The last batch of an epoch may be shorter than the others. A batch whose pixels are all
-        IGNORE has loss 0.
+        IGNORE has loss 0. NaN in a float picture means "no data" and is taken as the band's mean;
+        infinity makes the loss not finite.
         """
         ...
 

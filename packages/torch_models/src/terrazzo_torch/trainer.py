@@ -64,7 +64,7 @@ class TorchTrainer:
         )
         network.to(self._device)
         if on_gpu:
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network.to(memory_format=torch.channels_last)
         self._network = network.train()
         self._statistics = _Statistics(network)
         self._optimizer = Optimizer(
@@ -104,7 +104,11 @@ class TorchTrainer:
         return sum(parameter.numel() for parameter in self._network.parameters())
 
     def train_step(self, batch: Batch, learning_rate: float) -> LossOnDevice:
-        """Make one optimiser update from `batch`, unless its loss or gradient is not finite."""
+        """Make one optimiser update from `batch`, unless its loss or gradient is not finite.
+
+        All random numbers of the step come from the seed and the number of the step, so that a
+        resumed run repeats them.
+        """
         self._generator.manual_seed(_mix(self._seed, self._step, self._world.rank))
         self._step += 1
         self._statistics.keep()
@@ -225,7 +229,7 @@ class _Statistics:
             torch.cat([buffer.reshape(-1) for buffer in buffers]) for buffers in by_dtype.values()
         ]
         for flat, buffers in zip(self._live, by_dtype.values(), strict=True):
-            parts = flat.split([buffer.numel() for buffer in buffers])
+            parts = torch.split(flat, [buffer.numel() for buffer in buffers])
             for buffer, part in zip(buffers, parts, strict=True):
                 buffer.data = part.view(buffer.shape)
         self._kept = [torch.empty_like(flat) for flat in self._live]
@@ -260,7 +264,7 @@ def _default_generator(device: torch.device) -> torch.Generator:
     """Return the generator behind dropout; torch.manual_seed costs a stack trace without a GPU."""
     if device.type == "cpu":
         return torch.default_generator
-    torch.cuda.init()
+    torch.cuda.init()  # type: ignore[no-untyped-call]
     generator: torch.Generator = torch.cuda.default_generators[device.index]
     return generator
 

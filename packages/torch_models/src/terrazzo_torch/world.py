@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, distributed
@@ -27,8 +28,7 @@ class TorchWorld:
         """Return the exact sum of an int64 array over all processes, to all processes."""
         total = torch.tensor(counts, dtype=torch.int64, device=device())
         distributed.all_reduce(total)
-        summed: IntegerArray = total.cpu().numpy().astype(counts.dtype)
-        return summed
+        return cast("IntegerArray", total.cpu().numpy())
 
 
 def current() -> SingleProcess | TorchWorld:
@@ -65,5 +65,5 @@ def sum_in_place(tensors: list[Tensor]) -> None:
     """Replace each tensor by its sum over all processes, in one message."""
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     distributed.all_reduce(flat)
-    parts = flat.split([tensor.numel() for tensor in tensors])
+    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
     torch._foreach_copy_(tensors, [p.view(t.shape) for p, t in zip(parts, tensors, strict=True)])

@@ -109,7 +109,10 @@ def count_pairs_numba(
 
 
 def _aligned_words(values: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Eight bytes a word; copied only where a slice does not start on a word."""
+    """Eight bytes a word; copied only where a slice does not start on a word.
+
+    numba takes every array for aligned, and compiles loads that may fault where one is not.
+    """
     return np.require(values.view(np.uint64), requirements="A")
 
 

@@ -51,7 +51,7 @@ class Factory:
     backend: Backend
     model: ModelConfig
     size: int = 32
-    most_steps: int = 150
+    most_steps: int = 200
 
     @classmethod
     def small(cls, backend: Backend, name: str, *, size: int = 32) -> Factory:
