@@ -11,7 +11,7 @@ KNOWN_GAPS: dict[tuple[str, str], str] = {}
 """Reason by (model, check): ours, upstream or never. A gap that is closed fails the suite."""
 
 
-@pytest.mark.parametrize(("model", "check"), product(backend.models(), CHECKS))
+@pytest.mark.parametrize(("model", "check"), list(product(backend.models(), CHECKS)))
 def test_contract(model: str, check: str, request: pytest.FixtureRequest) -> None:
     if (model, check) in KNOWN_GAPS:
         request.applymarker(pytest.mark.xfail(reason=KNOWN_GAPS[model, check], strict=True))

@@ -19,9 +19,11 @@ UNET = ModelConfig(name="unet", options={"width": 4, "depth": 1})
 TASK = Task(dtype="float32")
 
 
-def _trainer(task: Task = TASK, model: ModelConfig = UNET, **settings: object) -> Trainer:
+def _trainer(
+    task: Task = TASK, model: ModelConfig = UNET, seed: int = 0, **settings: object
+) -> Trainer:
     training = TrainingConfig(steps=1, **settings)  # type: ignore[arg-type]
-    return backend.build(model, training, task.labels, task.bands, 0)
+    return backend.build(model, training, task.labels, task.bands, seed)
 
 
 def _assert_equal(one: State, other: State) -> None:
@@ -96,7 +98,7 @@ def test_pixels_reach_the_model_normalised(dtype: str) -> None:
 def test_resume_repeats_dropout(optimizer: str) -> None:
     model = ModelConfig(name="segformer", options={"dropout": 0.5, "drop_path": 0.5})
     settings = {"optimizer": OptimizerConfig(name=optimizer), "loss": LossConfig(dice=1)}
-    straight, resumed = (_trainer(model=model, **settings) for _ in range(2))
+    straight, resumed = (_trainer(model=model, seed=seed, **settings) for seed in (3, 4))
     batches = [TASK.batch(32, 32, count=2, seed=seed) for seed in range(2)]
     straight.train_step(batches[0], 1e-2)
     resumed.load_state(straight.state())

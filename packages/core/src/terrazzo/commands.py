@@ -81,10 +81,12 @@ def run(
     if resume:
         folder = runs.reopen(out, recipe)
     else:
+        runs.refuse_occupied(out, overwrite=overwrite)
+    bands = bands_of(splits["train"], recipe.data.normalize)
+    trainer = backend.build(recipe.model, recipe.training, label_map, bands, recipe.seed)
+    if not resume:  # nothing is written before everything that can be refused has been looked at
         folder = runs.create(out, recipe, label_map, overwrite=overwrite)
     with runs.locked(folder):
-        bands = bands_of(splits["train"], recipe.data.normalize)
-        trainer = backend.build(recipe.model, recipe.training, label_map, bands, recipe.seed)
         if trainer.world.rank == 0 and not folder.record.exists():
             record = _record(recipe, backend, trainer, splits, bands)
             checkpoint.write_json(folder.record, record)

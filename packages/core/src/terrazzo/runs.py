@@ -97,20 +97,13 @@ def create(path: Path, recipe: Config, label_map: LabelMap, *, overwrite: bool) 
     """Make a new run folder with its recipe and label map in it.
 
     Raises:
-        CheckpointError: SEG-C002, there is something at `path` and `overwrite` is off.
+        CheckpointError: as `refuse_occupied`.
         ResourceError: SEG-R005, the folder cannot be written.
     """
     folder = RunFolder(path)
-    if path.exists() and any(path.iterdir() if path.is_dir() else [path]):
-        if not overwrite:
-            raise CheckpointError(
-                "SEG-C002",
-                "the run folder exists",
-                file=path,
-                next_step="--resume goes on with it, --overwrite deletes it, --out DIR takes "
-                "another place",
-            )
-        _delete(folder)
+    refuse_occupied(path, overwrite=overwrite)
+    if folder.config.is_file():
+        shutil.rmtree(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         folder.labels.write_text(tomli_w.dumps(label_map.as_toml()), encoding="utf-8")
@@ -127,16 +120,31 @@ def create(path: Path, recipe: Config, label_map: LabelMap, *, overwrite: bool) 
     return folder
 
 
-def _delete(folder: RunFolder) -> None:
-    if not folder.config.is_file():
+def refuse_occupied(path: Path, *, overwrite: bool) -> None:
+    """Refuse a place where a new run would destroy something; changes nothing.
+
+    Raises:
+        CheckpointError: SEG-C002, there is a run and `overwrite` is off; SEG-C003, there is
+            something else.
+    """
+    if not path.is_dir() or not any(path.iterdir()):
+        return  # a file in the way is found when the folder is made
+    if not overwrite:
+        raise CheckpointError(
+            "SEG-C002",
+            "the run folder exists",
+            file=path,
+            next_step="--resume goes on with it, --overwrite deletes it, --out DIR takes "
+            "another place",
+        )
+    if not RunFolder(path).config.is_file():
         raise CheckpointError(
             "SEG-C003",
             "--overwrite deletes run folders only, and this is none",
-            file=folder.path,
+            file=path,
             observed="no config.toml in it",
             next_step="choose another place with --out DIR, or delete it yourself",
         )
-    shutil.rmtree(folder.path)
 
 
 def reopen(path: Path, recipe: Config) -> RunFolder:

@@ -53,7 +53,7 @@ class TorchTrainer:
         world: World,
     ) -> None:
         self._device = processes.device()
-        self._seed = seed
+        self._seed = torch.tensor(seed, dtype=torch.int64)  # on the host, but part of the state
         self._world = world
         self._several = world.size > 1
         self._clip_norm = training.clip_norm
@@ -109,7 +109,7 @@ class TorchTrainer:
         All random numbers of the step come from the seed and the number of the step, so that a
         resumed run repeats them.
         """
-        self._generator.manual_seed(_mix(self._seed, self._step, self._world.rank))
+        self._generator.manual_seed(_mix(int(self._seed), self._step, self._world.rank))
         self._step += 1
         self._statistics.keep()
         labels_BHW = _to_device(batch.labels_BHW, self._device).long()
@@ -185,7 +185,7 @@ class TorchTrainer:
         return (
             {f"weights/{name}": tensor for name, tensor in self._network.state_dict().items()}
             | {f"optimizer/{name}": slot for name, slot in self._optimizer.slots().items()}
-            | {"optimizer/step": self._optimizer.updates}
+            | {"optimizer/step": self._optimizer.updates, "optimizer/seed": self._seed}
         )
 
     def _logits(self, images_BHWC: NDArray[np.generic]) -> Tensor:

@@ -22,14 +22,15 @@ _MULTIPLE = 32
 class Options(Frozen):
     """Knobs of the SegFormer; the defaults are the paper's."""
 
-    size: Literal["b0", "b1", "b2", "b3", "b4", "b5"] = "b0"
+    size: Literal["tiny", "b0", "b1", "b2", "b3", "b4", "b5"] = "b0"
+    """A published size, or ``tiny``, which is one for tests."""
     drop_path: Fraction = 0.1
     """Largest probability of leaving out a residual branch; grows linearly with depth."""
     dropout: Fraction = 0.1
     """Probability of dropping a channel before the classifier."""
 
 
-SMALL = Options(size="b0")
+SMALL = Options(size="tiny")
 
 
 class _Size(NamedTuple):
@@ -39,6 +40,7 @@ class _Size(NamedTuple):
 
 
 _SIZES = {
+    "tiny": _Size((16, 16, 20, 32), (1, 1, 1, 1), 32),
     "b0": _Size((32, 64, 160, 256), (2, 2, 2, 2), 256),
     "b1": _Size((64, 128, 320, 512), (2, 2, 2, 2), 256),
     "b2": _Size((64, 128, 320, 512), (3, 4, 6, 3), 768),
