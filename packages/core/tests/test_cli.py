@@ -240,7 +240,7 @@ def test_evaluate_without_a_model_says_what_to_do(data):
 
 def test_evaluate_refuses_another_label_map(data):
     run(data, "--set", "training.epochs=1", code=0)
-    swapped = LABELS.replace("red", "blue")
+    swapped = LABELS.replace('"red"', '"blue"')
     (data / "labels.toml").write_text(swapped)
     answer = terrazzo(data, "evaluate", "runs/colours", code=4)
     assert "SEG-D036" in answer.stderr
@@ -266,15 +266,11 @@ def test_list_shows_models_formats_and_labels(tmp_path):
 
 def test_output_into_a_closed_pipe_ends_quietly(tmp_path):
     program = "from terrazzo.cli import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, "list", "labels"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=tmp_path,
-    )
-    process.stdout.close()
-    stderr = process.stderr.read().decode()
-    process.wait()
+    command = [sys.executable, "-c", program, "list", "labels"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, **pipes) as process:
+        process.stdout.close()
+        stderr = process.stderr.read().decode()
     assert "Traceback" not in stderr
 
 
