@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-core test-torch test-keras test-across lint bench
+.PHONY: help demo test test-core test-torch test-keras test-across test-slow lint bench
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,13 +24,17 @@ test-core: .venv/ready ## core alone, no framework imported
 	$(PYTEST) packages/core/tests
 
 test-torch: .venv/ready ## the PyTorch backend
-	$(PYTEST) packages/torch_models/tests
+	$(PYTEST) packages/torch_models/tests -m "not slow"
 
-test-keras: .venv/ready ## the Keras backend on TensorFlow
-	$(PYTEST) packages/keras_models/tests
+test-keras: .venv/ready ## the Keras backend on TensorFlow, without what takes minutes
+	$(PYTEST) packages/keras_models/tests -m "not slow"
 
 test-across: .venv/ready ## boundaries, command line end to end, every recipe
 	$(PYTEST) tests
+
+test-slow: .venv/ready ## InceptionResNetV2 through the whole contract, several processes (half an hour)
+	$(PYTEST) packages/torch_models/tests -m slow
+	$(PYTEST) packages/keras_models/tests -m slow
 
 lint: .venv/ready ## format, lint, types, import boundaries
 	$(BIN)/ruff format --check .

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -56,8 +57,10 @@ def _run(backend: str) -> float:
     return time.perf_counter() - started
 
 
-def _read(backend: str) -> dict:
-    result = json.loads((_folder(backend) / "evaluation" / "test.json").read_text("utf-8"))
+def _read(backend: str) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(
+        (_folder(backend) / "evaluation" / "test.json").read_text("utf-8")
+    )
     record = json.loads((_folder(backend) / "run.json").read_text("utf-8"))
     return {**result, "model": record["model"]}
 

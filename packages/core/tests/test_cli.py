@@ -138,7 +138,13 @@ def test_killed_before_every_step_and_inside_saves_the_run_ends_with_the_same_bi
 
 def test_sigterm_saves_and_exits_75_and_resume_ends_with_the_same_bits(data):
     changes = ("training.epochs=60", "checkpoint.every_steps=100", "validation.every_epochs=50")
-    words = ("run", "--config", "colours.toml", *(w for c in changes for w in ("--set", c)), "--out")
+    words = (
+        "run",
+        "--config",
+        "colours.toml",
+        *(w for c in changes for w in ("--set", c)),
+        "--out",
+    )
     program = [sys.executable, "-c", "from terrazzo.cli import main; main()", *words]
     process = subprocess.Popen([*program, "parts"], cwd=data, stderr=subprocess.PIPE, text=True)
     log = data / "parts" / "log.jsonl"

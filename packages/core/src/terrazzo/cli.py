@@ -54,6 +54,7 @@ def run(
 ) -> None:
     """Train by a recipe, score the best epoch on the test split, write a report.
 
+    \b
     Examples:
         terrazzo run --backend keras
         terrazzo run --config recipes/camvid/unet_quick.toml --backend torch
@@ -86,6 +87,7 @@ def evaluate(
 ) -> None:
     """Score the model of a run on one split.
 
+    \b
     Examples:
         terrazzo evaluate runs/demo_torch
         terrazzo evaluate runs/demo_torch --split val
@@ -104,6 +106,7 @@ def list_(
 ) -> None:
     """Show the models, the data-set formats or the label maps.
 
+    \b
     Examples:
         terrazzo list models
         terrazzo list labels camvid
@@ -230,8 +233,9 @@ def _list_labels(name: str | None) -> None:
     label_map = labels.load(name)
     console = Console(highlight=False)
     console.print(f"{label_map.name}   {label_map.source}")
-    for train_id, each in enumerate(label_map.classes):
-        raw = ", ".join(label_map.raw_text(code) for code in each.raw)
-        console.print(f"{train_id:>4} [{each.colour}]■■[/] {each.name:<24} raw {raw}")
+    for train_id, label_class in enumerate(label_map.classes):
+        raw = ", ".join(label_map.raw_text(code) for code in label_class.raw)
+        swatch = f"[{label_class.colour}]■■[/]"
+        console.print(f"{train_id:>4} {swatch} {label_class.name:<24} raw {raw}")
     ignored = ", ".join(label_map.raw_text(code) for code in label_map.ignored) or "none"
     console.print(f"{label_map.ignore_index:>4}    {'(ignored)':<24} raw {ignored}")

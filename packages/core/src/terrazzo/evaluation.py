@@ -147,4 +147,5 @@ def as_rgb(image_HWC: NDArray[np.generic]) -> NDArray[np.uint8]:
         return np.ascontiguousarray(shown)
     low, high = np.nanpercentile(shown, (2, 98))
     scaled = (shown.astype(np.float32) - low) / max(high - low, 1e-6)
-    return (np.clip(np.nan_to_num(scaled), 0, 1) * 255).astype(np.uint8)
+    stretched: NDArray[np.uint8] = (np.clip(np.nan_to_num(scaled), 0, 1) * 255).astype(np.uint8)
+    return stretched

@@ -172,7 +172,8 @@ class LabelMap:
         """Return H×W×3 uint8 for people to look at; ignored pixels are black."""
         palette = np.zeros((int(self.ignore_index) + 1, 3), dtype=np.uint8)
         palette[: len(self.classes)] = self.colours
-        return palette[labels_HW]
+        coloured_HWC: NDArray[np.uint8] = palette[labels_HW]
+        return coloured_HWC
 
     def as_toml(self) -> dict[str, Any]:
         """Return the map as the table its TOML file holds."""

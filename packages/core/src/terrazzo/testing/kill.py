@@ -16,7 +16,7 @@ import signal
 import sys
 from pathlib import Path
 
-from terrazzo import engine
+from terrazzo import engine, schedules
 from terrazzo.cli import main
 
 
@@ -27,7 +27,7 @@ def _die() -> None:
 def _arm(point: str, number: int) -> None:
     """Replace the one call that `point` is about by one that counts and then dies."""
     calls = 0
-    rate, fsync, rename = engine.learning_rate, os.fsync, Path.rename
+    rate, fsync, rename = schedules.learning_rate, os.fsync, Path.rename
 
     def reached() -> bool:
         nonlocal calls
@@ -55,9 +55,9 @@ def _arm(point: str, number: int) -> None:
 
     match point:
         case "step":
-            engine.learning_rate = counted_rate
+            engine.learning_rate = counted_rate  # type: ignore[attr-defined]
         case "sync":
-            os.fsync = counted_fsync
+            os.fsync = counted_fsync  # type: ignore[assignment]
         case "rename" | "renamed":
             Path.rename = counted_rename  # type: ignore[method-assign,assignment]
         case _:
