@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo import backends, checkpoint, datasets, engine, evaluation, model_folder, runs
+from terrazzo.atomic import replacing
 from terrazzo.config import Config
 from terrazzo.datasets import Split
 from terrazzo.errors import CheckpointError, ConfigError, unknown_name
@@ -89,7 +90,8 @@ def run(
     with runs.locked(folder):
         if trainer.world.rank == 0 and not folder.record.exists():
             record = _record(recipe, backend, trainer, splits, bands)
-            checkpoint.write_json(folder.record, record)
+            with replacing(folder.record) as temporary:
+                checkpoint.write_json(temporary, record)
         progress.say(
             f"{recipe.name}: {recipe.backend} {recipe.model.name}, "
             f"{trainer.num_parameters:,} parameters on {trainer.device}, "
