@@ -1,0 +1,180 @@
+"""Steps a second of Terrazzo's whole train loop against a hand-written loop of the same model.
+
+    python benchmarks/engine.py --backend torch            SegFormer-B0, 128², batch 4; a tiny UNet
+    python benchmarks/engine.py --backend keras            UNet of width 16, 128², batch 4
+
+Both loops see the same pictures, model and AdamW. The bare loop has its batches ready in memory and
+does nothing but train; ours shuffles, augments (a flip), stacks, schedules, logs and checks for
+non-finite losses as in any run. The two take turns in one process; medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from terrazzo import backends, engine, runs
+from terrazzo.config import Config
+from terrazzo.labels import LabelClass, LabelMap
+from terrazzo.progress import Silent
+from terrazzo.sample import Bands, Batch
+from terrazzo.testing.memory import MemorySplit
+
+CLASSES = 11
+LABELS = LabelMap("bench", tuple(LabelClass(f"class {k}", "#000000", (k,)) for k in range(CLASSES)))
+BANDS = Bands(("red", "green", "blue"), "uint8", (127.0,) * 3, (60.0,) * 3)
+CASES = {
+    "torch": {
+        "SegFormer-B0 128² batch 4": ("segformer", {"size": "b0"}, 128, 4),
+        "tiny UNet 32² batch 2": ("unet", {"width": 4, "depth": 1}, 32, 2),
+    },
+    "keras": {"UNet-16 128² batch 4": ("unet", {"width": 16, "depth": 4}, 128, 4)},
+}
+
+
+def recipe(backend: str, name: str, options: dict, batch: int, steps: int) -> Config:
+    """Return a run of `steps` steps that validates only at its end."""
+    return Config.model_validate(
+        {
+            "backend": backend,
+            "name": "bench",
+            "data": {"format": "memory", "root": ""},
+            "augment": {"flip_horizontal": 0.5},
+            "model": {"name": name, "options": options},
+            "training": {"steps": steps, "batch_size": batch},
+            "validation": {"every_steps": 10**9},
+        }
+    )
+
+
+def pictures(num: int, size: int) -> MemorySplit:
+    """Return noise with random labels."""
+    draw = np.random.default_rng(0)
+    images = draw.integers(0, 256, (num, size, size, 3), dtype=np.uint8)
+    labels = draw.integers(0, CLASSES, (num, size, size), dtype=np.uint8)
+    return MemorySplit("train", tuple(images), tuple(labels), LABELS)
+
+
+def seconds_of_ours(config: Config, split: MemorySplit) -> float:
+    """Return seconds a step, between the first and the last line of the log."""
+    trainer = backends.load(config.backend).build(
+        config.model, config.training, LABELS, BANDS, config.seed
+    )
+    place = Path(tempfile.mkdtemp())
+    stamps: list[float] = []
+    real_step = trainer.train_step
+
+    def stamped(batch: Batch, rate: float):
+        stamps.append(time.perf_counter())
+        return real_step(batch, rate)
+
+    trainer.train_step = stamped
+    run = runs.create(place / "run", config, LABELS, overwrite=False)
+    engine.train(run, trainer, config, split, pictures(1, 32), progress=Silent())
+    shutil.rmtree(place)
+    warm = len(stamps) // 4
+    return (stamps[-1] - stamps[warm]) / (len(stamps) - 1 - warm)
+
+
+def torch_loop(name: str, options: dict, batches: list[Batch]) -> Callable[[int], None]:
+    """Return the loop that a careful person would write for PyTorch."""
+    import importlib
+
+    import torch
+    from torch.nn import functional
+
+    module = importlib.import_module(f"terrazzo_torch.models.{name}")
+    network = module.build(module.Options(**options), 3, CLASSES).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
+
+    def loop(steps: int) -> None:
+        for step in range(steps):
+            batch = batches[step % len(batches)]
+            images = torch.from_numpy(batch.images_BHWC).permute(0, 3, 1, 2).float()
+            images = ((images - 127.0) / 60.0).contiguous()
+            labels = torch.from_numpy(batch.labels_BHW).long()
+            loss = functional.cross_entropy(network(images), labels, ignore_index=255)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            loss.item()
+
+    return loop
+
+
+def keras_loop(name: str, options: dict, batches: list[Batch]) -> Callable[[int], None]:
+    """Return the loop that a careful person would write with Keras."""
+    import importlib
+
+    import keras
+
+    module = importlib.import_module(f"terrazzo_keras.models.{name}")
+    network = module.build(module.Options(**options), 3, CLASSES)
+    network.compile(
+        optimizer=keras.optimizers.AdamW(1e-3),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=False,
+    )
+
+    def loop(steps: int) -> None:
+        for step in range(steps):
+            batch = batches[step % len(batches)]
+            images = (batch.images_BHWC.astype(np.float32) - 127.0) / 60.0
+            network.train_on_batch(images, batch.labels_BHW)
+
+    return loop
+
+
+def main() -> None:
+    """Print one line a case."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backend", choices=sorted(CASES), default="torch")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=8.0, help="of the bare loop a round")
+    arguments = parser.parse_args()
+    for title, (name, options, size, batch) in CASES[arguments.backend].items():
+        split = pictures(8 * batch, size)
+        batches = [
+            Batch(
+                np.stack(split.images[i : i + batch]),
+                np.stack(split.labels[i : i + batch]),
+                split.names[i : i + batch],
+                split.names[i : i + batch],
+            )
+            for i in range(0, len(split), batch)
+        ]
+        backend = backends.load(arguments.backend)
+        config = recipe(arguments.backend, name, options, batch, 1)
+        backend.build(config.model, config.training, LABELS, BANDS, 0)  # imports the framework
+        loop = (torch_loop if arguments.backend == "torch" else keras_loop)(name, options, batches)
+        loop(5)
+        started = time.perf_counter()
+        loop(5)
+        steps = max(20, round(arguments.seconds * 5 / (time.perf_counter() - started)))
+        bare, ours = [], []
+        for _ in range(arguments.rounds):
+            started = time.perf_counter()
+            loop(steps)
+            bare.append((time.perf_counter() - started) / steps)
+            ours.append(
+                seconds_of_ours(recipe(arguments.backend, name, options, batch, steps), split)
+            )
+        ratio = statistics.median(b / o for b, o in zip(bare, ours, strict=True))
+        print(
+            f"{title}: bare {statistics.median(bare) * 1e3:.2f} ms a step, "
+            f"ours {statistics.median(ours) * 1e3:.2f} ms, "
+            f"difference {(statistics.median(ours) - statistics.median(bare)) * 1e3:+.2f} ms, "
+            f"steps/s ratio {ratio:.3f} ({arguments.rounds} rounds of {steps} steps)",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
