@@ -30,9 +30,10 @@ test-keras: .venv/ready ## the Keras backend on TensorFlow, without what takes m
 	$(PYTEST) packages/keras_models/tests -m "not slow"
 
 test-across: .venv/ready ## boundaries, command line end to end, every recipe
-	$(PYTEST) tests
+	$(PYTEST) tests -m "not slow"
 
-test-slow: .venv/ready ## InceptionResNetV2 through the whole contract, several processes (half an hour)
+test-slow: .venv/ready ## kill and resume of both backends, InceptionResNetV2 through the contract, several processes
+	$(PYTEST) tests -m slow
 	$(PYTEST) packages/torch_models/tests -m slow
 	$(PYTEST) packages/keras_models/tests -m slow
 

@@ -81,6 +81,7 @@ def final(folder):
 KILLS = ("step:3", "sync:2", "step:15", "sync:4", "step:23", "renamed:1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_killed_again_and_again_the_run_ends_with_the_same_bits(place, results, backend):
     """Six SIGKILLs, three of them inside a save, each followed by a resume."""
