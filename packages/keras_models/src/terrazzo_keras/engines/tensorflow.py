@@ -39,14 +39,3 @@ def value_and_grad(
         tape.watch(vector)
         loss, rest = function(vector)
     return (loss, rest), tape.gradient(loss, vector)
-
-
-def batch_normalization(maps_BHWC: Any, scale_C: Any, offset_C: Any, epsilon: float) -> Any:
-    """Return normalised maps, their mean and their unbiased variance over B×H×W, in one kernel."""
-    return tf.compat.v1.nn.fused_batch_norm(
-        maps_BHWC,
-        tf.cast(scale_C, tf.float32),
-        tf.cast(offset_C, tf.float32),
-        epsilon=epsilon,
-        is_training=True,
-    )
