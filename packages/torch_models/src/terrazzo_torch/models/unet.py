@@ -30,6 +30,8 @@ class Options(Frozen):
 
 
 SMALL = Options(width=8, depth=2)
+ENCODER = ("down.",)
+HEAD = ("head.",)
 
 
 def build(options: Options, num_bands: int, num_classes: int) -> nn.Module:
