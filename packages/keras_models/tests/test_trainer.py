@@ -14,6 +14,7 @@ from terrazzo.parts import Parts
 from terrazzo.sample import Bands, Batch
 from terrazzo_keras import trainer as trainer_module
 from terrazzo_keras.backend import backend
+from terrazzo_keras.resizing import DoubleBilinear
 
 LABELS = LabelMap("abc", tuple(LabelClass(n, "#000000", (i,)) for i, n in enumerate("abc")))
 MODEL = ModelConfig(name="unet", options={"width": 4, "depth": 1})
@@ -159,6 +160,22 @@ def test_listing_models_imports_no_framework():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["inception_resnet_v2_unet", "unet"]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 4)])
+def test_doubling_is_bilinear_without_aligned_corners(size):
+    maps = np.random.default_rng(0).normal(size=(2, *size, 3)).astype(np.float32)
+    doubled = keras.ops.convert_to_numpy(DoubleBilinear()(maps))
+    expected = keras.ops.image.resize(maps, (2 * size[0], 2 * size[1]), interpolation="bilinear")
+    np.testing.assert_allclose(doubled, keras.ops.convert_to_numpy(expected), atol=1e-6)
+
+
+def test_bilinear_unet_takes_any_size():
+    model = ModelConfig(name="unet", options={"width": 4, "depth": 1, "up": "bilinear"})
+    bands = Bands(("red", "infrared"), "float32", (100.0, 50.0), (50.0, 25.0))
+    trainer = backend.build(model, TrainingConfig(steps=1), LABELS, bands, 0)
+    for size in ((2, 8, 10), (1, 5, 7)):
+        assert np.isfinite(trainer.train_step(make_batch(size), 1e-2).loss)
 
 
 ALL_TERMS = LossConfig(

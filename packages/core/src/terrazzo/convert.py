@@ -50,7 +50,7 @@ def convert(run: Path, to: str, out: Path, *, overwrite: bool = False) -> RunFol
     source = RunFolder(run)
     recipe = source.read_config()
     card = model_folder.read_card(source.model)
-    here, there = _portable(card.backend, card.model.name), _portable(to, card.model.name)
+    here, there = portable(card.backend, card.model.name), portable(to, card.model.name)
     weights = model_folder.read_weights(source.model)
     bare = {name.removeprefix("weights/"): array for name, array in weights.items()}
     moved = there.from_common(card.model.name, here.to_common(card.model.name, bare))
@@ -73,7 +73,12 @@ def convert(run: Path, to: str, out: Path, *, overwrite: bool = False) -> RunFol
     return target
 
 
-def _portable(backend: str, model: str) -> Portable:
+def portable(backend: str, model: str) -> Portable:
+    """Return the translation of a model, without importing its framework.
+
+    Raises:
+        ConfigError: SEG-X018, there is none; SEG-X003, the backend is not installed.
+    """
     package = backends.require(backend)
     try:
         module = cast(Portable, importlib.import_module(f"{package}.portable"))

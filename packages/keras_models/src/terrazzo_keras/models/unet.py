@@ -16,6 +16,7 @@ from pydantic import Field
 from terrazzo import config
 from terrazzo_keras.normalization import BatchNormalization
 from terrazzo_keras.padding import CropTo, PadToMultiple
+from terrazzo_keras.resizing import DoubleBilinear
 
 
 class Options(config.Frozen):
@@ -86,7 +87,7 @@ def _doubled_size(x: Any, filters: int, up: str, name: str) -> Any:
         return layers.Conv2DTranspose(
             filters, 2, strides=2, kernel_initializer=_he_normal(), name=f"{name}_transpose"
         )(x)
-    x = layers.UpSampling2D(2, interpolation="bilinear", name=f"{name}_bilinear")(x)
+    x = DoubleBilinear(name=f"{name}_bilinear")(x)
     return layers.Conv2D(filters, 1, kernel_initializer=_he_normal(), name=f"{name}_reduce")(x)
 
 
