@@ -22,7 +22,7 @@ seed = 3
 format = "folder"
 root = "{root}"
 labels = "{labels}"
-options = {{ fractions = {{ train = 0.6, val = 0.2, test = 0.2 }} }}
+options = {{ split = {{ train = 0.6, val = 0.2, test = 0.2 }} }}
 
 [augment]
 flip_horizontal = 0.5
@@ -191,7 +191,7 @@ def damage(data, number, values):
         (("--set", "data.root=nowhere"), 3, ("nowhere",)),
         (("--backend", "torhc"), 2, ("SEG-X004", "did you mean 'torch'")),
         (("--resume",), 4, ("SEG-C001", "runs/colours")),
-        (("--set", "data.options.fractions={train=1.0,val=0.0,test=0.0}"), None, ()),
+        (("--set", "data.options.split={train=1.0,val=0.0,test=0.0}"), None, ()),
     ],
 )
 def test_a_mistake_in_the_recipe_gets_one_message_and_leaves_nothing(data, words, code, expected):
