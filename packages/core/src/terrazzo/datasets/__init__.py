@@ -29,7 +29,7 @@ from terrazzo.errors import ConfigError, DataError, unknown_name
 from terrazzo.labels import LabelMap
 from terrazzo.sample import RawSample, Sample
 
-SPLITS = _draw.SPLITS
+SPLITS: tuple[str, ...] = _draw.SPLITS
 
 
 class Source(Protocol):

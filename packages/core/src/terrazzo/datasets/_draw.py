@@ -169,19 +169,19 @@ def read(path: Path) -> dict[str, frozenset[str]]:
             allowed='{"train": [names], "val": [names], "test": [names]}',
             next_step="name the splits.json of a run in data.options.split_file",
         ) from None
-    refuse_leaks(path, names)
+    refuse_leaks(path, names.items())
     return {split: names.get(split, frozenset()) for split in SPLITS}
 
 
-def refuse_leaks(path: Path, names: Mapping[str, Iterable[str]]) -> None:
-    """Refuse a name that is in two splits.
+def refuse_leaks(path: Path, names: Iterable[tuple[str, Iterable[str]]]) -> None:
+    """Refuse a name that is in two splits; `names` are those of each split.
 
     Raises:
         DataError: SEG-D015.
     """
     owner: dict[str, str] = {}
     leaks: list[str] = []
-    for split, several in names.items():
+    for split, several in names:
         again = [name for name in sorted(several) if owner.setdefault(name, split) != split]
         leaks += [f"{name} ({owner[name]} and {split})" for name in again]
     if leaks:

@@ -104,7 +104,7 @@ def _default_draw(given: dict[str, Any]) -> Draw | None:
 
 def _listed(root: Path, options: Options) -> dict[SplitName, tuple[str, ...]]:
     listed = {split: _read_list(root / file) for split, file in options.lists.items()}
-    _draw.refuse_leaks(root, listed)
+    _draw.refuse_leaks(root, listed.items())
     return listed
 
 

@@ -47,7 +47,7 @@ def open_split(root: Path, split: str, options: Options) -> PairedFiles:
         "train": _read_list(annotations / "trainval.txt"),
         "test": _read_list(annotations / "test.txt"),
     }
-    _draw.refuse_leaks(annotations, listed)
+    _draw.refuse_leaks(annotations, listed.items())
 
     def part(name: str) -> tuple[Pair, ...]:
         names = [each for each in listed[name] if each not in options.skip]

@@ -138,7 +138,7 @@ def check_opening_twice_gives_the_same(subject: Subject) -> None:
     """The splits depend on no order and no age of the files."""
     tree = subject.write(subject.root)
     before = {name: split.source.names for name, split in subject.splits(tree).items()}
-    for age, written in enumerate(reversed(tree.pictures.values())):
+    for age, written in enumerate(reversed(list(tree.pictures.values()))):
         os.utime(written.image, (age, age))
         content = written.image.read_bytes()
         written.image.unlink()

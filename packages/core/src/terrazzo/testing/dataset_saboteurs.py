@@ -101,7 +101,7 @@ class SubtractsOne(_Wrapped):
     def read(self, index: int) -> RawSample:
         """Decode one picture."""
         raw = self.source.read(index)
-        return replace(raw, raw_label=raw.raw_label - np.uint8(1))
+        return replace(raw, raw_label=raw.raw_label.astype(np.uint8) - np.uint8(1))
 
 
 class NamesTheMaskFirst(_Wrapped):
