@@ -124,7 +124,7 @@ GOT = {"train/a.png", "trainannot/a.png", download.RECORD}
 
 
 @pytest.mark.parametrize("pack", [tar_of, zip_of])
-def test_good(shop, tmp_path, pack):
+def test_good(shop, tmp_path, pack, capfd):
     data_set = offer(shop, pack(FILES))
     fetch(data_set, tmp_path / "new" / "root")
     root = tmp_path / "new" / "root"
@@ -134,6 +134,7 @@ def test_good(shop, tmp_path, pack):
     assert record["archives"]["set.bin"] == data_set.archives[0].sha256
     fetch(data_set, root)
     assert shop.asked == [None]  # what is there is not fetched again
+    assert capfd.readouterr() == ("", "")  # only `progress` speaks
 
 
 def test_wrong_checksum(shop, tmp_path):

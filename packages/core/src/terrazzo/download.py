@@ -192,7 +192,7 @@ def digest(folder: Path) -> str:
 
 def _get(archive: Archive, place: Path, progress: Progress, tries: int) -> Path:
     """Fetch one archive; pooch keeps the whole file and throws away a wrong one."""
-    logging.getLogger("pooch").setLevel(logging.WARNING)  # progress is told here, not in its log
+    pooch.get_logger().setLevel(logging.WARNING)  # progress is told here, not in its log
     known = None if archive.sha256 is None else f"sha256:{archive.sha256}"
     for left in reversed(range(tries)):
         try:
