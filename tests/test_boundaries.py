@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FRAMEWORKS = {"torch", "torchvision", "keras", "tensorflow", "jax", "timm", "transformers"}
 HEAVY = FRAMEWORKS | {"rasterio", "cv2", "numba", "pydantic", "grain", "matplotlib", "PIL", "rich"}
+HEAVY |= {"pooch", "requests"}
 
 
 def loaded_by(program: str) -> set[str]:
@@ -103,6 +104,7 @@ def test_import_contracts_hold():
     [
         ("run", "--backend --config --help --out --overwrite --resume --set"),
         ("evaluate", "--help --split"),
+        ("data", "--help --root"),
         ("list", "--help"),
     ],
 )

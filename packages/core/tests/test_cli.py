@@ -22,7 +22,7 @@ seed = 3
 format = "folder"
 root = "{root}"
 labels = "{labels}"
-options = {{ fractions = {{ train = 0.6, val = 0.2, test = 0.2 }} }}
+options = {{ split = {{ train = 0.6, val = 0.2, test = 0.2 }} }}
 
 [augment]
 flip_horizontal = 0.5
@@ -170,6 +170,43 @@ def test_an_existing_run_is_not_overwritten_unasked(data):
     run(data, "--set", "training.epochs=2", "--overwrite", code=0)
 
 
+def test_a_run_keeps_its_draw_when_pictures_are_added(data):
+    """A new draw over the grown folder would move test pictures into training."""
+    settings = ("--set", "training.epochs=1")
+    run(data, *settings, "--set", "checkpoint.every_steps=1", code=0)
+    folder = data / "runs" / "colours"
+    kept = json.loads((folder / "splits.json").read_text())
+    assert sorted(map(len, kept.values())) == [2, 2, 6]
+    before = (folder / "evaluation" / "test.json").read_text()
+    for number in range(10, 40):
+        for kind in ("images", "masks"):
+            source = data / "data" / kind / f"{number % 10}.png"
+            (data / "data" / kind / f"{number}.png").write_bytes(source.read_bytes())
+    terrazzo(data, "evaluate", folder, code=0)
+    assert (folder / "evaluation" / "test.json").read_text() == before
+    options = json.dumps(str(folder / "splits.json"))
+    again = ("--set", f"data.options.split_file={options}", *settings)
+    run(data, *again, "--out", "again", code=0)
+    assert json.loads((data / "again" / "splits.json").read_text()) == kept
+    for kind in ("images", "masks"):
+        (data / "data" / kind / f"{kept['test'][0]}.png").unlink()
+    answer = terrazzo(data, "evaluate", folder, code=3)
+    assert "pictures of the earlier draw are gone" in answer.stderr
+    assert kept["test"][0] in answer.stderr
+
+
+def test_a_killed_run_is_resumed_with_its_own_draw(data):
+    run(data, "--out", "whole", code=0)
+    answer = run(data, "--out", "parts", kill_at="step:5")
+    assert answer.returncode == -signal.SIGKILL
+    for number in range(10, 30):
+        for kind in ("images", "masks"):
+            source = data / "data" / kind / f"{number % 10}.png"
+            (data / "data" / kind / f"{number}.png").write_bytes(source.read_bytes())
+    run(data, "--out", "parts", "--resume", code=0)
+    assert canonical(data / "parts") == canonical(data / "whole")
+
+
 def damage(data, number, values):
     path = data / "data" / "masks" / f"{number}.png"
     mask = np.array(Image.open(path))
@@ -191,7 +228,7 @@ def damage(data, number, values):
         (("--set", "data.root=nowhere"), 3, ("nowhere",)),
         (("--backend", "torhc"), 2, ("SEG-X004", "did you mean 'torch'")),
         (("--resume",), 4, ("SEG-C001", "runs/colours")),
-        (("--set", "data.options.fractions={train=1.0,val=0.0,test=0.0}"), None, ()),
+        (("--set", "data.options.split={train=1.0,val=0.0,test=0.0}"), None, ()),
     ],
 )
 def test_a_mistake_in_the_recipe_gets_one_message_and_leaves_nothing(data, words, code, expected):

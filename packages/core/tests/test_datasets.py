@@ -11,10 +11,13 @@ from PIL import Image
 
 from terrazzo import config, datasets, images, rasters
 from terrazzo.config import DataConfig
-from terrazzo.datasets import folder
+from terrazzo.datasets import _draw, folder
+from terrazzo.datasets._draw import Draw
 from terrazzo.errors import ConfigError, DataError
 
 DATA = os.environ.get("TERRAZZO_DATA")
+ALL = {"train": 1, "val": 0, "test": 0}
+EIGHTY = {"train": 0.8, "val": 0.1, "test": 0.1}
 needs_data = pytest.mark.skipif(not DATA, reason="TERRAZZO_DATA is not set")
 
 
@@ -45,7 +48,7 @@ def label_file(tmp_path):
     return str(path)
 
 
-def open_folder(root, split, label_file, **options):
+def open_folder(root, split, label_file, /, **options):
     data = DataConfig(format="folder", root=str(root), labels=label_file, options=options)
     return datasets.open_split(data, split)
 
@@ -203,21 +206,21 @@ def test_wrong_lists(tmp_path, label_file):
     assert "a (train and val)" in str(error)
 
 
-def test_folder_by_fractions(tmp_path, label_file):
+def test_folder_by_a_draw(tmp_path, label_file):
     put_pairs(tmp_path, [f"p{n:02d}" for n in range(20)])
     splits = [open_folder(tmp_path, split, label_file).names for split in datasets.SPLITS]
     assert [len(names) for names in splits] == [16, 2, 2]
     assert sorted(name for names in splits for name in names) == [f"p{n:02d}" for n in range(20)]
-    other = open_folder(tmp_path, "train", label_file, split_seed=1).names
+    other = open_folder(tmp_path, "train", label_file, split={**EIGHTY, "seed": 1}).names
     assert other != splits[0]
     assert open_folder(tmp_path, "train", label_file).names == splits[0]
 
 
 def test_draw_depends_on_no_order_and_covers_everything():
     names = tuple(f"flight{n // 4}_{n}" for n in range(60))
-    options = folder.Options(fractions={"train": 0.7, "val": 0.3}, group=r"(flight\d+)_")
-    drawn = folder.draw(names, options)
-    assert drawn == folder.draw(names[::-1], options)
+    rule = Draw(train=0.7, val=0.3, test=0, group=r"(flight\d+)_")
+    drawn = _draw.draw(names, rule)
+    assert drawn == _draw.draw(names[::-1], rule)
     assert drawn["test"] == frozenset()
     assert drawn["train"] | drawn["val"] == set(names)
     flights = [{name.split("_")[0] for name in drawn[split]} for split in ("train", "val")]
@@ -227,8 +230,7 @@ def test_draw_depends_on_no_order_and_covers_everything():
 
 @pytest.mark.parametrize("num_names", range(3, 30))
 def test_no_wanted_split_is_left_empty(num_names):
-    fractions = {"train": 0.9, "val": 0.05, "test": 0.05}
-    drawn = folder.draw(tuple(map(str, range(num_names))), folder.Options(fractions=fractions))
+    drawn = _draw.draw(map(str, range(num_names)), Draw(train=0.9, val=0.05, test=0.05))
     sizes = [len(names) for names in drawn.values()]
     assert min(sizes) >= 1
     assert sum(sizes) == num_names
@@ -236,7 +238,7 @@ def test_no_wanted_split_is_left_empty(num_names):
 
 def test_draw_is_the_same_for_ever():
     """Pinned: another draw would quietly move test pictures into the training of old runs."""
-    drawn = folder.draw(tuple("abcdefghij"), folder.Options())
+    drawn = _draw.draw("abcdefghij", folder.Options().split)
     assert {split: "".join(sorted(names)) for split, names in drawn.items()} == PINNED_DRAW
 
 
@@ -247,10 +249,11 @@ PINNED_DRAW = {"train": "abdefghi", "val": "c", "test": "j"}
     ("options", "words"),
     [
         ({"images": "{split}", "lists": {"train": "t"}}, "one way to split"),
-        ({"lists": {"train": "t"}, "fractions": {"train": 1.0}}, "one way to split"),
-        ({"fractions": {"train": 0.5, "val": 0.4}}, "add up to 0.9"),
-        ({"group": "("}, "not a regular expression"),
-        ({"group": "scene"}, "needs a group"),
+        ({"lists": {"train": "t"}, "split": EIGHTY}, "one way to split"),
+        ({"split": {"train": 0.5, "val": 0.4, "test": 0}}, "add up to 0.9"),
+        ({"split": {"train": 0.5, "val": 0.5}}, "split.test is missing"),
+        ({"split": {**EIGHTY, "group": "("}}, "not a regular expression"),
+        ({"split": {**EIGHTY, "group": "scene"}}, "needs a group"),
         ({"mask_kind": "color"}, "colour"),
         ({"mask_sufix": "_m"}, "did you mean 'mask_suffix'"),
     ],
@@ -263,7 +266,7 @@ def test_wrong_options(tmp_path, label_file, options, words):
 def test_group_that_fits_no_name(tmp_path, label_file):
     put_pairs(tmp_path, ["a", "b"])
     with pytest.raises(ConfigError, match=r"scene.* in 'a'") as caught:
-        open_folder(tmp_path, "train", label_file, group=r"scene(\d)")
+        open_folder(tmp_path, "train", label_file, split={**EIGHTY, "group": r"scene(\d)"})
     assert caught.value.code == "SEG-X011"
 
 
@@ -276,7 +279,7 @@ def test_pictures_and_masks_in_one_folder(tmp_path, label_file):
     for suffixes in ({"image_suffix": "_sat", "mask_suffix": "_mask"},):
         split = open_folder(
             tmp_path, "train", label_file, images="all", masks="all",
-            fractions={"train": 1}, **suffixes,
+            split=ALL, **suffixes,
         )  # fmt: skip
         assert split.names == ("1", "2")
         assert split.read(0).image_HWC.shape == (6, 8, 3)
@@ -284,7 +287,7 @@ def test_pictures_and_masks_in_one_folder(tmp_path, label_file):
         path.rename(path.with_name(path.name.replace("_sat", "")))
     split = open_folder(
         tmp_path, "train", label_file, images="all", masks="all",
-        mask_suffix="_mask", fractions={"train": 1},
+        mask_suffix="_mask", split=ALL,
     )  # fmt: skip
     assert split.names == ("1", "2")
 
@@ -295,7 +298,7 @@ def test_colour_masks(tmp_path):
     )
     put_image(tmp_path / "images" / "a.png")
     put_image(tmp_path / "masks" / "a.png", value=10)
-    options = {"fractions": {"train": 1}}
+    options = {"split": ALL}
     split = open_folder(tmp_path, "train", str(tmp_path / "map.toml"), **options)
     error = refusal(split.read, 0)
     assert error.code == "SEG-D007"
@@ -309,7 +312,7 @@ def test_colour_masks(tmp_path):
 def test_jpeg_mask_in_a_folder(tmp_path, label_file):
     put_image(tmp_path / "images" / "a.png")
     put_mask(tmp_path / "masks" / "a.jpg")
-    split = open_folder(tmp_path, "train", label_file, fractions={"train": 1})
+    split = open_folder(tmp_path, "train", label_file, split=ALL)
     error = refusal(split.read, 0)
     assert error.code == "SEG-D008"
     assert "a.jpg" in str(error)
@@ -468,7 +471,7 @@ def test_folder_of_rasters(tmp_path, label_file, scene_HWC):
     rasters.write(tmp_path / "images" / "s.tif", scene_HWC, nodata=0, **PLACE)
     mask_HWC = np.ones((300, 280, 1), np.uint8)
     rasters.write(tmp_path / "masks" / "s.tif", mask_HWC, crs=None, transform=None)
-    split = open_folder(tmp_path, "train", label_file, fractions={"train": 1})
+    split = open_folder(tmp_path, "train", label_file, split=ALL)
     assert split.source.band_names == ("band 1", "band 2", "band 3", "band 4")
     sample = split.read(0)
     assert sample.image_HWC.dtype == np.uint16

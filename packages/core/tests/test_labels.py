@@ -1,9 +1,15 @@
 """Label maps: one look-up, nothing guessed, every contradiction named."""
 
+import csv
+import io
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
+from rich.console import Console
 
-from terrazzo import labels
+from terrazzo import labels, swatches
 from terrazzo.errors import ConfigError, DataError
 
 
@@ -161,6 +167,154 @@ def test_shipped_maps_load_and_have_distinct_colours():
         assert label_map.name == name
         assert label_map.source
         assert len(np.unique(label_map.colours, axis=0)) == len(label_map)
+
+
+RAW_VALUES = {
+    # How many raw values a map must know: no more, so that a stray one is an error, and no fewer.
+    "cityscapes_19": range(34),
+    "cityscapes_8": range(34),
+    "cityscapes_34": range(34),
+    "cityscapes_19_trainids": [*range(19), 255],
+    "gta5_19": range(35),
+    "mapillary_v1_66": range(66),
+    "mapillary_v1_19": range(66),
+    "mapillary_v2_19": range(124),
+    "oxford_pet_2": [1, 2, 3],
+    "oxford_pet_3": [1, 2, 3],
+    "sperm_parts_4": range(4),
+    "sperm_parts_6": range(6),
+    "loveda_7": range(8),
+    "isprs_6": range(7),
+}
+STREET = (
+    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign",
+    "vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train",
+    "motorcycle", "bicycle",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RAW_VALUES)
+def test_shipped_index_map_knows_its_values_and_no_other(name):
+    label_map = labels.load(name)
+    known = [code for c in label_map.classes for code in c.raw] + list(label_map.ignored)
+    assert sorted(known) == list(RAW_VALUES[name])
+    for value in set(range(256)) - set(known):
+        with pytest.raises(DataError, match="SEG-D001"):
+            label_map.remap(np.full((1, 1), value, np.uint8), file="a")
+
+
+def test_all_maps_to_the_19_have_the_same_classes_and_colours():
+    maps = [labels.load(name) for name in labels.names() if "_19" in name]
+    assert len(maps) == 6
+    for label_map in maps:
+        assert label_map.names == STREET
+        np.testing.assert_array_equal(label_map.colours, maps[0].colours)
+
+
+FACTS = Path(os.environ.get("TERRAZZO_DATA", "nowhere")).parent / "label_facts"
+needs_facts = pytest.mark.skipif(not FACTS.is_dir(), reason="no tables of facts beside the data")
+
+
+def facts(name):
+    with (FACTS / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@needs_facts
+def test_street_maps_equal_the_tables_of_facts():
+    cityscapes = [row for row in facts("cityscapes.csv") if int(row["id"]) >= 0]
+    to_19, groups, everything, gta5 = (
+        labels.load(name) for name in ("cityscapes_19", "cityscapes_8", "cityscapes_34", "gta5_19")
+    )
+    for row in cityscapes:
+        raw = np.full((1, 1), int(row["id"]), np.uint8)
+        assert to_19.remap(raw, file="a") == int(row["train_id"])
+        assert gta5.remap(raw, file="a") == int(row["train_id"])
+        assert groups.names[groups.remap(raw, file="a").item()] == row["group"]
+        assert everything.names[everything.remap(raw, file="a").item()] == row["name"]
+    mapillary = labels.load("mapillary_v1_19")
+    for row in facts("mapillary_v1_to_cityscapes19.csv"):
+        raw = np.full((1, 1), int(row["mapillary_id"]), np.uint8)
+        assert mapillary.remap(raw, file="a") == int(row["train_id"])
+    vistas = labels.load("mapillary_v1_66")
+    for row, each in zip(facts("mapillary_vistas_v1.csv"), vistas.classes, strict=True):
+        assert each.name == row["readable"]
+        assert each.colour == "#{:02X}{:02X}{:02X}".format(*(int(row[c]) for c in "rgb"))
+
+
+@needs_facts
+def test_gta5_colours_and_indices_end_in_the_same_class():
+    by_index, by_colour = labels.load("gta5_19"), labels.load("gta5_19_colours")
+    for row in facts("gta5_playing_for_data.csv"):
+        if row["name"] == "polegroup":
+            continue  # has the colour of pole, and does not occur
+        index = by_index.remap(np.full((1, 1), int(row["id"]), np.uint8), file="a")
+        colour = np.array([[[int(row[c]) for c in "rgb"]]], np.uint8)
+        assert by_colour.remap(colour, file="a") == index, row["name"]
+
+
+def test_class_table_is_a_label_map(tmp_path):
+    path = tmp_path / "class_dict.csv"
+    path.write_text("name;r;g;b\nbuilding;255;255;0\nroad; 255;0;0\n\nunlabeled;0;0;0\n")
+    table = labels.load(str(path))
+    assert table.name == "class_dict"
+    assert table.names == ("building", "road", "unlabeled")
+    raw = np.array([[[0, 0, 0], [255, 255, 0], [255, 0, 0]]], np.uint8)
+    np.testing.assert_array_equal(table.remap(raw, file="a"), [[2, 0, 1]])
+    path.write_text("\ufeffName,R,G,B\r\na,1,2,3\r\n", encoding="utf-8")
+    assert labels.load(str(path)).classes[0].colour == "#010203"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "line 1: ''"),
+        ("r;g;b;name\n", "line 1: 'r;g;b;name'"),
+        ("name;r;g;b\nroad;1;2\n", "line 2: 'road;1;2'"),
+        ("name;r;g;b\nroad;1;2;256\n", "line 2"),
+        ("name;r;g;b\na;1;2;3\nroad;1;2;-3\n", "line 3"),
+        ("name;r;g;b\n;1;2;3\n", "line 2"),
+        ("name;r;g;b\na;1;2;3\nb;1;2;3\n", "mapped twice"),
+        ("name;r;g;b\na;1;2;3\na;4;5;6\n", "one name"),
+        ("name;r;g;b\n", "no classes"),
+    ],
+)
+def test_wrong_class_table_is_refused(tmp_path, text, words):
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=words) as caught:
+        labels.load(str(path))
+    assert caught.value.code == "SEG-X010"
+    assert caught.value.file == str(path)
+
+
+def test_absent_class_table_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"gone\.csv"):
+        labels.load(str(tmp_path / "gone.csv"))
+
+
+def shown(label_map, **console):
+    text = io.StringIO()
+    Console(file=text, highlight=False, width=40, **console).print(
+        swatches.table(label_map), soft_wrap=True
+    )
+    return text.getvalue()
+
+
+def test_swatches_are_colours_on_a_terminal_and_plain_text_elsewhere():
+    label_map = labels.load("dubai_5")
+    plain = shown(label_map)
+    assert "\x1b" not in plain
+    lines = plain.splitlines()
+    assert lines[0] == "dubai_5: 5 classes, from colour masks"
+    assert "#3C1098 building" in lines[2]
+    assert lines[-2].split() == ["255", "(ignored)", "raw", "#9B9B9B,", "#000000"]
+    coloured = shown(label_map, force_terminal=True, color_system="truecolor")
+    assert coloured.count("\x1b[48;2;60;16;152m    \x1b[0m") == 1
+
+
+def test_brackets_in_a_name_are_no_markup():
+    assert "[red]x[/]" in shown(make([class_table("[red]x[/]", [1])]))
 
 
 def test_camvid_map():

@@ -124,6 +124,34 @@ def convert(
     print(out)
 
 
+@app.command()
+def data(
+    name: Annotated[str, typer.Argument(help="A data-set format; see `terrazzo list datasets`.")],
+    root: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to; data/NAME by default.")
+    ] = None,
+) -> None:
+    """Fetch a data set, or say where to register for it and what its folders must look like.
+
+    \b
+    Examples:
+        terrazzo data camvid --root data/camvid
+        terrazzo data cityscapes
+    """
+    from terrazzo import datasets, download, progress
+
+    if name in download.FETCHED:
+        with progress.shown(name) as shown:
+            root = root or Path("data") / name
+            download.fetch(name, download.FETCHED[name], root, progress=shown)
+    elif name in download.ELSEWHERE:
+        print(f"{name} cannot be fetched for you: {download.ELSEWHERE[name]}.\n")
+        print((datasets.load_format(name).__doc__ or "").strip())
+        raise typer.Exit(3)
+    else:
+        raise unknown_name("data set", name, (*download.FETCHED, *download.ELSEWHERE))
+
+
 @app.command("list")
 def list_(
     kind: Annotated[str, typer.Argument(metavar="models|datasets|labels")],
@@ -243,24 +271,17 @@ def _list_datasets() -> None:
 
     for name in datasets.formats():
         purpose = (datasets.load_format(name).__doc__ or "").strip().splitlines()[0]
-        print(f"{name:<10}{purpose}")
+        print(f"{name:<14}{purpose}")
 
 
 def _list_labels(name: str | None) -> None:
-    from terrazzo import labels
+    from rich.console import Console
+
+    from terrazzo import labels, swatches
 
     if name is None:
         for each in labels.names():
-            print(f"{each:<16}{', '.join(labels.load(each).names)}")
+            names = labels.load(each).names
+            print(f"{each:<24}{len(names):>3}  {', '.join(names)}")
         return
-    from rich.console import Console
-
-    label_map = labels.load(name)
-    console = Console(highlight=False)
-    console.print(f"{label_map.name}   {label_map.source}")
-    for train_id, label_class in enumerate(label_map.classes):
-        raw = ", ".join(label_map.raw_text(code) for code in label_class.raw)
-        swatch = f"[{label_class.colour}]■■[/]"
-        console.print(f"{train_id:>4} {swatch} {label_class.name:<24} raw {raw}")
-    ignored = ", ".join(label_map.raw_text(code) for code in label_map.ignored) or "none"
-    console.print(f"{label_map.ignore_index:>4}    {'(ignored)':<24} raw {ignored}")
+    Console(highlight=False).print(swatches.table(labels.load(name)), soft_wrap=True)

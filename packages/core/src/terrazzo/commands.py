@@ -83,7 +83,8 @@ def run(
     """
     backend = backends.load(recipe.backend)
     _check_model(backend, recipe)
-    splits = {name: datasets.open_split(recipe.data, name) for name in datasets.SPLITS}
+    data = datasets.with_kept_draw(recipe.data, RunFolder(out).splits) if resume else recipe.data
+    splits = {name: datasets.open_split(data, name) for name in datasets.SPLITS}
     label_map = splits["train"].label_map
     _check_weights(recipe, label_map)
     for split in splits.values():
@@ -101,6 +102,9 @@ def run(
         folder = runs.create(out, recipe, label_map, overwrite=overwrite)
     with runs.locked(folder):
         if trainer.world.rank == 0 and not folder.record.exists():
+            if datasets.draws(recipe.data):
+                with replacing(folder.splits) as temporary:
+                    datasets.keep_draw(splits, temporary)
             record = _record(recipe, training, backend, trainer, splits, bands)
             with replacing(folder.record) as temporary:
                 checkpoint.write_json(temporary, record)
@@ -109,6 +113,8 @@ def run(
             f"{trainer.num_parameters:,} parameters on {trainer.device}, "
             f"{len(splits['train'])} training pictures"
         )
+        for note in dict.fromkeys(n for split in splits.values() for n in split.source.notes):
+            progress.say(note)
         position = engine.train(
             folder,
             trainer,
@@ -130,7 +136,7 @@ def evaluate(run_folder: Path, split: str, *, progress: Progress) -> Outcome:
     """
     folder = RunFolder(run_folder)
     recipe = folder.read_config()
-    opened = datasets.open_split(recipe.data, split)
+    opened = datasets.open_split(datasets.with_kept_draw(recipe.data, folder.splits), split)
     card, trainer = model_folder.load(folder.model)
     _check_same_labels(card.label_map, opened.label_map, folder)
     with runs.locked(folder):
@@ -270,7 +276,11 @@ def _record(
             "root": recipe.data.root,
             "label_map": splits["train"].label_map.name,
             "splits": {
-                name: {"pictures": len(split), "fingerprint": _fingerprint(split)}
+                name: {
+                    "pictures": len(split),
+                    "fingerprint": _fingerprint(split),
+                    "notes": list(split.source.notes),
+                }
                 for name, split in splits.items()
             },
         },

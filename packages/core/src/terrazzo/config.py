@@ -39,7 +39,8 @@ class DataConfig(Frozen):
     format: str
     root: str
     labels: str | None = None
-    """Name of a label map, or path of one ending in ``.toml``. None: the format's own."""
+    """Name of a label map, or path of one ending in ``.toml``, or of a class table ending in
+    ``.csv``. None: the format's own."""
     options: dict[str, Any] = {}
     """Settings of the format; see the `Options` in ``datasets/<format>.py``."""
     image_size: Size | None = None

@@ -10,6 +10,8 @@ A map is a TOML file (``label_maps/*.toml`` or the user's own):
     colour = "#808080"
     raw = [0]                         # raw values of this class; integers, or "#RRGGBB" colours
 
+A class table ``name;r;g;b`` will do as well, see `class_tables`.
+
 The train id of a class is its position. A raw value that is in no class and not ignored is an
 error, never class 0.
 """
@@ -26,7 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo import config
+from terrazzo import class_tables, config
 from terrazzo.errors import ConfigError, DataError, unknown_name
 from terrazzo.sample import IGNORE
 
@@ -211,13 +213,16 @@ def names() -> tuple[str, ...]:
 
 
 def load(name: str) -> LabelMap:
-    """Read a label map by its name, or by its path where `name` ends in ``.toml``.
+    """Read a label map by its name, or by its path where `name` ends in ``.toml`` or ``.csv``.
 
     Raises:
-        ConfigError: unknown name, or a map that contradicts itself.
+        ConfigError: unknown name, a map that contradicts itself, or a wrong class table.
     """
+    if name.endswith(".csv"):
+        path = config.resolve_path(name, where="data.labels")
+        return from_toml(class_tables.read(path), where=path)
     if name.endswith(".toml"):
-        path = Path(name)
+        path = config.resolve_path(name, where="data.labels")
     elif name in names():
         path = Path(str(resources.files("terrazzo") / "label_maps" / f"{name}.toml"))
     else:

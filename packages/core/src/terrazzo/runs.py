@@ -2,7 +2,8 @@
 
 runs/<name>/  config.toml   resolved recipe            labels.toml   label map in use
               run.json      versions, hardware, data   log.jsonl     losses and scores; no times
-              timing.jsonl  seconds                    checkpoints/  see `checkpoint`
+              timing.jsonl  seconds                    splits.json   names drawn for each split
+              checkpoints/  see `checkpoint`
               model/        see `model_folder`         evaluation/   see `evaluation`
               report.html
 """
@@ -50,6 +51,11 @@ class RunFolder:
     def record(self) -> Path:
         """Versions, hardware, data."""
         return self.path / "run.json"
+
+    @property
+    def splits(self) -> Path:
+        """Names of each split, where they were drawn; see `terrazzo.datasets.keep_draw`."""
+        return self.path / "splits.json"
 
     @property
     def log(self) -> Path:

@@ -6,13 +6,16 @@ A format module holds
     LABELS = "camvid"                                 its own label map, or None
     def open_split(root, split, options) -> Source    pictures of one split, nothing decoded yet
 
-A format reads files and nothing else. The label map is applied here, once, for all of them.
+A format reads files and nothing else. The label map is applied here, once, for all of them. A
+format that divides pictures by a draw has the options ``split``, a `_draw.Draw` or None, and
+``split_file``, so that a run can go back to its own draw.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
@@ -21,11 +24,12 @@ import numpy as np
 
 from terrazzo import config, labels
 from terrazzo.config import DataConfig
+from terrazzo.datasets import _draw
 from terrazzo.errors import ConfigError, DataError, unknown_name
 from terrazzo.labels import LabelMap
 from terrazzo.sample import RawSample, Sample
 
-SPLITS = ("train", "val", "test")
+SPLITS: tuple[str, ...] = _draw.SPLITS
 
 
 class Source(Protocol):
@@ -41,8 +45,13 @@ class Source(Protocol):
         """C band names."""
         ...
 
-    def files(self, index: int) -> tuple[Path, Path]:
-        """Return the image file and the label file of one picture."""
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out or taken for granted, for the person who runs it."""
+        ...
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """Return the image file and then the label file or files of one picture."""
         ...
 
     def read(self, index: int) -> RawSample:
@@ -146,9 +155,34 @@ def load_labels(data: DataConfig) -> LabelMap:
             "SEG-X009",
             f"the format {data.format!r} needs a label map",
             allowed=", ".join(labels.names()),
-            next_step="set data.labels to one of these, or to a path ending in .toml",
+            next_step="set data.labels to one of these, or to a path ending in .toml or .csv",
         )
     return labels.load(name)
+
+
+def draws(data: DataConfig) -> bool:
+    """Tell whether the splits of a recipe's data come from a draw.
+
+    Raises:
+        ConfigError: unknown format or option.
+    """
+    return _options(data).model_dump().get("split") is not None
+
+
+def keep_draw(splits: Mapping[str, Split], file: Path) -> None:
+    """Write which pictures were drawn for which split, whatever limit is set on them."""
+    _draw.write(file, {name: split.source.names for name, split in splits.items()})
+
+
+def with_kept_draw(data: DataConfig, file: Path) -> DataConfig:
+    """Return settings that go back to the draw `keep_draw` left, if it left one.
+
+    Raises:
+        ConfigError: unknown format or option.
+    """
+    if not file.is_file() or not draws(data):
+        return data
+    return data.model_copy(update={"options": {**data.options, "split_file": str(file)}})
 
 
 def open_split(data: DataConfig, split: str) -> Split:
@@ -162,7 +196,7 @@ def open_split(data: DataConfig, split: str) -> Split:
         raise unknown_name("split", split, SPLITS)
     module = load_format(data.format)
     label_map = load_labels(data)
-    options = config.parse(module.Options, data.options, where=f"data.options ({data.format})")
+    options = _options(data)
     root = config.resolve_path(data.root, where="data.root")
     source = module.open_split(root, split, options)
     if not source.names:
@@ -176,3 +210,8 @@ def open_split(data: DataConfig, split: str) -> Split:
         )
     limit = data.limit.get(split, len(source.names))  # type: ignore[call-overload]
     return Split(split, source, label_map, min(limit, len(source.names)))
+
+
+def _options(data: DataConfig) -> config.Frozen:
+    module = load_format(data.format)
+    return config.parse(module.Options, data.options, where=f"data.options ({data.format})")

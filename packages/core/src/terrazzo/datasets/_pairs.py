@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from terrazzo import images
 from terrazzo.errors import DataError
 from terrazzo.sample import RawSample
 
 RASTER_SUFFIXES = (".tif", ".tiff")
+RGB = ("red", "green", "blue")
+
 _SHOWN = 100  # names a kind of fault; beyond it a message helps nobody
+_NO_MASK, _NO_PICTURE = "pictures without a mask", "masks without a picture"
+_BAND_NAMES = {1: ("grey",), 3: RGB}
+
+
+Faults = dict[str, list[str]]
+"""Names that do not pair up, by what is wrong with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +43,13 @@ class PairedFiles:
         pairs: sorted by name.
         band_names: C band names; a picture with another number of bands is refused.
         mask_kind: whether the masks hold class indices or colours.
+        notes: what was left out, for the person who runs it.
     """
 
     pairs: tuple[Pair, ...]
     band_names: tuple[str, ...]
     mask_kind: Literal["index", "colour"] = "index"
+    notes: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -51,32 +64,66 @@ class PairedFiles:
         """Decode one picture and its mask.
 
         Raises:
-            DataError: as `images.read_image`, `images.read_label` and `rasters.read`; SEG-D020 the
-                picture has another number of bands than the data set.
+            DataError: as `read_picture`, `images.read_label` and `rasters.read_label`.
         """
         pair = self.pairs[index]
-        if is_raster(pair.image):
-            from terrazzo import rasters  # GDAL is loaded by those who read GeoTIFF
-
-            image_HWC, valid_HW = rasters.read(pair.image)
-        else:
-            image_HWC, valid_HW = images.read_image(pair.image), None
-        if image_HWC.shape[2] != len(self.band_names):
-            raise DataError(
-                "SEG-D020",
-                "the picture has another number of bands than the data set",
-                file=pair.image,
-                observed=f"{image_HWC.shape[2]} bands",
-                allowed=f"{len(self.band_names)} ({', '.join(self.band_names)})",
-                next_step="convert the picture, or move it out of the folder",
-            )
+        image_HWC, valid_HW = read_picture(pair.image, self.band_names)
         if is_raster(pair.mask):
-            from terrazzo import rasters
+            from terrazzo import rasters  # GDAL is loaded by those who read GeoTIFF
 
             raw_label = rasters.read_label(pair.mask, self.mask_kind)
         else:
             raw_label = images.read_label(pair.mask, self.mask_kind)
         return RawSample(pair.name, image_HWC, raw_label, valid_HW, str(pair.image), str(pair.mask))
+
+
+def read_picture(
+    path: Path, band_names: tuple[str, ...]
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Decode one picture.
+
+    Args:
+        path: PNG, JPEG or GeoTIFF.
+        band_names: C names of the data set.
+
+    Returns:
+        H×W×C, and H×W bool that is False where a GeoTIFF holds no data; None: valid everywhere.
+
+    Raises:
+        DataError: as `images.read_image` and `rasters.read`; SEG-D020 the picture has another
+            number of bands than the data set.
+    """
+    if is_raster(path):
+        from terrazzo import rasters  # GDAL is loaded by those who read GeoTIFF
+
+        image_HWC, valid_HW = rasters.read(path)
+    else:
+        image_HWC, valid_HW = images.read_image(path), None
+    if image_HWC.shape[2] != len(band_names):
+        raise DataError(
+            "SEG-D020",
+            "the picture has another number of bands than the data set",
+            file=path,
+            observed=f"{image_HWC.shape[2]} bands",
+            allowed=f"{len(band_names)} ({', '.join(band_names)})",
+            next_step="convert the picture, or move it out of the folder",
+        )
+    return image_HWC, valid_HW
+
+
+def band_names_of(pictures: Sequence[Path]) -> tuple[str, ...]:
+    """Name the bands of a data set after its first picture; ``()`` where there is none.
+
+    Raises:
+        DataError: as `images.image_info` and `rasters.info`.
+    """
+    if not pictures:
+        return ()
+    if is_raster(pictures[0]):
+        from terrazzo import rasters  # GDAL is loaded by those who read GeoTIFF
+
+        return rasters.info(pictures[0]).band_names
+    return _BAND_NAMES[images.image_info(pictures[0]).bands]
 
 
 def is_raster(path: Path) -> bool:
@@ -110,11 +157,58 @@ def pair_up(
         DataError: SEG-D013 a folder is missing; SEG-D014 missing pictures, missing masks, masks
             without a picture and names that occur twice, all in one message.
     """
+    pairs, faults = _match(
+        image_folder,
+        mask_folder,
+        suffixes=suffixes,
+        image_ending=image_ending,
+        mask_ending=mask_ending,
+        only=only,
+    )
+    _refuse(faults, image_folder, f"in {mask_folder}")
+    return pairs
+
+
+def pair_up_below(root: Path, folders: Mapping[str, tuple[Path, Path]]) -> tuple[Pair, ...]:
+    """Match the files of several pairs of folders; the names begin with the keys and a slash.
+
+    Args:
+        root: of the data set, for the message.
+        folders: picture folder and mask folder by what comes before the names; may be empty.
+
+    Returns:
+        Pairs sorted by name.
+
+    Raises:
+        DataError: as `pair_up`, the faults of all folders in one message.
+    """
+    pairs: list[Pair] = []
+    faults: Faults = {}
+    for prefix, (image_folder, mask_folder) in folders.items():
+        lead = f"{prefix}/" if prefix else ""
+        found, wrong = _match(image_folder, mask_folder)
+        pairs += [Pair(lead + pair.name, pair.image, pair.mask) for pair in found]
+        for title, names in wrong.items():
+            faults.setdefault(title, []).extend(lead + name for name in names)
+    _refuse(faults, root, "in the folder beside it")
+    return tuple(sorted(pairs, key=lambda pair: pair.name))
+
+
+def _match(
+    image_folder: Path,
+    mask_folder: Path,
+    *,
+    suffixes: Sequence[str] = images.IMAGE_SUFFIXES,
+    image_ending: str = "",
+    mask_ending: str = "",
+    only: Collection[str] | None = None,
+) -> tuple[tuple[Pair, ...], Faults]:
+    """Return the pairs there are, and the names that do not pair up by what is wrong with them."""
     shared = image_folder == mask_folder
-    image_files = _by_name(
+    image_files = files_by_name(
         image_folder, suffixes, image_ending, not_ending=mask_ending if shared else ""
     )
-    mask_files = _by_name(
+    mask_files = files_by_name(
         mask_folder, suffixes, mask_ending, not_ending=image_ending if shared else ""
     )
     if only is not None:
@@ -122,21 +216,25 @@ def pair_up(
         mask_files = {name: mask_files[name] for name in mask_files.keys() & only}
     faults = {
         "names without a picture": sorted(set(only or ()) - image_files.keys()),
-        "pictures without a mask": sorted(image_files.keys() - mask_files.keys()),
-        "masks without a picture": sorted(mask_files.keys() - image_files.keys() - set(only or ())),
+        _NO_MASK: sorted(image_files.keys() - mask_files.keys()),
+        _NO_PICTURE: sorted(mask_files.keys() - image_files.keys() - set(only or ())),
         "pictures of one name": _twice(image_folder, image_files),
         "masks of one name": _twice(mask_folder, mask_files),
     }
+    names = sorted(image_files.keys() & mask_files.keys())
+    return tuple(Pair(n, image_files[n][0], mask_files[n][0]) for n in names), faults
+
+
+def _refuse(faults: Faults, file: Path, where: str) -> None:
     if any(faults.values()):
         raise DataError(
             "SEG-D014",
             "pictures and masks do not pair up",
-            file=image_folder,
+            file=file,
             observed="; ".join(list_names(title, n) for title, n in faults.items() if n),
-            allowed=f"one mask for every picture, by name, in {mask_folder}",
-            next_step="add, rename or remove the files named" + _case_hint(image_files, mask_files),
+            allowed=f"one mask for every picture, by name, {where}",
+            next_step="add, rename or remove the files named" + _case_hint(faults),
         )
-    return tuple(Pair(n, image_files[n][0], mask_files[n][0]) for n in sorted(image_files))
 
 
 def list_names(title: str, names: Sequence[str]) -> str:
@@ -145,9 +243,24 @@ def list_names(title: str, names: Sequence[str]) -> str:
     return f"{len(names)} {title}: {', '.join(names[:_SHOWN])}{more}"
 
 
-def _by_name(
-    folder: Path, suffixes: Sequence[str], ending: str, *, not_ending: str
+def files_by_name(
+    folder: Path,
+    suffixes: Sequence[str] = images.IMAGE_SUFFIXES,
+    ending: str = "",
+    *,
+    not_ending: str = "",
 ) -> dict[str, list[Path]]:
+    """Return the files below a folder by relative path without suffix and `ending`.
+
+    Args:
+        folder: where to look, sub-folders included; files that start with a dot are passed over.
+        suffixes: lower case.
+        ending: what a stem must end with; it is no part of the name.
+        not_ending: what a stem must not end with. Empty: anything will do.
+
+    Raises:
+        DataError: SEG-D013 the folder is missing.
+    """
     if not folder.is_dir():
         raise DataError(
             "SEG-D013",
@@ -173,8 +286,8 @@ def _twice(folder: Path, files: dict[str, list[Path]]) -> list[str]:
     ]
 
 
-def _case_hint(image_names: Iterable[str], mask_names: Iterable[str]) -> str:
-    lonely = set(image_names) ^ set(mask_names)
+def _case_hint(faults: Faults) -> str:
+    lonely = faults.get(_NO_MASK, []) + faults.get(_NO_PICTURE, [])
     if len({name.casefold() for name in lonely}) < len(lonely):
         return "; some names differ in upper and lower case only"
     return ""

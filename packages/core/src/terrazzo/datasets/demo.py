@@ -64,6 +64,11 @@ class Blocks:
         """Red, green, blue, near-infrared."""
         return BAND_NAMES
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing is left out."""
+        return ()
+
     def files(self, index: int) -> tuple[Path, Path]:  # noqa: ARG002 - one scene holds all blocks
         """Return the image and label rasters, the same for every block."""
         return self.root / _IMAGE, self.root / _LABEL

@@ -1,0 +1,245 @@
+"""One binary mask a part of the picture, each kind in a folder of its own.
+
+    images/train/a.jpg          mask/Head-Masks/a.png
+    images/test/b.jpg           mask/Midpiece-Masks/a.png      mask/Tail-Masks/a.png
+
+The raw label is 0 where no part is, and 1, 2, 3 … for the parts in the order of ``parts``. A pixel
+belongs to a part where its mask is above ``threshold``; where several are, to the one that comes
+first in ``precedence``. Masks of train and test lie together, as in SCIAN-SpermSegGS.
+Source: the layout of SCIAN-SpermSegGS (Chang and others, "Gold-standard and improved framework for
+sperm head segmentation", Computer Methods and Programs in Biomedicine 2014) as segmentation
+projects use it; parts and label map are settings, so other sets fit as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pydantic
+from numpy.typing import NDArray
+from pydantic import Field
+
+from terrazzo import config, images
+from terrazzo.datasets import _draw
+from terrazzo.datasets._draw import Draw
+from terrazzo.datasets._pairs import (
+    Pair,
+    band_names_of,
+    files_by_name,
+    list_names,
+    read_picture,
+)
+from terrazzo.errors import DataError
+from terrazzo.sample import RawSample
+
+LABELS = "sperm_parts_4"
+
+
+class Options(config.Frozen):
+    """Which parts there are and how their masks make one label."""
+
+    images: str = "images/{split}"
+    """Folder of the pictures; ``{split}`` becomes train and test. Without it all are drawn."""
+    masks: str = "mask/{part}-Masks"
+    """Folder of the masks of a part."""
+    parts: Annotated[tuple[str, ...], Field(min_length=1, max_length=254)] = (
+        "Head",
+        "Midpiece",
+        "Tail",
+    )
+    """Raw values 1, 2, 3 … in this order."""
+    precedence: tuple[str, ...] | None = None
+    """Where masks overlap, the first of these wins. None: the order of `parts`."""
+    threshold: Annotated[int, Field(ge=0, le=254)] = 16
+    """A part is where its mask is above this; 16 is what users of SCIAN-SpermSegGS take."""
+    lossy_masks: bool = False
+    """Read JPEG masks as well: the threshold then decides along blurred edges."""
+    split: Draw = Draw(train=0.9, val=0.1, test=0)
+    """See `Draw`; each picture by itself unless it has a group."""
+    split_file: str | None = None
+    """``splits.json`` of a run: its draw takes the place of a new one."""
+
+    @pydantic.model_validator(mode="after")
+    def _precedence_of_the_parts(self) -> Options:
+        if len(set(self.parts)) < len(self.parts):
+            msg = "parts names a part twice"
+            raise ValueError(msg)
+        if self.precedence is not None and sorted(self.precedence) != sorted(self.parts):
+            msg = f"precedence must order {', '.join(self.parts)}"
+            raise ValueError(msg)
+        return self
+
+    def folders(self, root: Path) -> tuple[Path, ...]:
+        """Return the mask folder of each part."""
+        return tuple(root / self.masks.replace("{part}", part) for part in self.parts)
+
+
+@dataclass(frozen=True)
+class PartMasks:
+    """A `Source` over pictures with one mask a part.
+
+    Attributes:
+        pairs: sorted by name; the mask is that of the first part.
+        masks: by name, the mask of each part.
+        band_names: C band names.
+        options: threshold and precedence.
+    """
+
+    pairs: tuple[Pair, ...]
+    masks: dict[str, tuple[Path, ...]]
+    band_names: tuple[str, ...]
+    options: Options
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """N names, sorted."""
+        return tuple(pair.name for pair in self.pairs)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing is left out."""
+        return ()
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """Return the image file and the mask file of each part."""
+        pair = self.pairs[index]
+        return pair.image, *self.masks[pair.name]
+
+    def read(self, index: int) -> RawSample:
+        """Decode one picture and make one label of its masks.
+
+        Raises:
+            DataError: as `read_picture` and `images.read_label`; SEG-D002 a mask of two
+                values, both below the threshold; SEG-D009 the masks differ in size.
+        """
+        pair = self.pairs[index]
+        image_HWC, valid_HW = read_picture(pair.image, self.band_names)
+        paths = self.masks[pair.name]
+        parts = [self._read_part(path) for path in paths]
+        for path, part_HW in zip(paths, parts, strict=True):
+            if part_HW.shape != parts[0].shape:
+                raise _of_another_size(path, part_HW, paths[0], parts[0])
+        raw_label_HW = np.zeros(parts[0].shape, np.uint8)
+        for name in reversed(self.options.precedence or self.options.parts):
+            number = self.options.parts.index(name)
+            raw_label_HW[parts[number]] = number + 1
+        label_files = ", ".join(map(str, paths))
+        return RawSample(pair.name, image_HWC, raw_label_HW, valid_HW, str(pair.image), label_files)
+
+    def _read_part(self, path: Path) -> NDArray[np.bool_]:
+        threshold = self.options.threshold
+        values_HW = _read_mask(path, lossy=self.options.lossy_masks)
+        highest = int(values_HW.max())
+        if 0 < highest <= threshold and np.isin(values_HW, (0, highest)).all():
+            raise DataError(
+                "SEG-D002",
+                "the part would be empty: no value of its mask is above the threshold",
+                file=path,
+                observed=f"values 0 and {highest}",
+                allowed=f"above {threshold} where the part is",
+                next_step=f"set data.options.threshold below {highest}",
+            )
+        above_HW: NDArray[np.bool_] = values_HW > threshold
+        return above_HW
+
+
+def open_split(root: Path, split: str, options: Options) -> PartMasks:
+    """Find the pictures of one split below `root`.
+
+    Raises:
+        ConfigError: SEG-X011, the group expression does not fit a name.
+        DataError: see `_draw.divide`; SEG-D013 a folder is missing; SEG-D014 missing masks, masks
+            without a picture and names that occur twice, all in one message.
+    """
+    masks = [files_by_name(folder) for folder in options.folders(root)]
+    in_parts = "{split}" in options.images
+    folders = [root / options.images.replace("{split}", part) for part in ("train", "test")]
+    pictures = [files_by_name(folder) for folder in (folders if in_parts else folders[:1])]
+    _refuse_faults(root, options, pictures, masks)
+
+    def part(number: int) -> tuple[Pair, ...]:
+        found = sorted(pictures[number].items())
+        return tuple(Pair(name, paths[0], masks[0][name][0]) for name, paths in found)
+
+    pairs = _draw.divide(
+        split,
+        options.split,
+        options.split_file,
+        training=lambda: part(0),
+        test=(lambda: part(1)) if in_parts else None,
+    )
+    of_pictures = {p.name: tuple(by_name[p.name][0] for by_name in masks) for p in pairs}
+    band_names = band_names_of([pair.image for pair in pairs])
+    return PartMasks(pairs, of_pictures, band_names, options)
+
+
+def _refuse_faults(
+    root: Path,
+    options: Options,
+    pictures: list[dict[str, list[Path]]],
+    masks: list[dict[str, list[Path]]],
+) -> None:
+    names = {name for by_name in pictures for name in by_name}
+    faults = {
+        "pictures of one name": _twice(root, pictures),
+        "masks of one name": [each for by_name in masks for each in _twice(root, [by_name])],
+    }
+    for part, by_name in zip(options.parts, masks, strict=True):
+        faults[f"pictures without a {part} mask"] = sorted(names - by_name.keys())
+        faults[f"{part} masks without a picture"] = sorted(by_name.keys() - names)
+    if any(faults.values()):
+        raise DataError(
+            "SEG-D014",
+            "pictures and masks do not pair up",
+            file=root,
+            observed="; ".join(list_names(title, n) for title, n in faults.items() if n),
+            allowed=f"one mask of each part ({', '.join(options.parts)}) for every picture, by "
+            "name",
+            next_step="add, rename or remove the files named",
+        )
+
+
+def _twice(root: Path, folders: list[dict[str, list[Path]]]) -> list[str]:
+    paths: dict[str, list[Path]] = {}
+    for by_name in folders:
+        for name, found in by_name.items():
+            paths.setdefault(name, []).extend(found)
+    return [
+        " and ".join(path.relative_to(root).as_posix() for path in found)
+        for _, found in sorted(paths.items())
+        if len(found) > 1
+    ]
+
+
+def _read_mask(path: Path, *, lossy: bool) -> NDArray[Any]:
+    """Return H×W values of a mask."""
+    if not lossy:
+        return images.read_label(path, "index")
+    values_HWC = images.read_image(path)
+    if values_HWC.shape[2] != 1 and np.ptp(values_HWC, axis=2).any():
+        raise DataError(
+            "SEG-D007",
+            "the mask of a part must be grey",
+            file=path,
+            observed="colours",
+            allowed="one band, or three alike",
+            next_step="export the mask with one band",
+        )
+    return values_HWC[..., 0]
+
+
+def _of_another_size(
+    path: Path, mask_HW: NDArray[Any], first: Path, first_HW: NDArray[Any]
+) -> DataError:
+    size, wanted = mask_HW.shape, first_HW.shape
+    return DataError(
+        "SEG-D009",
+        "the masks of one picture differ in size",
+        file=path,
+        observed=f"{size[0]}×{size[1]} (rows×columns), {wanted[0]}×{wanted[1]} in {first}",
+        allowed="the same rows and columns",
+        next_step="export the mask again at the size of its image",
+    )
