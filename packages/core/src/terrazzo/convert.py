@@ -68,8 +68,9 @@ def convert(run: Path, to: str, out: Path, *, overwrite: bool = False) -> RunFol
     with replacing(target.record) as temporary:
         record = checkpoint.read_json(source.record)
         checkpoint.write_json(temporary, {**record, "backend": to, "converted_from": str(run)})
-    if source.log.exists():
-        shutil.copy(source.log, target.log)
+    for kept, place in ((source.log, target.log), (source.splits, target.splits)):
+        if kept.exists():
+            shutil.copy(kept, place)
     return target
 
 
