@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from terrazzo.errors import CheckpointError
 from terrazzo.trainer import State, World
 from terrazzo_torch import world as processes
+from terrazzo_torch.auxiliary import TrainingLogits, total_loss
 from terrazzo_torch.losses import SegmentationLoss, one_process
 from terrazzo_torch.optimizers import Optimizer
 
@@ -113,7 +114,7 @@ class TorchTrainer:
         self._step += 1
         self._statistics.keep()
         labels_BHW = _to_device(batch.labels_BHW, self._device).long()
-        loss = self._loss(self._logits(batch.images_BHWC), labels_BHW)
+        loss = total_loss(self._loss, self._output(batch.images_BHWC), labels_BHW)
         loss.backward()
         gradients = self._optimizer.gradients()
         if self._several:
@@ -189,9 +190,14 @@ class TorchTrainer:
         )
 
     def _logits(self, images_BHWC: NDArray[np.generic]) -> Tensor:
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-            logits: Tensor = self._network(self._normalised(images_BHWC))
+        logits = self._output(images_BHWC)
+        assert isinstance(logits, Tensor)  # an auxiliary head is silent in inference mode
         return logits
+
+    def _output(self, images_BHWC: NDArray[np.generic]) -> Tensor | TrainingLogits:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
+            output: Tensor | TrainingLogits = self._network(self._normalised(images_BHWC))
+        return output
 
     def _normalised(self, images_BHWC: NDArray[np.generic]) -> Tensor:
         # In memory, a permuted B×H×W×C array is what torch calls channels_last.
