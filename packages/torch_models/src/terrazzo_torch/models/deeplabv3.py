@@ -23,13 +23,13 @@ from terrazzo.config import Frozen
 from terrazzo_torch.pretrained import Pretrained
 from terrazzo_torch.torchvision_networks import STRIDES, TorchvisionNetwork, load, tiny_backbone
 
-CARD = {
-    "parameters": {
-        "resnet50": 42_004_074,
-        "resnet101": 60_996_202,
-        "mobilenet_v3_large": 11_029_328,
+FACTS = {
+    "option": "encoder",
+    "variants": {
+        "resnet50": {"parameters": 42_004_074, "strides": (2, 4, 8)},
+        "resnet101": {"parameters": 60_996_202, "strides": (2, 4, 8)},
+        "mobilenet_v3_large": {"parameters": 11_029_328, "strides": (2, 4, 8, 16)},
     },
-    "strides": {"resnet50": (2, 4, 8), "resnet101": (2, 4, 8), "mobilenet_v3_large": (2, 4, 8, 16)},
     "pretrained": ("encoder", "full"),
 }
 

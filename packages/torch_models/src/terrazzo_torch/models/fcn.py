@@ -17,9 +17,12 @@ from terrazzo.config import Frozen
 from terrazzo_torch.pretrained import Pretrained
 from terrazzo_torch.torchvision_networks import STRIDES, TorchvisionNetwork, load, tiny_backbone
 
-CARD = {
-    "parameters": {"resnet50": 35_322_218, "resnet101": 54_314_346},
-    "strides": {"resnet50": (2, 4, 8), "resnet101": (2, 4, 8)},
+FACTS = {
+    "option": "encoder",
+    "variants": {
+        "resnet50": {"parameters": 35_322_218, "strides": (2, 4, 8)},
+        "resnet101": {"parameters": 54_314_346, "strides": (2, 4, 8)},
+    },
     "pretrained": ("encoder", "full"),
 }
 

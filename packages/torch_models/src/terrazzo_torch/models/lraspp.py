@@ -17,9 +17,8 @@ from terrazzo_torch.padding import pad_to_multiple
 from terrazzo_torch.pretrained import Pretrained
 from terrazzo_torch.torchvision_networks import STRIDES, enlarge, load, take_bands
 
-CARD = {
-    "parameters": {"mobilenet_v3_large": 3_221_538},
-    "strides": {"mobilenet_v3_large": (8, 16)},
+FACTS = {
+    "variants": {"mobilenet_v3_large": {"parameters": 3_221_538, "strides": (2, 4, 8, 16)}},
     "pretrained": ("encoder", "full"),
 }
 

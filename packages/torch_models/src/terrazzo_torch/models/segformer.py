@@ -22,11 +22,16 @@ from terrazzo_torch.batch_norm import replace_batch_norms
 from terrazzo_torch.padding import crop, pad_to_multiple
 from terrazzo_torch.pretrained import Pretrained, Revision
 
-CARD = {
-    "parameters": {
-        "b0": 3_720_000,
+FACTS = {
+    "option": "size",
+    "variants": {
+        "b0": {"parameters": 3_719_541, "strides": (4, 8, 16, 32)},
+        "b1": {"parameters": 13_682_645, "strides": (4, 8, 16, 32)},
+        "b2": {"parameters": 27_362_773, "strides": (4, 8, 16, 32)},
+        "b3": {"parameters": 47_238_613, "strides": (4, 8, 16, 32)},
+        "b4": {"parameters": 64_009_173, "strides": (4, 8, 16, 32)},
+        "b5": {"parameters": 84_609_493, "strides": (4, 8, 16, 32)},
     },
-    "strides": (4, 8, 16, 32),
     "pretrained": ("encoder", "full"),
 }
 

@@ -21,9 +21,12 @@ from terrazzo_torch.batch_norm import BatchNorm2d, replace_batch_norms
 from terrazzo_torch.padding import crop, pad_to_multiple
 from terrazzo_torch.pretrained import Pretrained, Revision
 
-CARD = {
-    "parameters": {"width 64, depth 4": 0},
-    "strides": (2, 4, 8, 16),
+FACTS = {
+    "option": "encoder",
+    "variants": {
+        "none": {"parameters": 31_038_933, "strides": (1, 2, 4, 8, 16)},
+        "resnet50": {"parameters": 21_674_069, "strides": (2, 4, 8, 16)},
+    },
     "pretrained": ("encoder",),
 }
 

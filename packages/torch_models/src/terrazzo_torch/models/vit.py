@@ -19,9 +19,9 @@ from terrazzo_torch.batch_norm import BatchNorm2d
 from terrazzo_torch.padding import crop, pad_to_multiple
 from terrazzo_torch.pretrained import Pretrained, Revision
 
-CARD = {
-    "parameters": {"vit_large_patch16_384": 0},
-    "strides": (16,),
+FACTS = {
+    "option": "encoder",
+    "variants": {"vit_large_patch16_384": {"parameters": 307_826_965, "strides": (16,)}},
     "pretrained": ("encoder",),
 }
 
