@@ -7,7 +7,9 @@ belong to, at a fixed revision.
 from __future__ import annotations
 
 import pickle
+import pickletools
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -154,7 +156,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return dict(load_file(file))
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickles that it may not understand
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refused(file, error) from None
     except (OSError, RuntimeError, ValueError, EOFError, SafetensorError) as error:
@@ -259,8 +262,9 @@ def _file_in(path: Path) -> Path:
 
 def _refused(file: Path, error: pickle.UnpicklingError) -> CheckpointError:
     # Torch's message is a page of advice on how to run the code after all; the name is in it.
-    named = re.search(r"GLOBAL:? ([\w.]+)|class ([\w.]+)", str(error))
-    if named is None:
+    told = re.search(r"GLOBAL:? ([\w.]+)", str(error))
+    wanted = told[1] if told else _imports(file)
+    if wanted is None:
         return CheckpointError(
             "SEG-C006", "the weights cannot be read", file=file, observed=_first_line(error)
         )
@@ -268,10 +272,26 @@ def _refused(file: Path, error: pickle.UnpicklingError) -> CheckpointError:
         "SEG-S003",
         "the file holds more than weights: reading it would run code. Nothing of it was run",
         file=file,
-        observed=f"a pickle that asks for {named[1] or named[2]}",
+        observed=f"a pickle that asks for {wanted}",
         allowed="safetensors, or a file of torch.save with tensors alone",
         next_step="get the weights as safetensors from their publisher",
     )
+
+
+def _imports(file: Path) -> str | None:
+    """Name what a plain pickle would import, by looking at its operations without doing them."""
+    words, names = ["", ""], []
+    try:
+        for operation, argument, _ in pickletools.genops(file.read_bytes()):
+            if operation.name == "GLOBAL":
+                names.append(str(argument).replace(" ", "."))
+            elif operation.name == "STACK_GLOBAL":
+                names.append(".".join(words[-2:]))
+            elif isinstance(argument, str):
+                words.append(argument)
+    except (ValueError, EOFError):
+        return None  # no pickle
+    return ", ".join(names) or None
 
 
 def _tensors(content: object, file: Path) -> dict[str, Tensor]:
