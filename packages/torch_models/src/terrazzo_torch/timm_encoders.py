@@ -46,8 +46,9 @@ def vision_transformer_settings(
 
 def vision_transformer(name: str, settings: Settings) -> nn.Module:
     """Make a ViT without its classifier, with random weights."""
-    encoder: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, **settings)
-    encoder.prune_intermediate_layers(1)  # also drops pooling and the norm that goes with it
+    model = timm.create_model(name, pretrained=False, num_classes=0, **settings)
+    model.prune_intermediate_layers(1)  # also drops pooling and the norm that goes with it
+    encoder: nn.Module = model
     return encoder
 
 

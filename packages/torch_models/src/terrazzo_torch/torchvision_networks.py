@@ -86,7 +86,7 @@ def take_bands(network: nn.Module, num_bands: int) -> None:
     setattr(network.get_submodule(parent), child, replacement)
 
 
-class _NarrowBlock(Bottleneck):
+class _NarrowBlock(Bottleneck):  # type: ignore[misc] - torchvision is not typed
     expansion = 1
 
 
@@ -99,7 +99,8 @@ def tiny_backbone(*, auxiliary: bool) -> nn.Module:
         replace_stride_with_dilation=[False, True, True],
     )
     layers = {"layer4": "out"} | ({"layer3": "aux"} if auxiliary else {})
-    return IntermediateLayerGetter(encoder, layers)
+    backbone: nn.Module = IntermediateLayerGetter(encoder, layers)
+    return backbone
 
 
 def load(

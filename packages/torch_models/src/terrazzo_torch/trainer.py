@@ -115,7 +115,7 @@ class TorchTrainer:
         self._statistics.keep()
         labels_BHW = _to_device(batch.labels_BHW, self._device).long()
         loss = total_loss(self._loss, self._output(batch.images_BHWC), labels_BHW)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         gradients = self._optimizer.gradients()
         if self._several:
             processes.sum_in_place(gradients)

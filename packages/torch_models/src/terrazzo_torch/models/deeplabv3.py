@@ -95,8 +95,9 @@ def build(options: Options, num_bands: int, num_classes: int) -> nn.Module:
 
 
 def _tiny(num_classes: int, *, auxiliary: bool) -> nn.Module:
-    return DeepLabV3(
+    network: nn.Module = DeepLabV3(
         tiny_backbone(auxiliary=auxiliary),
         DeepLabHead(512, num_classes),
         FCNHead(256, num_classes) if auxiliary else None,
     )
+    return network

@@ -81,8 +81,9 @@ def build(options: Options, num_bands: int, num_classes: int) -> nn.Module:
 
 
 def _tiny(num_classes: int, *, auxiliary: bool) -> nn.Module:
-    return FCN(
+    network: nn.Module = FCN(
         tiny_backbone(auxiliary=auxiliary),
         FCNHead(512, num_classes),
         FCNHead(256, num_classes) if auxiliary else None,
     )
+    return network

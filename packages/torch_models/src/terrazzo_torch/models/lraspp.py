@@ -63,7 +63,7 @@ class LRASPP(nn.Module):
     def __init__(self, options: Options, num_bands: int, num_classes: int) -> None:
         super().__init__()
         # torchvision loads an encoder trained on ImageNet where weights_backbone is not said.
-        self.network = segmentation.lraspp_mobilenet_v3_large(
+        self.network: nn.Module = segmentation.lraspp_mobilenet_v3_large(
             weights=None, weights_backbone=None, num_classes=num_classes
         )
         take_bands(self.network, num_bands)

@@ -120,7 +120,7 @@ class SegFormer(nn.Module):
 
     def __init__(self, config: SegformerConfig) -> None:
         super().__init__()
-        self.network = SegformerForSemanticSegmentation(config)
+        self.network: nn.Module = SegformerForSemanticSegmentation(config)
         replace_batch_norms(self.network)
 
     @property

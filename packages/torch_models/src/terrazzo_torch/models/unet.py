@@ -8,7 +8,7 @@ the timm library.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -137,7 +137,7 @@ class EncoderUNet(nn.Module):
 
     remarks: tuple[str, ...] = ()
 
-    def __init__(self, encoder: nn.Module, options: Options, num_classes: int) -> None:
+    def __init__(self, encoder: Any, options: Options, num_classes: int) -> None:
         super().__init__()
         self.encoder = encoder
         replace_batch_norms(encoder)

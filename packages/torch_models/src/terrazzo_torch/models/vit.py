@@ -7,7 +7,7 @@ from a Sequence-to-Sequence Perspective with Transformers" (SETR-PUP), 2021.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -76,9 +76,9 @@ class VisionTransformer(nn.Module):
 
     remarks: tuple[str, ...] = ()
 
-    def __init__(self, encoder: nn.Module, options: Options, num_classes: int) -> None:
+    def __init__(self, encoder: Any, options: Options, num_classes: int) -> None:
         super().__init__()
-        self.encoder = encoder
+        self.encoder: Any = encoder  # a module; timm is not typed
         patch_height, patch_width = encoder.patch_embed.patch_size
         assert patch_height == patch_width
         self._patch = patch_height
