@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 ROOT = Path(__file__).resolve().parents[1]
 BACKENDS = ("torch", "keras")
 SMALL = (
+    "model.name=unet",
     "model.options={width=8, depth=2}",
     "training.epochs=4",
     "training.schedule.warmup_steps=2",
@@ -71,11 +72,12 @@ def test_both_backends_report_in_one_form_and_learn(results):
 
 def final(folder):
     """The bytes a run must end with."""
-    newest = max((folder / "checkpoints").glob("step-*"))
+    saved = sorted((folder / "checkpoints").iterdir())
+    newest = saved[-1]
     parts = [load_file(newest / f"{part}.safetensors") for part in ("weights", "optimizer")]
     arrays = {name: array.tobytes() for part in parts for name, array in part.items()}
     files = [folder / "log.jsonl", folder / "model" / "weights.safetensors"]
-    return newest.name, arrays, [file.read_bytes() for file in files]
+    return [place.name for place in saved], arrays, [file.read_bytes() for file in files]
 
 
 KILLS = ("step:3", "sync:2", "step:15", "sync:4", "step:23", "renamed:1")

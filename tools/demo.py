@@ -25,18 +25,15 @@ def main() -> None:
     results = {backend: _read(backend) for backend in BACKENDS}
     first = results[BACKENDS[0]]
     table = Table(title="demo: test split of the generated city")
-    table.add_column("backend · model")
-    for title in ("mean IoU", *(f"IoU {name}" for name in first["classes"]), "seconds"):
-        table.add_column(title, justify="right")
+    table.add_column("")
     for backend in BACKENDS:
-        result = results[backend]
-        per_class = [f"{value:.3f}" for value in result["per_class"]["iou"]]
-        table.add_row(
-            f"{backend} · {result['model']}",
-            f"{result['scores']['mean_iou']:.3f}",
-            *per_class,
-            f"{seconds[backend]:.0f}",
-        )
+        table.add_column(f"{backend} · {results[backend]['model']}", justify="right")
+    rows = {"mean IoU": [f"{results[b]['scores']['mean_iou']:.3f}" for b in BACKENDS]}
+    for k, name in enumerate(first["classes"]):
+        rows[f"IoU {name}"] = [f"{results[b]['per_class']['iou'][k]:.3f}" for b in BACKENDS]
+    rows["seconds, start to report"] = [f"{seconds[b]:.0f}" for b in BACKENDS]
+    for title, cells in rows.items():
+        table.add_row(title, *cells)
     console = Console()
     console.print(table)
     console.print(f"{first['definition']}", style="dim")

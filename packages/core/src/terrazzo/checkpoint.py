@@ -149,6 +149,11 @@ def sweep(folder: Path, *, keep: int, also: int | None) -> None:
     for step in steps[:-keep]:
         if step != also:
             shutil.rmtree(folder / _name(step), ignore_errors=True)
+    clear_leftovers(folder)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Delete what a save that was killed has left behind."""
     for leftover in folder.glob("step-*.tmp-*"):
         shutil.rmtree(leftover, ignore_errors=True)
 

@@ -277,6 +277,8 @@ def _save(run: RunFolder, trainer: Trainer, recipe: Config, position: Position) 
 
 def _resume(run: RunFolder, trainer: Trainer, progress: Progress) -> Position:
     """Bring trainer and log back to the newest checkpoint; to the beginning if there is none."""
+    if trainer.world.rank == 0:
+        checkpoint.clear_leftovers(run.checkpoints)
     newest, passed_over = checkpoint.latest(run.checkpoints)
     for error in passed_over:
         progress.say(f"passed over: {error}")

@@ -39,3 +39,19 @@ def value_and_grad(
         tape.watch(vector)
         loss, rest = function(vector)
     return (loss, rest), tape.gradient(loss, vector)
+
+
+def batch_normalization(
+    maps_BHWC: Any, scale_C: Any, offset_C: Any, epsilon: float
+) -> tuple[Any, Any, Any]:
+    """Return normalised maps, their mean and their unbiased variance over B×H×W, in one kernel."""
+    outputs, mean_C, variance_C, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=maps_BHWC,
+        scale=scale_C,
+        offset=offset_C,
+        mean=tf.zeros((0,)),
+        variance=tf.zeros((0,)),
+        epsilon=epsilon,
+        is_training=True,
+    )
+    return outputs, mean_C, variance_C

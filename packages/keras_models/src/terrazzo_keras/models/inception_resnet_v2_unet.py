@@ -36,6 +36,7 @@ from keras import layers
 from pydantic import Field
 
 from terrazzo import config
+from terrazzo_keras.normalization import BatchNormalization
 from terrazzo_keras.padding import CropTo, PadToMultiple
 
 STRIDE = 16
@@ -92,6 +93,9 @@ def build(options: Options, num_bands: int, num_classes: int) -> keras.Model:
     model = keras.Model(images, logits, name="inception_resnet_v2_unet")
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
+            # The published encoder makes Keras's; ours differs in `call` alone, and cloning the
+            # network to exchange them would build its 780 layers twice.
+            layer.__class__ = BatchNormalization
             layer.momentum = options.norm_momentum
     return model
 
@@ -120,6 +124,6 @@ def _decoder_block(x: Any, skip: Any, start: int, filters: int, name: str) -> An
     x = layers.Concatenate(name=f"{name}_concatenate")([skip, x])
     for i in range(2):
         x = layers.Conv2D(filters, 3, padding="same", use_bias=False, name=f"{name}_conv_{i}")(x)
-        x = layers.BatchNormalization(epsilon=1e-3, name=f"{name}_norm_{i}")(x)
+        x = BatchNormalization(epsilon=1e-3, name=f"{name}_norm_{i}")(x)
         x = layers.ReLU(name=f"{name}_relu_{i}")(x)
     return x

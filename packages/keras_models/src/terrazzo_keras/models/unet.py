@@ -2,8 +2,7 @@
 
 Ronneberger, Fischer, Brox: U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI
 2015 (arXiv:1505.04597); batch normalisation and padded convolutions as in all later practice.
-`terrazzo_torch.models.unet` is the same network, so weights can go from one to the other. One
-difference remains in training: PyTorch's running variance is the unbiased one, Keras's is not.
+`terrazzo_torch.models.unet` is the same network, so weights can go from one to the other.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from keras import layers
 from pydantic import Field
 
 from terrazzo import config
+from terrazzo_keras.normalization import BatchNormalization
 from terrazzo_keras.padding import CropTo, PadToMultiple
 
 
@@ -74,7 +74,7 @@ def _double_convolution(x: Any, filters: int, name: str) -> Any:
             name=f"{name}_conv_{i}",
         )(x)
         # PyTorch's numbers (its momentum of 0.1 is the weight of the new value).
-        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm_{i}")(x)
+        x = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm_{i}")(x)
         x = layers.ReLU(name=f"{name}_relu_{i}")(x)
     return x
 
