@@ -1,6 +1,9 @@
 """The published sizes: weights as many as published, the same numbers, one step on a CPU."""
 
 import importlib
+import re
+import subprocess
+import sys
 from math import inf
 
 import pytest
@@ -12,7 +15,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from terrazzo import config, model_facts
 from terrazzo.config import ModelConfig, OptimizerConfig, TrainingConfig
-from terrazzo.testing.trainer_checks import TWO_COLOURS
+from terrazzo.testing.trainer_checks import FRAMEWORKS, TWO_COLOURS
 from terrazzo_torch.backend import backend
 from terrazzo_torch.models import segformer, vit
 from terrazzo_torch.padding import crop, pad_to_multiple
@@ -61,8 +64,19 @@ def _count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def test_every_model_of_this_backend_is_listed() -> None:
+def test_every_model_of_this_backend_is_listed_without_a_framework() -> None:
     assert {model for model, _ in VARIANTS} == set(backend.models())
+    program = (
+        "import sys; from terrazzo import cli; cli._list_models(); "
+        f"assert not {FRAMEWORKS} & set(sys.modules), sys.modules.keys()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for model, variant in VARIANTS:
+        numbers = model_facts.read("torch", model).variants[variant]
+        assert re.search(rf"{model} +{variant} +{numbers.parameters:,} ", done.stdout)
 
 
 @pytest.mark.parametrize(("model", "variant"), VARIANTS)

@@ -44,7 +44,11 @@ def read(backend: str, model: str) -> Facts | None:
     package = importlib.util.find_spec(f"{backends.require(backend)}.models")
     assert package is not None
     assert package.submodule_search_locations is not None
-    file = Path(package.submodule_search_locations[0]) / f"{model}.py"
+    return read_file(Path(package.submodule_search_locations[0]) / f"{model}.py")
+
+
+def read_file(file: Path) -> Facts | None:
+    """Return the facts in a Python file, without running it; see `read`."""
     for statement in ast.parse(file.read_text(encoding="utf-8")).body:
         match statement:
             case ast.Assign(targets=[ast.Name(id="FACTS")], value=value):

@@ -86,7 +86,7 @@ def take_bands(network: nn.Module, num_bands: int) -> None:
     setattr(network.get_submodule(parent), child, replacement)
 
 
-class _NarrowBlock(Bottleneck):  # type: ignore[misc] - torchvision is not typed
+class _NarrowBlock(Bottleneck):  # type: ignore[misc]
     expansion = 1
 
 
