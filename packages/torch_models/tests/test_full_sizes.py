@@ -177,8 +177,13 @@ def test_timm_says_the_same(name: str) -> None:
         _assert_close(network(images_BCHW), expected)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("model", "variant"), VARIANTS)
+@pytest.mark.parametrize(
+    ("model", "variant"),
+    [
+        pytest.param(*names, marks=pytest.mark.slow if names[0] == "vit" else ())
+        for names in VARIANTS
+    ],
+)
 def test_full_size_trains_and_predicts(model: str, variant: str) -> None:
     training = TrainingConfig(steps=1, optimizer=OptimizerConfig(name="sgd", momentum=0))
     trainer = backend.build(

@@ -19,7 +19,8 @@ class Variant(Frozen):
     """One of the sizes or encoders that a model comes with."""
 
     parameters: Count
-    """With 3 bands, 21 classes and an auxiliary head where there is one."""
+    """Weights that are trained, with 3 bands, 21 classes and an auxiliary head where there is
+    one."""
     strides: tuple[Count, ...]
     """Pixels of a cell, in rows and in columns, of the maps the encoder computes."""
 
