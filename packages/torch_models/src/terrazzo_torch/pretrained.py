@@ -89,7 +89,7 @@ def from_hub(repository: str, revision: str, files: tuple[str, ...] = _FILES_IN_
             return Path(here)
     for file in files:
         source = f"https://huggingface.co/{repository}/resolve/{revision}/{file}"
-        with fetching(file, source, "the cache of huggingface_hub (HF_HOME)"):
+        with fetching(file, source, "its place in the cache of huggingface_hub (HF_HOME)"):
             try:
                 return Path(hf_hub_download(repository, file, revision=revision))
             except LocalEntryNotFoundError:
