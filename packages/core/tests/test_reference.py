@@ -23,6 +23,10 @@ CONFIGS = (
     LossConfig(class_weights=(0.5, 2.0, 0.0, 1.0)),
     LossConfig(cross_entropy=0, dice=1),
     LossConfig(cross_entropy=0.8, dice=0.2, class_weights=(1.0, 3.0, 0.5, 2.0)),
+    LossConfig(cross_entropy=0, soft_iou=1, class_weights=(1.0, 3.0, 0.5, 2.0)),
+    LossConfig(cross_entropy=0, focal=1, class_weights=(1.0, 3.0, 0.5, 2.0)),
+    LossConfig(cross_entropy=0, focal=1, focal_gamma=0.5),
+    LossConfig(cross_entropy=0, lovasz=1, class_weights=(1.0, 3.0, 0.5, 2.0)),
 )
 
 
@@ -77,13 +81,46 @@ def test_ignored_logits_count_nowhere(config: LossConfig) -> None:
     assert not loss.gradient[labels_BHW == IGNORE].any()
 
 
-@pytest.mark.parametrize("term", [losses.cross_entropy, losses.dice])
+@pytest.mark.parametrize(
+    "term", [losses.cross_entropy, losses.dice, losses.soft_iou, losses.focal, losses.lovasz]
+)
 def test_nothing_to_learn_is_zero(term: Callable[..., losses.Loss]) -> None:
-    logits = np.ones((2, 3))
-    for labels, weights in (([IGNORE, IGNORE], None), ([1, IGNORE], (1, 0, 1))):
+    logits = np.ones((1, 2, 3))
+    for labels, weights in (([[IGNORE, IGNORE]], None), ([[1, IGNORE]], (1, 0, 1))):
         loss = term(logits, np.array(labels), weights)
         assert loss.value == 0
         assert not loss.gradient.any()
+
+
+def test_soft_iou_by_hand() -> None:
+    logits = np.log([[0.25, 0.75], [0.5, 0.5], [0.9, 0.1]])
+    first, second = 1 - 0.5 / (0.75 + 1 - 0.5), 1 - 0.75 / (1.25 + 1 - 0.75)
+    loss = losses.soft_iou(logits, np.array([1, 0, IGNORE]))
+    assert loss.value == pytest.approx((first + second) / 2)
+
+
+def test_focal_by_hand() -> None:
+    logits = np.log([[0.25, 0.75], [0.5, 0.5], [0.9, 0.1]])
+    loss = losses.focal(logits, np.array([1, 0, IGNORE]), gamma=3)
+    assert loss.value == pytest.approx((-(0.25**3) * math.log(0.75) - 0.5**3 * math.log(0.5)) / 2)
+
+
+def test_lovasz_of_hard_predictions_is_one_minus_iou() -> None:
+    """The extension equals the set function at its corners."""
+    draw = np.random.default_rng(0)
+    labels_BHW, predicted_BHW = draw.integers(0, 3, (2, 4, 5, 5))[:2]
+    logits_BHWK = np.where(np.eye(3)[predicted_BHW] == 1, 60.0, -60.0)
+    expected = []
+    for truth, found in zip(labels_BHW, predicted_BHW, strict=True):
+        expected += [
+            np.mean(
+                [
+                    1 - ((truth == k) & (found == k)).sum() / ((truth == k) | (found == k)).sum()
+                    for k in np.unique(truth)
+                ]
+            )
+        ]
+    assert losses.lovasz(logits_BHWK, labels_BHW).value == pytest.approx(np.mean(expected))
 
 
 def test_large_logits_do_not_overflow() -> None:
@@ -115,6 +152,24 @@ def test_adam_by_hand() -> None:
     # Two gradients, 1 and 3: (0.25·1 + 0.5·3) / 0.75 and (0.1875·1 + 0.25·9) / 0.4375.
     second = 0.1 * (1.75 / 0.75) / (math.sqrt(2.4375 / 0.4375) + 0.5)
     assert _updated(config, (1.0, 3.0), shape=(1, 1)) == pytest.approx(2 - first - second)
+
+
+def test_amsgrad_divides_by_the_largest_moment() -> None:
+    config = OptimizerConfig(
+        name="adam", betas=(0.0, 0.5), epsilon=1e-12, amsgrad=True, weight_decay=0
+    )
+    # Second moments 0.5·4² = 8, then 4 + 0.5·1 = 4.5, of which 8 is kept; 1 − 0.5² = 0.75.
+    expected = 2 - 0.1 * 4 / math.sqrt(8 / 0.5) - 0.1 * 1 / math.sqrt(8 / 0.75)
+    assert _updated(config, (4.0, 1.0), shape=(1,)) == pytest.approx(expected)
+
+
+def test_adadelta_by_hand() -> None:
+    config = OptimizerConfig(name="adadelta", rho=0.5, epsilon=0.1)
+    first = math.sqrt(0.1 / (0.5 + 0.1))  # for a gradient of 1; the mean square is 0.5
+    travelled, square = 0.5 * first**2, 0.25 + 0.5 * 9
+    second = math.sqrt((travelled + 0.1) / (square + 0.1)) * 3
+    expected = 2 - 0.1 * first - 0.1 * second
+    assert _updated(config, (1.0, 3.0), shape=(1,)) == pytest.approx(expected)
 
 
 def test_adamw_decays_matrices_alone() -> None:

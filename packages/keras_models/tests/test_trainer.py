@@ -3,13 +3,16 @@
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
-from terrazzo.config import ModelConfig, OptimizerConfig, TrainingConfig
+from terrazzo.config import LossConfig, ModelConfig, OptimizerConfig, TrainingConfig
 from terrazzo.errors import CheckpointError, ConfigError
 from terrazzo.labels import LabelClass, LabelMap
+from terrazzo.parts import Parts
 from terrazzo.sample import Bands, Batch
+from terrazzo_keras import trainer as trainer_module
 from terrazzo_keras.backend import backend
 
 LABELS = LabelMap("abc", tuple(LabelClass(n, "#000000", (i,)) for i, n in enumerate("abc")))
@@ -34,7 +37,7 @@ def assert_equal(left, right):
         np.testing.assert_array_equal(left[name], right[name], err_msg=name)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "adadelta"])
 def test_resumes_to_the_bit(optimizer):
     config = OptimizerConfig(name=optimizer)
     whole, first = build(optimizer=config), build(optimizer=config)
@@ -156,3 +159,66 @@ def test_listing_models_imports_no_framework():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["inception_resnet_v2_unet", "unet"]
+
+
+ALL_TERMS = LossConfig(
+    cross_entropy=0.2, dice=0.1, soft_iou=0.3, focal=0.4, lovasz=0.5, class_weights=(1, 3, 2)
+)
+
+
+def convolution(options, num_bands, num_classes):
+    """A network without batch norm."""
+    images = keras.Input((None, None, num_bands))
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu", name="down")(images)
+    x = keras.layers.Conv2D(num_classes, 1, name="logits")(x)
+    return keras.Model(images, x)
+
+
+def build_convolution(**training):
+    bands = Bands(("red", "infrared"), "float32", (100.0, 50.0), (50.0, 25.0))
+    parts = Parts(("down/",), ("logits/",))
+    settings = TrainingConfig(steps=1, **training)
+    return trainer_module.build(convolution, None, parts, settings, LABELS, bands, 0)
+
+
+@pytest.mark.parametrize("loss", [LossConfig(), ALL_TERMS])
+@pytest.mark.parametrize("parts", [2, 3, 9])
+def test_accumulated_update_is_that_of_the_whole_batch(loss, parts):
+    whole, accumulated = (
+        build_convolution(
+            loss=loss, accumulate=n, optimizer=OptimizerConfig(name="sgd"), clip_norm=0.05
+        )
+        for n in (1, parts)
+    )
+    for seed in range(2):
+        batch = make_batch((4, 8, 10), seed=seed)
+        batch.labels_BHW[0, :5] = LABELS.ignore_index
+        losses = [trainer.train_step(batch, 0.1).loss for trainer in (whole, accumulated)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    expected, state = whole.state(), accumulated.state()
+    for name, array in expected.items():
+        np.testing.assert_allclose(state[name], array, atol=1e-6, err_msg=name)
+
+
+def test_learning_rate_of_the_encoder_is_a_multiple():
+    plain, slow = (
+        build_convolution(optimizer=OptimizerConfig(name="sgd"), encoder_lr_factor=factor)
+        for factor in (1.0, 0.25)
+    )
+    before = plain.state()
+    for trainer in (plain, slow):
+        trainer.train_step(make_batch(), 0.1)
+    for name, factor in (("weights/down/kernel", 0.25), ("weights/logits/kernel", 1)):
+        full, slowed = (trainer.state()[name] - before[name] for trainer in (plain, slow))
+        assert np.abs(full).max() > 1e-4
+        np.testing.assert_allclose(slowed, factor * full, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_compiled_network_learns_the_same():
+    plain, compiled = (build_convolution(compile=wanted) for wanted in (False, True))
+    for trainer in (plain, compiled):
+        trainer.train_step(make_batch(), 0.1)
+    expected, state = plain.state(), compiled.state()
+    for name, array in expected.items():
+        np.testing.assert_allclose(state[name], array, atol=1e-4, err_msg=name)

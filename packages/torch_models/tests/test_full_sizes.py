@@ -172,7 +172,7 @@ def test_timm_says_the_same(name: str) -> None:
         tokens_BND = source.forward_features(images_BCHW)[:, source.num_prefix_tokens :]
         tokens_BDhw = tokens_BND.transpose(1, 2).unflatten(2, (4, 6))
         expected = nn.functional.interpolate(
-            network.decoder(tokens_BDhw), size=(64, 96), mode="bilinear"
+            network.head(tokens_BDhw), size=(64, 96), mode="bilinear"
         )
         _assert_close(network(images_BCHW), expected)
 

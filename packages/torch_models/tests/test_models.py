@@ -9,6 +9,7 @@ from torch import nn
 
 from terrazzo.config import ModelConfig, TrainingConfig
 from terrazzo.errors import ConfigError
+from terrazzo.parts import Parts
 from terrazzo.testing.trainer_checks import TWO_COLOURS
 from terrazzo_torch.auxiliary import TrainingLogits, total_loss
 from terrazzo_torch.backend import backend
@@ -98,6 +99,21 @@ def test_gradient_reaches_every_weight(form: str, num_bands: int) -> None:
     assert not unreached
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_names_tell_the_parts(form: str) -> None:
+    file = importlib.import_module(f"terrazzo_torch.models.{FORMS[form][0]}")
+    network = _network(form)
+    encoder = {id(parameter) for parameter in network.encoder.parameters()}
+    parts = Parts(file.ENCODER, file.HEAD)
+    heads = []
+    for name, parameter in network.named_parameters():
+        assert (parts.of(name) == "encoder") == (id(parameter) in encoder), name
+        if parts.of(name) == "head":
+            assert parameter.shape[0] == 4  # classes
+            heads.append(name)
+    assert heads
+
+
 def test_auxiliary_head_counts_two_fifths_and_is_silent_at_inference() -> None:
     network = _network("fcn").train()
     images_BCHW, labels_BHW = torch.randn(2, 3, 16, 16), torch.randint(4, (2, 16, 16))
@@ -133,7 +149,7 @@ def test_progressive_decoder_draws_finer_than_a_patch() -> None:
     options = vit.Options(encoder="test_vit", decoder_width=8)
     decoder = vit.build(options, 3, 2).decoder
     with torch.no_grad():
-        assert decoder(torch.randn(1, 64, 2, 3)).shape == (1, 2, 32, 48)
+        assert decoder(torch.randn(1, 64, 2, 3)).shape == (1, 8, 32, 48)
 
 
 @pytest.mark.parametrize(

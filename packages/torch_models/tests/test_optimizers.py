@@ -14,6 +14,8 @@ CONFIGS = (
     OptimizerConfig(name="adam", betas=(0.8, 0.99), epsilon=1e-3),
     OptimizerConfig(name="sgd", momentum=0.9),
     OptimizerConfig(name="sgd", momentum=0.0),
+    OptimizerConfig(name="adamw", amsgrad=True, betas=(0.5, 0.5)),
+    OptimizerConfig(name="adadelta", epsilon=1e-3),
 )
 SHAPES = {"kernel": (3, 2), "bias": (3,)}
 
@@ -49,6 +51,18 @@ def test_updates_agree_with_the_reference(config: OptimizerConfig) -> None:
     for name, array in weights.items():
         np.testing.assert_allclose(parameters[name].detach().numpy(), array, atol=1e-6)
     assert int(optimizer.updates) == 3
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_lr_factors_multiply_the_learning_rate(config: OptimizerConfig) -> None:
+    parameters, others = _parameters(), _parameters()
+    slow = Optimizer(config, parameters, {"kernel": 0.25})
+    plain = Optimizer(config, others)
+    for optimizer, tensors, rate in ((slow, parameters, 0.1), (plain, others, 0.025)):
+        _set_gradients(tensors, 0)
+        optimizer.update(rate, torch.tensor(True))
+    assert torch.equal(parameters["kernel"], others["kernel"])
+    assert not torch.equal(parameters["bias"], others["bias"])
 
 
 @pytest.mark.parametrize("config", CONFIGS)

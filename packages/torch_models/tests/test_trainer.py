@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from terrazzo.config import LossConfig, ModelConfig, OptimizerConfig, TrainingConfig
-from terrazzo.errors import CheckpointError
+from terrazzo.errors import CheckpointError, ConfigError
+from terrazzo.parts import Parts
 from terrazzo.sample import Batch
 from terrazzo.testing.trainer_checks import Task
 from terrazzo.trainer import SingleProcess, State, Trainer
@@ -33,7 +34,7 @@ def _assert_equal(one: State, other: State) -> None:
         assert array.tobytes() == other[name].tobytes(), name
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "adadelta"])
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
 @pytest.mark.parametrize("first", [True, False])
 def test_infinite_image_leaves_no_trace(
@@ -66,7 +67,9 @@ class _SquareRoots(nn.Module):
 
 def test_infinite_gradient_of_a_finite_loss_is_left_out_and_told() -> None:
     training = TrainingConfig(steps=1)
-    trainer = TorchTrainer(_SquareRoots(), training, TASK.labels, TASK.bands, 0, SingleProcess())
+    trainer = TorchTrainer(
+        _SquareRoots(), Parts((), ()), training, TASK.labels, TASK.bands, 0, SingleProcess()
+    )
     before = trainer.state()
     assert math.isnan(trainer.train_step(TASK.batch(8, 8), 1e-2).loss)
     _assert_equal(trainer.state(), before)
@@ -180,3 +183,74 @@ def test_bfloat16_keeps_weights_and_probabilities_in_float32() -> None:
     np.testing.assert_allclose(probabilities, exact.predict(batch.images_BHWC), atol=0.1)
     assert not np.array_equal(probabilities, exact.predict(batch.images_BHWC))
     assert {a.dtype.name for a in trainer.state().values()} == {"float32", "int64"}
+
+
+ALL_TERMS = LossConfig(
+    cross_entropy=0.2, dice=0.1, soft_iou=0.3, focal=0.4, lovasz=0.5, class_weights=(1, 3)
+)
+
+
+def _convolution(*, seed: int = 0, **settings: object) -> TorchTrainer:
+    """A trainer of a network without batch norm, but with dropout."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 1))
+    training = TrainingConfig(steps=1, **settings)  # type: ignore[arg-type]
+    parts = Parts(encoder=("0.",), head=("2.",))
+    return TorchTrainer(network, parts, training, TASK.labels, TASK.bands, 0, SingleProcess())
+
+
+@pytest.mark.parametrize("loss", [LossConfig(), ALL_TERMS])
+@pytest.mark.parametrize("parts", [2, 3, 9])
+def test_accumulated_update_is_that_of_the_whole_batch(loss: LossConfig, parts: int) -> None:
+    whole, accumulated = (
+        _convolution(loss=loss, accumulate=n, optimizer=OptimizerConfig(name="sgd"), clip_norm=0.05)
+        for n in (1, parts)
+    )
+    for seed in range(2):
+        batch = TASK.batch(8, 8, seed=seed)
+        batch.labels_BHW[0, :5] = TASK.labels.ignore_index
+        losses = [trainer.train_step(batch, 0.1).loss for trainer in (whole, accumulated)]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    expected, state = whole.state(), accumulated.state()
+    for name, array in expected.items():
+        np.testing.assert_allclose(state[name], array, atol=1e-6, err_msg=name)
+
+
+def test_accumulation_moves_batch_statistics_once_a_part() -> None:
+    """The first pass, which only collects sums, leaves them alone."""
+    trainer = _trainer(accumulate=2)
+    trainer.train_step(TASK.batch(8, 8), 0.1)
+    seen = [a for n, a in trainer.state().items() if n.endswith("num_batches_tracked")]
+    assert seen
+    assert all(number == 2 for number in seen)
+
+
+def test_learning_rate_of_the_encoder_is_a_multiple() -> None:
+    plain, slow = (
+        _convolution(optimizer=OptimizerConfig(name="sgd"), encoder_lr_factor=factor)
+        for factor in (1.0, 0.25)
+    )
+    before = plain.state()
+    for trainer in (plain, slow):
+        trainer.train_step(TASK.batch(8, 8), 0.1)
+    for name in ("weights/0.weight", "weights/2.weight"):
+        factor = 0.25 if name == "weights/0.weight" else 1
+        full, slowed = (trainer.state()[name] - before[name] for trainer in (plain, slow))
+        assert np.abs(full).max() > 1e-4
+        np.testing.assert_allclose(slowed, factor * full, atol=1e-6)
+
+
+def test_layer_decay_needs_numbered_layers() -> None:
+    with pytest.raises(ConfigError, match="SEG-X016"):
+        _trainer(layer_decay=0.7)
+
+
+@pytest.mark.slow
+def test_compiled_network_learns_the_same() -> None:
+    plain, compiled = (_convolution(compile=wanted) for wanted in (False, True))
+    for trainer in (plain, compiled):
+        trainer.train_step(TASK.batch(8, 8), 0.1)
+    expected, state = plain.state(), compiled.state()
+    assert expected.keys() == state.keys()
+    for name, array in expected.items():
+        np.testing.assert_allclose(state[name], array, atol=1e-4, err_msg=name)

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import distributed, nn
 from terrazzo.config import LossConfig, OptimizerConfig, TrainingConfig
+from terrazzo.parts import Parts
 from terrazzo.sample import Batch
 from terrazzo.testing.trainer_checks import Task
 from terrazzo_torch import world
@@ -30,7 +31,8 @@ training = TrainingConfig(
 )
 task = Task()
 torch.manual_seed(0)
-trainer = TorchTrainer(nn.Conv2d(3, 2, 3, padding=1), training, task.labels, task.bands, 0, here)
+network = nn.Conv2d(3, 2, 3, padding=1)
+trainer = TorchTrainer(network, Parts((), ()), training, task.labels, task.bands, 0, here)
 for step in range(2):
     batch = task.batch(8, 8, seed=step)
     batch.labels_BHW[0, :5] = task.labels.ignore_index

@@ -174,6 +174,14 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty where there is no file."""
+    if not path.exists():
+        return {}
+    value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return value
+
+
 def _read_arrays(folder: Path, part: str) -> State:
     return dict(load_file(folder / f"{part}.safetensors"))
 

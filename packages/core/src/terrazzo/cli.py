@@ -99,6 +99,31 @@ def evaluate(
     _print_scores(outcome)
 
 
+@app.command()
+def convert(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run.")],
+    to: Annotated[str, typer.Option(help="keras or torch.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Run folder; RUN_keras or so by default.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the run in DIR first.")
+    ] = False,
+) -> None:
+    """Move a trained unet from PyTorch to Keras or back; it scores the same there.
+
+    \b
+    Examples:
+        terrazzo convert runs/camvid_unet_quick --to keras
+        terrazzo evaluate runs/camvid_unet_quick_keras
+    """
+    from terrazzo import convert as conversion
+
+    out = out or run_folder.with_name(f"{run_folder.name}_{to}")
+    conversion.convert(run_folder, to, out, overwrite=overwrite)
+    print(out)
+
+
 @app.command("list")
 def list_(
     kind: Annotated[str, typer.Argument(metavar="models|datasets|labels")],

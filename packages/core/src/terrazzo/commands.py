@@ -17,9 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from terrazzo import backends, checkpoint, datasets, engine, evaluation, model_folder, runs
+from terrazzo import (
+    backends,
+    beginning,
+    checkpoint,
+    datasets,
+    engine,
+    evaluation,
+    model_folder,
+    runs,
+)
 from terrazzo.atomic import replacing
-from terrazzo.config import Config
+from terrazzo.config import Config, TrainingConfig
 from terrazzo.datasets import Split
 from terrazzo.errors import CheckpointError, ConfigError, unknown_name
 from terrazzo.evaluation import Evaluation
@@ -29,7 +38,7 @@ from terrazzo.progress import Progress
 from terrazzo.report import write_report
 from terrazzo.runs import RunFolder
 from terrazzo.sample import Bands
-from terrazzo.statistics import bands_of
+from terrazzo.statistics import bands_of, class_weights
 from terrazzo.trainer import Backend, Trainer
 
 
@@ -84,12 +93,15 @@ def run(
     else:
         runs.refuse_occupied(out, overwrite=overwrite)
     bands = bands_of(splits["train"], recipe.data.normalize)
-    trainer = backend.build(recipe.model, recipe.training, label_map, bands, recipe.seed)
+    training = _with_class_weights(recipe.training, splits["train"], out if resume else None)
+    trainer = backend.build(recipe.model, training, label_map, bands, recipe.seed)
+    if recipe.init is not None and not (resume and checkpoint.found(RunFolder(out).checkpoints)):
+        beginning.begin(trainer, recipe, label_map, progress)
     if not resume:  # nothing is written before everything that can be refused has been looked at
         folder = runs.create(out, recipe, label_map, overwrite=overwrite)
     with runs.locked(folder):
         if trainer.world.rank == 0 and not folder.record.exists():
-            record = _record(recipe, backend, trainer, splits, bands)
+            record = _record(recipe, training, backend, trainer, splits, bands)
             with replacing(folder.record) as temporary:
                 checkpoint.write_json(temporary, record)
         progress.say(
@@ -134,13 +146,29 @@ def _check_model(backend: Backend, recipe: Config) -> None:
 
 def _check_weights(recipe: Config, label_map: LabelMap) -> None:
     weights = recipe.training.loss.class_weights
-    if weights is not None and len(weights) != len(label_map):
+    if isinstance(weights, tuple) and len(weights) != len(label_map):
         raise ConfigError(
             "SEG-X012",
             "training.loss.class_weights needs one number a class",
             observed=f"{len(weights)} numbers",
             allowed=f"{len(label_map)}: {', '.join(label_map.names)}",
         )
+
+
+def _with_class_weights(
+    training: TrainingConfig, train: Split, resumed: Path | None
+) -> TrainingConfig:
+    """Replace the name of a rule for class weights by the weights it gives on these labels.
+
+    They are in ``run.json``, so that a resumed run does not read every label again.
+    """
+    rule = training.loss.class_weights
+    if not isinstance(rule, str):
+        return training
+    known = checkpoint.read_json(RunFolder(resumed).record) if resumed else {}
+    weights = known.get("class_weights") or class_weights(train, rule)
+    loss = training.loss.model_copy(update={"class_weights": tuple(weights)})
+    return training.model_copy(update={"loss": loss})
 
 
 def _check_same_labels(trained: LabelMap, now: LabelMap, folder: RunFolder) -> None:
@@ -214,6 +242,7 @@ def _score(
 
 def _record(
     recipe: Config,
+    training: TrainingConfig,
     backend: Backend,
     trainer: Trainer,
     splits: dict[str, Split],
@@ -234,6 +263,7 @@ def _record(
         "git_commit": _git_commit(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seed": recipe.seed,
+        "class_weights": training.loss.class_weights,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "data": {
             "format": recipe.data.format,

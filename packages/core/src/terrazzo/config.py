@@ -19,6 +19,7 @@ from terrazzo.errors import ConfigError, did_you_mean
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Size = tuple[Count, Count]
 """Rows, columns."""
@@ -95,13 +96,24 @@ class ModelConfig(Frozen):
 class LossConfig(Frozen):
     """A weighted sum of loss terms; IGNORE counts in none of them."""
 
-    cross_entropy: Annotated[float, Field(ge=0)] = 1.0
-    dice: Annotated[float, Field(ge=0)] = 0.0
-    class_weights: tuple[Annotated[float, Field(ge=0)], ...] | None = None
+    cross_entropy: Weight = 1.0
+    dice: Weight = 0.0
+    soft_iou: Weight = 0.0
+    focal: Weight = 0.0
+    focal_gamma: Weight = 2.0
+    """Exponent of (1 − p) in the focal term; 0 is cross-entropy."""
+    lovasz: Weight = 0.0
+    """Lovász-softmax, by picture."""
+    class_weights: tuple[Weight, ...] | Literal["inverse_frequency", "median_frequency"] | None = (
+        None
+    )
+    """One a class, or drawn from the pixel counts of the training labels: ``inverse_frequency`` is
+    1/share, ``median_frequency`` is median share / share; both scaled to a mean of 1."""
 
     @pydantic.model_validator(mode="after")
     def _some_term(self) -> LossConfig:
-        if self.cross_entropy + self.dice == 0:
+        terms = (self.cross_entropy, self.dice, self.soft_iou, self.focal, self.lovasz)
+        if sum(terms) == 0:
             msg = "at least one loss term needs a weight above 0"
             raise ValueError(msg)
         return self
@@ -110,15 +122,20 @@ class LossConfig(Frozen):
 class OptimizerConfig(Frozen):
     """The optimiser, in the sense of its own paper; both frameworks take the same numbers."""
 
-    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    name: Literal["adamw", "adam", "sgd", "adadelta"] = "adamw"
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """Decoupled and for AdamW only, where p ← p − lr·wd·p; matrices and kernels alone (not biases,
-    not norms). Ignored by Adam and SGD."""
+    not norms). Ignored by the others."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
         0.9,
         0.999,
     )
+    amsgrad: bool = False
+    """AdamW and Adam only: divide by the largest second moment so far."""
+    rho: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Adadelta only: memory of both its averages."""
     epsilon: Positive = 1e-8
+    """Adam, AdamW and Adadelta; torch's own default for the latter is 1e-6."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """SGD only; buf ← m·buf + g, p ← p − lr·buf."""
 
@@ -149,8 +166,22 @@ class TrainingConfig(Frozen):
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
+    accumulate: Count = 1
+    """Take each batch in so many parts, to fit the memory; the update is that of the whole batch,
+    batch-norm statistics apart. Costs one more forward pass."""
     clip_norm: Positive | None = None
     """Largest global norm of the gradient."""
+    train_part: Literal["all", "decoder"] = "all"
+    """decoder: the encoder stays as it is, batch-norm statistics included, in inference mode."""
+    encoder_lr_factor: Positive = 1.0
+    """Learning rate of the encoder as a multiple of the decoder's."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor on the learning rate from each layer of the encoder to the one before it; for models
+    with numbered layers (vit)."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share kept a step in a moving average of all weights; scores and the model are its."""
+    compile: bool = False
+    """Compile the network (torch.compile; XLA under Keras): a slow start for faster steps."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 arithmetic on a GPU, float32 elsewhere. Weights stay float32."""
 
@@ -160,6 +191,14 @@ class TrainingConfig(Frozen):
             msg = "give exactly one of epochs and steps"
             raise ValueError(msg)
         return self
+
+
+class InitConfig(Frozen):
+    """Begin with the weights of another run instead of new ones."""
+
+    run: str
+    """Its folder."""
+    part: Literal["all", "encoder"] = "all"
 
 
 class ValidationConfig(Frozen):
@@ -199,6 +238,7 @@ class Config(Frozen):
     loader: LoaderConfig = LoaderConfig()
     model: ModelConfig
     training: TrainingConfig
+    init: InitConfig | None = None
     validation: ValidationConfig = ValidationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()

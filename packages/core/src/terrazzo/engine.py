@@ -120,7 +120,7 @@ def train(
     if agenda.is_last(position.step) or agenda.stops_early(position):
         return position
     unread: list[_Unread] = []
-    clock = _Clock(position.step)
+    begun_at, clock = position.step, _Clock(position.step)
     batches = training_batches(
         train_split,
         recipe.data,
@@ -140,6 +140,8 @@ def train(
                 scores=[score for _, score in position.scores],
             )
             result = trainer.train_step(batch, rate)
+            if position.step == begun_at and world.rank == 0:
+                _log_first_step(run, result, clock, position.step)
             position.step += 1
             unread.append(_Unread(position.step, batch.files, result))
             stopping = stop_requested()
@@ -207,6 +209,13 @@ class _Clock:
     def read(self, step: int) -> dict[str, float]:
         elapsed = time.perf_counter() - self.seconds
         return {"step": step, "seconds": elapsed, "steps_per_second": (step - self.step) / elapsed}
+
+
+def _log_first_step(run: RunFolder, result: StepResult, clock: _Clock, step: int) -> None:
+    """Note how long this process took to its first update: reading, tracing, compiling."""
+    _ = result.loss  # waits for the device
+    seconds = clock.read(step)["seconds"]
+    runs.append(run.timing, {"step": step + 1, "seconds_to_first_step": seconds})
 
 
 def _log_losses(

@@ -24,7 +24,7 @@ from terrazzo.config import Frozen, ModelConfig, Size, TrainingConfig
 from terrazzo.errors import CheckpointError
 from terrazzo.labels import LabelMap
 from terrazzo.sample import Bands
-from terrazzo.trainer import Trainer
+from terrazzo.trainer import State, Trainer
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,21 @@ def read_card(folder: Path) -> ModelCard:
     )
 
 
+def read_weights(folder: Path) -> State:
+    """Read the arrays of a model folder.
+
+    Raises:
+        CheckpointError: SEG-C006, the file is missing or damaged.
+    """
+    path = folder / "weights.safetensors"
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            "SEG-C006", "the weights cannot be read", file=path, observed=error
+        ) from error
+
+
 def load(folder: Path) -> tuple[ModelCard, Trainer]:
     """Build the model of a folder with its weights.
 
@@ -125,13 +140,7 @@ def load(folder: Path) -> tuple[ModelCard, Trainer]:
         ConfigError: the backend is not installed.
     """
     card = read_card(folder)
-    path = folder / "weights.safetensors"
-    try:
-        weights = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            "SEG-C006", "the weights cannot be read", file=path, observed=error
-        ) from error
+    weights = read_weights(folder)
     # The weights are here, so those the training began with are not needed again.
     options = {name: value for name, value in card.model.options.items() if name != "pretrained"}
     model = card.model.model_copy(update={"options": options})

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of each band over the training pictures."""
+"""What the training pictures are like: mean and deviation of each band, shares of the classes."""
 
 from __future__ import annotations
 
@@ -44,6 +44,32 @@ def bands_of(train: Split, normalize: str) -> Bands:
             mean, std = _moments(train, len(names))
             return Bands(names, dtype, mean, std)
     raise AssertionError(normalize)
+
+
+def class_weights(train: Split, rule: str) -> tuple[float, ...]:
+    """Return a weight for each class, drawn from the labels of a training split.
+
+    Args:
+        train: all its labels are read.
+        rule: ``inverse_frequency``, 1 / share of the class among all valid pixels; or
+            ``median_frequency``, median of all shares / share, where a share is taken over the
+            pictures that hold the class (Eigen and Fergus 2015, section 6.3.2).
+
+    Returns:
+        K weights with a mean of 1 over the classes that occur; 0 for the others.
+    """
+    num_classes = len(train.label_map)
+    pixels_K, pixels_beside_K = np.zeros(num_classes), np.zeros(num_classes)
+    for index in range(len(train)):
+        labels_HW = train.read(index).label_HW
+        valid = labels_HW[labels_HW != train.label_map.ignore_index]
+        counts_K = np.bincount(valid.ravel(), minlength=num_classes)
+        pixels_K += counts_K
+        pixels_beside_K += counts_K.sum() * (counts_K > 0)
+    occurs_K = pixels_K > 0
+    whole_K = pixels_beside_K if rule == "median_frequency" else pixels_K.sum()
+    weights_K = np.divide(whole_K, pixels_K, where=occurs_K, out=np.zeros(num_classes))
+    return tuple(map(float, weights_K / max(weights_K[occurs_K].mean(), 1e-300)))
 
 
 def _moments(train: Split, num_bands: int) -> tuple[tuple[float, ...], tuple[float, ...]]:

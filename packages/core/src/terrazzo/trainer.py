@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from terrazzo.config import ModelConfig, TrainingConfig
     from terrazzo.labels import LabelMap
+    from terrazzo.parts import Part
     from terrazzo.sample import Bands, Batch
 
 State = dict[str, NDArray[np.generic]]
@@ -92,9 +93,15 @@ class Trainer(Protocol):
         """Number of trainable and frozen weights, without batch-norm statistics."""
         ...
 
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        """Part of the network that each weight belongs to, by its name in `state`."""
+        ...
+
     def train_step(self, batch: Batch, learning_rate: float) -> StepResult:
         """Make one optimiser update from `batch`, unless its loss is not finite.
 
+        With `training.accumulate` the update is that of the whole batch, batch statistics apart.
         The last batch of an epoch may be shorter than the others. A batch whose pixels are all
         IGNORE has loss 0. NaN in a float picture means "no data" and is taken as the band's mean;
         infinity makes the loss not finite.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from terrazzo import config
 from terrazzo.errors import ConfigError, unknown_name
+from terrazzo.parts import Parts
 
 if TYPE_CHECKING:
     from terrazzo.config import ModelConfig, TrainingConfig
@@ -62,7 +63,8 @@ class KerasBackend:
 
         module = importlib.import_module(f"terrazzo_keras.models.{model.name}")
         options = config.parse(module.Options, model.options, where=f"model {model.name}")
-        return trainer.build(module.build, options, training, labels, bands, seed)
+        parts = Parts(module.ENCODER, module.HEAD)
+        return trainer.build(module.build, options, parts, training, labels, bands, seed)
 
 
 def _engine_name() -> str:

@@ -39,21 +39,22 @@ class Layout:
 
     def join(self, arrays: Iterable[Any]) -> Any:
         """Return device arrays as one vector."""
-        return ops.concatenate([ops.reshape(array, (-1,)) for array in arrays])
+        flat = [ops.reshape(array, (-1,)) for array in arrays]
+        return ops.concatenate(flat) if flat else ops.zeros((0,), "float32")
 
-    def named(self, prefix: str, vector: Any) -> dict[str, NDArray[Any]]:
-        """Return host copies under ``<prefix>/<name>``."""
+    def named(self, vector: Any) -> dict[str, NDArray[Any]]:
+        """Return host copies by name."""
         flat = np.array(ops.convert_to_numpy(vector))
-        parts = np.split(flat, np.cumsum(self.sizes)[:-1])
+        parts = np.split(flat, np.cumsum(self.sizes, dtype=int))[:-1]
         return {
-            f"{prefix}/{name}": part.reshape(shape).copy()
+            name: part.reshape(shape).copy()
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
 
     def vector(self, prefix: str, arrays: Mapping[str, NDArray[Any]]) -> Any:
-        """Return the device vector of host arrays under ``<prefix>/<name>``."""
-        parts = [np.ravel(arrays[f"{prefix}/{name}"]) for name in self.names]
-        return ops.convert_to_tensor(np.concatenate(parts, dtype=np.float32))
+        """Return the device vector of host arrays under ``<prefix><name>``."""
+        parts = [np.ravel(arrays[f"{prefix}{name}"]) for name in self.names]
+        return ops.convert_to_tensor(np.concatenate([*parts, ()], dtype=np.float32))
 
 
 def layout(variables: Sequence[keras.Variable], names: Mapping[int, str]) -> Layout:

@@ -5,6 +5,8 @@ Shape legend: see `terrazzo.sample`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from keras import ops
@@ -12,8 +14,42 @@ from keras import ops
 if TYPE_CHECKING:
     from terrazzo.config import LossConfig
 
+SumOver = Callable[[Any], Any]
+"""Sum over all parts of a batch that are accumulated one after another: the value is the whole
+batch's, the gradient this part's own."""
 
-def total(config: LossConfig, logits_BHWK: Any, labels_BHW: Any, ignore_index: int) -> Any:
+
+def one_part(total: Any) -> Any:
+    """Return `total`: the sum over a batch that is in one piece."""
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """What the network says of a batch, and the truth.
+
+    Attributes:
+        log_probabilities_BHWK: float32.
+        truth_BHWK: float32, 1 for the class of a valid pixel, else 0.
+        valid_BHW: float32, 1 where a pixel counts, else 0.
+        weights_K: of the classes, float32.
+        sum_over: sums over the parts of the batch.
+    """
+
+    log_probabilities_BHWK: Any
+    truth_BHWK: Any
+    valid_BHW: Any
+    weights_K: Any
+    sum_over: SumOver
+
+
+def total(
+    config: LossConfig,
+    logits_BHWK: Any,
+    labels_BHW: Any,
+    ignore_index: int,
+    sum_over: SumOver = one_part,
+) -> Any:
     """Return the weighted sum of the terms as a float32 scalar.
 
     Args:
@@ -22,47 +58,134 @@ def total(config: LossConfig, logits_BHWK: Any, labels_BHW: Any, ignore_index: i
         labels_BHW: integers; train ids or `ignore_index`.
         ignore_index: label of pixels that teach nothing. Where all pixels are such, the loss is 0
             and so is its gradient.
+        sum_over: sums over the parts, where the batch is in several.
     """
-    logits_BHWK = ops.cast(logits_BHWK, "float32")
+    assert not isinstance(config.class_weights, str)  # core counts pixels and gives numbers
+    num_classes = logits_BHWK.shape[-1]
     labels_BHW = ops.cast(labels_BHW, "int32")
     valid_BHW = ops.not_equal(labels_BHW, ignore_index)
-    # Any class will do for ignored pixels: they are multiplied by 0.
-    labels_BHW = ops.where(valid_BHW, labels_BHW, 0)
-    valid_BHW = ops.cast(valid_BHW, "float32")
-    num_classes = logits_BHWK.shape[-1]
-    class_weights = config.class_weights or (1.0,) * num_classes
-    weights_K = ops.convert_to_tensor(class_weights, "float32")
+    classes_K = ops.arange(num_classes, dtype="int32")
+    # A label is compared with the classes, so that the ignore index, being none of them, is no
+    # class; one_hot would wrap or fail, depending on the engine.
+    truth_BHWK = ops.logical_and(ops.equal(labels_BHW[..., None], classes_K), valid_BHW[..., None])
+    pixels = Pixels(
+        ops.log_softmax(ops.cast(logits_BHWK, "float32"), axis=-1),
+        ops.cast(truth_BHWK, "float32"),
+        ops.cast(valid_BHW, "float32"),
+        ops.convert_to_tensor(config.class_weights or (1.0,) * num_classes, "float32"),
+        sum_over,
+    )
     loss = ops.zeros((), "float32")
     if config.cross_entropy:
-        loss += config.cross_entropy * cross_entropy(logits_BHWK, labels_BHW, valid_BHW, weights_K)
+        loss += config.cross_entropy * cross_entropy(pixels)
     if config.dice:
-        loss += config.dice * dice(logits_BHWK, labels_BHW, valid_BHW, weights_K)
+        loss += config.dice * dice(pixels)
+    if config.soft_iou:
+        loss += config.soft_iou * soft_iou(pixels)
+    if config.focal:
+        loss += config.focal * focal(pixels, config.focal_gamma)
+    if config.lovasz:
+        loss += config.lovasz * lovasz(pixels)
     return loss
 
 
-def cross_entropy(logits_BHWK: Any, labels_BHW: Any, valid_BHW: Any, weights_K: Any) -> Any:
+def cross_entropy(pixels: Pixels) -> Any:
     """Return Σ w[y]·(−log p[y]) / Σ w[y] over the valid pixels; 0 where that divisor is 0."""
-    surprise_BHW = ops.sparse_categorical_crossentropy(labels_BHW, logits_BHWK, from_logits=True)
-    weights_BHW = ops.take(weights_K, labels_BHW) * valid_BHW
-    return _ratio(ops.sum(weights_BHW * surprise_BHW), ops.sum(weights_BHW))
+    return focal(pixels, 0)
 
 
-def dice(logits_BHWK: Any, labels_BHW: Any, valid_BHW: Any, weights_K: Any) -> Any:
+def focal(pixels: Pixels, gamma: float) -> Any:
+    """Return Σ w[y]·(1 − p[y])^γ·(−log p[y]) / Σ w[y] over the valid pixels.
+
+    0 where Σ w[y] is 0. Lin et al., "Focal loss for dense object detection", 2017.
+    """
+    surprise_BHW = -ops.sum(pixels.truth_BHWK * pixels.log_probabilities_BHWK, axis=-1)
+    if gamma:
+        # −expm1 is 1 − p without cancellation; a bound keeps the slope of a power below 1 finite.
+        doubt_BHW = ops.maximum(-ops.expm1(-surprise_BHW), 1e-12)
+        surprise_BHW = doubt_BHW**gamma * surprise_BHW
+    weights_BHW = ops.sum(pixels.truth_BHWK * pixels.weights_K, axis=-1)
+    sums = ops.stack([ops.sum(weights_BHW * surprise_BHW), ops.sum(weights_BHW)])
+    sums = pixels.sum_over(sums)
+    return _ratio(sums[0], sums[1])
+
+
+def dice(pixels: Pixels) -> Any:
     """Return the weighted mean over classes of 1 − 2·Σpt / (Σp + Σt).
 
     Sums run over the valid pixels of the whole batch; p is the softmax, t the one-hot truth. A
     class without a pixel in the batch is left out of the mean; 0 where no class is left.
     Milletari, Navab, Ahmadi: V-Net, 3DV 2016 (arXiv:1606.04797), with the sums not squared.
     """
-    valid_BHW1 = valid_BHW[..., None]
-    probabilities_BHWK = ops.softmax(logits_BHWK, axis=-1) * valid_BHW1
-    truth_BHWK = ops.one_hot(labels_BHW, logits_BHWK.shape[-1], dtype="float32") * valid_BHW1
-    overlap_K = ops.sum(probabilities_BHWK * truth_BHWK, axis=(0, 1, 2))
-    predicted_K = ops.sum(probabilities_BHWK, axis=(0, 1, 2))
-    true_K = ops.sum(truth_BHWK, axis=(0, 1, 2))
-    present_K = weights_K * ops.cast(true_K > 0, "float32")
-    loss_K = 1 - 2 * _ratio(overlap_K, predicted_K + true_K)
-    return _ratio(ops.sum(present_K * loss_K), ops.sum(present_K))
+    overlap_K, predicted_K, true_K = _overlaps(pixels)
+    return _mean_of_present(pixels, true_K, 2 * overlap_K, predicted_K + true_K)
+
+
+def soft_iou(pixels: Pixels) -> Any:
+    """Return the weighted mean over classes of 1 − Σpt / Σ(p + t − pt).
+
+    Sums and absent classes as in `dice`. Rahman and Wang, "Optimizing intersection-over-union in
+    deep neural networks", 2016.
+    """
+    overlap_K, predicted_K, true_K = _overlaps(pixels)
+    return _mean_of_present(pixels, true_K, overlap_K, predicted_K + true_K - overlap_K)
+
+
+def lovasz(pixels: Pixels) -> Any:
+    """Return the Lovász-softmax loss by picture, over the classes present in each.
+
+    The mean over pictures of the weighted mean over classes of the Lovász extension of the Jaccard
+    loss. Berman et al., "The Lovász-softmax loss", 2018, algorithm 1.
+    """
+    probabilities_BPK = _flat(ops.exp(pixels.log_probabilities_BHWK))
+    truth_BPK = _flat(pixels.truth_BHWK)
+    valid_BP1 = _flat(pixels.valid_BHW[..., None])
+    errors_BPK = ops.absolute(truth_BPK - probabilities_BPK)
+    # Invalid pixels go last, behind all errors, where their share is multiplied by 0.
+    order_BPK = ops.argsort(ops.where(valid_BP1 > 0, -errors_BPK, 1.0), axis=1)
+    truth_BPK = ops.take_along_axis(truth_BPK, order_BPK, axis=1)
+    errors_BPK = ops.take_along_axis(errors_BPK * valid_BP1, order_BPK, axis=1)
+    true_B1K = ops.sum(truth_BPK, axis=1, keepdims=True)
+    found_BPK = ops.cumsum(truth_BPK, axis=1)
+    seen_BPK = ops.cumsum(ops.ones_like(truth_BPK), axis=1)
+    jaccard_BPK = 1 - (true_B1K - found_BPK) / (true_B1K + seen_BPK - found_BPK)
+    share_BPK = jaccard_BPK - ops.concatenate(
+        [ops.zeros_like(true_B1K), jaccard_BPK[:, :-1]], axis=1
+    )
+    weights_BK = ops.cast(true_B1K[:, 0] > 0, "float32") * pixels.weights_K
+    weight_B = ops.sum(weights_BK, axis=1)
+    of_class_BK = ops.sum(errors_BPK * share_BPK, axis=1)
+    of_picture_B = _ratio(ops.sum(weights_BK * of_class_BK, axis=1), weight_B)
+    sums = ops.stack([ops.sum(of_picture_B), ops.sum(ops.cast(weight_B > 0, "float32"))])
+    sums = pixels.sum_over(sums)
+    return _ratio(sums[0], sums[1])
+
+
+def _flat(maps_BHWC: Any) -> Any:
+    """Return B×P×C, the pixels of each picture in one row."""
+    batch, height, width, channels = ops.shape(maps_BHWC)
+    return ops.reshape(maps_BHWC, (batch, height * width, channels))
+
+
+def _overlaps(pixels: Pixels) -> tuple[Any, Any, Any]:
+    """Return Σpt, Σp and Σt of each class over the valid pixels of the whole batch."""
+    probabilities_BHWK = ops.exp(pixels.log_probabilities_BHWK)
+    over = (0, 1, 2)
+    sums = ops.stack(
+        [
+            ops.sum(probabilities_BHWK * pixels.truth_BHWK, axis=over),
+            ops.sum(probabilities_BHWK * pixels.valid_BHW[..., None], axis=over),
+            ops.sum(pixels.truth_BHWK, axis=over),
+        ]
+    )
+    sums = pixels.sum_over(sums)
+    return sums[0], sums[1], sums[2]
+
+
+def _mean_of_present(pixels: Pixels, true_K: Any, part_K: Any, whole_K: Any) -> Any:
+    """Return the weighted mean of 1 − part / whole over the classes that have a pixel."""
+    weights_K = pixels.weights_K * ops.cast(true_K > 0, "float32")
+    return _ratio(ops.sum(weights_K * (1 - _ratio(part_K, whole_K))), ops.sum(weights_K))
 
 
 def _ratio(numerator: Any, denominator: Any) -> Any:

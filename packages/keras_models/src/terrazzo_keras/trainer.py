@@ -9,7 +9,8 @@ what all three engines compile, differentiate and, for a non-finite gradient, un
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,14 @@ from terrazzo_keras.layout import layout, variable_names
 if TYPE_CHECKING:
     from terrazzo.config import Frozen, TrainingConfig
     from terrazzo.labels import LabelMap
+    from terrazzo.parts import Part, Parts
     from terrazzo.sample import Bands, Batch
 
 DeviceState = dict[str, Any]
-"""``weights`` and ``statistics`` (vectors), ``seeds`` (list), ``slots`` (vectors by name) and
-``steps`` (number of updates made)."""
+"""``weights`` and ``statistics`` (vectors), ``seeds`` (list), ``slots`` (vectors by name),
+``steps`` (number of updates made) and, where asked for, ``average`` (weights and statistics)."""
+
+Compiled = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class DeviceLoss:
 def build(
     build_model: Callable[[Any, int, int], keras.Model],
     options: Frozen,
+    parts: Parts,
     training: TrainingConfig,
     labels: LabelMap,
     bands: Bands,
@@ -65,7 +70,7 @@ def build(
         model = build_model(options, len(bands), len(labels))
     finally:
         keras.config.set_dtype_policy(policy)
-    return KerasTrainer(model, engine, training, labels, bands)
+    return KerasTrainer(model, engine, parts, training, labels, bands)
 
 
 class KerasTrainer:
@@ -77,6 +82,7 @@ class KerasTrainer:
         self,
         model: keras.Model,
         engine: Any,
+        parts: Parts,
         training: TrainingConfig,
         labels: LabelMap,
         bands: Bands,
@@ -86,6 +92,15 @@ class KerasTrainer:
         self._model, self._engine = model, engine
         self._training, self._labels, self._bands = training, labels, bands
         names = variable_names(model)
+        self.num_parameters = sum(math.prod(v.shape) for v in model.trainable_variables)
+        self.parts: dict[str, Part] = {
+            f"weights/{names[id(v)]}": parts.of(names[id(v)])
+            for v in model.variables
+            if v.dtype == "float32"
+        }
+        for layer in model.layers:
+            if any(parts.is_frozen(names[id(v)], training) for v in layer.variables):
+                layer.trainable = False
         self._weights = layout(model.trainable_variables, names)
         others = model.non_trainable_variables
         self._statistics = layout([v for v in others if v.dtype == "float32"], names)
@@ -95,51 +110,52 @@ class KerasTrainer:
         self._decayed = np.repeat(
             [np.float32(len(shape) >= 2) for shape in self._weights.shapes], self._weights.sizes
         )
+        self._lr_factors = None
+        if factors := parts.lr_factors(self._weights.names, training):
+            of_weights = [np.float32(factors.get(name, 1)) for name in self._weights.names]
+            self._lr_factors = np.repeat(of_weights, self._weights.sizes)
         self._first_seeds = [np.array(ops.convert_to_numpy(v)) for v in seeds]
         self._state: DeviceState = {
             "weights": self._weights.join(v.value for v in model.trainable_variables),
             "statistics": self._statistics.join(v.value for v in others if v.dtype == "float32"),
         } | self._fresh_optimizer()
-        self._compiled: dict[tuple[str, ...], Callable[..., Any]] = {}
-
-    @property
-    def num_parameters(self) -> int:
-        """Number of trainable weights; batch statistics do not count."""
-        return sum(self._weights.sizes)
+        self._begin_average()
+        self._compiled: dict[tuple[str, ...], Compiled] = {}
 
     def train_step(self, batch: Batch, learning_rate: float) -> DeviceLoss:
         """Make one optimiser update from `batch`, left out where loss or gradient is not finite.
 
         The loss is NaN where only the gradient is not finite.
         """
-        step = self._function("step", self._step, batch.images_BHWC, batch.labels_BHW)
-        self._state, loss = step(
-            self._state,
-            ops.convert_to_tensor(batch.images_BHWC),
-            ops.convert_to_tensor(batch.labels_BHW),
-            ops.convert_to_tensor(learning_rate, "float32"),
-        )
+        rate = ops.convert_to_tensor(learning_rate, "float32")
+        if self._training.accumulate > 1 and len(batch) > 1:
+            return DeviceLoss(self._accumulated(batch, rate))
+        arrays = (batch.images_BHWC, batch.labels_BHW)
+        step = self._function(self._step, *arrays, fixed=(rate,))
+        self._state, loss = step(self._state, *map(ops.convert_to_tensor, arrays), rate)
         return DeviceLoss(loss)
 
     def predict(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
         """Return probabilities B×H×W×K, float32, summing to 1 over K, in inference mode."""
-        return np.array(self._predicted("probabilities", self._probabilities, images_BHWC))
+        return np.array(self._predicted(self._probabilities, images_BHWC))
 
     def predict_labels(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.integer]:
         """Return the most probable class, B×H×W in the label map's dtype."""
-        return np.array(self._predicted("labels", self._most_probable, images_BHWC))
+        return np.array(self._predicted(self._most_probable, images_BHWC))
 
     def state(self) -> State:
         """Return a copy of weights, statistics, slots, counter and dropout seeds, on the host."""
         state = self._state
+        scored = state.get("average", state)
+        raw = {f"optimizer/raw/{n}": a for n, a in self._named(state)} if "average" in state else {}
         seeds = zip(self._seed_names, state["seeds"], strict=True)
         return (
-            self._weights.named("weights", state["weights"])
-            | self._statistics.named("weights", state["statistics"])
+            {f"weights/{name}": array for name, array in self._named(scored)}
+            | raw
             | {
-                name: array
+                f"optimizer/{slot}/{name}": array
                 for slot, vector in state["slots"].items()
-                for name, array in self._weights.named(f"optimizer/{slot}", vector).items()
+                for name, array in self._weights.named(vector).items()
             }
             | {f"optimizer/seed/{name}": np.array(ops.convert_to_numpy(v)) for name, v in seeds}
             | {"optimizer/steps": np.array(ops.convert_to_numpy(state["steps"]))}
@@ -155,13 +171,34 @@ class KerasTrainer:
         resumes = any(name.startswith("optimizer/") for name in state)
         expected = {n: a for n, a in self.state().items() if resumes or n.startswith("weights/")}
         _refuse_differences(expected, state)
-        self._state = {
-            "weights": self._weights.vector("weights", state),
-            "statistics": self._statistics.vector("weights", state),
-        } | (self._loaded_optimizer(state) if resumes else self._fresh_optimizer())
+        if not resumes:
+            self._state = self._vectors("weights/", state) | self._fresh_optimizer()
+            self._begin_average()
+            return
+        averages = self._training.ema is not None
+        self._state = self._vectors("optimizer/raw/" if averages else "weights/", state)
+        self._state |= self._loaded_optimizer(state)
+        if averages:
+            self._state["average"] = self._vectors("weights/", state)
+
+    def _named(self, state: DeviceState) -> Iterable[tuple[str, NDArray[Any]]]:
+        """Return names and host copies of the weights and statistics of `state`."""
+        yield from self._weights.named(state["weights"]).items()
+        yield from self._statistics.named(state["statistics"]).items()
+
+    def _vectors(self, prefix: str, state: Mapping[str, NDArray[Any]]) -> DeviceState:
+        """Return weights and statistics on the device from host arrays under `prefix`."""
+        return {
+            "weights": self._weights.vector(prefix, state),
+            "statistics": self._statistics.vector(prefix, state),
+        }
+
+    def _begin_average(self) -> None:
+        if self._training.ema is not None:
+            self._state["average"] = {k: self._state[k] for k in ("weights", "statistics")}
 
     def _fresh_optimizer(self) -> DeviceState:
-        size = self.num_parameters
+        size = sum(self._weights.sizes)
         slots = optimizers.slot_names(self._training.optimizer)
         return {
             "seeds": [ops.convert_to_tensor(seed) for seed in self._first_seeds],
@@ -175,46 +212,123 @@ class KerasTrainer:
             "seeds": [
                 ops.convert_to_tensor(state[f"optimizer/seed/{n}"]) for n in self._seed_names
             ],
-            "slots": {slot: self._weights.vector(f"optimizer/{slot}", state) for slot in slots},
+            "slots": {slot: self._weights.vector(f"optimizer/{slot}/", state) for slot in slots},
             "steps": ops.convert_to_tensor(state["optimizer/steps"]),
         }
 
-    def _predicted(
-        self, name: str, function: Callable[..., Any], images_BHWC: NDArray[np.generic]
-    ) -> Any:
-        predict = self._function(name, function, images_BHWC)
+    def _predicted(self, function: Compiled, images_BHWC: NDArray[np.generic]) -> Any:
+        predict = self._function(function, images_BHWC)
         return ops.convert_to_numpy(predict(self._state, ops.convert_to_tensor(images_BHWC)))
 
     def _function(
-        self, name: str, function: Callable[..., Any], *arrays: NDArray[np.generic]
-    ) -> Callable[..., Any]:
-        """Return `function` compiled for arrays of these types and bands, whatever their sizes."""
-        key = (name, *(array.dtype.name for array in arrays))
+        self, function: Compiled, *arrays: NDArray[np.generic], fixed: tuple[Any, ...] = ()
+    ) -> Compiled:
+        """Return `function` compiled for a state, arrays of these types and tensors like `fixed`.
+
+        Pictures (B×H×W×C) and labels (B×H×W) may then be of any size.
+        """
+        key = (function.__name__, *(array.dtype.name for array in arrays))
         if key not in self._compiled:
-            state = keras.tree.map_structure(_spec, self._state)
-            images = keras.KerasTensor((None, None, None, len(self._bands)), key[1])
-            arguments: tuple[Any, ...] = (state, images)
-            if name == "step":
-                labels = keras.KerasTensor((None, None, None), key[2])
-                arguments += (labels, keras.KerasTensor((), "float32"))
-            self._compiled[key] = self._engine.compiled(function, arguments)
+            specs = [keras.KerasTensor((None,) * 3 + a.shape[3:], a.dtype.name) for a in arrays]
+            state, rest = keras.tree.map_structure(_spec, (self._state, fixed))
+            self._compiled[key] = self._engine.compiled(
+                function, (state, *specs, *rest), self._training.compile
+            )
         return self._compiled[key]
 
     def _step(
         self, state: DeviceState, images_BHWC: Any, labels_BHW: Any, learning_rate: Any
     ) -> tuple[DeviceState, Any]:
-        training = self._training
+        gradient, moved, loss = self._gradient(state, images_BHWC, labels_BHW, losses.one_part)
+        return self._updated(state, gradient, moved, loss, learning_rate)
+
+    def _accumulated(self, batch: Batch, learning_rate: Any) -> Any:
+        """Make one update from the whole batch, taking one part at a time; return the loss.
+
+        Terms such as Dice are no sums over pixels, so the gradient of a part needs to know the sums
+        over all others: a first pass collects them, a second one with the same random numbers
+        differentiates.
+        """
+        num_parts = min(self._training.accumulate, len(batch))
+        arrays = (batch.images_BHWC, batch.labels_BHW)
+        parts = [
+            tuple(map(ops.convert_to_tensor, part))
+            for part in zip(*(np.array_split(array, num_parts) for array in arrays), strict=True)
+        ]
+        collect = self._function(self._sums, *arrays)
+        totals: list[Any] = []
+        seeds = self._state["seeds"]
+        for images_BHWC, labels_BHW in parts:
+            seeds, sums = collect({**self._state, "seeds": seeds}, images_BHWC, labels_BHW)
+            totals = [a + b for a, b in zip(totals, sums, strict=True)] if totals else list(sums)
+        moved = {key: self._state[key] for key in ("statistics", "seeds")}
+        gradient = ops.zeros_like(self._state["weights"])
+        add = self._function(self._added, *arrays, fixed=(totals, gradient))
+        for images_BHWC, labels_BHW in parts:
+            gradient, moved, loss = add(
+                {**self._state, **moved}, images_BHWC, labels_BHW, totals, gradient
+            )
+        end = (gradient, moved, loss, learning_rate)
+        self._state, loss = self._function(self._updated, fixed=end)(self._state, *end)
+        return loss
+
+    def _sums(
+        self, state: DeviceState, images_BHWC: Any, labels_BHW: Any
+    ) -> tuple[list[Any], list[Any]]:
+        """Return the seeds after the pass and the sums that the loss asks for."""
+        sums: list[Any] = []
+
+        def collected(part: Any) -> Any:
+            sums.append(part)
+            return part
+
+        logits_BHWK, moved = self._logits(state, images_BHWC, True)
+        losses.total(
+            self._training.loss, logits_BHWK, labels_BHW, self._labels.ignore_index, collected
+        )
+        return moved["seeds"], sums
+
+    def _added(
+        self, state: DeviceState, images_BHWC: Any, labels_BHW: Any, totals: list[Any], so_far: Any
+    ) -> tuple[Any, DeviceState, Any]:
+        """Add the gradient of one part of a batch to that of the parts before it."""
+        following = iter(totals)
+
+        def whole(part: Any) -> Any:
+            return part + ops.stop_gradient(next(following) - part)
+
+        gradient, moved, loss = self._gradient(state, images_BHWC, labels_BHW, whole)
+        return so_far + gradient, moved, loss
+
+    def _gradient(
+        self, state: DeviceState, images_BHWC: Any, labels_BHW: Any, sum_over: losses.SumOver
+    ) -> tuple[Any, DeviceState, Any]:
+        """Return the gradient, statistics and seeds after the pass, and the loss."""
 
         def loss_of(weights: Any) -> tuple[Any, Any]:
             logits_BHWK, moved = self._logits({**state, "weights": weights}, images_BHWC, True)
-            loss = losses.total(training.loss, logits_BHWK, labels_BHW, self._labels.ignore_index)
-            return loss, moved
+            ignore, terms = self._labels.ignore_index, self._training.loss
+            return losses.total(terms, logits_BHWK, labels_BHW, ignore, sum_over), moved
 
         (loss, moved), gradient = self._engine.value_and_grad(loss_of, state["weights"])
+        return gradient, moved, loss
+
+    def _updated(
+        self,
+        state: DeviceState,
+        gradient: Any,
+        moved: DeviceState,
+        loss: Any,
+        learning_rate: Any,
+    ) -> tuple[DeviceState, Any]:
+        """Return the state after an update, the old one where anything is not finite; the loss."""
+        training = self._training
         norm = ops.sqrt(ops.sum(ops.square(gradient)))
         finite = ops.logical_and(ops.isfinite(loss), ops.isfinite(norm))
         if training.clip_norm is not None:
             gradient = optimizers.clipped(gradient, norm, training.clip_norm)
+        if self._lr_factors is not None:
+            learning_rate = learning_rate * ops.convert_to_tensor(self._lr_factors)
         steps = state["steps"] + 1
         weights, slots = optimizers.update(
             training.optimizer,
@@ -226,6 +340,8 @@ class KerasTrainer:
             ops.convert_to_tensor(self._decayed),
         )
         new = {"weights": weights, **moved, "slots": slots, "steps": steps}
+        if training.ema is not None:
+            new["average"] = optimizers.averaged(training.ema, steps, state["average"], new)
         kept = keras.tree.map_structure(lambda n, old: ops.where(finite, n, old), new, state)
         return kept, ops.where(finite, loss, float("nan"))
 
@@ -252,11 +368,11 @@ class KerasTrainer:
         return ops.where(ops.isnan(normalised_BHWC), 0.0, normalised_BHWC)
 
     def _probabilities(self, state: DeviceState, images_BHWC: Any) -> Any:
-        logits_BHWK, _ = self._logits(state, images_BHWC, False)
+        logits_BHWK, _ = self._logits({**state, **state.get("average", {})}, images_BHWC, False)
         return ops.softmax(logits_BHWK, axis=-1)
 
     def _most_probable(self, state: DeviceState, images_BHWC: Any) -> Any:
-        logits_BHWK, _ = self._logits(state, images_BHWC, False)
+        logits_BHWK, _ = self._logits({**state, **state.get("average", {})}, images_BHWC, False)
         return ops.cast(ops.argmax(logits_BHWK, axis=-1), self._labels.dtype.name)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from terrazzo import config
 from terrazzo.errors import unknown_name
+from terrazzo.parts import Parts
 
 if TYPE_CHECKING:
     from terrazzo.config import ModelConfig, TrainingConfig
@@ -58,7 +59,8 @@ class TorchBackend:
 
         torch.manual_seed(seed)
         network = file.build(options, len(bands), len(labels))
-        return TorchTrainer(network, training, labels, bands, seed, world.current())
+        parts = Parts(file.ENCODER, file.HEAD)
+        return TorchTrainer(network, parts, training, labels, bands, seed, world.current())
 
 
 backend: Backend = TorchBackend()

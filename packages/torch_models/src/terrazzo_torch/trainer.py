@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +17,19 @@ from terrazzo.errors import CheckpointError
 from terrazzo.trainer import State, World
 from terrazzo_torch import world as processes
 from terrazzo_torch.auxiliary import TrainingLogits, total_loss
-from terrazzo_torch.losses import SegmentationLoss, one_process
+from terrazzo_torch.average import MovingAverage
+from terrazzo_torch.losses import SegmentationLoss, SumOver, one_part
 from terrazzo_torch.optimizers import Optimizer
 
 if TYPE_CHECKING:
     from terrazzo.config import TrainingConfig
     from terrazzo.labels import LabelMap
+    from terrazzo.parts import Part, Parts
     from terrazzo.sample import Bands, Batch
+
+
+_ALL_64 = (1 << 64) - 1
+_NOTHING = nullcontext()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,7 @@ class TorchTrainer:
     def __init__(
         self,
         network: nn.Module,
+        parts: Parts,
         training: TrainingConfig,
         labels: LabelMap,
         bands: Bands,
@@ -58,6 +66,7 @@ class TorchTrainer:
         self._world = world
         self._several = world.size > 1
         self._clip_norm = training.clip_norm
+        self._accumulate = training.accumulate
         self._label_dtype = labels.dtype
         on_gpu = self._device.type == "cuda"
         self._bfloat16 = training.precision == "bfloat16" or (
@@ -66,21 +75,24 @@ class TorchTrainer:
         network.to(self._device)
         if on_gpu:
             network.to(memory_format=torch.channels_last)
-        self._network = network.train()
+        self._network = network
+        self._parts = parts
+        self._frozen = _freeze(network, parts, training)
+        self._set_training_mode()
         self._statistics = _Statistics(network)
+        trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self._optimizer = Optimizer(
-            training.optimizer,
-            {name: p for name, p in network.named_parameters() if p.requires_grad},
+            training.optimizer, trained, parts.lr_factors(trained, training)
         )
-        self._loss = SegmentationLoss(
-            training.loss,
-            labels.ignore_index,
-            processes.sum_over if self._several else one_process,
-        ).to(self._device)
+        self._average = MovingAverage(network, training.ema) if training.ema else None
+        self._loss = SegmentationLoss(training.loss, labels.ignore_index).to(self._device)
+        self._sum_over: SumOver = processes.sum_over if self._several else one_part
         self._mean_C11 = torch.tensor(bands.mean, device=self._device)[:, None, None]
         self._std_C11 = torch.tensor(bands.std, device=self._device)[:, None, None]
         self._generator = _default_generator(self._device)
         self._step = 0
+        if training.compile:
+            network.compile()
 
     @property
     def world(self) -> World:
@@ -104,18 +116,26 @@ class TorchTrainer:
         """Number of trainable and frozen weights, without batch-norm statistics."""
         return sum(parameter.numel() for parameter in self._network.parameters())
 
+    @property
+    def parts(self) -> dict[str, Part]:
+        """Part of each weight, by its name in `state`."""
+        return {f"weights/{name}": self._parts.of(name) for name in self._network.state_dict()}
+
     def train_step(self, batch: Batch, learning_rate: float) -> LossOnDevice:
         """Make one optimiser update from `batch`, unless its loss or gradient is not finite.
 
         All random numbers of the step come from the seed and the number of the step, so that a
         resumed run repeats them.
         """
-        self._generator.manual_seed(_mix(int(self._seed), self._step, self._world.rank))
+        random = _mix(int(self._seed), self._step, self._world.rank)
         self._step += 1
         self._statistics.keep()
-        labels_BHW = _to_device(batch.labels_BHW, self._device).long()
-        loss = total_loss(self._loss, self._output(batch.images_BHWC), labels_BHW)
-        loss.backward()  # type: ignore[no-untyped-call]
+        if self._accumulate == 1:
+            self._generator.manual_seed(random)
+            loss = self._loss_of(batch.images_BHWC, batch.labels_BHW, self._sum_over)
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            loss = self._accumulated(batch, random)
         gradients = self._optimizer.gradients()
         if self._several:
             processes.sum_in_place(gradients)
@@ -130,6 +150,8 @@ class TorchTrainer:
         if self._several:
             self._statistics.average(self._world.size)
         self._statistics.restore_unless(finite)
+        if self._average is not None:
+            self._average.update(self._step, finite)
         return LossOnDevice(torch.where(finite, loss, torch.nan))
 
     def predict(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -177,17 +199,61 @@ class TorchTrainer:
                 tensor.copy_(torch.tensor(state[name]))
         if weights_only:
             self._optimizer.reset()
+            if self._average is not None:
+                self._average.restart()
         else:
             self._optimizer.resume()
         self._step = int(self._optimizer.updates)
 
     def _tensors(self) -> dict[str, Tensor]:
         """Return the live tensors behind every name of the state."""
+        live = self._network.state_dict()
+        averaged = {} if self._average is None else self._average.averaged
         return (
-            {f"weights/{name}": tensor for name, tensor in self._network.state_dict().items()}
+            {f"weights/{name}": averaged.get(name, tensor) for name, tensor in live.items()}
+            | {f"optimizer/raw/{name}": live[name] for name in averaged}
             | {f"optimizer/{name}": slot for name, slot in self._optimizer.slots().items()}
             | {"optimizer/step": self._optimizer.updates, "optimizer/seed": self._seed}
         )
+
+    def _accumulated(self, batch: Batch, random: int) -> Tensor:
+        """Leave the gradient of the whole batch in the parameters, taking one part at a time.
+
+        Terms such as Dice are no sums over pixels, so the gradient of a part needs to know the sums
+        over all others: a first pass collects them, a second one with the same random numbers
+        differentiates.
+        """
+        num_parts = min(self._accumulate, len(batch))
+        parts = list(
+            zip(
+                np.array_split(batch.images_BHWC, num_parts),
+                np.array_split(batch.labels_BHW, num_parts),
+                strict=True,
+            )
+        )
+        sums = _Sums()
+        self._generator.manual_seed(random)
+        with torch.no_grad():
+            for images_BHWC, labels_BHW in parts:
+                self._loss_of(images_BHWC, labels_BHW, sums.collect)
+                sums.end_part()
+        self._statistics.restore()
+        sums.totals = [self._sum_over(total) for total in sums.totals]
+        self._generator.manual_seed(random)
+        for images_BHWC, labels_BHW in parts:
+            loss = self._loss_of(images_BHWC, labels_BHW, sums.whole)
+            loss.backward()  # type: ignore[no-untyped-call]
+            sums.end_part()
+        return loss
+
+    def _loss_of(
+        self,
+        images_BHWC: NDArray[np.generic],
+        labels_BHW: NDArray[np.generic],
+        sum_over: SumOver,
+    ) -> Tensor:
+        labels = _to_device(labels_BHW, self._device).long()
+        return total_loss(partial(self._loss, sum_over=sum_over), self._output(images_BHWC), labels)
 
     def _logits(self, images_BHWC: NDArray[np.generic]) -> Tensor:
         logits = self._output(images_BHWC)
@@ -195,8 +261,11 @@ class TorchTrainer:
         return logits
 
     def _output(self, images_BHWC: NDArray[np.generic]) -> Tensor | TrainingLogits:
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._bfloat16):
-            output: Tensor | TrainingLogits = self._network(self._normalised(images_BHWC))
+        images_BCHW = self._normalised(images_BHWC)
+        # A context that does nothing takes its time all the same.
+        context = torch.autocast(self._device.type, torch.bfloat16) if self._bfloat16 else _NOTHING
+        with context:
+            output: Tensor | TrainingLogits = self._network(images_BCHW)
         return output
 
     def _normalised(self, images_BHWC: NDArray[np.generic]) -> Tensor:
@@ -213,11 +282,53 @@ class TorchTrainer:
     @contextmanager
     def _inference(self) -> Iterator[None]:
         self._network.eval()
+        if self._average is not None:
+            self._average.swap()
         try:
             with torch.inference_mode():
                 yield
         finally:
-            self._network.train()
+            if self._average is not None:
+                self._average.swap()
+            self._set_training_mode()
+
+    def _set_training_mode(self) -> None:
+        self._network.train()
+        for module in self._frozen:
+            module.eval()
+
+
+def _freeze(network: nn.Module, parts: Parts, training: TrainingConfig) -> list[nn.Module]:
+    """Exclude from training what the recipe leaves alone; return the modules that hold it."""
+    for name, parameter in network.named_parameters():
+        if parts.is_frozen(name, training):
+            parameter.requires_grad_(False)
+    return [m for name, m in network.named_modules() if parts.is_frozen(f"{name}.", training)]
+
+
+class _Sums:
+    """The sums over the parts of a batch that a loss asks for, in the order it asks."""
+
+    def __init__(self) -> None:
+        self.totals: list[Tensor] = []
+        self._next = 0
+
+    def end_part(self) -> None:
+        self._next = 0
+
+    def collect(self, part: Tensor) -> Tensor:
+        """Add `part` to its total."""
+        if self._next == len(self.totals):
+            self.totals.append(torch.zeros_like(part))
+        self.totals[self._next] += part
+        self._next += 1
+        return part
+
+    def whole(self, part: Tensor) -> Tensor:
+        """Return the total, with the gradient of `part`."""
+        total = self.totals[self._next]
+        self._next += 1
+        return part + (total - part.detach())
 
 
 class _Statistics:
@@ -243,6 +354,10 @@ class _Statistics:
     def keep(self) -> None:
         for live, kept in zip(self._live, self._kept, strict=True):
             kept.copy_(live)
+
+    def restore(self) -> None:
+        for live, kept in zip(self._live, self._kept, strict=True):
+            live.copy_(kept)
 
     def restore_unless(self, finite: Tensor) -> None:
         for live, kept in zip(self._live, self._kept, strict=True):
@@ -276,8 +391,18 @@ def _default_generator(device: torch.device) -> torch.Generator:
 
 
 def _mix(seed: int, step: int, rank: int) -> int:
-    """Return a 64-bit seed; torch's CPU generator looks at the low 32 bits only."""
-    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0])
+    """Return 64 well-mixed bits; torch's CPU generator looks at the low 32 of them only.
+
+    Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014; a hundredth of the
+    time of NumPy's SeedSequence, which the step of a small network would notice.
+    """
+    bits = 0
+    for number in (seed, step, rank):
+        bits = (bits + number + 0x9E3779B97F4A7C15) & _ALL_64
+        bits = ((bits ^ bits >> 30) * 0xBF58476D1CE4E5B9) & _ALL_64
+        bits = ((bits ^ bits >> 27) * 0x94D049BB133111EB) & _ALL_64
+        bits ^= bits >> 31
+    return bits
 
 
 def _check_shapes(

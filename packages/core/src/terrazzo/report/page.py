@@ -126,14 +126,18 @@ def render(record: Record) -> str:
         config=record.config,
         curves=_curves(record.log),
         stopped=[entry for entry in record.log if entry["kind"] == "stopped"][-1:],
-        steps_per_second=median(entry["steps_per_second"] for entry in record.timing)
-        if record.timing
-        else None,
+        steps_per_second=_median_of(record.timing, "steps_per_second"),
+        seconds_to_first_step=_median_of(record.timing, "seconds_to_first_step"),
         splits=_splits(record),
         style=Markup((folder / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own
         script=Markup(script),  # noqa: S704 - our own
         script_digest=digest,
     )
+
+
+def _median_of(entries: Sequence[dict[str, Any]], key: str) -> float | None:
+    values = [entry[key] for entry in entries if key in entry]
+    return median(values) if values else None
 
 
 def _curves(log: Sequence[dict[str, Any]]) -> Curves:

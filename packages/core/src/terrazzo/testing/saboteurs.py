@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from terrazzo.config import ModelConfig, TrainingConfig
 from terrazzo.labels import LabelMap
+from terrazzo.parts import Part
 from terrazzo.sample import Bands, Batch
 from terrazzo.testing.reference.backend import ReferenceBackend
 from terrazzo.testing.reference.models.pixel_softmax import Options
@@ -252,6 +253,35 @@ class HasOneResultForAll(ReferenceTrainer):
         return self._last
 
 
+class CallsItsHeadADecoder(ReferenceTrainer):
+    """Does not know which weights another list of classes would change."""
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """Name no head."""
+        return dict.fromkeys(super().parts, "decoder")
+
+
+class TrainsItsEncoder(ReferenceTrainer):
+    """Freezes nothing."""
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """Call a weight that is trained a part of the encoder."""
+        return {**super().parts, "weights/bias": "encoder"}
+
+
+class ScoresTheLastWeights(ReferenceTrainer):
+    """Stores the average and predicts with something else."""
+
+    def predict(self, images_BHWC: Images) -> Probabilities:
+        """Predict with the weights of the last step."""
+        average, self._average = self._average, None
+        probabilities_BHWK = super().predict(images_BHWC)
+        self._average = average
+        return probabilities_BHWK
+
+
 @dataclass(frozen=True)
 class Building(ReferenceBackend):
     """A backend that builds `trainer`."""
@@ -351,5 +381,8 @@ SABOTEURS: Mapping[str, tuple[ReferenceBackend, ...]] = {
     "nan_pixels_are_no_data": (Building(TakesNanForAColour),),
     "foreign_weights_are_refused": (Building(LoadsWhatFits),),
     "losses_may_be_read_late": (Building(HasOneResultForAll),),
+    "parts_are_named": (Building(CallsItsHeadADecoder),),
+    "frozen_encoder_stays": (Building(TrainsItsEncoder),),
+    "average_is_kept_and_used": (Building(ScoresTheLastWeights),),
 }
 """By the name of the check that must catch them."""

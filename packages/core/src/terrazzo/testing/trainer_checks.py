@@ -32,6 +32,8 @@ ADAMW = TrainingConfig(steps=1, loss=LossConfig(cross_entropy=1, dice=0.5), prec
 PLAIN_SGD = TrainingConfig(
     steps=1, optimizer=OptimizerConfig(name="sgd", momentum=0), precision="float32"
 )
+AVERAGED = TrainingConfig(steps=1, ema=0.9, precision="float32")
+FROZEN_ENCODER = TrainingConfig(steps=1, train_part="decoder", precision="float32")
 LEARNING_RATE = 3e-3
 BATCH_SIZE = 4
 FRAMEWORKS = {"torch", "torchvision", "keras", "tensorflow", "jax", "timm", "transformers"}
@@ -391,6 +393,45 @@ def check_losses_may_be_read_late(factory: Factory) -> None:
     assert all(isinstance(loss, float) for loss in read_at_once)
 
 
+def check_parts_are_named(factory: Factory) -> None:
+    """Each weight belongs to a part; the head is what depends on the number of classes."""
+    two, five = (factory.build(Task(num_classes=num)) for num in (2, 5))
+    weights, others = _weights(two.state()), _weights(five.state())
+    assert set(two.parts) == set(weights)
+    assert set(two.parts.values()) <= {"encoder", "decoder", "head"}
+    head = {name for name, part in two.parts.items() if part == "head"}
+    assert head == {name for name in weights if weights[name].shape != others[name].shape}
+
+
+def check_frozen_encoder_stays(factory: Factory) -> None:
+    """Training the decoder leaves the encoder, its batch statistics included, to the bit."""
+    trainer = factory.build(TWO_COLOURS, training=FROZEN_ENCODER)
+    before = _weights(trainer.state())
+    _train(factory, trainer, TWO_COLOURS)
+    after = _weights(trainer.state())
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert not {name for name in moved if trainer.parts[name] == "encoder"}
+    assert {name for name in moved if trainer.parts[name] == "head"}
+
+
+def check_average_is_kept_and_used(factory: Factory) -> None:
+    """With `ema` the averaged weights are scored and stored, and a resume is exact."""
+    trained, plain, resumed, other = (
+        factory.build(TWO_COLOURS, training=training)
+        for training in (AVERAGED, AVERAGED.model_copy(update={"ema": None}), AVERAGED, ADAMW)
+    )
+    for trainer in (trained, plain):
+        _train(factory, trainer, TWO_COLOURS)
+    assert _differ(_weights(trained.state()), _weights(plain.state()))
+    other.load_state(_weights(trained.state()))
+    images_BHWC = _batch(factory, TWO_COLOURS, seed=9).images_BHWC
+    np.testing.assert_array_equal(other.predict(images_BHWC), trained.predict(images_BHWC))
+    resumed.load_state(trained.state())
+    for trainer in (trained, resumed):
+        _step(trainer, _batch(factory, TWO_COLOURS, seed=5))
+    _assert_equal(resumed.state(), trained.state())
+
+
 CHECKS: Mapping[str, Callable[[Factory], None]] = {
     check.__name__.removeprefix("check_"): check
     for check in (
@@ -414,6 +455,9 @@ CHECKS: Mapping[str, Callable[[Factory], None]] = {
         check_nan_pixels_are_no_data,
         check_foreign_weights_are_refused,
         check_losses_may_be_read_late,
+        check_parts_are_named,
+        check_frozen_encoder_stays,
+        check_average_is_kept_and_used,
     )
 }
 

@@ -14,8 +14,12 @@ def device() -> str:
     return "cpu" if first.platform == "cpu" else f"cuda:{first.id} {first.device_kind}"
 
 
-def compiled(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any]:  # noqa: ARG001
-    """Return `function` compiled; a new batch or picture size compiles it anew."""
+def compiled(
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],  # noqa: ARG001
+    fuse: bool,  # noqa: ARG001
+) -> Callable[..., Any]:
+    """Return `function` compiled, always by XLA; a new batch or picture size compiles it anew."""
     return jax.jit(function)
 
 

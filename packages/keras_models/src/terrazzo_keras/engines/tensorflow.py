@@ -17,18 +17,21 @@ def device() -> str:
     return f"cuda:0 {tf.config.experimental.get_device_details(gpus[0])['device_name']}"
 
 
-def compiled(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any]:
+def compiled(
+    function: Callable[..., Any], arguments: tuple[Any, ...], fuse: bool
+) -> Callable[..., Any]:
     """Return `function` as one graph for all sizes.
 
     Args:
         function: of tensors and nests of tensors, without side effects.
         arguments: nests of `keras.KerasTensor`; a None in a shape stands for any size, so a short
             last batch does not trace the model again (a minute for the largest ones).
+        fuse: hand the graph to XLA, which compiles it anew for each size.
     """
     signature = keras.tree.map_structure(
         lambda spec: tf.TensorSpec(spec.shape, spec.dtype), arguments
     )
-    return tf.function(function, input_signature=signature, autograph=False)
+    return tf.function(function, input_signature=signature, autograph=False, jit_compile=fuse)
 
 
 def value_and_grad(

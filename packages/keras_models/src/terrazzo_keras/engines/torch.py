@@ -14,9 +14,13 @@ def device() -> str:
     return f"cuda:0 {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else "cpu"
 
 
-def compiled(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any]:  # noqa: ARG001
-    """Return `function` as it is: the eager engine has no traces to save."""
-    return function
+def compiled(
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],  # noqa: ARG001
+    fuse: bool,
+) -> Callable[..., Any]:
+    """Return `function` as it is, the eager engine having no traces to save, or compiled."""
+    return torch.compile(function) if fuse else function
 
 
 def value_and_grad(

@@ -68,6 +68,8 @@ class Options(config.Frozen):
 
 SMALL = Options(decoder_filters=(16, 16, 8, 8))
 """The encoder has one published size, so only the decoder is small."""
+ENCODER = ("conv2d_", "batch_normalization_", "block")
+HEAD = ("logits/",)
 
 
 def build(options: Options, num_bands: int, num_classes: int) -> keras.Model:

@@ -34,6 +34,8 @@ class Options(config.Frozen):
 
 
 SMALL = Options(width=8, depth=2)
+ENCODER = ("down_",)
+HEAD = ("logits/",)
 
 
 def build(options: Options, num_bands: int, num_classes: int) -> keras.Model:

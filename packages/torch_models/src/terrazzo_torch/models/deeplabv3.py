@@ -23,6 +23,9 @@ from terrazzo.config import Frozen
 from terrazzo_torch.pretrained import Pretrained
 from terrazzo_torch.torchvision_networks import STRIDES, TorchvisionNetwork, load, tiny_backbone
 
+ENCODER = ("network.backbone.",)
+HEAD = ("network.classifier.4.", "network.aux_classifier.4.")
+
 FACTS = {
     "option": "encoder",
     "variants": {

@@ -17,6 +17,9 @@ from terrazzo_torch.padding import pad_to_multiple
 from terrazzo_torch.pretrained import Pretrained
 from terrazzo_torch.torchvision_networks import STRIDES, enlarge, load, take_bands
 
+ENCODER = ("network.backbone.",)
+HEAD = ("network.classifier.low_classifier.", "network.classifier.high_classifier.")
+
 FACTS = {
     "variants": {"mobilenet_v3_large": {"parameters": 3_221_538, "strides": (2, 4, 8, 16)}},
     "pretrained": ("encoder", "full"),

@@ -55,6 +55,8 @@ class Options(Frozen):
 
 
 SMALL = Options(size="tiny")
+ENCODER = ("network.segformer.",)
+HEAD = ("network.decode_head.classifier.",)
 
 
 class _Size(NamedTuple):

@@ -52,6 +52,8 @@ class Options(Frozen):
 
 
 SMALL = Options(width=8, depth=2)
+ENCODER = ("down.", "encoder.")
+HEAD = ("head.", "decoder.head.")
 
 
 def build(options: Options, num_bands: int, num_classes: int) -> nn.Module:

@@ -19,6 +19,9 @@ from terrazzo_torch.batch_norm import BatchNorm2d
 from terrazzo_torch.padding import crop, pad_to_multiple
 from terrazzo_torch.pretrained import Pretrained, Revision
 
+ENCODER = ("encoder.",)
+HEAD = ("head.",)
+
 FACTS = {
     "option": "encoder",
     "variants": {"vit_large_patch16_384": {"parameters": 307_826_965, "strides": (16,)}},
@@ -70,7 +73,8 @@ class VisionTransformer(nn.Module):
 
     Attributes:
         encoder: timm's module.
-        decoder: from B×D×h×w, one cell a patch, to logits at the same or a higher resolution.
+        decoder: from B×D×h×w, one cell a patch, to a map at the same or a higher resolution.
+        head: from there to logits.
         remarks: what had to be changed to take over pretrained weights.
     """
 
@@ -82,12 +86,12 @@ class VisionTransformer(nn.Module):
         patch_height, patch_width = encoder.patch_embed.patch_size
         assert patch_height == patch_width
         self._patch = patch_height
-        if options.decoder == "linear":
-            self.decoder: nn.Module = nn.Conv2d(encoder.embed_dim, num_classes, kernel_size=1)
-        else:
-            self.decoder = _progressive(
-                encoder.embed_dim, options.decoder_width, num_classes, self._patch
-            )
+        width = encoder.embed_dim
+        self.decoder: nn.Module = nn.Identity()
+        if options.decoder == "progressive":
+            self.decoder = _progressive(width, options.decoder_width, self._patch)
+            width = options.decoder_width
+        self.head = nn.Conv2d(width, num_classes, kernel_size=1)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Return logits B×K×H×W."""
@@ -96,12 +100,15 @@ class VisionTransformer(nn.Module):
             padded, indices=1, norm=True, intermediates_only=True
         )
         logits = functional.interpolate(
-            self.decoder(tokens_BDhw), size=padded.shape[-2:], mode="bilinear", align_corners=False
+            self.head(self.decoder(tokens_BDhw)),
+            size=padded.shape[-2:],
+            mode="bilinear",
+            align_corners=False,
         )
         return crop(logits, images_BCHW.shape)
 
 
-def _progressive(inputs: int, width: int, num_classes: int, patch: int) -> nn.Sequential:
+def _progressive(inputs: int, width: int, patch: int) -> nn.Sequential:
     """Double the resolution as often as the patch can be halved, a convolution before each time."""
     layers: list[nn.Module] = []
     for channels in [inputs] + [width] * (patch.bit_length() - 2):
@@ -111,4 +118,4 @@ def _progressive(inputs: int, width: int, num_classes: int, patch: int) -> nn.Se
             nn.ReLU(inplace=True),
             nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
         ]
-    return nn.Sequential(*layers, nn.Conv2d(width if layers else inputs, num_classes, 1))
+    return nn.Sequential(*layers)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from terrazzo.config import TrainingConfig
 from terrazzo.errors import CheckpointError
 from terrazzo.labels import LabelMap
+from terrazzo.parts import Part
 from terrazzo.sample import Bands, Batch
 from terrazzo.testing.reference import losses, optimizers
 from terrazzo.testing.reference.models import pixel_softmax
@@ -56,6 +57,7 @@ class ReferenceTrainer:
             name: optimizers.empty_slots(training.optimizer, weights)
             for name, weights in self._weights.items()
         }
+        self._average = None if training.ema is None else dict(self._weights)
         self._steps = 0
 
     @property
@@ -63,18 +65,25 @@ class ReferenceTrainer:
         """Number of weights."""
         return sum(weights.size for weights in self._weights.values())
 
+    @property
+    def parts(self) -> dict[str, Part]:
+        """All is head: the features are not learned."""
+        return {f"weights/{name}": "head" for name in self._weights}
+
     def train_step(self, batch: Batch, learning_rate: float) -> Step:
         """Make one optimiser update from `batch`, unless its loss is not finite."""
-        valid = batch.labels_BHW != self._ignore
-        labels_N = batch.labels_BHW[valid].astype(np.int64)
         # A loss that is not finite is an answer here, not a mishap: it leaves the update out.
         with np.errstate(invalid="ignore", over="ignore"):
-            features_NF = self._features(batch.images_BHWC)[valid]
-            loss, slope_NK = losses.total(
-                self._training.loss, self._logits(features_NF), labels_N, self._ignore
+            features_BHWF = self._features(batch.images_BHWC)
+            loss, slope_BHWK = losses.total(
+                self._training.loss,
+                self._logits(features_BHWF, self._weights),
+                batch.labels_BHW.astype(np.int64),
+                self._ignore,
             )
         if math.isfinite(loss):
-            slope_NK = slope_NK.astype(np.float32)
+            slope_NK = slope_BHWK.astype(np.float32).reshape(-1, slope_BHWK.shape[-1])
+            features_NF = features_BHWF.reshape(-1, features_BHWF.shape[-1])
             self._update(
                 {"kernel": features_NF.T @ slope_NK, "bias": slope_NK.sum(axis=0)}, learning_rate
             )
@@ -82,19 +91,21 @@ class ReferenceTrainer:
 
     def predict(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
         """Return probabilities B×H×W×K, float32, summing to 1 over K."""
-        logits_BHWK = self._logits(self._features(images_BHWC))
+        logits_BHWK = self._logits(self._features(images_BHWC), self._scored)
         return np.exp(losses.log_softmax(logits_BHWK)).astype(np.float32)
 
     def predict_labels(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.integer]:
         """Return the most probable class, B×H×W uint8 or uint16."""
-        logits_BHWK = self._logits(self._features(images_BHWC))
+        logits_BHWK = self._logits(self._features(images_BHWC), self._scored)
         labels_BHW: NDArray[np.integer] = logits_BHWK.argmax(axis=-1).astype(self._label_dtype)
         return labels_BHW
 
     def state(self) -> State:
         """Return a copy of everything a bit-exact resume needs."""
+        raw = {} if self._average is None else self._weights
         return {
-            **{f"weights/{name}": array.copy() for name, array in self._weights.items()},
+            **{f"weights/{name}": array.copy() for name, array in self._scored.items()},
+            **{f"optimizer/raw/{name}": array.copy() for name, array in raw.items()},
             **{f"optimizer/{name}": array.copy() for name, array in self._slots.items()},
             "optimizer/steps": np.array(self._steps),
         }
@@ -109,11 +120,19 @@ class ReferenceTrainer:
         own = {n: a for n, a in self.state().items() if resume or n.startswith("weights/")}
         _require_same_arrays(own, state)
         for name in self._weights:
-            self._weights[name] = np.array(state[f"weights/{name}"], np.float32)
+            stored = state[f"weights/{name}"]
+            raw = state.get(f"optimizer/raw/{name}", stored)
+            self._weights[name] = np.array(raw, np.float32)
+            if self._average is not None:
+                self._average[name] = np.array(stored, np.float32)
         if resume:
             for name in self._slots:
                 self._slots[name] = np.array(state[f"optimizer/{name}"], np.float32)
             self._steps = int(np.asarray(state["optimizer/steps"], np.int64))
+
+    @property
+    def _scored(self) -> dict[str, NDArray[np.float32]]:
+        return self._weights if self._average is None else self._average
 
     def _features(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
         return pixel_softmax.features(self._options, self._normalised(images_BHWC))
@@ -123,8 +142,10 @@ class ReferenceTrainer:
         # NaN is "no data": as good as the mean. Infinity stays, and leaves the update out.
         return np.where(np.isnan(normalised_BHWC), np.float32(0), normalised_BHWC)
 
-    def _logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = features @ self._weights["kernel"] + self._weights["bias"]
+    def _logits(
+        self, features: NDArray[np.float32], weights: Mapping[str, NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        logits: NDArray[np.float32] = features @ weights["kernel"] + weights["bias"]
         return logits
 
     def _update(self, gradients: dict[str, NDArray[np.float32]], learning_rate: float) -> None:
@@ -139,6 +160,10 @@ class ReferenceTrainer:
                 self._steps,
                 learning_rate,
             )
+            if self._average is not None and self._training.ema is not None:
+                self._average[name] = optimizers.averaged(
+                    self._training.ema, self._average[name], self._weights[name], self._steps
+                )
 
 
 def _require_same_arrays(own: State, given: Mapping[str, NDArray[np.generic]]) -> None:

@@ -1,0 +1,69 @@
+"""Which part of a network a weight belongs to, and what that means for training.
+
+Each model file says it by the beginnings of names: `ENCODER`, what pretraining gives; `HEAD`, what
+depends on the number of classes. All else is decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from terrazzo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from terrazzo.config import TrainingConfig
+
+Part = Literal["encoder", "decoder", "head"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of one model.
+
+    Attributes:
+        encoder: beginnings of the names of the encoder's weights.
+        head: beginnings of the names of the weights that depend on the number of classes.
+        layer: number of the encoder's layer by a weight's name, 0 for the first; None where the
+            model does not number them.
+        num_layers: of the encoder.
+    """
+
+    encoder: tuple[str, ...]
+    head: tuple[str, ...]
+    layer: Callable[[str], int] | None = None
+    num_layers: int = 0
+
+    def of(self, name: str) -> Part:
+        """Return the part of the weight `name`, without ``weights/``."""
+        if name.startswith(self.head):
+            return "head"
+        return "encoder" if name.startswith(self.encoder) else "decoder"
+
+    def is_frozen(self, name: str, training: TrainingConfig) -> bool:
+        """Tell whether the weight `name` stays as it is."""
+        return training.train_part == "decoder" and self.of(name) == "encoder"
+
+    def lr_factors(self, names: Iterable[str], training: TrainingConfig) -> dict[str, float]:
+        """Return what multiplies the learning rate of each weight, where it is not 1.
+
+        Raises:
+            ConfigError: SEG-X016, `layer_decay` for a model without numbered layers.
+        """
+        if training.layer_decay != 1 and self.layer is None:
+            raise ConfigError(
+                "SEG-X016",
+                "training.layer_decay is for models with numbered layers",
+                observed=training.layer_decay,
+                allowed="1 for this model; other values for vit",
+                next_step="remove it, or use training.encoder_lr_factor",
+            )
+        factors = {}
+        for name in names:
+            if self.of(name) == "encoder":
+                depth = self.num_layers - self.layer(name) if self.layer else 0
+                factor = training.encoder_lr_factor * training.layer_decay**depth
+                if factor != 1:
+                    factors[name] = factor
+        return factors

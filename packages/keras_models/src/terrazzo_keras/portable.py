@@ -1,0 +1,20 @@
+"""Weights in the common form of `terrazzo.convert`, which is this package's own.
+
+Imports no framework.
+"""
+
+from __future__ import annotations
+
+from terrazzo.trainer import State
+
+MODELS = ("unet",)
+
+
+def to_common(model: str, arrays: State) -> State:  # noqa: ARG001 - one form for all
+    """Return `arrays` as they are."""
+    return dict(arrays)
+
+
+def from_common(model: str, arrays: State) -> State:  # noqa: ARG001 - one form for all
+    """Return `arrays` as they are."""
+    return dict(arrays)
