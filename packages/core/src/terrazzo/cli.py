@@ -258,12 +258,33 @@ def _score_text(value: float) -> str:
 
 
 def _list_models() -> None:
+    from terrazzo import model_facts
+
+    line = "{:<10}{:<24}{:<24}{:>13}  {:<16}{:<7}{}".format
+    print(line("backend", "model", "variant", "parameters", "strides", "bands", "pretrained"))
     for name in backends.PACKAGES:
-        if name in backends.installed():
-            for model in backends.load(name).models():
-                print(f"{name:<10}{model}")
-        else:
+        if name not in backends.installed():
             print(f"{name:<10}(not installed: pip install terrazzo-{name})")
+            continue
+        for model in backends.load(name).models():
+            facts = model_facts.read(name, model)
+            if facts is None:
+                print(f"{name:<10}{model}")
+                continue
+            pretrained = ", ".join(("false", *facts.pretrained, "PATH" if facts.pretrained else ""))
+            for variant, numbers in facts.variants.items():
+                strides = ", ".join(map(str, numbers.strides))
+                print(
+                    line(
+                        name,
+                        model,
+                        variant,
+                        f"{numbers.parameters:,}",
+                        strides,
+                        facts.bands,
+                        pretrained.removesuffix(", "),
+                    )
+                )
 
 
 def _list_datasets() -> None:

@@ -141,9 +141,12 @@ def load(folder: Path) -> tuple[ModelCard, Trainer]:
     """
     card = read_card(folder)
     weights = read_weights(folder)
+    # The weights are here, so those the training began with are not needed again.
+    options = {name: value for name, value in card.model.options.items() if name != "pretrained"}
+    model = card.model.model_copy(update={"options": options})
     # Only the forward pass is used, so any valid training settings do.
     trainer = backends.load(card.backend).build(
-        card.model, TrainingConfig(steps=1), card.label_map, card.bands, seed=0
+        model, TrainingConfig(steps=1), card.label_map, card.bands, seed=0
     )
     trainer.load_state(weights)
     return card, trainer

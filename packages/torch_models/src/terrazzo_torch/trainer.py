@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from terrazzo.errors import CheckpointError
 from terrazzo.trainer import State, World
 from terrazzo_torch import world as processes
+from terrazzo_torch.auxiliary import TrainingLogits, total_loss
 from terrazzo_torch.average import MovingAverage
 from terrazzo_torch.losses import SegmentationLoss, SumOver, one_part
 from terrazzo_torch.optimizers import Optimizer
@@ -251,16 +253,20 @@ class TorchTrainer:
         sum_over: SumOver,
     ) -> Tensor:
         labels = _to_device(labels_BHW, self._device).long()
-        loss: Tensor = self._loss(self._logits(images_BHWC), labels, sum_over)
-        return loss
+        return total_loss(partial(self._loss, sum_over=sum_over), self._output(images_BHWC), labels)
 
     def _logits(self, images_BHWC: NDArray[np.generic]) -> Tensor:
+        logits = self._output(images_BHWC)
+        assert isinstance(logits, Tensor)  # an auxiliary head is silent in inference mode
+        return logits
+
+    def _output(self, images_BHWC: NDArray[np.generic]) -> Tensor | TrainingLogits:
         images_BCHW = self._normalised(images_BHWC)
         # A context that does nothing takes its time all the same.
         context = torch.autocast(self._device.type, torch.bfloat16) if self._bfloat16 else _NOTHING
         with context:
-            logits: Tensor = self._network(images_BCHW)
-        return logits
+            output: Tensor | TrainingLogits = self._network(images_BCHW)
+        return output
 
     def _normalised(self, images_BHWC: NDArray[np.generic]) -> Tensor:
         # In memory, a permuted B×H×W×C array is what torch calls channels_last.

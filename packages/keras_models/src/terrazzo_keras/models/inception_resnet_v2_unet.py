@@ -39,6 +39,9 @@ from terrazzo import config
 from terrazzo_keras.normalization import BatchNormalization
 from terrazzo_keras.padding import CropTo, PadToMultiple
 
+FACTS = {
+    "variants": {"inception_resnet_v2": {"parameters": 36_751_445, "strides": (1, 2, 4, 8, 16)}},
+}
 STRIDE = 16
 PAD_BEFORE, PAD_AFTER = 11, 16
 SKIPS = ((0, 5), (3, 2), (74, 0))

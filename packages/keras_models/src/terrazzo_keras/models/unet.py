@@ -18,6 +18,10 @@ from terrazzo_keras.normalization import BatchNormalization
 from terrazzo_keras.padding import CropTo, PadToMultiple
 from terrazzo_keras.resizing import DoubleBilinear
 
+FACTS = {
+    "variants": {"none": {"parameters": 31_038_933, "strides": (1, 2, 4, 8, 16)}},
+}
+
 
 class Options(config.Frozen):
     """What a recipe may choose under ``[model.options]``."""

@@ -1,0 +1,121 @@
+"""Vision transformer from the timm library, with a linear or a progressive decoder.
+
+Dosovitskiy et al.: "An Image is Worth 16x16 Words", 2021. Linear decoder: Strudel et al.,
+"Segmenter", 2021, its baseline. Progressive one: Zheng et al., "Rethinking Semantic Segmentation
+from a Sequence-to-Sequence Perspective with Transformers" (SETR-PUP), 2021.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from terrazzo.config import Count, Fraction, Frozen
+from terrazzo_torch import timm_encoders
+from terrazzo_torch.batch_norm import BatchNorm2d
+from terrazzo_torch.padding import crop, pad_to_multiple
+from terrazzo_torch.pretrained import Pretrained, Revision
+
+ENCODER = ("encoder.",)
+HEAD = ("head.",)
+
+FACTS = {
+    "option": "encoder",
+    "variants": {"vit_large_patch16_384": {"parameters": 307_826_965, "strides": (16,)}},
+    "pretrained": ("encoder",),
+}
+
+
+class Options(Frozen):
+    """Knobs of the ViT."""
+
+    encoder: str = "vit_large_patch16_384"
+    """Any model of timm's modules ``vision_transformer``, ``deit`` and ``eva``; with a tag, as in
+    ``vit_large_patch16_384.augreg_in21k_ft_in1k``, its pretrained weights are those."""
+    patch_size: Annotated[int, Field(ge=2)] | None = None
+    """Rows and columns of a patch. None: as published. Other sizes resample pretrained kernels."""
+    decoder: Literal["linear", "progressive"] = "progressive"
+    """linear: one class a patch, enlarged at once. progressive: a convolution at each doubling, so
+    that borders do not follow the patches."""
+    decoder_width: Count = 256
+    """Channels of the progressive decoder."""
+    drop_path: Fraction = 0.0
+    """Largest probability of leaving out a residual branch; grows linearly with depth."""
+    pretrained: Pretrained = False
+    revision: Revision = None
+    """Commit on the hub; needed where none is built in."""
+
+
+SMALL = Options(encoder="test_vit", patch_size=4, decoder_width=16)
+
+
+def build(options: Options, num_bands: int, num_classes: int) -> nn.Module:
+    """Make a ViT; random weights of timm, or an encoder that `options.pretrained` names."""
+    settings = timm_encoders.vision_transformer_settings(
+        options.encoder,
+        num_bands,
+        patch_size=options.patch_size,
+        drop_path=options.drop_path,
+    )
+    encoder = timm_encoders.vision_transformer(options.encoder, settings)
+    network = VisionTransformer(encoder, options, num_classes)
+    network.remarks = timm_encoders.load(
+        encoder, options.encoder, settings, options.pretrained, options.revision
+    )
+    return network
+
+
+class VisionTransformer(nn.Module):
+    """The network; takes any height and width.
+
+    Attributes:
+        encoder: timm's module.
+        decoder: from B×D×h×w, one cell a patch, to a map at the same or a higher resolution.
+        head: from there to logits.
+        remarks: what had to be changed to take over pretrained weights.
+    """
+
+    remarks: tuple[str, ...] = ()
+
+    def __init__(self, encoder: Any, options: Options, num_classes: int) -> None:
+        super().__init__()
+        self.encoder: Any = encoder  # a module; timm is not typed
+        patch_height, patch_width = encoder.patch_embed.patch_size
+        assert patch_height == patch_width
+        self._patch = patch_height
+        width = encoder.embed_dim
+        self.decoder: nn.Module = nn.Identity()
+        if options.decoder == "progressive":
+            self.decoder = _progressive(width, options.decoder_width, self._patch)
+            width = options.decoder_width
+        self.head = nn.Conv2d(width, num_classes, kernel_size=1)
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """Return logits B×K×H×W."""
+        padded = pad_to_multiple(images_BCHW, self._patch)
+        (tokens_BDhw,) = self.encoder.forward_intermediates(
+            padded, indices=1, norm=True, intermediates_only=True
+        )
+        logits = functional.interpolate(
+            self.head(self.decoder(tokens_BDhw)),
+            size=padded.shape[-2:],
+            mode="bilinear",
+            align_corners=False,
+        )
+        return crop(logits, images_BCHW.shape)
+
+
+def _progressive(inputs: int, width: int, patch: int) -> nn.Sequential:
+    """Double the resolution as often as the patch can be halved, a convolution before each time."""
+    layers: list[nn.Module] = []
+    for channels in [inputs] + [width] * (patch.bit_length() - 2):
+        layers += [
+            nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False),
+            BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
+        ]
+    return nn.Sequential(*layers)

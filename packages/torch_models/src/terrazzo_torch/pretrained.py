@@ -1,0 +1,342 @@
+"""Weights from elsewhere: read without running code, fitted to our bands and classes, or refused.
+
+Nothing is fetched unless ``pretrained`` asks for it, and then through the library that the weights
+belong to, at a fixed revision.
+"""
+
+from __future__ import annotations
+
+import pickle
+import pickletools
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from terrazzo import config
+from terrazzo.errors import CheckpointError, ConfigError, ResourceError, did_you_mean
+
+Pretrained = Literal[False] | Annotated[str, Field(min_length=1)]
+"""``false``: random weights everywhere. ``"encoder"``: trained on ImageNet. ``"full"``: a published
+segmentation network. Anything else: the path of a weight file, or of a folder that holds one."""
+
+Revision = Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None
+"""A commit of a repository on the Hugging Face hub: branches and tags move, commits do not."""
+
+_FILES_IN_FOLDER = ("model.safetensors", "pytorch_model.bin")
+_WRAPPERS = ("state_dict", "model")
+"""Where training scripts put the weights when they store other things beside them."""
+
+
+def path_of(pretrained: str, offered: tuple[str, ...]) -> Path:
+    """Return the path that an option means which is none of the words `offered`.
+
+    Raises:
+        ConfigError: SEG-X020, there is nothing at this path; with the words.
+    """
+    path = config.resolve_path(pretrained, where="model.options.pretrained")
+    if path.exists() and pretrained not in ("encoder", "full"):
+        return path
+    words = ", ".join(f'"{word}"' for word in offered)
+    raise ConfigError(
+        "SEG-X020",
+        "pretrained is neither a word this model knows nor a path that exists",
+        file=path,
+        observed=f'pretrained = "{pretrained}"',
+        allowed=f"false, {words}, or the path of a weight file",
+        next_step=f"{did_you_mean(pretrained, offered)}correct model.options.pretrained",
+    )
+
+
+def require_revision(repository: str, pinned: str | None, chosen: str | None) -> str:
+    """Return the commit to fetch: the one chosen in the recipe, else the one known to us.
+
+    Raises:
+        ConfigError: SEG-X021, there is neither.
+    """
+    revision = chosen or pinned
+    if revision is not None:
+        return revision
+    raise ConfigError(
+        "SEG-X021",
+        "weights from the hub need a fixed revision, and none is built in for this model",
+        observed=f"{repository} without a revision",
+        allowed="a commit of the repository: 40 hexadecimal digits",
+        next_step="set model.options.revision to a commit listed at "
+        f"https://huggingface.co/{repository}/commits/main, or give the path of a weight file",
+    )
+
+
+def from_hub(repository: str, revision: str, files: tuple[str, ...] = _FILES_IN_FOLDER) -> Path:
+    """Return the first of `files` that the repository has at this commit; fetch it if need be.
+
+    Raises:
+        ResourceError: SEG-R020, it is neither here nor within reach.
+    """
+    for file in files:
+        here = try_to_load_from_cache(repository, file, revision=revision)
+        if isinstance(here, str):
+            return Path(here)
+    for file in files:
+        source = f"https://huggingface.co/{repository}/resolve/{revision}/{file}"
+        with fetching(file, source, "its place in the cache of huggingface_hub (HF_HOME)"):
+            try:
+                return Path(hf_hub_download(repository, file, revision=revision))
+            except LocalEntryNotFoundError:
+                raise  # no network, whatever the repository has
+            except EntryNotFoundError as error:
+                missing = error
+    raise ResourceError(
+        "SEG-R020",
+        "the repository has no such file at this commit",
+        file=", ".join(files),
+        observed=_first_line(missing),
+        next_step=f"look at https://huggingface.co/{repository}/tree/{revision}",
+    )
+
+
+@contextmanager
+def fetching(file: str, source: str, place: str) -> Iterator[None]:
+    """Turn what goes wrong while a library fetches weights into one error.
+
+    Args:
+        file: name of the file.
+        source: where it can be got.
+        place: where a library would look for it.
+
+    Raises:
+        ResourceError: SEG-R020, it is neither here nor within reach.
+        CheckpointError: SEG-S001, something else came than was asked for.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(
+            "SEG-R020",
+            "the pretrained weights are not on this machine and cannot be fetched",
+            file=file,
+            observed=_first_line(error),
+            next_step=f"get {source} where there is a network; put it at {place}, or anywhere and "
+            "give its path as model.options.pretrained",
+        ) from error
+    except RuntimeError as error:
+        if "hash" not in str(error):
+            raise
+        raise CheckpointError(
+            "SEG-S001",
+            "the fetched weights are not the published ones; nothing was loaded",
+            file=source,
+            observed=error,
+            next_step="try again; if it stays so, do not use this source",
+        ) from error
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read tensors by name; run nothing.
+
+    Args:
+        path: a safetensors file, a file of ``torch.save`` that holds tensors and plain containers
+            alone, or a folder with one of them as ``save_pretrained`` writes it.
+
+    Raises:
+        CheckpointError: SEG-S003 reading it would run code; SEG-C006 unreadable; SEG-C020 there are
+            no weights in it.
+    """
+    file = _file_in(path)
+    try:
+        if file.suffix == ".safetensors":
+            return dict(load_file(file))
+        with warnings.catch_warnings(action="ignore"):  # of pickles that it may not understand
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise _refused(file, error) from None
+    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError) as error:
+        raise CheckpointError(
+            "SEG-C006", "the weights cannot be read", file=file, observed=_first_line(error)
+        ) from error
+    return _tensors(content, file)
+
+
+def adopt(
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    *,
+    num_bands: int,
+    origin: str | Path,
+    heads: tuple[str, ...] = (),
+) -> tuple[str, ...]:
+    """Copy `weights` into `network`, all or none.
+
+    A convolution of other bands is inflated, see `inflate`. A head of other classes stays as it is.
+
+    Args:
+        network: takes the weights; changed in place.
+        weights: by the network's names.
+        num_bands: C of the pictures.
+        origin: where they come from, for messages.
+        heads: names of the modules whose outputs are the classes.
+
+    Returns:
+        What had to be changed, a sentence each.
+
+    Raises:
+        CheckpointError: SEG-C020, names or shapes differ, with the first of them.
+    """
+    own, given, remarks = network.state_dict(), dict(weights), []
+    for name, tensor in own.items():
+        if name in given and _differ_in_bands(given[name], tensor, num_bands):
+            there = given[name].shape[1]
+            given[name] = inflate(given[name], num_bands)
+            remarks.append(
+                f"{name}: {there} bands in the weights, {num_bands} here; each band has the mean "
+                f"of the {there} kernels times {there}/{num_bands}"
+            )
+    for head in heads:
+        names = [name for name in own if name.startswith(f"{head}.")]
+        if any(_differ_in_classes(given.get(name), own[name]) for name in names):
+            there, here = (tensors[names[0]].shape[0] for tensors in (given, own))
+            given.update({name: own[name] for name in names})
+            remarks.append(f"{head}: {there} classes in the weights, {here} here; made anew")
+        else:
+            remarks.append(f"{head}: kept, with {own[names[0]].shape[0]} classes as in the weights")
+    for name, tensor in own.items():
+        # The oldest files are of a time when batch normalisation did not count its batches.
+        if name.endswith("num_batches_tracked"):
+            given.setdefault(name, tensor)
+    _check_fit(
+        {name: tuple(tensor.shape) for name, tensor in given.items()},
+        {name: tuple(tensor.shape) for name, tensor in own.items()},
+        origin,
+    )
+    network.load_state_dict(given)
+    return tuple(remarks)
+
+
+def inflate(kernels_OIHW: Tensor, num_bands: int) -> Tensor:
+    """Return O×num_bands×H×W kernels that answer a picture of equal bands as the given ones do.
+
+    Each band gets the mean over the I kernels, times I / num_bands.
+    """
+    num_inputs = kernels_OIHW.shape[1]
+    mean_O1HW = kernels_OIHW.mean(dim=1, keepdim=True)
+    return mean_O1HW.repeat(1, num_bands, 1, 1) * (num_inputs / num_bands)
+
+
+def does_not_fit(origin: str | Path, observed: str, allowed: str) -> CheckpointError:
+    """Compose the error for weights of another network."""
+    return CheckpointError(
+        "SEG-C020",
+        "the weights do not fit the model",
+        file=origin,
+        observed=observed,
+        allowed=allowed,
+        next_step="give weights of this model and these options, or change the options to theirs",
+    )
+
+
+def _file_in(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    for name in _FILES_IN_FOLDER:
+        if (path / name).is_file():
+            return path / name
+    raise CheckpointError(
+        "SEG-C020",
+        "there are no weights in this folder",
+        file=path,
+        observed=", ".join(sorted(p.name for p in path.iterdir())[:10]) or "nothing",
+        allowed=" or ".join(_FILES_IN_FOLDER),
+        next_step="give the path of the weight file",
+    )
+
+
+def _refused(file: Path, error: pickle.UnpicklingError) -> CheckpointError:
+    # Torch's message is a page of advice on how to run the code after all; the name is in it.
+    told = re.search(r"GLOBAL:? ([\w.]+)", str(error))
+    wanted = told[1] if told else _imports(file)
+    if wanted is None:
+        return CheckpointError(
+            "SEG-C006", "the weights cannot be read", file=file, observed=_first_line(error)
+        )
+    return CheckpointError(
+        "SEG-S003",
+        "the file holds more than weights: reading it would run code. Nothing of it was run",
+        file=file,
+        observed=f"a pickle that asks for {wanted}",
+        allowed="safetensors, or a file of torch.save with tensors alone",
+        next_step="get the weights as safetensors from their publisher",
+    )
+
+
+def _imports(file: Path) -> str | None:
+    """Name what a plain pickle would import, by looking at its operations without doing them."""
+    words, names = ["", ""], []
+    try:
+        for operation, argument, _ in pickletools.genops(file.read_bytes()):
+            if operation.name == "GLOBAL":
+                names.append(str(argument).replace(" ", "."))
+            elif operation.name == "STACK_GLOBAL":
+                names.append(".".join(words[-2:]))
+            elif isinstance(argument, str):
+                words.append(argument)
+    except (ValueError, EOFError):
+        return None  # no pickle
+    return ", ".join(names) or None
+
+
+def _tensors(content: object, file: Path) -> dict[str, Tensor]:
+    for key in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not (isinstance(content, Mapping) and content):
+        observed = type(content).__name__
+    elif strange := [name for name, value in content.items() if not isinstance(value, Tensor)]:
+        observed = f"{strange[0]}: {type(content[strange[0]]).__name__}"
+    else:
+        # DistributedDataParallel writes its own name before all others.
+        return {str(name).removeprefix("module."): value for name, value in content.items()}
+    raise CheckpointError(
+        "SEG-C020", "there are no weights in it", file=file, observed=observed, allowed="tensors"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _differ_in_bands(given: Tensor, own: Tensor, num_bands: int) -> bool:
+    """Tell whether two kernels differ in the number of bands they take, and in nothing else."""
+    return (
+        given.ndim == own.ndim == 4
+        and given.shape[1] != own.shape[1] == num_bands
+        and (given.shape[0], *given.shape[2:]) == (own.shape[0], *own.shape[2:])
+    )
+
+
+def _differ_in_classes(given: Tensor | None, own: Tensor) -> bool:
+    return given is not None and given.shape[0] != own.shape[0] and given.shape[1:] == own.shape[1:]
+
+
+def _check_fit(
+    given: Mapping[str, tuple[int, ...]], own: Mapping[str, tuple[int, ...]], origin: str | Path
+) -> None:
+    differing = [name for name in own if given.get(name) != own[name]]
+    differing += [name for name in given if name not in own]
+    if differing:
+        shown = differing[:3]
+        more = f"; {len(differing)} differ in all"
+        raise does_not_fit(
+            origin,
+            "; ".join(f"{name} {given.get(name, 'missing')}" for name in shown) + more,
+            "; ".join(f"{name} {own.get(name, 'unknown')}" for name in shown),
+        )

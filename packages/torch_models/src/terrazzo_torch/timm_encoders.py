@@ -1,0 +1,170 @@
+"""Encoders of the timm library, with random or pretrained weights."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+from timm.models import is_model_in_modules
+from torch import Tensor, nn
+
+from terrazzo.errors import ConfigError
+from terrazzo_torch import pretrained
+from terrazzo_torch.pretrained import Pretrained
+
+_VISION_TRANSFORMERS = ("vision_transformer", "deit", "eva")
+"""Modules of timm whose models have one grid of tokens and take pictures of any size."""
+
+_REVISIONS = {
+    "timm/resnet18.a1_in1k": "491b427b45c94c7fb0e78b5474cc919aff584bbf",
+    "timm/resnet50.a1_in1k": "767268603ca0cb0bfe326fa87277f19c419566ef",
+    "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k": "7d3afdd0cf93ad84d986eb2d6bcc5812ebd0b106",
+}
+"""Commits of the hub's repositories; for the hundreds of others, the recipe names one."""
+
+Settings = dict[str, Any]
+"""Arguments of `timm.create_model` that shape an encoder."""
+
+
+def vision_transformer_settings(
+    name: str, num_bands: int, *, patch_size: int | None, drop_path: float
+) -> Settings:
+    """Return the settings of a ViT that takes pictures of any size.
+
+    Raises:
+        ConfigError: SEG-X004, timm knows no such ViT.
+    """
+    choices = [n for n in timm.list_models() if is_model_in_modules(n, _VISION_TRANSFORMERS)]
+    _require(name, choices, "vision transformer of timm")
+    settings = {"in_chans": num_bands, "dynamic_img_size": True, "drop_path_rate": drop_path}
+    # Position embeddings, made for the size the model was published for, are resampled to it.
+    return settings if patch_size is None else settings | {"patch_size": patch_size}
+
+
+def vision_transformer(name: str, settings: Settings) -> nn.Module:
+    """Make a ViT without its classifier, with random weights."""
+    model = timm.create_model(name, pretrained=False, num_classes=0, **settings)
+    model.prune_intermediate_layers(1)  # also drops pooling and the norm that goes with it
+    encoder: nn.Module = model
+    return encoder
+
+
+def feature_pyramid(name: str, num_bands: int, depth: int) -> tuple[nn.Module, Settings]:
+    """Make an encoder that returns a map at each halving down to 2^depth, with random weights.
+
+    Returns:
+        The encoder, whose ``feature_info`` tells channels and strides; the settings it came from.
+
+    Raises:
+        ConfigError: SEG-X004 timm knows no such encoder; SEG-X022 it halves otherwise.
+    """
+    _require(name, timm.list_models(), "encoder of timm")
+    settings: Settings = {"in_chans": num_bands, "features_only": True}
+    strides = timm.create_model(name, pretrained=False, **settings).feature_info.reduction()
+    indices = tuple(index for index, stride in enumerate(strides) if stride <= 2**depth)
+    powers = {2**level for level in range(1, 9)}
+    if not indices or sorted(set(strides)) != list(strides) or not powers.issuperset(strides):
+        raise ConfigError(
+            "SEG-X022",
+            f"{name!r} is no pyramid that a UNet can use at this depth",
+            observed=f"strides {', '.join(map(str, strides))} at depth {depth}",
+            allowed="strides that are different powers of 2, the first of them at most 2^depth",
+            next_step="choose another model.options.encoder, or a larger depth",
+        )
+    settings["out_indices"] = indices
+    return timm.create_model(name, pretrained=False, **settings), settings
+
+
+def load(
+    encoder: nn.Module, name: str, settings: Settings, option: Pretrained, revision: str | None
+) -> tuple[str, ...]:
+    """Load the weights that `option` names into an encoder made with `settings`; return remarks.
+
+    Raises:
+        ConfigError, ResourceError, CheckpointError: see `terrazzo_torch.pretrained`.
+    """
+    if option is False:
+        return ()
+    origin: str | Path
+    if option == "encoder":
+        origin, path = _from_hub(name, revision)
+    else:
+        origin = path = pretrained.path_of(option, ("encoder",))
+    weights = pretrained.read_weights(path)
+    given = _in_form(name, settings, weights, origin)
+    remarks = pretrained.adopt(encoder, given, num_bands=settings["in_chans"], origin=origin)
+    return (f"weights of the encoder: {origin}", *remarks)
+
+
+def _from_hub(name: str, revision: str | None) -> tuple[str, Path]:
+    config = timm.get_pretrained_cfg(name, allow_unregistered=False)
+    if config is None or not config.hf_hub_id:
+        raise ConfigError(
+            "SEG-X020",
+            f"timm has no pretrained weights for {name!r}",
+            observed='pretrained = "encoder"',
+            allowed="false, or the path of a weight file",
+            next_step="choose another encoder; a name with a tag means one training of a model",
+        )
+    repository = config.hf_hub_id
+    commit = pretrained.require_revision(repository, _REVISIONS.get(repository), revision)
+    if config.hf_hub_filename:
+        path = pretrained.from_hub(repository, commit, (config.hf_hub_filename,))
+    else:
+        path = pretrained.from_hub(repository, commit)
+    return f"{repository}@{commit}", path
+
+
+def _in_form(
+    name: str, settings: Settings, weights: Mapping[str, Tensor], origin: str | Path
+) -> dict[str, Tensor]:
+    """Return stored weights as an encoder with `settings`, but of the stored bands, holds them.
+
+    timm's own loader renames old names and resamples kernels and position embeddings.
+
+    Raises:
+        CheckpointError: SEG-C020, they are of another model.
+    """
+    config = timm.get_pretrained_cfg(name) or timm.models.PretrainedCfg()
+    first = weights.get(f"{config.first_conv}.weight")
+    bands = 3 if first is None else first.shape[1]
+    head = weights.get(f"{config.classifier}.weight")
+    num_classes = 0 if head is None else head.shape[0]
+    source = {
+        "state_dict": dict(weights),
+        "input_size": (bands, *config.input_size[1:]),
+        "num_classes": num_classes,
+        "custom_load": False,
+    }
+    shape = settings | {"in_chans": bands, "pretrained": True, "pretrained_cfg_overlay": source}
+    whole = {k: v for k, v in shape.items() if k not in ("features_only", "out_indices")}
+    try:
+        # The whole classifier is loaded strictly; encoders alone, whatever is missing.
+        model = timm.create_model(name, num_classes=num_classes, **whole)
+        if "features_only" in settings:
+            model = timm.create_model(name, **shape)
+        else:
+            model.prune_intermediate_layers(1)
+    except (RuntimeError, KeyError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise pretrained.does_not_fit(
+            origin, " ".join(lines[1:3])[:600] or lines[0], f"the weights of timm's {name}"
+        ) from error
+    return dict(model.state_dict())
+
+
+def _require(name: str, choices: list[str], kind: str) -> None:
+    architecture = name.partition(".")[0]
+    if architecture in choices:
+        return
+    close = difflib.get_close_matches(architecture, choices, n=5, cutoff=0.3)
+    raise ConfigError(
+        "SEG-X004",
+        f"unknown {kind} {name!r}",
+        observed=name,
+        allowed=f"one of {len(choices)}, such as {', '.join(close or choices[:5])}",
+        next_step="choose one; `python -c 'import timm; print(timm.list_models())'` shows all",
+    )

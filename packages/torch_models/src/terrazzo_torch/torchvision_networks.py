@@ -1,0 +1,171 @@
+"""What the segmentation networks of torchvision share: any size, auxiliary head, weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models import WeightsEnum
+from torchvision.models._utils import IntermediateLayerGetter
+from torchvision.models.resnet import Bottleneck, ResNet
+
+from terrazzo_torch import pretrained
+from terrazzo_torch.auxiliary import TrainingLogits
+from terrazzo_torch.batch_norm import replace_batch_norms
+from terrazzo_torch.padding import crop, pad_to_multiple
+from terrazzo_torch.pretrained import Pretrained
+
+STRIDES = {"tiny": 8, "resnet50": 8, "resnet101": 8, "mobilenet_v3_large": 16}
+"""Pixels of a cell of the coarsest map; torchvision dilates the stages after it."""
+
+
+class TorchvisionNetwork(nn.Module):
+    """An FCN or a DeepLabV3 of torchvision; takes any height and width.
+
+    Attributes:
+        network: torchvision's module.
+        remarks: what had to be changed to take over pretrained weights.
+    """
+
+    remarks: tuple[str, ...] = ()
+
+    def __init__(self, network: nn.Module, stride: int, num_bands: int, keep: float) -> None:
+        super().__init__()
+        self.network = network
+        self._stride = stride
+        take_bands(network, num_bands)
+        replace_batch_norms(network, keep=keep)
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The part that pretrained weights are of."""
+        return self.network.get_submodule("backbone")
+
+    def forward(self, images_BCHW: Tensor) -> Tensor | TrainingLogits:
+        """Return logits B×K×H×W; in training mode those of the auxiliary head as well."""
+        padded = pad_to_multiple(images_BCHW, self._stride)
+        features = self.encoder(padded)
+        classifier = self.network.get_submodule("classifier")
+        logits_BKHW = enlarge(classifier(features["out"]), padded.shape, images_BCHW.shape)
+        if not (self.training and "aux" in features):
+            return logits_BKHW
+        classifier = self.network.get_submodule("aux_classifier")
+        auxiliary_BKHW = enlarge(classifier(features["aux"]), padded.shape, images_BCHW.shape)
+        return TrainingLogits(logits_BKHW, auxiliary_BKHW)
+
+
+def enlarge(map_BKHW: Tensor, padded: torch.Size, size: torch.Size) -> Tensor:
+    """Interpolate a coarse map to the padded picture and cut off the padding."""
+    logits_BKHW = functional.interpolate(
+        map_BKHW, size=padded[-2:], mode="bilinear", align_corners=False
+    )
+    return crop(logits_BKHW, size)
+
+
+def take_bands(network: nn.Module, num_bands: int) -> None:
+    """Let the first convolution take `num_bands` bands, with new random weights where not 3."""
+    convolutions = (item for item in network.named_modules() if isinstance(item[1], nn.Conv2d))
+    name, first = next(convolutions)
+    if first.in_channels == num_bands:
+        return
+    replacement = nn.Conv2d(
+        num_bands,
+        first.out_channels,
+        first.kernel_size,
+        first.stride,
+        first.padding,
+        bias=first.bias is not None,
+        device=first.weight.device,
+    )
+    # As torchvision draws the weights of all its encoders.
+    nn.init.kaiming_normal_(replacement.weight, mode="fan_out", nonlinearity="relu")
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, replacement)
+
+
+class _NarrowBlock(Bottleneck):  # type: ignore[misc]
+    expansion = 1
+
+
+def tiny_backbone(*, auxiliary: bool) -> nn.Module:
+    """Make a dilated ResNet of four narrow blocks, for tests."""
+    encoder = ResNet(
+        _NarrowBlock,
+        [1, 1, 1, 1],
+        width_per_group=16,
+        replace_stride_with_dilation=[False, True, True],
+    )
+    layers = {"layer4": "out"} | ({"layer3": "aux"} if auxiliary else {})
+    backbone: nn.Module = IntermediateLayerGetter(encoder, layers)
+    return backbone
+
+
+def load(
+    network: nn.Module,
+    option: Pretrained,
+    *,
+    num_bands: int,
+    encoder: WeightsEnum | None,
+    full: WeightsEnum | None,
+    heads: tuple[str, ...],
+) -> tuple[str, ...]:
+    """Load the weights that `option` names into a torchvision network; return remarks.
+
+    Args:
+        network: with parts ``backbone`` and ``classifier``, perhaps ``aux_classifier``.
+        option: see `Pretrained`.
+        num_bands: C of the pictures.
+        encoder: torchvision's weights of the backbone on ImageNet; None: there are none.
+        full: its weights of the whole network; None: there are none.
+        heads: names of the convolutions whose outputs are the classes.
+
+    Raises:
+        ConfigError, ResourceError, CheckpointError: see `terrazzo_torch.pretrained`.
+    """
+    if option is False:
+        return ()
+    published = {"encoder": encoder, "full": full}
+    source = published.get(option)
+    origin: str | Path
+    if source is not None:
+        origin = source.url
+        weights = _fetch(source)
+    else:
+        words = tuple(word for word, weight in published.items() if weight is not None)
+        origin = pretrained.path_of(option, words)
+        weights = pretrained.read_weights(origin)
+    if any(name.startswith("backbone.") for name in weights):
+        if not hasattr(network, "aux_classifier") or network.aux_classifier is None:
+            weights = _without(weights, "aux_classifier.")
+        remarks = pretrained.adopt(
+            network, weights, num_bands=num_bands, origin=origin, heads=heads
+        )
+        return (f"weights of the whole network: {origin}", *remarks)
+    backbone = network.get_submodule("backbone")
+    remarks = pretrained.adopt(backbone, _of_backbone(weights), num_bands=num_bands, origin=origin)
+    return (f"weights of the encoder: {origin}", *remarks)
+
+
+def _fetch(source: WeightsEnum) -> dict[str, Tensor]:
+    file = source.url.rpartition("/")[2]
+    place = Path(torch.hub.get_dir()) / "checkpoints" / file
+    if not place.is_file():
+        with pretrained.fetching(file, source.url, str(place)):
+            source.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    # By our own reader, which says what is wrong with a file that somebody else put there.
+    return pretrained.read_weights(place)
+
+
+def _of_backbone(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a classifier's weights to those of the backbone that torchvision cuts out of it."""
+    return {
+        name.removeprefix("features."): tensor
+        for name, tensor in _without(weights, "fc.", "classifier.").items()
+    }
+
+
+def _without(weights: Mapping[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in weights.items() if not name.startswith(prefixes)}
