@@ -217,3 +217,22 @@ def test_mistakes_list_the_choices(model: ModelConfig, choices: list[str]) -> No
     with pytest.raises(ConfigError) as caught:
         backend.build(model, TrainingConfig(steps=1), TWO_COLOURS.labels, TWO_COLOURS.bands, 0)
     assert all(choice in str(caught.value) for choice in choices), caught.value
+
+
+def test_layers_of_a_vit_learn_the_slower_the_deeper_they_lie() -> None:
+    from terrazzo.config import TrainingConfig
+    from terrazzo.parts import Parts
+    from terrazzo_torch.models import vit
+
+    network = vit.build(vit.SMALL, 3, 2)
+    names = [name for name, _ in network.named_parameters()]
+    parts = Parts(vit.ENCODER, vit.HEAD, vit.layer)
+    factors = parts.lr_factors(
+        names, TrainingConfig(steps=1, layer_decay=0.5, encoder_lr_factor=0.1)
+    )
+    depth = len(network.encoder.blocks)
+    assert factors["encoder.patch_embed.proj.weight"] == pytest.approx(0.1 * 0.5**depth)
+    assert factors["encoder.blocks.0.attn.qkv.weight"] == pytest.approx(0.1 * 0.5 ** (depth - 1))
+    assert factors[f"encoder.blocks.{depth - 1}.attn.qkv.weight"] == pytest.approx(0.1)
+    assert factors["encoder.norm.weight"] == pytest.approx(0.1)
+    assert not any(name.startswith(("decoder.", "head.")) for name in factors)

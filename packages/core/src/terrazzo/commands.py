@@ -113,6 +113,8 @@ def run(
             f"{trainer.num_parameters:,} parameters on {trainer.device}, "
             f"{len(splits['train'])} training pictures"
         )
+        for remark in trainer.remarks:
+            progress.say(remark)
         for note in dict.fromkeys(n for split in splits.values() for n in split.source.notes):
             progress.say(note)
         position = engine.train(
@@ -260,6 +262,7 @@ def _record(
         "backend": recipe.backend,
         "model": recipe.model.name,
         "num_parameters": trainer.num_parameters,
+        "pretrained": list(trainer.remarks),
         "device": trainer.device,
         "processes": trainer.world.size,
         "versions": {"numpy": importlib.metadata.version("numpy"), **backend.versions()},

@@ -25,15 +25,13 @@ class Parts:
     Attributes:
         encoder: beginnings of the names of the encoder's weights.
         head: beginnings of the names of the weights that depend on the number of classes.
-        layer: number of the encoder's layer by a weight's name, 0 for the first; None where the
-            model does not number them.
-        num_layers: of the encoder.
+        layer: from the name of an encoder's weight to the number of its layer, 0 for the first and
+            None for what comes after the last; None where the model does not number them.
     """
 
     encoder: tuple[str, ...]
     head: tuple[str, ...]
-    layer: Callable[[str], int] | None = None
-    num_layers: int = 0
+    layer: Callable[[str], int | None] | None = None
 
     def of(self, name: str) -> Part:
         """Return the part of the weight `name`, without ``weights/``."""
@@ -59,11 +57,12 @@ class Parts:
                 allowed="1 for this model; other values for vit",
                 next_step="remove it, or use training.encoder_lr_factor",
             )
-        factors = {}
-        for name in names:
-            if self.of(name) == "encoder":
-                depth = self.num_layers - self.layer(name) if self.layer else 0
-                factor = training.encoder_lr_factor * training.layer_decay**depth
-                if factor != 1:
-                    factors[name] = factor
-        return factors
+        encoder = [name for name in names if self.of(name) == "encoder"]
+        layers = {name: self.layer(name) if self.layer else None for name in encoder}
+        last = max((layer for layer in layers.values() if layer is not None), default=0)
+        factors = {
+            name: training.encoder_lr_factor
+            * training.layer_decay ** (0 if layer is None else last - layer)
+            for name, layer in layers.items()
+        }
+        return {name: factor for name, factor in factors.items() if factor != 1}

@@ -94,6 +94,11 @@ class Trainer(Protocol):
         ...
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know of the weights it began with: taken, made anew, inflated."""
+        ...
+
+    @property
     def parts(self) -> Mapping[str, Part]:
         """Part of the network that each weight belongs to, by its name in `state`."""
         ...

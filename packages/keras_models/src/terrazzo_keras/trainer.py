@@ -89,6 +89,7 @@ class KerasTrainer:
     ) -> None:
         self.device: str = engine.device()
         self.asynchronous = self.device != "cpu"
+        self.remarks: tuple[str, ...] = getattr(model, "remarks", ())
         self._model, self._engine = model, engine
         self._training, self._labels, self._bands = training, labels, bands
         names = variable_names(model)

@@ -59,7 +59,7 @@ class TorchBackend:
 
         torch.manual_seed(seed)
         network = file.build(options, len(bands), len(labels))
-        parts = Parts(file.ENCODER, file.HEAD)
+        parts = Parts(file.ENCODER, file.HEAD, getattr(file, "layer", None))
         return TorchTrainer(network, parts, training, labels, bands, seed, world.current())
 
 

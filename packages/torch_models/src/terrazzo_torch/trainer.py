@@ -117,6 +117,12 @@ class TorchTrainer:
         return sum(parameter.numel() for parameter in self._network.parameters())
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was taken over from pretrained weights, and what had to be changed."""
+        found: tuple[str, ...] = getattr(self._network, "remarks", ())
+        return found
+
+    @property
     def parts(self) -> dict[str, Part]:
         """Part of each weight, by its name in `state`."""
         return {f"weights/{name}": self._parts.of(name) for name in self._network.state_dict()}

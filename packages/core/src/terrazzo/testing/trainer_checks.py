@@ -144,6 +144,7 @@ def check_signatures_equal_the_protocols(factory: Factory) -> None:
     assert isinstance(trainer.device, str)
     assert isinstance(trainer.asynchronous, bool)
     assert trainer.num_parameters > 0
+    assert all(isinstance(remark, str) for remark in trainer.remarks)
     assert 0 <= trainer.world.rank < trainer.world.size
     counts = np.array([1, 2**53 + 1])
     assert trainer.world.size > 1 or np.array_equal(trainer.world.sum(counts), counts)

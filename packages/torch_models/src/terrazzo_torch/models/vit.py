@@ -68,6 +68,14 @@ def build(options: Options, num_bands: int, num_classes: int) -> nn.Module:
     return network
 
 
+def layer(name: str) -> int | None:
+    """Return the layer of an encoder's weight: 0 for the embedding, then the blocks."""
+    room, *rest = name.removeprefix("encoder.").split(".")
+    if room == "blocks":
+        return int(rest[0]) + 1
+    return None if room in ("norm", "fc_norm") else 0
+
+
 class VisionTransformer(nn.Module):
     """The network; takes any height and width.
 

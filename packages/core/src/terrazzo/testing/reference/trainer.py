@@ -31,6 +31,7 @@ class ReferenceTrainer:
 
     world = SingleProcess()
     device = "cpu"
+    remarks = ()
     asynchronous = False
 
     def __init__(
