@@ -109,16 +109,21 @@ def augment(
 def resize_image(image_HWC: Array, size: Size) -> Array:
     """Resample a picture to `size` (rows, columns); each pixel keeps covering its own area.
 
-    An axis that shrinks is averaged over the area of its new pixels, one that grows is interpolated
-    linearly. Returns the same array where nothing changes.
+    An axis that shrinks below one half is averaged over the area of its new pixels, any other is
+    interpolated linearly. Returns the same array where nothing changes.
     """
     rows, columns = image_HWC.shape[:2]
-    shrunk_HWC = _resample(image_HWC, _smaller((rows, columns), size), cv2.INTER_AREA)
+    shrunk_HWC = _resample(image_HWC, _averaged((rows, columns), size), cv2.INTER_AREA)
     return _resample(shrunk_HWC, size, cv2.INTER_LINEAR)
 
 
-def _smaller(size: Size, other: Size) -> Size:
-    return min(size[0], other[0]), min(size[1], other[1])
+def _averaged(size: Size, wanted: Size) -> Size:
+    """Return the size after averaging: the wanted length where an axis shrinks below one half.
+
+    Down to one half each old pixel is next to a new one, so linear sampling leaves none out.
+    """
+    rows, columns = (new if 2 * new < old else old for old, new in zip(size, wanted, strict=True))
+    return rows, columns
 
 
 def _resample(image_HWC: Array, size: Size, interpolation: int) -> Array:
@@ -177,9 +182,9 @@ def _place(draw: float, slack: int) -> int:
 
 
 def _move_image(image_HWC: Array, geometry: _Geometry) -> Array:
-    # Linear sampling alone would skip pixels of a picture that shrinks; averaging first is also
-    # what `resize_image` does for evaluation.
-    shrunk = _smaller(geometry.source, geometry.scaled)
+    # Linear sampling alone would skip pixels of a picture that shrinks much; averaging first is
+    # also what `resize_image` does for evaluation.
+    shrunk = _averaged(geometry.source, geometry.scaled)
     image_HWC = _resample(image_HWC, shrunk, cv2.INTER_AREA)
     if shrunk == geometry.scaled and geometry.angle == 0:
         return _cut(image_HWC, geometry, cv2.BORDER_REFLECT, 0)
