@@ -79,6 +79,19 @@ class ScoreIntervals:
 
 
 @dataclass(frozen=True, slots=True)
+class RunIntervals:
+    """Intervals of R runs on the same pictures.
+
+    Attributes:
+        runs: of each run.
+        differences: by (i, j), run i minus run j.
+    """
+
+    runs: tuple[ScoreIntervals, ...]
+    differences: dict[tuple[int, int], ScoreIntervals]
+
+
+@dataclass(frozen=True, slots=True)
 class Spread:
     """One score over several seeds.
 
@@ -141,6 +154,50 @@ def paired_bootstrap(
     Raises:
         DataError: as `bootstrap`; SEG-M012, the runs have not scored the same truth.
     """
+    runs = bootstrap_runs(
+        (counts_NKK, other_NKK), groups=groups, resamples=resamples, level=level, seed=seed
+    )
+    return runs.differences[0, 1]
+
+
+def bootstrap_runs(
+    runs: Sequence[NDArray[np.int64]],
+    *,
+    groups: Sequence[object] | None = None,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> RunIntervals:
+    """Return the intervals of several runs and of all their differences, from the same draws.
+
+    Args:
+        runs: R times N×K×K counts as in `bootstrap`, of the same pictures in the same order.
+        groups: as in `bootstrap`, and so are the others.
+        resamples: draws.
+        level: 0…1.
+        seed: of the draws.
+
+    Raises:
+        DataError: as `paired_bootstrap`.
+    """
+    for other_NKK in runs[1:]:
+        _refuse_other_truth(runs[0], other_NKK)
+    units = [_units(counts_NKK, groups) for counts_NKK in runs]
+    scores = [_resampled(each, resamples, seed) for each in units]
+    estimates = [_score(each.sum(axis=0)) for each in units]
+    drawn = (level, resamples, len(units[0]))
+    return RunIntervals(
+        tuple(_intervals(*each, *drawn) for each in zip(estimates, scores, strict=True)),
+        {
+            (i, j): _intervals(estimates[i] - estimates[j], scores[i] - scores[j], *drawn)
+            for i in range(len(runs))
+            for j in range(len(runs))
+            if i != j
+        },
+    )
+
+
+def _refuse_other_truth(counts_NKK: NDArray[np.int64], other_NKK: NDArray[np.int64]) -> None:
     if counts_NKK.shape != other_NKK.shape or not np.array_equal(
         counts_NKK.sum(axis=2), other_NKK.sum(axis=2)
     ):
@@ -151,10 +208,6 @@ def paired_bootstrap(
             allowed="the same true pixels of each class in each picture",
             next_step="score both runs on one split, at one label size",
         )
-    first, second = _units(counts_NKK, groups), _units(other_NKK, groups)
-    differences = _resampled(first, resamples, seed) - _resampled(second, resamples, seed)
-    estimate = _score(first.sum(axis=0)) - _score(second.sum(axis=0))
-    return _intervals(estimate, differences, level, resamples, len(first))
 
 
 def spread(values: Sequence[float]) -> Spread:
