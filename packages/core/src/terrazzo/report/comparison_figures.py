@@ -39,8 +39,8 @@ def dots(
         An ``<svg>`` element.
     """
     rows = [*classes, "Mean"]
-    step = min(0.16, 0.7 / len(runs))
-    height = max(14, 9 * len(runs) * min(1.0, step / 0.11)) * len(rows) + 34
+    step = min(0.28, 0.75 / len(runs))
+    height = max(22, 8.5 * len(runs)) * len(rows) + 34
     figure = Figure(figsize=(430 / _POINTS_AN_INCH, height / _POINTS_AN_INCH))
     axes = figure.add_axes((0.27, 22 / height, 0.70, 1 - 30 / height))
     for run, found in enumerate(runs):
