@@ -19,7 +19,6 @@ from terrazzo.metrics import ConfusionMatrix
 from terrazzo.report import write_comparison
 from terrazzo.testing.compared_runs import LABEL_MAP, write_run
 
-
 BUS = LabelClass("bus", "#00FF00", (3,))
 
 
