@@ -185,11 +185,16 @@ def bootstrap_runs(
     units = [_units(counts_NKK, groups) for counts_NKK in runs]
     scores = [_resampled(each, resamples, seed) for each in units]
     estimates = [_score(each.sum(axis=0)) for each in units]
-    drawn = (level, resamples, len(units[0]))
+    drawn = len(units[0])
     return RunIntervals(
-        tuple(_intervals(*each, *drawn) for each in zip(estimates, scores, strict=True)),
+        tuple(
+            _intervals(estimate, score, level, resamples, drawn)
+            for estimate, score in zip(estimates, scores, strict=True)
+        ),
         {
-            (i, j): _intervals(estimates[i] - estimates[j], scores[i] - scores[j], *drawn)
+            (i, j): _intervals(
+                estimates[i] - estimates[j], scores[i] - scores[j], level, resamples, drawn
+            )
             for i in range(len(runs))
             for j in range(len(runs))
             if i != j

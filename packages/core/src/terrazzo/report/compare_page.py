@@ -18,6 +18,7 @@ from terrazzo.compare import Comparison, Competitor, differing_settings
 from terrazzo.metrics.intervals import Interval, ScoreIntervals
 from terrazzo.report import comparison_figures as figures
 from terrazzo.report import layers
+from terrazzo.report.figures import RUNS
 from terrazzo.report.layers import Layered
 from terrazzo.report.page import MAX_EXAMPLES, MAX_MATRIX_CLASSES, Cell, cells, filters
 from terrazzo.report.record import ExampleFiles
@@ -115,7 +116,7 @@ def _run(comparison: Comparison, number: int) -> RunView:
     counts_KK = run.scored.counts_NKK.sum(axis=0)
     return RunView(
         name=run.name,
-        colour=number % len(figures.RUNS) + 1,
+        colour=number % len(RUNS) + 1,
         sign=figures.MARKER_SIGNS[figures.MARKERS.index(figures.look(number)[1])],
         intervals=comparison.intervals.runs[number],
         to_first=comparison.intervals.differences[number, 0] if number else None,

@@ -139,8 +139,8 @@ def _first_and_last(steps: Sequence[int], values: Sequence[float]) -> str:
 def inline(figure: Figure, name: str, told: str) -> str:
     """Return the figure as an element of an HTML page; `told` is its text for screen readers."""
     buffer = io.StringIO()
-    for part in (figure, *figure.axes):
-        part.patch.set_visible(False)  # the page is behind it, light or dark
+    for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
+        patch.set_visible(False)  # the page is behind it, light or dark
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "terrazzo"}):
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     root = ET.fromstring(buffer.getvalue())  # noqa: S314 - our own figure

@@ -78,7 +78,9 @@ def write_run(
     (folder / "labels.toml").write_text(tomli_w.dumps(label_map.as_toml()), encoding="utf-8")
     (folder / "run.json").write_text(json.dumps({"num_parameters": 1234}), encoding="utf-8")
     _write_lines(folder / "log.jsonl", [_logged(step, error) for step in range(5, 45, 5)])
-    timing = [{"step": s, "seconds": s / 2, "steps_per_second": 2.0} for s in range(5, 45, 5)]
+    timing: list[dict[str, object]] = [
+        {"step": s, "seconds": s / 2, "steps_per_second": 2.0} for s in range(5, 45, 5)
+    ]
     _write_lines(folder / "timing.jsonl", timing)
     evaluation.write(scored, label_map, folder / "evaluation")
     return folder
