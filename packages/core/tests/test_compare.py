@@ -72,6 +72,13 @@ def test_groups_are_drawn_whole(runs):
     assert grouped.intervals.runs[0].units == 3
 
 
+def test_intervals_of_few_groups_come_with_a_warning(runs, page, tmp_path):
+    write_comparison(compare.compare(runs, group=r"^scene\d+", resamples=50), tmp_path / "few.html")
+    warning = "Only 3 groups of pictures were drawn from"
+    assert warning in (tmp_path / "few.html").read_text(encoding="utf-8")
+    assert "were drawn from" not in page
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [

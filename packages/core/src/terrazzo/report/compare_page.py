@@ -25,6 +25,9 @@ from terrazzo.report.record import ExampleFiles
 
 SCORES = {"IoU": "iou", "Precision": "precision", "Recall": "recall", "F1": "f1"}
 
+FEW_UNITS = 10
+"""Fewer pictures or groups than these are too few for a percentile interval to be trusted."""
+
 
 @dataclass(frozen=True)
 class RunView:
@@ -88,6 +91,7 @@ def render(comparison: Comparison) -> str:
         level=first.level,
         resamples=first.resamples,
         units=first.units,
+        few_units=FEW_UNITS,
         grouped=comparison.groups is not None,
         drawn="pictures" if comparison.groups is None else "groups of pictures",
         num_pairs=len(runs) * (len(runs) - 1) // 2,
