@@ -108,7 +108,8 @@ def _inner_rim(
     """Return the pixels of the mask within `rim` (chessboard distance) of what is not in it."""
     solid_HW = np.pad(mask_HW | ignored_HW, 1).astype(np.uint8)
     core_HW = cv2.erode(solid_HW, _NEIGHBOURS, iterations=rim)[1:-1, 1:-1]
-    return mask_HW & (core_HW == 0)
+    rim_HW: NDArray[np.bool_] = mask_HW & (core_HW == 0)
+    return rim_HW
 
 
 def _dilated(mask_HW: NDArray[np.bool_], rim: int) -> NDArray[np.bool_]:
