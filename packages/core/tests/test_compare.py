@@ -127,15 +127,15 @@ def test_other_files_of_the_same_names_are_noticed(runs, tmp_path):
 
 
 def test_mistakes_are_named(runs, tmp_path):
-    with pytest.raises(ConfigError, match="SEG-X020"):
+    with pytest.raises(ConfigError, match="SEG-X040"):
         compare.compare(runs[:1])
-    with pytest.raises(ConfigError, match="SEG-X022"):
+    with pytest.raises(ConfigError, match="SEG-X042"):
         compare.compare([runs[0], runs[0]])
-    with pytest.raises(ConfigError, match=r"SEG-X021(.|\n)*scene0_000"):
+    with pytest.raises(ConfigError, match=r"SEG-X041(.|\n)*scene0_000"):
         compare.compare(runs, group="street")
-    with pytest.raises(ConfigError, match=r"SEG-X021(.|\n)*not a regular expression"):
+    with pytest.raises(ConfigError, match=r"SEG-X041(.|\n)*not a regular expression"):
         compare.compare(runs, group="(")
-    with pytest.raises(CheckpointError, match=r"SEG-C020(.|\n)*--split val"):
+    with pytest.raises(CheckpointError, match=r"SEG-C040(.|\n)*--split val"):
         compare.compare(runs, split="val")
     with pytest.raises(CheckpointError, match="SEG-C001"):
         compare.compare([runs[0], tmp_path])
@@ -232,7 +232,7 @@ def test_explain_prints_every_definition(runs):
     text = console.file.getvalue()
     for part in ("dataset", "pooled", "SMP macro-imagewise", "nnU-Net", "NaN", "3 of 4 classes"):
         assert part in text
-    with pytest.raises(CheckpointError, match="SEG-C020"):
+    with pytest.raises(CheckpointError, match="SEG-C040"):
         explanation.table(runs[0], "val")
 
 

@@ -100,14 +100,14 @@ def compare(
         resamples: draws of the bootstrap.
 
     Raises:
-        CheckpointError: SEG-C001, SEG-C014 no run folder or unreadable; SEG-C020 not scored.
-        ConfigError: SEG-X020 fewer than two runs; SEG-X021 `group` is no regular expression or
+        CheckpointError: SEG-C001, SEG-C014 no run folder or unreadable; SEG-C040 not scored.
+        ConfigError: SEG-X040 fewer than two runs; SEG-X041 `group` is no regular expression or
             does not match a picture.
         DataError: SEG-D050 the runs have not scored the same pictures, classes or label sizes.
     """
     if len(runs) < 2:
         raise ConfigError(
-            "SEG-X020",
+            "SEG-X040",
             "a comparison needs two runs or more",
             observed=", ".join(map(str, runs)) or "none",
             next_step="terrazzo compare RUN RUN --out compare.html",
@@ -155,7 +155,7 @@ def _names(runs: Sequence[Path]) -> list[str]:
         return paths
     twice = next(path for path in paths if paths.count(path) > 1)
     raise ConfigError(
-        "SEG-X022", "a run is named twice", observed=twice, next_step="name every run once"
+        "SEG-X042", "a run is named twice", observed=twice, next_step="name every run once"
     )
 
 
@@ -166,7 +166,7 @@ def _competitor(path: Path, name: str, split: str) -> Competitor:
             settings = _flat(tomllib.loads(found.config_text))
             return Competitor(name, found, scored, settings)
     raise CheckpointError(
-        "SEG-C020",
+        "SEG-C040",
         "this run has not been scored on the split",
         file=path,
         observed=", ".join(scored.summary["split"] for scored in found.scored) or "no scores",
@@ -239,7 +239,7 @@ def _groups(names: Sequence[str], pattern: str) -> list[str]:
         matches = [re.search(pattern, name) for name in names]
     except re.error as error:
         raise ConfigError(
-            "SEG-X021",
+            "SEG-X041",
             "--group is not a regular expression",
             observed=f"{pattern}: {error}",
             next_step="for names such as 0001TP_008550: --group '^[^_]+'",
@@ -248,7 +248,7 @@ def _groups(names: Sequence[str], pattern: str) -> list[str]:
     for name, match in zip(names, matches, strict=True):
         if match is None:
             raise ConfigError(
-                "SEG-X021",
+                "SEG-X041",
                 "--group matches no part of a picture's name",
                 observed=name,
                 allowed=f"names that match {pattern}",

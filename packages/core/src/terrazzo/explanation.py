@@ -18,7 +18,7 @@ def table(run: Path, split: str) -> Table:
     """Score one evaluation of a run by every profile.
 
     Raises:
-        CheckpointError: SEG-C001, SEG-C014 no run folder or unreadable; SEG-C020 not scored.
+        CheckpointError: SEG-C001, SEG-C014 no run folder or unreadable; SEG-C040 not scored.
     """
     scores = profiles.explain(_counts(run, split))
     lowest, highest = profiles.span(scores)
@@ -49,7 +49,7 @@ def _counts(run: Path, split: str) -> PictureCounts:
                 scored.counts_NKK, scored.ignored_N, tuple(scored.summary["classes"])
             )
     raise CheckpointError(
-        "SEG-C020",
+        "SEG-C040",
         "this run has not been scored on the split",
         file=run,
         observed=", ".join(scored.summary["split"] for scored in found.scored) or "no scores",
