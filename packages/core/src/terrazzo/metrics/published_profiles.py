@@ -1,4 +1,4 @@
-"""The headline numbers of five published comparisons, computed the way their code computes them.
+"""The headline numbers of published comparisons, computed the way their code computes them.
 
 They are here so that a reader can put a published number beside an honest one of the same label
 maps. None of them is a mean IoU to publish.
