@@ -29,6 +29,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+metrics_app = typer.Typer(help="What a score means.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(metrics_app, name="metrics")
+
 _Set = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated."),
@@ -122,6 +125,51 @@ def convert(
     out = out or run_folder.with_name(f"{run_folder.name}_{to}")
     conversion.convert(run_folder, to, out, overwrite=overwrite)
     print(out)
+
+
+@app.command()
+def compare(
+    run_folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = Path("compare.html"),
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="REGEX", help="Draw pictures together whose names agree in this."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="All scores as CSV.")] = None,
+    latex: Annotated[Path | None, typer.Option(metavar="FILE", help="A LaTeX table.")] = None,
+) -> None:
+    """Rank runs that were scored on the same pictures, with intervals; write one page.
+
+    \b
+    Examples:
+        terrazzo compare runs/camvid_torch runs/camvid_keras --out compare.html
+        terrazzo compare runs/* --group '^[^_]+' --csv scores.csv --latex scores.tex
+    """
+    from terrazzo import compare as comparing
+    from terrazzo import compare_tables
+
+    comparison = comparing.compare(run_folders, split=split, group=group)
+    for path in compare_tables.write_all(comparison, out, csv=csv, latex=latex):
+        print(path)
+
+
+@metrics_app.command()
+def explain(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A scored run.")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+) -> None:
+    """Show what well-known libraries and papers would call the mean IoU of a run, and why.
+
+    \b
+    Example:
+        terrazzo metrics explain runs/demo_torch
+    """
+    from rich.console import Console
+
+    from terrazzo import explanation
+
+    Console(highlight=False).print(explanation.table(run_folder, split))
 
 
 @app.command()

@@ -8,9 +8,13 @@ imported by the first `write_report`, not before.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from terrazzo import atomic
 from terrazzo.runs import RunFolder
+
+if TYPE_CHECKING:
+    from terrazzo.compare import Comparison
 
 
 def write_report(run_folder: Path) -> Path:
@@ -36,3 +40,16 @@ def write_report(run_folder: Path) -> Path:
     with atomic.replacing(path) as unfinished:
         unfinished.write_text(html, encoding="utf-8")
     return path
+
+
+def write_comparison(comparison: Comparison, path: Path) -> None:
+    """Write the page of a comparison, one file that opens offline.
+
+    Raises:
+        ResourceError: SEG-R004 the disk is full or refuses; an earlier page is untouched.
+    """
+    from terrazzo.report import compare_page
+
+    html = compare_page.render(comparison)
+    with atomic.replacing(path) as unfinished:
+        unfinished.write_text(html, encoding="utf-8")

@@ -17,14 +17,17 @@ from numpy.typing import NDArray
 MAX_POINTS = 150
 """More points than these are drawn as means of as many bins: the eye sees no more at this size."""
 
-# matplotlib knows fixed colours only. It draws with these, `_inline` puts the page's in place.
-_TEXT, _GRID, _FIRST, _SECOND = "#000001", "#000002", "#000003", "#000004"
+# matplotlib knows fixed colours only. It draws with these, `inline` puts the page's in place.
+TEXT, GRID, _FIRST, _SECOND = "#000001", "#000002", "#000003", "#000004"
 _THEME = {
-    _TEXT: "var(--muted)",
-    _GRID: "var(--line)",
+    TEXT: "var(--muted)",
+    GRID: "var(--line)",
     _FIRST: "var(--first)",
     _SECOND: "var(--second)",
 }
+RUNS = tuple(f"#0000{number:02x}" for number in range(0xA1, 0xA9))
+"""Colours of runs that are compared; after the eighth they begin anew, with another marker."""
+_THEME |= {drawn: f"var(--run-{number})" for number, drawn in enumerate(RUNS, start=1)}
 _POINTS_AN_INCH = 72
 _PLAIN = FuncFormatter(lambda value, _: f"{value:g}")
 
@@ -40,7 +43,7 @@ def loss(steps: Sequence[int], losses: Sequence[float]) -> str:
         An ``<svg>`` element.
     """
     values = np.asarray(losses, dtype=np.float64)
-    figure, axes = _axes(max(steps))
+    figure, axes = step_axes(max(steps))
     _draw_binned(axes, np.asarray(steps), values)
     if np.nanmin(values) > 0 and np.nanmax(values) / np.nanmin(values) > 10:
         axes.set_yscale("log")
@@ -49,15 +52,15 @@ def loss(steps: Sequence[int], losses: Sequence[float]) -> str:
         axes.yaxis.set_major_formatter(_PLAIN)  # a logarithmic axis brings its own
     else:
         axes.set_ylim(bottom=min(0.0, float(np.nanmin(values))))
-    return _inline(figure, "loss", f"Training loss: {_first_and_last(steps, losses)}.")
+    return inline(figure, "loss", f"Training loss: {_first_and_last(steps, losses)}.")
 
 
 def learning_rate(steps: Sequence[int], rates: Sequence[float]) -> str:
     """Draw the learning rate. Arguments and result as for `loss`."""
-    figure, axes = _axes(max(steps))
+    figure, axes = step_axes(max(steps))
     _draw_binned(axes, np.asarray(steps), np.asarray(rates, dtype=np.float64))
     axes.set_ylim(bottom=0, top=max(rates) * 1.08)
-    return _inline(figure, "rate", f"Learning rate: {_first_and_last(steps, rates)}.")
+    return inline(figure, "rate", f"Learning rate: {_first_and_last(steps, rates)}.")
 
 
 def validation(
@@ -77,7 +80,7 @@ def validation(
     Returns:
         An ``<svg>`` element.
     """
-    figure, axes = _axes(max(steps))
+    figure, axes = step_axes(max(steps))
     axes.plot(steps, pixel_accuracy, color=_SECOND, linestyle=(0, (4, 2)), marker="s", markersize=2)
     axes.plot(steps, mean_iou, color=_FIRST, marker="o", markersize=2.5)
     axes.set_ylim(0, 1)
@@ -96,23 +99,24 @@ def validation(
             size=11,
         )
         told += f" Best: {mean_iou[best]:.3f} at step {steps[best]:,}."
-    return _inline(figure, "validation", told)
+    return inline(figure, "validation", told)
 
 
-def _axes(last_step: int) -> tuple[Figure, Axes]:
+def step_axes(last_step: int) -> tuple[Figure, Axes]:
+    """Return a figure for a curve over the steps from 0 to `last_step`."""
     figure = Figure(figsize=(360 / _POINTS_AN_INCH, 240 / _POINTS_AN_INCH))
     axes = figure.add_axes((0.125, 0.165, 0.855, 0.8))
     axes.set_xlim(0, max(last_step, 1) * 1.02)
-    axes.set_xlabel("step", color=_TEXT, size=11)
+    axes.set_xlabel("step", color=TEXT, size=11)
     axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     axes.yaxis.set_major_formatter(_PLAIN)
-    axes.tick_params(length=0, pad=5, labelsize=11, labelcolor=_TEXT)
-    axes.grid(axis="y", color=_GRID, linewidth=1)
+    axes.tick_params(length=0, pad=5, labelsize=11, labelcolor=TEXT)
+    axes.grid(axis="y", color=GRID, linewidth=1)
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
-    axes.spines["bottom"].set(visible=True, color=_TEXT, linewidth=1)
+    axes.spines["bottom"].set(visible=True, color=TEXT, linewidth=1)
     return figure, axes
 
 
@@ -132,9 +136,11 @@ def _first_and_last(steps: Sequence[int], values: Sequence[float]) -> str:
     return first if len(steps) == 1 else f"from {first} to {last}"
 
 
-def _inline(figure: Figure, name: str, told: str) -> str:
+def inline(figure: Figure, name: str, told: str) -> str:
     """Return the figure as an element of an HTML page; `told` is its text for screen readers."""
     buffer = io.StringIO()
+    for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
+        patch.set_visible(False)  # the page is behind it, light or dark
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "terrazzo"}):
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     root = ET.fromstring(buffer.getvalue())  # noqa: S314 - our own figure
@@ -172,6 +178,8 @@ def _adapt(element: ET.Element, figure_name: str) -> None:
     """Keep only the ids that are referred to, apart from those of other figures; drop the font."""
     attributes = element.attrib
     if "id" in attributes:
+        if attributes["id"].startswith("run-"):
+            attributes["data-run"] = attributes["id"].removeprefix("run-")
         if element.tag in {"path", "clipPath"}:
             attributes["id"] = f"{figure_name}-{attributes['id']}"
         else:

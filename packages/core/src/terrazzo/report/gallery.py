@@ -67,27 +67,28 @@ def _encode(example: ExampleFiles, label_map: LabelMap, side: int) -> Shown:
         for path in (example.picture, example.truth, example.prediction)
     )
     errors, wrong = None, float("nan")
-    if _colours_tell_all(label_map):
+    if colours_tell_all(label_map):
         base = picture if picture.size == truth.size else picture.resize(truth.size)
-        errors, wrong = _error_map(np.asarray(base), np.asarray(truth), np.asarray(prediction))
+        errors, wrong = error_map(np.asarray(base), np.asarray(truth), np.asarray(prediction))
     return Shown(
         name=example.name,
         height=truth.height,
         width=truth.width,
-        picture=_url(picture, side, lossless=False),
-        truth=_url(truth, side, lossless=True),
-        prediction=_url(prediction, side, lossless=True),
-        errors=None if errors is None else _url(Image.fromarray(errors), side, lossless=False),
+        picture=url(picture, side, lossless=False),
+        truth=url(truth, side, lossless=True),
+        prediction=url(prediction, side, lossless=True),
+        errors=None if errors is None else url(Image.fromarray(errors), side, lossless=False),
         wrong=wrong,
     )
 
 
-def _colours_tell_all(label_map: LabelMap) -> bool:
+def colours_tell_all(label_map: LabelMap) -> bool:
+    """Whether coloured labels can be read back: all classes differ, and none is black (IGNORE)."""
     colours = {c.colour.lower() for c in label_map.classes}
     return len(colours) == len(label_map) and "#000000" not in colours
 
 
-def _error_map(
+def error_map(
     picture_HWC: NDArray[np.uint8], truth_HWC: NDArray[np.uint8], prediction_HWC: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint8], float]:
     """Return the faded picture with wrong pixels in `WRONG`, and the share of wrong pixels."""
@@ -101,7 +102,8 @@ def _error_map(
     return errors_HWC, float(wrong_HW.sum() / counted) if counted else float("nan")
 
 
-def _url(image: Image.Image, side: int, *, lossless: bool) -> str:
+def url(image: Image.Image, side: int, *, lossless: bool) -> str:
+    """Encode a picture as a ``data:`` URL, its longer side reduced to `side` pixels at most."""
     scale = side / max(image.size)
     if scale < 1:
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -114,9 +114,7 @@ def render(record: Record) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        score=_score, count=_count, percent=_percent, whole_percent=_whole_percent
-    )
+    environment.filters.update(filters())
     folder = resources.files("terrazzo") / "report"
     script = (folder / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
@@ -133,6 +131,16 @@ def render(record: Record) -> str:
         script=Markup(script),  # noqa: S704 - our own
         script_digest=digest,
     )
+
+
+def filters() -> dict[str, Callable[..., str]]:
+    """Return the formats that the templates use."""
+    return {
+        "score": _score,
+        "count": _count,
+        "percent": _percent,
+        "whole_percent": _whole_percent,
+    }
 
 
 def _median_of(entries: Sequence[dict[str, Any]], key: str) -> float | None:
@@ -192,7 +200,7 @@ def _split(record: Record, scored: Scored, examples: list[ExampleRow]) -> SplitV
         name=scored.summary["split"],
         summary=scored.summary,
         classes=_class_rows(scored.summary, counts_KK, record),
-        matrix=_cells(counts_KK) if len(names) <= MAX_MATRIX_CLASSES else None,
+        matrix=cells(counts_KK) if len(names) <= MAX_MATRIX_CLASSES else None,
         confusions=_confusions(names, counts_KK),
         pictures=pictures[:NUM_WORST],
         median_iou=median(picture.mean_iou for picture in pictures) if pictures else math.nan,
@@ -223,7 +231,8 @@ def _class_rows(
     ]
 
 
-def _cells(counts_KK: NDArray[np.int64]) -> list[list[Cell]]:
+def cells(counts_KK: NDArray[np.int64]) -> list[list[Cell]]:
+    """Return the cells of a confusion matrix, each with its share of the row."""
     totals = counts_KK.sum(axis=1)
     return [
         [Cell(int(n), int(n) / int(total) if total else None) for n in row]

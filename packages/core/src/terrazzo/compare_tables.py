@@ -1,0 +1,126 @@
+"""What a comparison writes: its page, and its tables as CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from terrazzo import atomic
+from terrazzo.compare import Comparison
+from terrazzo.metrics.intervals import PER_CLASS, SCALARS, Interval, ScoreIntervals
+from terrazzo.report import write_comparison
+
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
+def write_all(
+    comparison: Comparison, page: Path, *, csv: Path | None, latex: Path | None
+) -> list[Path]:
+    """Write the page and the tables that are asked for; return their paths.
+
+    Raises:
+        ResourceError: SEG-R004 the disk is full or refuses.
+    """
+    write_comparison(comparison, page)
+    written = [page]
+    for path, text in ((csv, as_csv), (latex, as_latex)):
+        if path is not None:
+            with atomic.replacing(path) as unfinished:
+                unfinished.write_text(text(comparison), encoding="utf-8")
+            written.append(path)
+    return written
+
+
+def as_csv(comparison: Comparison) -> str:
+    """Return one row a score, with its interval; differences have the other run in ``minus``.
+
+    An undefined score is an empty field.
+    """
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(
+        ["run", "minus", "score", "class", "estimate", "low", "high", "excludes_zero", "level"]
+    )
+    names = [each.name for each in comparison.competitors]
+    for name, found in zip(names, comparison.intervals.runs, strict=True):
+        for score, of_class, interval in _rows(comparison, found):
+            writer.writerow([name, "", score, of_class, *_numbers(interval), "", found.level])
+    for (i, j), found in comparison.intervals.differences.items():
+        if i < j:
+            for score, of_class, interval in _rows(comparison, found):
+                verdict = str(interval.excludes_zero).lower()
+                writer.writerow(
+                    [names[i], names[j], score, of_class, *_numbers(interval), verdict, found.level]
+                )
+    return buffer.getvalue()
+
+
+def as_latex(comparison: Comparison) -> str:
+    """Return a table for the LaTeX package booktabs: mean IoU, its lead, and the other means."""
+    runs = comparison.intervals.runs
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_caption(comparison)}}}",
+        r"\begin{tabular}{lrrrrr}",
+        r"\toprule",
+        r"Run & Mean IoU & Difference to the first & Mean precision & Mean recall & Mean F1 \\",
+        r"\midrule",
+    ]
+    for number, (run, found) in enumerate(zip(comparison.competitors, runs, strict=True)):
+        lead = "--"
+        if number:
+            difference = comparison.intervals.differences[number, 0].scalars["mean_iou"]
+            lead = _latex_interval(difference, signed=True)
+            lead += "*" if difference.excludes_zero else ""
+        means = [found.scalars[f"mean_{score}"] for score in ("precision", "recall", "f1")]
+        cells = [
+            run.name.translate(_LATEX),
+            _latex_interval(found.scalars["mean_iou"]),
+            lead,
+            *(_latex_interval(mean) for mean in means),
+        ]
+        lines.append(" & ".join(cells) + r" \\")
+    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def _caption(comparison: Comparison) -> str:
+    found = comparison.intervals.runs[0]
+    drawn = "pictures" if comparison.groups is None else "groups of pictures"
+    split = comparison.split.translate(_LATEX)
+    return (
+        f"Scores on {len(comparison.pictures)} {split} pictures. Pixels are summed over the split; "
+        "means are unweighted, over the classes in truth or prediction; ignored pixels count "
+        f"nowhere. In brackets, {100 * found.level:g}\\,\\% bootstrap intervals over "
+        f"{found.units} {drawn}. * The interval of the paired difference excludes zero "
+        "(not corrected for the number of comparisons)."
+    )
+
+
+def _rows(comparison: Comparison, found: ScoreIntervals) -> Iterator[tuple[str, str, Interval]]:
+    for score in SCALARS:
+        yield score, "", found.scalars[score]
+    for score in PER_CLASS:
+        for name, interval in zip(comparison.label_map.names, found.per_class[score], strict=True):
+            yield score, name, interval
+
+
+def _numbers(interval: Interval) -> list[str]:
+    values = (interval.estimate, interval.low, interval.high)
+    return ["" if math.isnan(value) else f"{value:.6f}" for value in values]
+
+
+def _latex_interval(interval: Interval, *, signed: bool = False) -> str:
+    if math.isnan(interval.estimate):
+        return "--"
+    sign = "+" if signed else ""
+    values = (interval.estimate, interval.low, interval.high)
+    estimate, low, high = (f"{value:{sign}.3f}" for value in values)
+    return f"${estimate}$ [${low}$, ${high}$]"

@@ -1,0 +1,353 @@
+"""How far a score would move with other pictures: bootstrap over pictures, groups or blocks.
+
+The pictures of a test split are drawn again with replacement, thousands of times, and every score
+is worked out from the pooled counts of each draw (Efron & Tibshirani 1993, percentile interval).
+Pixels of one picture are never drawn apart: they are far from independent. Where pictures are not
+independent either (frames of one drive, tiles of one scene), name their groups, which are then
+drawn whole.
+
+Two runs are compared on the same draws, picture by picture, so that what makes a picture hard for
+both does not blur their difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo.errors import DataError
+from terrazzo.metrics.picture_counts import ratio
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+SCALARS = (
+    "mean_iou",
+    "mean_precision",
+    "mean_recall",
+    "mean_f1",
+    "pixel_accuracy",
+    "pooled_iou",
+)
+"""Scores of a run; defined as in `terrazzo.metrics.Scores`."""
+PER_CLASS = ("iou", "precision", "recall", "f1")
+"""Scores of a class."""
+
+_CHUNK = 1024  # resamples at a time: bounds the memory at about 100 MB for 1000 pictures
+NAN = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A score and where it would lie with other pictures.
+
+    Attributes:
+        estimate: from the pictures as they are; NaN where it is not defined.
+        low: lower end.
+        high: upper end.
+    """
+
+    estimate: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether zero lies outside; False where the interval is not defined."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreIntervals:
+    """Intervals of all scores of a run, or of the differences between two.
+
+    Attributes:
+        scalars: by the names in `SCALARS`.
+        per_class: by the names in `PER_CLASS`, K each.
+        level: share of the draws within an interval.
+        resamples: how many draws.
+        units: how many pictures or groups were drawn from.
+    """
+
+    scalars: dict[str, Interval]
+    per_class: dict[str, tuple[Interval, ...]]
+    level: float
+    resamples: int
+    units: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunIntervals:
+    """Intervals of R runs on the same pictures.
+
+    Attributes:
+        runs: of each run.
+        differences: by (i, j), run i minus run j.
+    """
+
+    runs: tuple[ScoreIntervals, ...]
+    differences: dict[tuple[int, int], ScoreIntervals]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """One score over several seeds.
+
+    Attributes:
+        mean: over the seeds.
+        deviation: sample standard deviation; NaN for one seed.
+        lowest: of the seeds.
+        highest: of the seeds.
+        seeds: how many.
+    """
+
+    mean: float
+    deviation: float
+    lowest: float
+    highest: float
+    seeds: int
+
+
+def bootstrap(
+    counts_NKK: NDArray[np.int64],
+    *,
+    groups: Sequence[object] | None = None,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> ScoreIntervals:
+    """Return the interval of every score of one run.
+
+    A class is scored in the draws that hold it, as `terrazzo.metrics.Scores` does.
+
+    Args:
+        counts_NKK: int64 confusion counts a picture, rows truth, columns prediction.
+        groups: N labels; pictures of one label are drawn together.
+        resamples: draws.
+        level: 0…1.
+        seed: of the draws.
+
+    Raises:
+        DataError: SEG-M010 there are fewer than two pictures or groups; SEG-M011 there are not as
+            many group labels as pictures.
+    """
+    units = _units(counts_NKK, groups)
+    scores = _resampled(units, resamples, seed)
+    return _intervals(_score(units.sum(axis=0)), scores, level, resamples, len(units))
+
+
+def paired_bootstrap(
+    counts_NKK: NDArray[np.int64],
+    other_NKK: NDArray[np.int64],
+    *,
+    groups: Sequence[object] | None = None,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> ScoreIntervals:
+    """Return the intervals of the differences of all scores: first run minus the other.
+
+    Arguments as of `bootstrap`; the two runs have scored the same pictures in the same order.
+
+    Raises:
+        DataError: as `bootstrap`; SEG-M012, the runs have not scored the same truth.
+    """
+    runs = bootstrap_runs(
+        (counts_NKK, other_NKK), groups=groups, resamples=resamples, level=level, seed=seed
+    )
+    return runs.differences[0, 1]
+
+
+def bootstrap_runs(
+    runs: Sequence[NDArray[np.int64]],
+    *,
+    groups: Sequence[object] | None = None,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> RunIntervals:
+    """Return the intervals of several runs and of all their differences, from the same draws.
+
+    Args:
+        runs: R times N×K×K counts as in `bootstrap`, of the same pictures in the same order.
+        groups: as in `bootstrap`, and so are the others.
+        resamples: draws.
+        level: 0…1.
+        seed: of the draws.
+
+    Raises:
+        DataError: as `paired_bootstrap`.
+    """
+    for other_NKK in runs[1:]:
+        _refuse_other_truth(runs[0], other_NKK)
+    units = [_units(counts_NKK, groups) for counts_NKK in runs]
+    scores = [_resampled(each, resamples, seed) for each in units]
+    estimates = [_score(each.sum(axis=0)) for each in units]
+    drawn = len(units[0])
+    return RunIntervals(
+        tuple(
+            _intervals(estimate, score, level, resamples, drawn)
+            for estimate, score in zip(estimates, scores, strict=True)
+        ),
+        {
+            (i, j): _intervals(
+                estimates[i] - estimates[j], scores[i] - scores[j], level, resamples, drawn
+            )
+            for i in range(len(runs))
+            for j in range(len(runs))
+            if i != j
+        },
+    )
+
+
+def _refuse_other_truth(counts_NKK: NDArray[np.int64], other_NKK: NDArray[np.int64]) -> None:
+    if counts_NKK.shape != other_NKK.shape or not np.array_equal(
+        counts_NKK.sum(axis=2), other_NKK.sum(axis=2)
+    ):
+        raise DataError(
+            "SEG-M012",
+            "only runs on the same pictures can be compared in pairs",
+            observed=f"counts of shape {counts_NKK.shape} and {other_NKK.shape}, or other truth",
+            allowed="the same true pixels of each class in each picture",
+            next_step="score both runs on one split, at one label size",
+        )
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Summarise one score over runs that differ in nothing but their seed."""
+    scores = np.asarray(values, dtype=np.float64)
+    deviation = float(scores.std(ddof=1)) if len(scores) > 1 else NAN
+    return Spread(
+        float(scores.mean()), deviation, float(scores.min()), float(scores.max()), len(scores)
+    )
+
+
+def _units(counts_NKK: NDArray[np.int64], groups: Sequence[object] | None) -> NDArray[np.float64]:
+    """Return what is drawn, U×3K: right, in truth, in prediction; all that the scores need.
+
+    float64 is exact to 2^53 pixels and multiplies as fast matrices do.
+    """
+    pixels_NF = np.concatenate(
+        [
+            np.diagonal(counts_NKK, axis1=1, axis2=2),
+            counts_NKK.sum(axis=2),
+            counts_NKK.sum(axis=1),
+        ],
+        axis=1,
+    ).astype(np.float64)
+    if groups is not None:
+        pixels_NF = _summed_by_group(pixels_NF, groups)
+    if len(pixels_NF) < 2:
+        raise DataError(
+            "SEG-M010",
+            "an interval needs at least two pictures or groups",
+            observed=len(pixels_NF),
+            next_step="score more pictures, or draw single pictures instead of groups",
+        )
+    return pixels_NF
+
+
+def _summed_by_group(
+    pixels_NF: NDArray[np.float64], groups: Sequence[object]
+) -> NDArray[np.float64]:
+    if len(groups) != len(pixels_NF):
+        raise DataError(
+            "SEG-M011",
+            "every picture needs a group",
+            observed=f"{len(groups)} groups",
+            allowed=f"{len(pixels_NF)}, one a picture",
+        )
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    summed = np.zeros((len(numbers), pixels_NF.shape[1]))
+    np.add.at(summed, [numbers[group] for group in groups], pixels_NF)
+    return summed
+
+
+def _resampled(units_UF: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
+    """Return resamples × scores. The draws depend on U, `resamples` and `seed` alone."""
+    random = np.random.default_rng(seed)
+    chunks = []
+    for start in range(0, resamples, _CHUNK):
+        draws = min(_CHUNK, resamples - start)
+        chunks.append(_score(_weights(random, draws, len(units_UF)) @ units_UF))
+    return np.concatenate(chunks)
+
+
+def _weights(random: np.random.Generator, draws: int, num_units: int) -> NDArray[np.float64]:
+    """How often each draw holds each unit: multinomial, by counting drawn positions."""
+    drawn = random.integers(0, num_units, (draws, num_units), dtype=np.int32)
+    drawn += (np.arange(draws, dtype=np.int32) * num_units)[:, None]
+    times = np.bincount(drawn.reshape(-1), minlength=draws * num_units)
+    return times.reshape(draws, num_units).astype(np.float64)
+
+
+def _score(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn …×3K pixel sums into …×(scalars, then K of each score of a class)."""
+    right, in_truth, in_prediction = np.split(pixels, 3, axis=-1)
+    in_either = in_truth + in_prediction - right
+    per_class = {
+        "iou": ratio(right, in_either, NAN),
+        "precision": np.where(in_either > 0, ratio(right, in_prediction, 0.0), NAN),
+        "recall": ratio(right, in_truth, NAN),
+        "f1": ratio(2 * right, in_truth + in_prediction, NAN),
+    }
+    scalars = [_mean_of_defined(per_class[name]) for name in PER_CLASS]
+    total_right = right.sum(axis=-1)
+    scalars.append(ratio(total_right, in_truth.sum(axis=-1), NAN))
+    scalars.append(ratio(total_right, in_either.sum(axis=-1), NAN))
+    return np.concatenate(
+        [np.stack(scalars, axis=-1), *(per_class[name] for name in PER_CLASS)], axis=-1
+    )
+
+
+def _mean_of_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    defined = ~np.isnan(values)
+    return ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1), NAN)
+
+
+def _intervals(
+    estimates: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    level: float,
+    resamples: int,
+    units: int,
+) -> ScoreIntervals:
+    lows, highs = _quantiles(scores, (0.5 - level / 2, 0.5 + level / 2))
+    found = [
+        Interval(float(estimate), float(low), float(high))
+        for estimate, low, high in zip(estimates, lows, highs, strict=True)
+    ]
+    num_classes = (len(found) - len(SCALARS)) // len(PER_CLASS)
+    by_class = found[len(SCALARS) :]
+    return ScoreIntervals(
+        scalars=dict(zip(SCALARS, found, strict=False)),
+        per_class={
+            name: tuple(by_class[number * num_classes : (number + 1) * num_classes])
+            for number, name in enumerate(PER_CLASS)
+        },
+        level=level,
+        resamples=resamples,
+        units=units,
+    )
+
+
+def _quantiles(
+    scores: NDArray[np.float64], shares: tuple[float, float]
+) -> tuple[NDArray[np.float64], ...]:
+    """Return quantiles of each column over what is not NaN, interpolated as np.quantile does.
+
+    np.nanquantile takes a thousand times as long.
+    """
+    ordered = np.sort(scores, axis=0)  # NaN last
+    defined = np.count_nonzero(~np.isnan(ordered), axis=0)
+    columns = np.arange(ordered.shape[1])
+    found = []
+    for share in shares:
+        position = share * np.maximum(defined - 1, 0)
+        below = position.astype(np.intp)
+        above = np.minimum(below + 1, np.maximum(defined - 1, 0))
+        low, high = ordered[below, columns], ordered[above, columns]
+        found.append(low + (high - low) * (position - below))
+    return tuple(found)

@@ -1,0 +1,97 @@
+"""What every profile and every interval is worked out from: the stored counts of each picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo.errors import DataError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PictureCounts:
+    """Confusion counts of N pictures.
+
+    Attributes:
+        counts_NKK: int64, rows truth, columns prediction.
+        ignored_N: int64 pixels that are not scored.
+        class_names: K names; some scores are defined for certain classes only.
+
+    Raises:
+        DataError: SEG-M008, the shapes do not belong together.
+    """
+
+    counts_NKK: NDArray[np.int64]
+    ignored_N: NDArray[np.int64]
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        num_pictures, num_classes = len(self.ignored_N), len(self.class_names)
+        if self.counts_NKK.shape != (num_pictures, num_classes, num_classes):
+            raise DataError(
+                "SEG-M008",
+                "not the counts of these pictures and classes",
+                observed=f"counts of shape {self.counts_NKK.shape}",
+                allowed=f"({num_pictures}, {num_classes}, {num_classes}): "
+                f"{num_pictures} ignored counts, {num_classes} class names",
+            )
+
+    @property
+    def total(self) -> NDArray[np.int64]:
+        """Counts of all pictures together."""
+        summed: NDArray[np.int64] = self.counts_NKK.sum(axis=0)
+        return summed
+
+    @property
+    def pixels_counted(self) -> int:
+        """Pixels that are scored."""
+        return int(self.counts_NKK.sum())
+
+    @property
+    def pixels_ignored(self) -> int:
+        """Pixels that are not."""
+        return int(self.ignored_N.sum())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassPixels:
+    """Pixels a class; any leading axes (pictures, batches), K last.
+
+    Attributes:
+        right: in truth and prediction (TP).
+        in_truth: in truth (TP + FN).
+        in_prediction: in prediction (TP + FP).
+    """
+
+    right: NDArray[np.int64]
+    in_truth: NDArray[np.int64]
+    in_prediction: NDArray[np.int64]
+
+    @property
+    def in_either(self) -> NDArray[np.int64]:
+        """In truth or prediction (TP + FP + FN)."""
+        return self.in_truth + self.in_prediction - self.right
+
+
+def class_pixels(counts: NDArray[np.int64]) -> ClassPixels:
+    """Return the three sums of each class of …×K×K counts."""
+    return ClassPixels(
+        np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-1), counts.sum(axis=-2)
+    )
+
+
+def ratio(
+    part: NDArray[np.number], whole: NDArray[np.number], undefined: float
+) -> NDArray[np.float64]:
+    """Divide; `undefined` where `whole` is 0."""
+    quotient = np.full(np.shape(part), undefined, dtype=np.float64)
+    np.divide(part, whole, out=quotient, where=np.asarray(whole) > 0)
+    return quotient
+
+
+def mean_of_defined(values: NDArray[np.float64]) -> float:
+    """Mean of what is not NaN; NaN where there is nothing."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else float("nan")

@@ -1,0 +1,299 @@
+"""One set of predictions, many numbers called mean IoU: each with its definition.
+
+`explain` prints them side by side. A profile is a pure function of the counts of each picture; its
+texts say how it averages, what an absent class does to it, what becomes of ignored pixels, and in
+one line why it differs from ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo.errors import ConfigError
+from terrazzo.metrics import library_profiles as library
+from terrazzo.metrics import published_profiles as published
+from terrazzo.metrics.picture_counts import PictureCounts, class_pixels, mean_of_defined, ratio
+
+NAN = float("nan")
+
+CITYSCAPES_CATEGORIES: dict[str, tuple[str, ...]] = {
+    "flat": ("road", "sidewalk"),
+    "construction": ("building", "wall", "fence"),
+    "object": ("pole", "traffic light", "traffic sign"),
+    "nature": ("vegetation", "terrain"),
+    "sky": ("sky",),
+    "human": ("person", "rider"),
+    "vehicle": ("car", "truck", "bus", "train", "motorcycle", "bicycle"),
+}
+"""Source: cityscapesScripts, ``helpers/labels.py``; the classes that are scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """One way to make one number of label maps.
+
+    Attributes:
+        name: what it is called on the command line and in tables.
+        averaging: over what, in which order.
+        absent: what a class that is neither in truth nor in prediction does.
+        ignored: what becomes of ignored pixels.
+        why: one line, why it differs from `dataset`.
+        score: 0…1; NaN where it is not defined for these pictures.
+        note: what else a reader must know, such as where the library errs.
+    """
+
+    name: str
+    averaging: str
+    absent: str
+    ignored: str
+    why: str
+    score: Callable[[PictureCounts], float]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileScore:
+    """A score with all that defines it.
+
+    Attributes:
+        profile: how it was made.
+        value: 0…1 or NaN.
+        classes_present: classes in truth or prediction of all pictures.
+        num_classes: K.
+        pixels_counted: scored pixels.
+        pixels_ignored: the others.
+    """
+
+    profile: Profile
+    value: float
+    classes_present: int
+    num_classes: int
+    pixels_counted: int
+    pixels_ignored: int
+
+    @property
+    def definition(self) -> str:
+        """One sentence."""
+        profile = self.profile
+        return (
+            f"{profile.averaging}; absent class: {profile.absent}; ignored pixels: "
+            f"{profile.ignored}; {self.classes_present} of {self.num_classes} classes present, "
+            f"{self.pixels_counted:,} pixels counted, {self.pixels_ignored:,} ignored"
+        )
+
+
+def dataset(pictures: PictureCounts) -> float:
+    """IoU of the pixels summed over the data set, mean over the classes present."""
+    pixels = class_pixels(pictures.total)
+    return mean_of_defined(ratio(pixels.right, pixels.in_either, NAN))
+
+
+def pooled(pictures: PictureCounts) -> float:
+    """ΣTP / Σ(TP + FP + FN), classes pooled (micro)."""
+    pixels = class_pixels(pictures.total)
+    return float(ratio(pixels.right.sum(), pixels.in_either.sum(), NAN))
+
+
+def per_image(pictures: PictureCounts) -> float:
+    """Mean IoU of each picture over the classes present in it; mean over the pictures."""
+    pixels = class_pixels(pictures.counts_NKK)
+    iou_NK = ratio(pixels.right, pixels.in_either, NAN)
+    return mean_of_defined(np.array([mean_of_defined(iou_K) for iou_K in iou_NK]))
+
+
+def cityscapes_classes(pictures: PictureCounts) -> float:
+    """Average class IoU of cityscapesScripts; NaN where the classes are not its 19."""
+    return dataset(pictures) if _is_cityscapes(pictures) else NAN
+
+
+def cityscapes_categories(pictures: PictureCounts) -> float:
+    """Average category IoU of cityscapesScripts; NaN where the classes are not its 19.
+
+    Pixels taken for another class of their own category are right.
+    """
+    if not _is_cityscapes(pictures):
+        return NAN
+    pixels = class_pixels(category_counts(pictures.total, pictures.class_names))
+    return mean_of_defined(ratio(pixels.right, pixels.in_either, NAN))
+
+
+def category_counts(
+    counts_KK: NDArray[np.int64], class_names: tuple[str, ...]
+) -> NDArray[np.int64]:
+    """Sum the counts of the 19 Cityscapes classes to its 7 categories.
+
+    Args:
+        counts_KK: int64, rows truth, columns prediction.
+        class_names: in any order.
+
+    Returns:
+        7×7 int64 in the order of `CITYSCAPES_CATEGORIES`.
+
+    Raises:
+        ConfigError: SEG-M009, a class belongs to no category.
+    """
+    category_of = {
+        name: number
+        for number, members in enumerate(CITYSCAPES_CATEGORIES.values())
+        for name in members
+    }
+    unknown = [name for name in class_names if name not in category_of]
+    if unknown:
+        raise ConfigError(
+            "SEG-M009",
+            "these classes have no Cityscapes category",
+            observed=", ".join(unknown),
+            allowed=", ".join(category_of),
+            next_step="use the label map cityscapes_19",
+        )
+    member_KC = np.zeros((len(class_names), len(CITYSCAPES_CATEGORIES)), dtype=np.int64)
+    member_KC[np.arange(len(class_names)), [category_of[name] for name in class_names]] = 1
+    summed: NDArray[np.int64] = member_KC.T @ counts_KK @ member_KC
+    return summed
+
+
+def _is_cityscapes(pictures: PictureCounts) -> bool:
+    members = {name for names in CITYSCAPES_CATEGORIES.values() for name in names}
+    return set(pictures.class_names) == members
+
+
+_SUMMED = "pixels summed over the data set, then the mean over classes"
+_PAIRS = "each class of each picture, then the mean over all pairs"
+_SKIPPED = "left out of the mean"
+_DROPPED = "counted nowhere"
+_SAME = "the same arithmetic as dataset"
+
+PROFILES: tuple[Profile, ...] = (
+    Profile(
+        "dataset", _SUMMED, _SKIPPED, _DROPPED,
+        "the score of this product and of the Cityscapes and PASCAL VOC benchmarks", dataset,
+    ),
+    Profile(
+        "pooled", "classes and pictures pooled (micro)", "no effect", _DROPPED,
+        "frequent classes decide it, rare ones hardly count", pooled,
+        "never to be published as mean IoU",
+    ),
+    Profile(
+        "per-image", "mean over the classes of a picture, then over the pictures",
+        "left out of its picture's mean", _DROPPED,
+        "small pictures and rare classes weigh as much as large and frequent ones", per_image,
+    ),
+    Profile(
+        "cityscapes", _SUMMED, _SKIPPED, _DROPPED, "dataset, for its 19 classes only",
+        cityscapes_classes, "iIoU needs instance ids, which label maps do not hold",
+    ),
+    Profile(
+        "cityscapes categories", "pixels summed over the data set and to 7 categories, then the "
+        "mean over categories", _SKIPPED, _DROPPED,
+        "errors within a category (car for bus) are no errors", cityscapes_categories,
+    ),
+    Profile(
+        "torchmetrics JaccardIndex macro", _SUMMED, _SKIPPED, _DROPPED, _SAME,
+        library.torchmetrics_jaccard, "divides in float32",
+    ),
+    Profile(
+        "torchmetrics segmentation.MeanIoU", _PAIRS, "left out in its picture", _DROPPED,
+        "small objects in single pictures weigh as much as whole streets",
+        library.torchmetrics_mean_iou,
+        "the library knows no ignored label; here it is given the other pixels",
+    ),
+    Profile(
+        "SMP micro", "classes and pictures pooled (micro)", "no effect", _DROPPED,
+        "as pooled: frequent classes decide it", library.smp_micro,
+    ),
+    Profile(
+        "SMP macro", _SUMMED, "scores 1", _DROPPED, "absent classes lift the mean",
+        library.smp_macro, "float32 histograms: wrong above 2^24 pixels and for one class",
+    ),
+    Profile(
+        "SMP macro-imagewise", _PAIRS, "scores 1 in its picture", _DROPPED,
+        "every class a picture does not show adds a perfect score", library.smp_macro_imagewise,
+        "float32 histograms: wrong above 2^24 pixels and for one class",
+    ),
+    Profile(
+        "torchvision reference", _SUMMED, "makes the score NaN", _DROPPED,
+        "dataset, as long as no class is absent", library.torchvision_reference,
+        "divides in float32",
+    ),
+    Profile(
+        "MONAI MeanIoU", "mean over the classes of a picture, then over the pictures",
+        "left out of its picture, as is a class only predicted there", _DROPPED,
+        "false alarms for a class that is not in the picture are free of charge to that class",
+        library.monai_mean_iou, "0 where there is nothing to score; float32",
+    ),
+    Profile(
+        "nnU-Net foreground mean", "mean over the pictures of a class, then over the classes",
+        "left out in its picture; absent everywhere makes the score NaN", _DROPPED,
+        "leaves class 0 out, whatever it is", library.nnunet_foreground_mean,
+    ),
+    Profile(
+        "mmsegmentation IoUMetric", _SUMMED, _SKIPPED, _DROPPED, _SAME,
+        library.mmsegmentation_mean_iou,
+        "prints per cent with two decimals; float32 histograms: wrong above 2^24 pixels",
+    ),
+    Profile(
+        "Keras MeanIoU", _SUMMED, _SKIPPED, _DROPPED, "1e-7 in every denominator",
+        library.keras_mean_iou,
+        "0 where there is nothing to score; int32 counts on the torch and JAX engines; float32",
+    ),
+    Profile(
+        "evaluate mean_iou", _SUMMED, _SKIPPED, _DROPPED, _SAME, library.evaluate_mean_iou,
+    ),
+    Profile(
+        "study (a) Mean", "classes and pictures pooled (micro)", "no effect",
+        "false positives", "pooled, and every prediction on void is wrong",
+        published.street_pooled_iou, "published as mean IoU",
+    ),
+    Profile(
+        "study (b) Mean IoU", "last picture only, counts divided by the pixels of their true "
+        "class, then the mean over classes", "gets a row of ones", "counted nowhere (a class "
+        "there)", "it is one batch, as if every class were equally frequent",
+        published.last_batch_iou, "batches of one picture here; (b) does not give its own",
+    ),
+    Profile(
+        "study (b) Dice", _PAIRS, "scores 1 in its picture", "counted nowhere (a class there)",
+        "Dice instead of IoU, and absent classes lift it", published.dice_of_planes,
+    ),
+    Profile(
+        "study (d) mIoU", _SUMMED, "scores 0", _DROPPED, "absent classes lower the mean",
+        published.pets_mean_iou,
+    ),
+    Profile(
+        "study (e) mean IoU", "none", "no effect", "counted nowhere (a class there)",
+        "a constant: probabilities were cut to integers before they were compared",
+        published.cast_one_hot_iou,
+    ),
+)  # fmt: skip
+"""In the order they are printed."""
+
+
+def explain(pictures: PictureCounts) -> tuple[ProfileScore, ...]:
+    """Score the same label maps by every profile that is defined for their classes.
+
+    Returns:
+        In the order of `PROFILES`; those of Cityscapes only for its classes.
+    """
+    present = int(np.count_nonzero(class_pixels(pictures.total).in_either))
+    return tuple(
+        ProfileScore(
+            profile,
+            profile.score(pictures),
+            present,
+            len(pictures.class_names),
+            pictures.pixels_counted,
+            pictures.pixels_ignored,
+        )
+        for profile in PROFILES
+        if _is_cityscapes(pictures) or not profile.name.startswith("cityscapes")
+    )
+
+
+def span(scores: tuple[ProfileScore, ...]) -> tuple[float, float]:
+    """Return the lowest and the highest value that is defined; NaN if none is."""
+    values = [score.value for score in scores if not math.isnan(score.value)]
+    return (min(values), max(values)) if values else (NAN, NAN)

@@ -1,0 +1,119 @@
+"""Run folders to compare, drawn and scored in a moment: no model and no data set needed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import tomli_w
+
+from terrazzo import evaluation
+from terrazzo.evaluation import Evaluation, Example
+from terrazzo.labels import LabelClass, LabelMap
+from terrazzo.metrics import ConfusionMatrix
+
+LABEL_MAP = LabelMap(
+    "blocks",
+    tuple(
+        LabelClass(name, colour, (k,))
+        for k, (name, colour) in enumerate(
+            {
+                "road": "#804080",
+                "car": "#400080",
+                "sky": "#808080",
+                "tram & <bus>": "#0080C0",
+            }.items()
+        )
+    ),
+)
+"""The last class is never drawn, and its name needs care in HTML and LaTeX."""
+
+
+def write_run(
+    folder: Path,
+    *,
+    error: float,
+    seed: int = 0,
+    label_map: LabelMap = LABEL_MAP,
+    num_pictures: int = 12,
+    size: tuple[int, int] = (24, 32),
+    first_picture: int = 0,
+) -> Path:
+    """Write a finished run whose predictions err in blocks.
+
+    Args:
+        folder: of the run.
+        error: share of blocks with another class.
+        seed: of the run; the truth depends on the number of the picture alone.
+        label_map: at least three classes.
+        num_pictures: of the test split.
+        size: rows and columns of the labels.
+        first_picture: number of the first picture.
+    """
+    folder.mkdir(parents=True)
+    numbers = range(first_picture, first_picture + num_pictures)
+    examples = tuple(_picture(number, error, seed, size, label_map) for number in numbers)
+    matrices = []
+    for example in examples:
+        matrices.append(ConfusionMatrix(len(label_map), label_map.ignore_index))
+        matrices[-1].update(example.label_HW, example.prediction_HW)
+    scored = Evaluation(
+        "test",
+        40,
+        tuple(example.name for example in examples),
+        np.stack([matrix.counts for matrix in matrices]),
+        np.array([matrix.ignored for matrix in matrices]),
+        examples[:4],
+    )
+    table = {
+        "backend": "torch",
+        "name": folder.name,
+        "seed": seed,
+        "data": {"format": "camvid", "root": "data"},
+        "model": {"name": "unet", "options": {"width": 16}},
+        "training": {"epochs": 4},
+    }
+    (folder / "config.toml").write_text(tomli_w.dumps(table), encoding="utf-8")
+    (folder / "labels.toml").write_text(tomli_w.dumps(label_map.as_toml()), encoding="utf-8")
+    (folder / "run.json").write_text(json.dumps({"num_parameters": 1234}), encoding="utf-8")
+    _write_lines(folder / "log.jsonl", [_logged(step, error) for step in range(5, 45, 5)])
+    timing: list[dict[str, object]] = [
+        {"step": s, "seconds": s / 2, "steps_per_second": 2.0} for s in range(5, 45, 5)
+    ]
+    _write_lines(folder / "timing.jsonl", timing)
+    evaluation.write(scored, label_map, folder / "evaluation")
+    return folder
+
+
+def _picture(
+    number: int, error: float, seed: int, size: tuple[int, int], label_map: LabelMap
+) -> Example:
+    rows, columns = size
+    drawing = np.random.default_rng(number)
+    label_HW = _enlarged(drawing.integers(0, 3, (3, 4)), size)
+    erring = np.random.default_rng([number, seed])
+    wrong_HW = _enlarged(erring.random((6, 8)) < error, size).astype(bool)
+    prediction_HW = np.where(wrong_HW, (label_HW + 1) % 3, label_HW).astype(label_map.dtype)
+    label_HW = label_HW.astype(label_map.dtype)
+    label_HW[: rows // 12] = label_map.ignore_index
+    image_HWC = np.zeros((rows, columns, 3), np.uint8) + drawing.integers(0, 256, 3, np.uint8)
+    return Example(f"scene{number // 4}_{number:03d}", image_HWC, label_HW, prediction_HW)
+
+
+def _enlarged(blocks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    factors = size[0] // blocks.shape[0], size[1] // blocks.shape[1]
+    return np.kron(blocks, np.ones(factors, dtype=np.int64))
+
+
+def _logged(step: int, error: float) -> dict[str, object]:
+    if step % 20 == 0:
+        iou = 1 - error - 1 / step
+        return {"kind": "validation", "step": step, "epoch": step // 10, "mean_iou": iou,
+                "pixel_accuracy": iou, "best": True}  # fmt: skip
+    return {"kind": "train", "step": step, "epoch": step // 10, "loss": 10 / step,
+            "learning_rate": 1e-3}  # fmt: skip
+
+
+def _write_lines(path: Path, entries: list[dict[str, object]]) -> None:
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")

@@ -1,0 +1,252 @@
+"""`terrazzo compare` and `terrazzo metrics explain` on drawn runs."""
+
+import csv
+import html
+import io
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from terrazzo import compare, compare_tables, explanation
+from terrazzo.errors import CheckpointError, ConfigError, DataError
+from terrazzo.labels import LabelClass, LabelMap
+from terrazzo.metrics import ConfusionMatrix
+from terrazzo.report import write_comparison
+from terrazzo.testing.compared_runs import LABEL_MAP, write_run
+
+BUS = LabelClass("bus", "#00FF00", (3,))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    errors = {"poor": 0.4, "good": 0.1, "good_again": 0.1}
+    return [
+        write_run(folder / name, error=error, seed=seed)
+        for seed, (name, error) in enumerate(errors.items())
+    ]
+
+
+@pytest.fixture(scope="module")
+def comparison(runs):
+    return compare.compare(runs, resamples=2000)
+
+
+@pytest.fixture(scope="module")
+def page(comparison, tmp_path_factory):
+    path = tmp_path_factory.mktemp("page") / "compare.html"
+    write_comparison(comparison, path)
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_best_mean_iou_is_first(comparison):
+    estimates = [run.scalars["mean_iou"].estimate for run in comparison.intervals.runs]
+    assert estimates == sorted(estimates, reverse=True)
+    assert comparison.competitors[-1].name == "poor"
+    for run, found in zip(comparison.competitors, comparison.intervals.runs, strict=True):
+        matrix = ConfusionMatrix.from_counts(run.scored.counts_NKK.sum(axis=0))
+        assert found.scalars["mean_iou"].estimate == pytest.approx(matrix.scores().mean_iou)
+        assert found.scalars["mean_iou"].low < found.scalars["mean_iou"].estimate
+
+
+def test_a_clear_difference_excludes_zero_and_equal_runs_are_not_told_apart(comparison):
+    differences = comparison.intervals.differences
+    assert differences[2, 0].scalars["mean_iou"].high < 0
+    assert not differences[0, 1].scalars["mean_iou"].excludes_zero
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_spread(comparison):
+    ((names, spread),) = comparison.seeds.items()
+    assert set(names) == {"poor", "good", "good_again"}  # drawn errors are no setting
+    assert spread.seeds == 3
+
+
+def test_groups_are_drawn_whole(runs):
+    grouped = compare.compare(runs[:2], group=r"^scene\d+", resamples=200)
+    assert grouped.groups == 3
+    assert grouped.intervals.runs[0].units == 3
+
+
+def test_intervals_of_few_groups_come_with_a_warning(runs, page, tmp_path):
+    write_comparison(compare.compare(runs, group=r"^scene\d+", resamples=50), tmp_path / "few.html")
+    warning = "Only 3 groups of pictures were drawn from"
+    assert warning in (tmp_path / "few.html").read_text(encoding="utf-8")
+    assert "were drawn from" not in page
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"num_pictures": 11}, "other pictures: 12 and 11; scene2_011 is in one of them only"),
+        ({"first_picture": 1}, "other pictures: 12 and 12"),
+        ({"size": (48, 64)}, "other label sizes: scene0_000 has 768 and 3,072 pixels"),
+        (
+            {"label_map": LabelMap("other", (*LABEL_MAP.classes[:3], BUS))},
+            "other classes: bus, tram & <bus>",
+        ),
+        (
+            {"label_map": LabelMap("turned", LABEL_MAP.classes[::-1])},
+            "the same names in another order",
+        ),
+    ],
+)  # fmt: skip
+def test_runs_with_another_test_are_not_ranked(runs, tmp_path, changes, expected):
+    other = write_run(tmp_path / "other", error=0.2, **changes)
+    with pytest.raises(DataError, match="SEG-D050") as caught:
+        compare.compare([runs[0], other])
+    assert expected in str(caught.value)
+    assert "other" in caught.value.file
+
+
+def test_other_labels_of_the_same_size_are_noticed(runs, tmp_path):
+    other = write_run(tmp_path / "other", error=0.2)
+    from safetensors.numpy import load_file, save_file
+
+    path = other / "evaluation" / "test.safetensors"
+    arrays = load_file(path)
+    arrays["counts"][3, 0] = np.roll(arrays["counts"][3, 0], 1)  # same truth: another prediction
+    arrays["counts"][5, [0, 1]] = arrays["counts"][5, [1, 0]]
+    names = json.dumps([f"scene{n // 4}_{n:03d}" for n in range(12)])
+    save_file(arrays, path, metadata={"names": names})
+    with pytest.raises(DataError, match="other labels: scene1_005, road"):
+        compare.compare([runs[0], other])
+
+
+def test_other_files_of_the_same_names_are_noticed(runs, tmp_path):
+    folders = [write_run(tmp_path / name, error=0.2) for name in ("one", "two")]
+    for folder in folders:
+        record = {"data": {"splits": {"test": {"fingerprint": folder.name}}}}
+        (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(DataError, match="fingerprint"):
+        compare.compare(folders)
+
+
+def test_mistakes_are_named(runs, tmp_path):
+    with pytest.raises(ConfigError, match="SEG-X040"):
+        compare.compare(runs[:1])
+    with pytest.raises(ConfigError, match="SEG-X042"):
+        compare.compare([runs[0], runs[0]])
+    with pytest.raises(ConfigError, match=r"SEG-X041(.|\n)*scene0_000"):
+        compare.compare(runs, group="street")
+    with pytest.raises(ConfigError, match=r"SEG-X041(.|\n)*not a regular expression"):
+        compare.compare(runs, group="(")
+    with pytest.raises(CheckpointError, match=r"SEG-C040(.|\n)*--split val"):
+        compare.compare(runs, split="val")
+    with pytest.raises(CheckpointError, match="SEG-C001"):
+        compare.compare([runs[0], tmp_path])
+
+
+class Tags(HTMLParser):
+    """Tags and attributes; fails on tags that do not match."""
+
+    VOID = frozenset({"meta", "input", "img", "br"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags = [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_sound_and_loads_nothing(page):
+    tags = Tags(page).tags
+    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for tag, attributes in tags:
+        for key in ("src", "href", "xlink:href"):
+            assert attributes.get(key, "#").startswith(("#", "data:image/"))
+        if tag == "img":
+            assert attributes["alt"]
+        for key in ("aria-labelledby", "aria-describedby", "data-filters"):
+            assert attributes.get(key, ids[0]) in ids
+    assert "http" not in re.sub(r'content="[^"]*"', "", page).replace("http-equiv", "")
+    assert "tram &amp; &lt;bus&gt;" in page
+    assert "<bus>" not in page
+
+
+def test_no_difference_without_its_verdict(page, comparison):
+    text = html.unescape(re.sub(r"<[^>]+>", " ", page))
+    found = re.findall(r"[+−]0\.\d{3} +\[[+−]0\.\d{3}, [+−]0\.\d{3}\] +(\w+ zero)", text)
+    pairs = len(comparison.intervals.differences)
+    assert len(found) == 2 + pairs  # beside the first run, and in the table of pairs
+    assert {"excludes zero", "includes zero"} == set(found)
+    assert "mean over the classes present in truth or prediction" in text
+
+
+def test_the_same_comparison_gives_the_same_page(runs, page, tmp_path):
+    path = tmp_path / "again.html"
+    write_comparison(compare.compare(runs, resamples=2000), path)
+    assert path.read_text(encoding="utf-8") == page
+
+
+def test_worst_pictures_come_first(page, comparison):
+    body = page.split('id="pictures-table"')[1]
+    names = re.findall(r'<th scope="row">(scene\d_\d+)</th>', body)
+    totals = dict(zip(comparison.pictures, comparison.picture_iou_NR.sum(axis=1), strict=True))
+    assert [totals[name] for name in names] == sorted(totals.values())
+
+
+def test_csv_holds_every_score_and_difference(comparison):
+    rows = list(csv.DictReader(io.StringIO(compare_tables.as_csv(comparison))))
+    scores = 6 + 4 * len(LABEL_MAP)
+    assert len(rows) == (3 + 3) * scores
+    first = comparison.intervals.runs[0].scalars["mean_iou"]
+    assert float(rows[0]["low"]) == pytest.approx(first.low, abs=1e-6)
+    absent = [row for row in rows if row["class"] == "tram & <bus>"]
+    assert {row["estimate"] for row in absent} == {""}
+    for row in rows:
+        assert (row["excludes_zero"] in {"true", "false"}) == bool(row["minus"])
+
+
+def test_latex_names_are_escaped_and_the_table_is_whole(comparison):
+    text = compare_tables.as_latex(comparison)
+    assert r"good\_again" in text
+    assert text.count(r"\\") == 4
+    assert all(line.count("&") == 5 for line in text.splitlines() if line.endswith(r"\\"))
+    poor = next(line for line in text.splitlines() if line.startswith("poor"))
+    assert poor.split("&")[2].strip().endswith("*")
+
+
+def test_explain_prints_every_definition(runs):
+    from rich.console import Console
+
+    console = Console(width=200, file=io.StringIO())
+    console.print(explanation.table(runs[0], "test"))
+    text = console.file.getvalue()
+    for part in ("dataset", "pooled", "SMP macro-imagewise", "nnU-Net", "NaN", "3 of 4 classes"):
+        assert part in text
+    with pytest.raises(CheckpointError, match="SEG-C040"):
+        explanation.table(runs[0], "val")
+
+
+def test_from_the_command_line(runs, tmp_path):
+    out = tmp_path / "page.html"
+    code = "from terrazzo.cli import main; main()"
+    words = ["compare", *map(str, runs), "--out", str(out), "--csv", str(tmp_path / "scores.csv")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == [str(out), str(tmp_path / "scores.csv")]
+    assert out.read_text(encoding="utf-8").lstrip().startswith("<!DOCTYPE html>")
+    words = ["metrics", "explain", str(runs[0])]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+    )
+    assert "torchvision" in done.stdout

@@ -1,0 +1,154 @@
+"""The comparison in a real browser: it loads, sorts, filters, slides, and complains of nothing.
+
+Needs Chromium and its driver (Debian: ``apt-get install chromium chromium-driver``), which is
+spoken to by plain HTTP (W3C WebDriver).
+"""
+
+import base64
+import io
+import json
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from terrazzo import compare
+from terrazzo.report import write_comparison
+from terrazzo.testing.compared_runs import write_run
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("chromedriver") is None, reason="chromedriver is not installed"
+)
+ARROW_RIGHT = "\ue014"
+
+
+class Browser:
+    """One page in headless Chromium."""
+
+    def __init__(self, port, *, dark):
+        self.driver = f"http://127.0.0.1:{port}"
+        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,1000"]
+        if dark:
+            flags.append("--blink-settings=preferredColorScheme=0")
+        wanted = {"goog:chromeOptions": {"args": flags}, "goog:loggingPrefs": {"browser": "ALL"}}
+        self.path = ""
+        answer = self.call("/session", {"capabilities": {"alwaysMatch": wanted}})
+        self.path = f"/session/{answer['sessionId']}"
+
+    def call(self, path, body=None, method=None):
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.driver + self.path + path, data, method=method)
+        with urllib.request.urlopen(request, timeout=120) as response:
+            return json.load(response)["value"]
+
+    def script(self, code):
+        return self.call("/execute/sync", {"script": code, "args": []})
+
+    def press(self, selector, keys):
+        found = self.call("/element", {"using": "css selector", "value": selector})
+        self.call(f"/element/{next(iter(found.values()))}/value", {"text": keys})
+
+    def screenshot(self):
+        png = base64.b64decode(self.call("/screenshot"))
+        return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    runs = [
+        write_run(folder / f"run_{number}", error=0.1 * number, seed=number) for number in (1, 2, 3)
+    ]
+    path = folder / "compare.html"
+    write_comparison(compare.compare(runs, resamples=500), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        number = free.getsockname()[1]
+    driver = subprocess.Popen(
+        ["chromedriver", f"--port={number}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    for _ in range(100):
+        with socket.socket() as reached:
+            if reached.connect_ex(("127.0.0.1", number)) == 0:
+                break
+        time.sleep(0.1)
+    yield number
+    driver.terminate()
+    driver.wait()
+
+
+@pytest.fixture(params=["light", "dark"])
+def browser(page, port, request):
+    opened = Browser(port, dark=request.param == "dark")
+    opened.call("/url", {"url": page.as_uri()})
+    yield opened
+    errors = opened.call("/se/log", {"type": "browser"})
+    opened.call("", method="DELETE")
+    assert errors == []
+
+
+def column(browser, table, number):
+    return browser.script(
+        f"return [...document.querySelectorAll('#{table} tbody tr')]"
+        f".filter(row => !row.hidden).map(row => row.cells[{number}].dataset.value ??"
+        f" row.cells[{number}].textContent)"
+    )
+
+
+def test_a_table_is_sorted_by_keyboard(browser):
+    before = column(browser, "ranking-table", 1)
+    assert before == sorted(before, reverse=True)
+    browser.press("#ranking-table th:nth-child(2) button", "\n\n")
+    assert column(browser, "ranking-table", 1) == before[::-1]
+    assert browser.script(
+        "return document.querySelector('#ranking-table th:nth-child(2)').ariaSort"
+    ) == ("ascending")
+
+
+def test_pictures_are_filtered_by_name(browser):
+    assert len(column(browser, "pictures-table", 0)) == 12
+    browser.press("input[type=search]", "Scene2")
+    assert sorted(column(browser, "pictures-table", 0)) == [f"scene2_{n:03d}" for n in range(8, 12)]
+    told = browser.script("return document.getElementById('pictures-shown').textContent")
+    assert told == "4 of 12 pictures"
+
+
+def test_the_slider_moves_the_border_and_the_layers_can_be_chosen(browser):
+    browser.script("document.querySelector('.stage').scrollIntoView({behavior: 'instant'})")
+    browser.press(".layered input[type=range]", ARROW_RIGHT * 25)
+    clip = "return getComputedStyle(document.querySelector('.stage img + img')).clipPath"
+    assert browser.script(clip) == "inset(0px 0px 0px 75%)"
+    browser.script(
+        "const choice = document.querySelector('.layered select'); choice.value = 1;"
+        "choice.dispatchEvent(new Event('change'))"
+    )
+    shown = "return document.querySelector('.stage img').alt"
+    assert browser.script(shown).startswith("Truth: scene")
+
+
+def test_a_run_can_be_hidden_everywhere(browser):
+    parts = "return [...document.querySelectorAll('[data-run=\"1\"]')]"
+    assert browser.script(f"{parts}.length") > 60
+    browser.script("document.querySelectorAll('.runs input')[1].click()")
+    assert browser.script(f"{parts}.every(part => getComputedStyle(part).display === 'none')")
+    browser.script("document.querySelectorAll('.runs input')[1].click()")
+    assert browser.script(f"{parts}.every(part => part.style.display === '')")
+
+
+def test_the_page_fits_the_window_and_its_ground_is_one_colour(browser, request):
+    assert browser.script("return document.documentElement.scrollWidth <= innerWidth")
+    browser.script("document.querySelector('#classes').scrollIntoView({behavior: 'instant'})")
+    pixels = browser.screenshot().reshape(-1, 3)
+    dark = "dark" in request.node.name
+    ground = np.array([20, 23, 27] if dark else [255, 255, 255])
+    assert (pixels == ground).all(axis=1).mean() > 0.85
