@@ -142,13 +142,14 @@ def _dilate(encoder: keras.Model, last_stage: tuple[str, ...]) -> None:
 
 def _pyramid(x: Any, options: Options) -> Any:
     """Look at neighbourhoods of several sizes at once, the whole picture being the largest."""
-    branches = [_convolution(x, options.width, 1, "pyramid_point")]
-    for rate in RATES:
-        branches.append(_convolution(x, options.width, 3, f"pyramid_rate_{rate}", rate=rate))
+    point = _convolution(x, options.width, 1, "pyramid_point")
+    around = [
+        _convolution(x, options.width, 3, f"pyramid_rate_{rate}", rate=rate) for rate in RATES
+    ]
     picture = layers.GlobalAveragePooling2D(keepdims=True, name="pyramid_picture_mean")(x)
     picture = _convolution(picture, options.width, 1, "pyramid_picture")
-    branches.append(SpreadOver(name="pyramid_picture_spread")([picture, x]))
-    x = layers.Concatenate(name="pyramid_concatenate")(branches)
+    picture = SpreadOver(name="pyramid_picture_spread")([picture, x])
+    x = layers.Concatenate(name="pyramid_concatenate")([point, *around, picture])
     x = _convolution(x, options.width, 1, "pyramid_fuse")
     return layers.Dropout(options.dropout, name="dropout")(x)
 
