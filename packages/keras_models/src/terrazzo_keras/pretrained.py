@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -19,6 +19,20 @@ from numpy.typing import NDArray
 
 from terrazzo import pretrained
 from terrazzo.errors import CheckpointError, TerrazzoError
+from terrazzo.statistics import IMAGENET_STD
+
+
+class TrainedOn(NamedTuple):
+    """How `keras.applications` prepares 8-bit pictures for an encoder, its mean aside."""
+
+    is_bgr: bool
+    """Whether blue is the first band; ours is red."""
+    unit: float
+    """Grey levels that are one."""
+
+
+FROM_MINUS_ONE_TO_ONE = TrainedOn(is_bgr=False, unit=127.5)
+CENTRED_BGR = TrainedOn(is_bgr=True, unit=1)
 
 _SUFFIXES = (".h5", ".hdf5")
 _SIZE = (224, 224)
@@ -30,8 +44,7 @@ def adopt(
     application: Callable[..., keras.Model],
     option: str,
     num_bands: int,
-    *,
-    is_bgr: bool = False,
+    trained_on: TrainedOn,
 ) -> tuple[str, ...]:
     """Copy weights into `encoder`, all or none.
 
@@ -41,7 +54,7 @@ def adopt(
         option: ``"encoder"``, or the path of a file that Keras wrote for `application` without its
             top and with three bands.
         num_bands: C of the pictures. Where it is not 3, the first convolution is inflated.
-        is_bgr: the weights were trained on pictures whose first band is blue; ours is red.
+        trained_on: what pictures the published weights expect.
 
     Returns:
         What was taken and what had to be changed, a sentence each.
@@ -59,12 +72,14 @@ def adopt(
         path = pretrained.path_of(option, ("encoder",))
         origin = str(path)
         published = _read(application, path)
-    remarks = [f"weights of the encoder: {origin}"]
     arrays = [ops.convert_to_numpy(weight) for weight in published.weights]
     first = next(number for number, array in enumerate(arrays) if array.ndim == 4)
-    if is_bgr:
-        arrays[first] = arrays[first][:, :, ::-1]
-        remarks.append("first convolution: bands turned from blue, green, red to red, green, blue")
+    arrays[first] = fitted(arrays[first], trained_on)
+    remarks = [
+        f"weights of the encoder: {origin}",
+        "first convolution: fitted to red, green and blue in units of their standard deviation "
+        'over ImageNet, as data.normalize = "imagenet" gives them',
+    ]
     if num_bands != 3:
         arrays[first] = inflate(arrays[first], num_bands)
         remarks.append(
@@ -73,6 +88,18 @@ def adopt(
         )
     encoder.set_weights(arrays)
     return tuple(remarks)
+
+
+def fitted(kernels_HWIO: NDArray[Any], trained_on: TrainedOn) -> NDArray[Any]:
+    """Return kernels for our normalised pictures, which answer as the given ones do for theirs.
+
+    Otherwise the statistics of an encoder that stays frozen would belong to other values, for a
+    ResNet 58 times as large. The means are not made equal: they differ by 24 grey levels at most.
+    """
+    if trained_on.is_bgr:
+        kernels_HWIO = kernels_HWIO[:, :, ::-1]
+    std_I = np.array(IMAGENET_STD, np.float32)
+    return kernels_HWIO * (std_I / trained_on.unit)[:, None]
 
 
 def inflate(kernels_HWIO: NDArray[Any], num_bands: int) -> NDArray[Any]:

@@ -66,12 +66,17 @@ class _Encoder(NamedTuple):
     """Name of the layer whose output goes to the pyramid."""
     last_stage: tuple[str, ...]
     """Beginnings of the names of the layers at stride 32, the first of which have the stride."""
-    is_bgr: bool
-    """Whether its published weights were trained on blue, green, red."""
+    trained_on: pretrained.TrainedOn
 
 
 def _resnet(application: Callable[..., keras.Model]) -> _Encoder:
-    return _Encoder(application, "conv2_block3_out", "conv5_block3_out", ("conv5_",), True)
+    return _Encoder(
+        application,
+        "conv2_block3_out",
+        "conv5_block3_out",
+        ("conv5_",),
+        pretrained.CENTRED_BGR,
+    )
 
 
 _ENCODERS = {
@@ -82,7 +87,7 @@ _ENCODERS = {
         "block_2_depthwise_relu",
         "block_16_project_BN",
         ("block_13_", "block_14_", "block_15_", "block_16_"),
-        False,
+        pretrained.FROM_MINUS_ONE_TO_ONE,
     ),
 }
 
@@ -109,7 +114,7 @@ def build(options: Options, num_bands: int, num_classes: int) -> keras.Model:
             of_encoder.application,
             options.pretrained,
             num_bands,
-            is_bgr=of_encoder.is_bgr,
+            of_encoder.trained_on,
         )
     _dilate(encoder, of_encoder.last_stage)
     normalization.use_in(encoder, options.norm_momentum)

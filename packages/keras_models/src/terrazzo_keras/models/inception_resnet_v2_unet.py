@@ -97,7 +97,11 @@ def build(options: Options, num_bands: int, num_classes: int) -> keras.Model:
     remarks: tuple[str, ...] = ()
     if options.pretrained is not False:
         remarks = pretrained.adopt(
-            encoder, keras.applications.InceptionResNetV2, options.pretrained, num_bands
+            encoder,
+            keras.applications.InceptionResNetV2,
+            options.pretrained,
+            num_bands,
+            pretrained.FROM_MINUS_ONE_TO_ONE,
         )
     activations = _encoder_activations(encoder)
     skips = [(grid, 0), *((activations[number], start) for number, start in SKIPS)]
