@@ -30,7 +30,7 @@ def test_every_second_cell_of_the_dilated_stage_is_a_cell_of_the_strided_one(
     images = np.random.default_rng(0).normal(size=(1, 96, 128, 3)).astype(np.float32)
 
     def features(model, name):
-        part = keras.Model(model.inputs, model.get_layer(name).output)
+        part = keras.Model(model.inputs[0], model.get_layer(name).output)
         return ops.convert_to_numpy(part(images, training=False))
 
     np.testing.assert_allclose(

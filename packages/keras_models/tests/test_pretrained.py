@@ -88,7 +88,7 @@ def encoder_layers(network):
 
 
 def maps(network, layer, images):
-    part = keras.Model(network.inputs, layer.output)
+    part = keras.Model(network.inputs[0], layer.output)
     return ops.convert_to_numpy(part(images, training=False))
 
 
@@ -176,9 +176,8 @@ def test_files_that_do_not_fit_are_refused(files, tmp_path):
 
 
 def test_four_bands_in_the_file_are_refused(tmp_path):
-    network = keras.applications.MobileNetV2(
-        include_top=False, weights=None, input_shape=(None, None, 4)
-    )
+    images = keras.Input((None, None, 4))
+    network = keras.applications.MobileNetV2(include_top=False, weights=None, input_tensor=images)
     write(network, tmp_path / "four.h5")
     with pytest.raises(CheckpointError, match="SEG-C020") as caught:
         build("mobilenet_v2", tmp_path / "four.h5", 4)

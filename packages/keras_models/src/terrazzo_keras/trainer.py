@@ -142,7 +142,9 @@ class KerasTrainer:
 
     def predict_labels(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.integer]:
         """Return the most probable class, B×H×W in the label map's dtype."""
-        return np.array(self._predicted(self._most_probable, images_BHWC))
+        labels_BHW = self._predicted(self._most_probable, images_BHWC)
+        # Keras widens uint16 under PyTorch.
+        return np.array(labels_BHW, self._labels.dtype)
 
     def state(self) -> State:
         """Return a copy of weights, statistics, slots, counter and dropout seeds, on the host."""

@@ -17,6 +17,7 @@ from keras import layers
 from terrazzo import config
 from terrazzo.pretrained import Pretrained
 from terrazzo_keras import normalization, pretrained
+from terrazzo_keras.dropout import Dropout
 from terrazzo_keras.normalization import BatchNormalization
 from terrazzo_keras.padding import CropTo, PadToMultiple
 from terrazzo_keras.resizing import SpreadOver, UpsampleBilinear
@@ -156,7 +157,7 @@ def _pyramid(x: Any, options: Options) -> Any:
     picture = SpreadOver(name="pyramid_picture_spread")([picture, x])
     x = layers.Concatenate(name="pyramid_concatenate")([point, *around, picture])
     x = _convolution(x, options.width, 1, "pyramid_fuse")
-    return layers.Dropout(options.dropout, name="dropout")(x)
+    return Dropout(options.dropout, name="dropout")(x)
 
 
 def _decoder(x: Any, fine: Any, options: Options, num_classes: int) -> Any:

@@ -38,6 +38,7 @@ from pydantic import Field
 from terrazzo import config
 from terrazzo.pretrained import Pretrained
 from terrazzo_keras import normalization, pretrained
+from terrazzo_keras.dropout import Dropout
 from terrazzo_keras.normalization import BatchNormalization
 from terrazzo_keras.padding import CropTo, PadToMultiple
 
@@ -108,7 +109,7 @@ def build(options: Options, num_bands: int, num_classes: int) -> keras.Model:
     x = activations[BRIDGE]
     for level, filters in zip((3, 2, 1, 0), options.decoder_filters, strict=True):
         x = _decoder_block(x, *skips[level], filters, f"up_{level}")
-    x = layers.Dropout(options.dropout, name="dropout")(x)
+    x = Dropout(options.dropout, name="dropout")(x)
     # float32 whatever the policy: the loss of bfloat16 logits is too coarse to learn from.
     x = layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
     logits = CropTo(name="crop")([x, images])

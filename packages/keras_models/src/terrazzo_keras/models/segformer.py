@@ -17,6 +17,7 @@ from keras import layers
 
 from terrazzo import config
 from terrazzo_keras.attention import PixelAttention
+from terrazzo_keras.dropout import Dropout
 from terrazzo_keras.normalization import BatchNormalization
 from terrazzo_keras.padding import CropTo, PadToMultiple
 from terrazzo_keras.resizing import UpsampleBilinear
@@ -106,7 +107,7 @@ def build(options: Options, num_bands: int, num_classes: int) -> keras.Model:
         )
         maps.append(x)
     x = _decoder(maps, size.decoder_width)
-    x = layers.Dropout(options.dropout, name="dropout")(x)
+    x = Dropout(options.dropout, name="dropout")(x)
     # float32 whatever the policy: the loss of bfloat16 logits is too coarse to learn from.
     x = layers.Conv2D(num_classes, 1, kernel_initializer=_normal(), dtype="float32", name="logits")(
         x
@@ -128,8 +129,7 @@ def _encoder_stage(
         for branch in (_attention, _mix_mlp):
             prefix = f"{name}_block_{block}_{branch.__name__.removeprefix('_')}"
             y = branch(_layer_norm(f"{prefix}_norm")(x), stage, width, prefix)
-            # Stochastic depth: one draw for all pixels of a picture (arXiv:1603.09382).
-            y = layers.Dropout(drop_path, (None, 1, 1, 1), name=f"{prefix}_drop_path")(y)
+            y = Dropout(drop_path, whole_pictures=True, name=f"{prefix}_drop_path")(y)
             x = layers.Add(name=f"{prefix}_add")([x, y])
     return _layer_norm(f"{name}_norm")(x)
 

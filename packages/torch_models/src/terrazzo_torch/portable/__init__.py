@@ -5,8 +5,7 @@ from __future__ import annotations
 from terrazzo.trainer import State
 from terrazzo_torch.portable import segformer, unet
 
-_OF_MODEL = {"segformer": segformer, "unet": unet}
-MODELS = tuple(_OF_MODEL)
+MODELS = ("segformer", "unet")
 
 
 def to_common(model: str, arrays: State) -> State:
@@ -15,9 +14,11 @@ def to_common(model: str, arrays: State) -> State:
     Raises:
         ConfigError: SEG-X018, the options made a network that Keras does not have.
     """
-    return _OF_MODEL[model].to_common(arrays)
+    assert model in MODELS
+    return segformer.to_common(arrays) if model == "segformer" else unet.to_common(arrays)
 
 
 def from_common(model: str, arrays: State) -> State:
     """Return common arrays as this package's model has them."""
-    return _OF_MODEL[model].from_common(arrays)
+    assert model in MODELS
+    return segformer.from_common(arrays) if model == "segformer" else unet.from_common(arrays)
