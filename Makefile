@@ -29,11 +29,10 @@ test-torch: .venv/ready ## the PyTorch backend
 test-keras: .venv/ready ## the Keras backend on TensorFlow, without what takes minutes
 	$(PYTEST) packages/keras_models/tests -m "not slow"
 
-test-across: .venv/ready ## boundaries, command line end to end, every recipe
+test-across: .venv/ready ## boundaries, command line, kill and resume, parity of the backends, recipes
 	$(PYTEST) tests -m "not slow"
 
-test-slow: .venv/ready ## kill and resume of both backends, InceptionResNetV2 through the contract, several processes
-	$(PYTEST) tests -m slow
+test-slow: .venv/ready ## InceptionResNetV2 and ViT-L through the contract, several processes, compilers
 	$(PYTEST) packages/torch_models/tests -m slow
 	$(PYTEST) packages/keras_models/tests -m slow
 

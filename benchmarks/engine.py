@@ -114,7 +114,14 @@ def torch_loop(name: str, options: dict, batches: Iterator) -> Callable[[int], N
             images = torch.from_numpy(images_BHWC).permute(0, 3, 1, 2).float()
             images = ((images - 127.0) / 60.0).contiguous()
             labels = torch.from_numpy(labels_BHW).long()
-            loss = functional.cross_entropy(network(images), labels, ignore_index=255)
+            output = network(images)
+            heads = (
+                zip(output, (1, 0.4), strict=True) if isinstance(output, tuple) else [(output, 1)]
+            )
+            loss = sum(
+                weight * functional.cross_entropy(logits, labels, ignore_index=255)
+                for logits, weight in heads
+            )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

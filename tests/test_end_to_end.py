@@ -83,7 +83,6 @@ def final(folder):
 KILLS = ("step:3", "sync:2", "step:15", "sync:4", "step:23", "renamed:1")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_killed_again_and_again_the_run_ends_with_the_same_bits(place, results, backend):
     """Six SIGKILLs, three of them inside a save, each followed by a resume."""
@@ -108,7 +107,7 @@ digests = set()
 for backend in ("torch", "keras"):
     for threads in (0, 1, 4):
         recipe = config.load(Path(sys.argv[1]) / f"demo_{backend}.toml",
-                             assignments=(f"loader.threads={threads}",))
+                             assignments=(f"loader.threads={threads}", "training.batch_size=4"))
         split = datasets.open_split(recipe.data, "train")
         order = loader.TrainingOrder(len(split), recipe.training.batch_size, recipe.seed)
         digests.add(loader.digest(loader.training_batches(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,3 +31,31 @@ def test_a_recipe_loads_and_says_how_it_is_run(path):
     assert "Data:" in head
     assert "Time:" in head
     assert "Scores:" in head
+
+
+OPTIONS = """
+import importlib, json, sys
+from terrazzo import backends, config
+for path, name, options in json.loads(sys.argv[2]):
+    file = importlib.import_module(f"{backends.PACKAGES[sys.argv[1]]}.models.{name}")
+    config.parse(file.Options, options, where=path)
+"""
+
+
+@pytest.mark.parametrize("backend", ["torch", "keras"])
+def test_model_options_of_all_recipes_are_known(backend):
+    """In a process of its own, since the files of the models import the framework."""
+    recipes = [(str(path), config.load(path)) for path in RECIPES]
+    models = [
+        (path, recipe.model.name, recipe.model.options)
+        for path, recipe in recipes
+        if recipe.backend == backend
+    ]
+    assert models
+    answer = subprocess.run(
+        [sys.executable, "-c", OPTIONS, backend, json.dumps(models)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr

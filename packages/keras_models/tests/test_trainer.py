@@ -14,6 +14,7 @@ from terrazzo.parts import Parts
 from terrazzo.sample import Bands, Batch
 from terrazzo_keras import trainer as trainer_module
 from terrazzo_keras.backend import backend
+from terrazzo_keras.dropout import Dropout
 
 LABELS = LabelMap("abc", tuple(LabelClass(n, "#000000", (i,)) for i, n in enumerate("abc")))
 MODEL = ModelConfig(name="unet", options={"width": 4, "depth": 1})
@@ -230,3 +231,16 @@ def test_compiled_network_learns_the_same():
     expected, state = plain.state(), compiled.state()
     for name, array in expected.items():
         np.testing.assert_allclose(state[name], array, atol=1e-4, err_msg=name)
+
+
+def test_dropout_leaves_the_mean_and_repeats_itself():
+    maps = np.ones((8, 50, 50, 4), np.float32)
+    results = []
+    for _ in range(2):
+        keras.utils.set_random_seed(3)
+        layer = Dropout(0.3, name="dropout")
+        results.append(keras.ops.convert_to_numpy(layer(maps, training=True)))
+    np.testing.assert_array_equal(*results)
+    assert (results[0] == 0).mean() == pytest.approx(0.3, abs=0.01)
+    assert results[0].max() == pytest.approx(1 / 0.7)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer(maps, training=False)), maps)

@@ -1,9 +1,9 @@
 """PNG and JPEG files as arrays: the only module that decodes them.
 
 Pictures are decoded by OpenCV: it keeps 16 bits, lets other threads run, and took 1.6 ms for a
-CamVid JPEG where Pillow took 3.1 ms. Labels are decoded by Pillow: OpenCV turns palette indices
-into colours. Both only after `image_headers.parse` has found the file whole, for neither decoder
-reliably says so.
+CamVid JPEG where Pillow took 3.1 ms. So are grey 8-bit labels; the others by Pillow, for OpenCV
+turns palette indices into colours. Both only after `image_headers.parse` has found the file whole,
+for neither decoder reliably says so.
 
 OpenCV's own threads are left alone here; who reads in several threads calls
 ``cv2.setNumThreads(0)`` once, or every reader thread wakes a pool of its own size.
@@ -94,9 +94,7 @@ def read_image(path: Path) -> NDArray[Any]:
     if header.colour is Colour.PALETTE:
         # RGBA, not RGB: Pillow warns of transparent palette entries otherwise.
         return _without_alpha(path, np.asarray(_pillow(path, data).convert("RGBA")), header)
-    decoded: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if decoded is None:
-        raise _damaged(path, data, "OpenCV cannot decode it")
+    decoded = _opencv(path, data, cv2.IMREAD_UNCHANGED)
     if decoded.ndim == 2:
         return decoded[..., None]
     to_rgb = cv2.COLOR_BGR2RGB if decoded.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
@@ -160,6 +158,10 @@ def _indices(path: Path, data: bytes, header: Header) -> NDArray[Any]:
             next_step='set mask_kind = "colour" and choose a label map with raw = ["#RRGGBB"], or '
             "export the masks with one band",
         )
+    if header.colour is Colour.GREY and header.bits == 8:
+        decoded = _opencv(path, data, cv2.IMREAD_UNCHANGED)
+        if decoded.ndim == 2:  # with a transparent grey, OpenCV adds bands
+            return decoded
     values = np.asarray(_pillow(path, data))
     if header.colour is Colour.GREY and 1 < header.bits < 8:
         # Pillow spreads 2 and 4 bits over 0…255; the numbers as stored are wanted.
@@ -199,6 +201,13 @@ def _without_alpha(path: Path, pixels_HWC: NDArray[Any], header: Header) -> NDAr
             next_step="flatten the picture on a background colour of your choice",
         )
     return np.ascontiguousarray(pixels_HWC[..., : 1 if header.colour is Colour.GREY_ALPHA else 3])
+
+
+def _opencv(path: Path, data: bytes, flags: int) -> NDArray[Any]:
+    decoded: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if decoded is None:
+        raise _damaged(path, data, "OpenCV cannot decode it")
+    return decoded
 
 
 def _pillow(path: Path, data: bytes) -> Image.Image:

@@ -25,6 +25,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -117,9 +118,10 @@ class LabelMap:
         codes = self._codes(raw, file)
         if codes.size and (int(codes.min()) < 0 or int(codes.max()) >= self._table.size):
             raise self._stray(codes, (codes < 0) | (codes >= self._table.size), file)
-        # A narrow table keeps the look-up in cache for the usual 8-bit masks.
-        table = self._table[:256] if codes.dtype == np.uint8 else self._table
-        train_ids: NDArray[np.generic] = np.take(table, codes)
+        if codes.dtype == np.uint8:  # the usual masks, in a third of the time of np.take
+            train_ids: NDArray[np.generic] = cv2.LUT(codes, self._table[:256])
+        else:
+            train_ids = np.take(self._table, codes)
         stray = train_ids == self._unmapped
         if stray.any():
             raise self._stray(codes, stray, file)

@@ -115,7 +115,7 @@ class KerasTrainer:
         if factors := parts.lr_factors(self._weights.names, training):
             of_weights = [np.float32(factors.get(name, 1)) for name in self._weights.names]
             self._lr_factors = np.repeat(of_weights, self._weights.sizes)
-        self._first_seeds = [np.array(ops.convert_to_numpy(v)) for v in seeds]
+        self._first_seeds = [np.array(ops.convert_to_numpy(v.value)) for v in seeds]
         self._state: DeviceState = {
             "weights": self._weights.join(v.value for v in model.trainable_variables),
             "statistics": self._statistics.join(v.value for v in others if v.dtype == "float32"),
@@ -143,8 +143,7 @@ class KerasTrainer:
     def predict_labels(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.integer]:
         """Return the most probable class, B×H×W in the label map's dtype."""
         labels_BHW = self._predicted(self._most_probable, images_BHWC)
-        # Keras widens uint16 under PyTorch.
-        return np.array(labels_BHW, self._labels.dtype)
+        return np.array(labels_BHW, self._labels.dtype)  # torch has no uint16
 
     def state(self) -> State:
         """Return a copy of weights, statistics, slots, counter and dropout seeds, on the host."""
@@ -365,7 +364,8 @@ class KerasTrainer:
         return ops.cast(logits_BHWK, "float32"), moved
 
     def _normalised(self, images_BHWC: Any) -> Any:
-        mean_C, std_C = (np.array(v, np.float32) for v in (self._bands.mean, self._bands.std))
+        mean_C = ops.convert_to_tensor(self._bands.mean, "float32")
+        std_C = ops.convert_to_tensor(self._bands.std, "float32")
         normalised_BHWC = (ops.cast(images_BHWC, "float32") - mean_C) / std_C
         # A pixel without data says nothing: it becomes the mean colour.
         return ops.where(ops.isnan(normalised_BHWC), 0.0, normalised_BHWC)
