@@ -12,9 +12,16 @@ import pytest
 from terrazzo.convert import portable
 
 BACKENDS = ("torch", "keras")
-OPTIONS = {up: {"width": 8, "depth": 3, "up": up} for up in ("transpose", "bilinear")}
+STILL = {"drop_path": 0, "dropout": 0}  # nothing random, so that steps can be compared
+NETWORKS = {
+    "unet transpose": ("unet", {"width": 8, "depth": 3, "up": "transpose"}),
+    "unet bilinear": ("unet", {"width": 8, "depth": 3, "up": "bilinear"}),
+    "segformer tiny": ("segformer", {"size": "tiny", **STILL}),
+    "segformer b0": ("segformer", {"size": "b0"}),
+}
 STEPS = {
-    f"{optimizer}, {term}": (optimizer, term)
+    f"{network}, {optimizer}, {term}": (network, optimizer, term)
+    for network in ("unet transpose", "segformer tiny")
     for optimizer in ("sgd", "adamw")
     for term in ("cross_entropy", "dice")
 }
@@ -29,7 +36,7 @@ from terrazzo.testing.trainer_checks import Task
 task = Task(num_classes=3)
 for job in json.loads(sys.argv[2]):
     trainer = backends.load(sys.argv[1]).build(
-        ModelConfig(name="unet", options=job["options"]),
+        ModelConfig(name=job["model"], options=job["options"]),
         TrainingConfig.model_validate({"steps": 1, "precision": "float32", **job["training"]}),
         task.labels,
         task.bands,
@@ -51,60 +58,66 @@ def work(backend, jobs):
     subprocess.run([sys.executable, "-c", WORK, backend, json.dumps(jobs)], check=True)
 
 
-def job(out, up, *, weights=None, steps=0, training=None):
+def job(out, network, *, weights=None, steps=0, training=None):
+    model, options = NETWORKS[network]
     return {
         "out": str(out),
-        "options": OPTIONS[up],
+        "model": model,
+        "options": options,
         "weights": weights and str(weights),
         "steps": steps,
         "training": training or {},
     }
 
 
-def common(backend, arrays):
+def common(backend, network, arrays):
     """Return the weights of a state in the common form."""
+    model, _ = NETWORKS[network]
     bare = {n.removeprefix("weights/"): a for n, a in arrays.items() if n.startswith("weights/")}
-    return portable(backend, "unet").to_common("unet", bare)
+    return portable(backend, model).to_common(model, bare)
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """What each backend makes of weights that PyTorch has trained a little.
 
-    By (name of the job, backend); ``start`` holds the common weights by the way of doubling.
+    By (name of the job, backend); ``start`` holds the common weights by the network.
     """
     folder = tmp_path_factory.mktemp("parity")
-    work("torch", [job(folder / f"{up}.npz", up, steps=3) for up in OPTIONS])
-    start = {up: common("torch", np.load(folder / f"{up}.npz")) for up in OPTIONS}
+    work("torch", [job(folder / f"{name}.npz", name, steps=3) for name in NETWORKS])
+    start = {name: common("torch", name, np.load(folder / f"{name}.npz")) for name in NETWORKS}
     found = {"start": start}
     for backend in BACKENDS:
         jobs, files = [], {}
-        for up, arrays in start.items():
-            files[up] = folder / f"{up}_{backend}_start.npz"
-            own = portable(backend, "unet").from_common("unet", arrays)
-            np.savez(files[up], **{f"weights/{name}": array for name, array in own.items()})
-            jobs.append(job(folder / f"{up}_{backend}.npz", up, weights=files[up]))
-        for name, (optimizer, term) in STEPS.items():
+        for network, arrays in start.items():
+            model, _ = NETWORKS[network]
+            files[network] = folder / f"{network}_{backend}_start.npz"
+            own = portable(backend, model).from_common(model, arrays)
+            np.savez(files[network], **{f"weights/{name}": array for name, array in own.items()})
+            out = folder / f"{network}_{backend}.npz"
+            jobs.append(job(out, network, weights=files[network]))
+        for name, (network, optimizer, term) in STEPS.items():
             # AdamW divides by |gradient|, so the noise of a gradient that is all but zero would be
             # blown up to a whole step; this epsilon leaves the rule as it is, and noise small.
             training = {
                 "optimizer": {"name": optimizer, "epsilon": 1e-3},
                 "loss": {"cross_entropy": 0, term: 1},
             }
-            out, weights = folder / f"{name}_{backend}.npz", files["transpose"]
-            jobs.append(job(out, "transpose", weights=weights, steps=1, training=training))
+            out = folder / f"{name}_{backend}.npz"
+            jobs.append(job(out, network, weights=files[network], steps=1, training=training))
         work(backend, jobs)
-        for each, name in zip(jobs, [*OPTIONS, *STEPS], strict=True):
+        for each, name in zip(jobs, [*NETWORKS, *STEPS], strict=True):
             found[name, backend] = dict(np.load(each["out"]))
     return found
 
 
-@pytest.mark.parametrize("up", OPTIONS)
-def test_forward_pass_is_the_same(results, up):
-    torch, keras = (results[up, backend] for backend in BACKENDS)
-    for name, array in common("torch", torch).items():
-        np.testing.assert_array_equal(common("keras", keras)[name], array, err_msg=name)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_forward_pass_is_the_same(results, network):
+    torch, keras = (results[network, backend] for backend in BACKENDS)
+    for name, array in common("torch", network, torch).items():
+        np.testing.assert_array_equal(common("keras", network, keras)[name], array, err_msg=name)
     first_BHWK, second_BHWK = torch["probabilities"], keras["probabilities"]
+    assert np.ptp(first_BHWK) > 1e-3, "the same everywhere: nothing to see"
     np.testing.assert_allclose(first_BHWK, second_BHWK, atol=1e-5)
     assert (first_BHWK.argmax(-1) == second_BHWK.argmax(-1)).mean() >= 0.9999
 
@@ -112,9 +125,10 @@ def test_forward_pass_is_the_same(results, up):
 @pytest.mark.parametrize("name", STEPS)
 def test_one_step_gives_the_same_weights(results, name):
     """Batch-norm statistics included."""
-    torch, keras = (common(backend, results[name, backend]) for backend in BACKENDS)
+    network = STEPS[name][0]
+    torch, keras = (common(backend, network, results[name, backend]) for backend in BACKENDS)
     assert torch.keys() == keras.keys()
-    start = results["start"]["transpose"]
+    start = results["start"][network]
     assert max(float(np.abs(torch[array] - start[array]).max()) for array in torch) > 1e-4
     for array in torch:
         np.testing.assert_allclose(keras[array], torch[array], atol=1e-5, err_msg=array)

@@ -8,13 +8,18 @@ import pytest
 from terrazzo import model_facts
 from terrazzo_keras.backend import backend
 
+VARIANTS = [
+    (model, variant)
+    for model in backend.models()
+    for variant in model_facts.read("keras", model).variants
+]
 
-@pytest.mark.parametrize("model", backend.models())
-def test_listed_number_is_that_of_the_network(model):
+
+@pytest.mark.parametrize(("model", "variant"), VARIANTS)
+def test_listed_number_is_that_of_the_network(model, variant):
     facts = model_facts.read("keras", model)
-    assert facts is not None
-    (variant,) = facts.variants.values()
     file = importlib.import_module(f"terrazzo_keras.models.{model}")
-    network = file.build(file.Options(), 3, 21)
+    options = file.Options(**({facts.option: variant} if facts.option else {}))
+    network = file.build(options, 3, 21)
     count = sum(math.prod(weight.shape) for weight in network.trainable_weights)
-    assert count == variant.parameters
+    assert count == facts.variants[variant].parameters

@@ -55,8 +55,8 @@ def _refuse_another_model(recipe: Config, init: InitConfig, backend: str, model:
             file=Path(init.run),
             observed=f"{backend} {model}",
             allowed=f"{recipe.backend} {recipe.model.name}",
-            next_step="name a run of the same model; `terrazzo convert` moves a unet between "
-            "Keras and PyTorch",
+            next_step="name a run of the same model; `terrazzo convert` moves a unet or "
+            "a segformer between Keras and PyTorch",
         )
 
 

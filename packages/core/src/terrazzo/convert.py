@@ -54,15 +54,18 @@ def convert(run: Path, to: str, out: Path, *, overwrite: bool = False) -> RunFol
     weights = model_folder.read_weights(source.model)
     bare = {name.removeprefix("weights/"): array for name, array in weights.items()}
     moved = there.from_common(card.model.name, here.to_common(card.model.name, bare))
+    # The weights are here, so those the training began with are not needed again.
+    options = {n: v for n, v in card.model.options.items() if n not in ("pretrained", "revision")}
+    model = card.model.model_copy(update={"options": options})
     target = runs.create(
         out,
-        Config.model_validate({**recipe.model_dump(), "backend": to}),
+        Config.model_validate({**recipe.model_dump(), "backend": to, "model": model.model_dump()}),
         card.label_map,
         overwrite=overwrite,
     )
     model_folder.write(
         target.model,
-        dataclasses.replace(card, backend=to),
+        dataclasses.replace(card, backend=to, model=model),
         {f"weights/{name}": array for name, array in moved.items()},
     )
     with replacing(target.record) as temporary:

@@ -10,7 +10,7 @@ from terrazzo.sample import Bands
 
 _PICTURES = 200
 _IMAGENET_MEAN = (123.675, 116.28, 103.53)  # Deng et al. 2009, as used by torchvision, × 255
-_IMAGENET_STD = (58.395, 57.12, 57.375)
+IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
 def bands_of(train: Split, normalize: str) -> Bands:
@@ -39,7 +39,7 @@ def bands_of(train: Split, normalize: str) -> Bands:
                     observed=f"{len(names)} bands of {dtype}",
                     next_step="use data.normalize = 'dataset'",
                 )
-            return Bands(names, dtype, _IMAGENET_MEAN, _IMAGENET_STD)
+            return Bands(names, dtype, _IMAGENET_MEAN, IMAGENET_STD)
         case "dataset":
             mean, std = _moments(train, len(names))
             return Bands(names, dtype, mean, std)

@@ -1,4 +1,4 @@
-"""Dropout that repeats itself on every engine."""
+"""Dropout that a resumed run repeats, on every engine."""
 
 from __future__ import annotations
 
@@ -7,26 +7,37 @@ from typing import Any
 import keras
 from keras import ops
 
+Shape = tuple[int | None, ...]
+
 
 class Dropout(keras.layers.Layer):
-    """Set a random share of all values to 0 while training, and scale the others up.
+    """Set values, or all values of a picture, to 0 at random in training; scale up the others.
 
-    `keras.layers.Dropout` draws from PyTorch's own stream on that engine and not from its seed, so
-    that a resumed run would go another way. Srivastava et al., "Dropout", 2014.
+    `keras.layers.Dropout` does the same, but under PyTorch, where it is given no number as a seed,
+    it draws from the process's generator: a checkpoint would not decide what it drops. This one
+    draws from its own seed, which the trainer keeps, on every engine.
+
+    Srivastava et al. 2014; with `whole_pictures`, the stochastic depth of Huang et al. 2016
+    (arXiv:1603.09382) for a residual branch.
     """
 
-    def __init__(self, rate: float, *, name: str) -> None:
+    def __init__(self, rate: float, *, whole_pictures: bool = False, name: str) -> None:
         super().__init__(name=name)
-        self.rate = rate
-        self.seed_generator = keras.random.SeedGenerator()
+        self.rate, self.whole_pictures = rate, whole_pictures
+        if rate > 0:
+            self.seed_generator = keras.random.SeedGenerator()
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Return the values that remain, or all of them when predicting."""
-        if not training or self.rate == 0:
-            return inputs
-        drawn = keras.random.uniform(ops.shape(inputs), seed=self.seed_generator)
-        return ops.where(drawn < self.rate, ops.zeros_like(inputs), inputs / (1 - self.rate))
+    def call(self, maps_BHWC: Any, training: bool = False) -> Any:
+        """Return B×H×W×C."""
+        if not (training and self.rate > 0):
+            return maps_BHWC
+        shape = ops.shape(maps_BHWC)
+        if self.whole_pictures:
+            shape = (shape[0], 1, 1, 1)
+        draws = keras.random.uniform(shape, seed=self.seed_generator, dtype="float32")
+        scale = 1 / (1 - self.rate) if self.rate < 1 else 0.0
+        return maps_BHWC * (ops.cast(draws >= self.rate, maps_BHWC.dtype) * scale)
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """Keep the shape."""
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Change nothing."""
         return input_shape

@@ -13,6 +13,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     Under TensorFlow, Keras's own becomes some fifty operations a layer, gradient included. That is
     half of the graph of InceptionResNetV2, hence half of the wait before its first step.
+
+    One value has no variance. Where pooling leaves one pixel of a picture, and the last batch of an
+    epoch has one picture, it is normalised as at inference and does not change the statistics.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -22,9 +25,29 @@ class BatchNormalization(keras.layers.BatchNormalization):
         scale = self.gamma.value if self.scale else ops.ones_like(self.moving_mean)
         normalise = _fused if keras.backend.backend() == "tensorflow" else _composed
         outputs, mean, variance = normalise(inputs, scale, self.beta.value, self.epsilon)
+        if tuple(inputs.shape[1:3]) == (1, 1):
+            several = ops.shape(inputs)[0] > 1
+            outputs = ops.where(several, outputs, super().call(inputs, training=False, mask=mask))
+            mean = ops.where(several, mean, self.moving_mean.value)
+            variance = ops.where(several, variance, self.moving_variance.value)
         for moving, new in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving.value * self.momentum + new * (1 - self.momentum))
         return ops.cast(outputs, self.compute_dtype)
+
+
+def use_in(network: keras.Model, momentum: float) -> None:
+    """Put `BatchNormalization` in place of Keras's own in a network that was made elsewhere.
+
+    Args:
+        network: changed in place.
+        momentum: share of the old running statistics that stays at a step.
+    """
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            # Ours differs in `call` alone, and cloning the network to exchange them would build
+            # all its layers twice: 780 in InceptionResNetV2.
+            layer.__class__ = BatchNormalization
+            layer.momentum = momentum
 
 
 def _fused(maps_BHWC: Any, scale_C: Any, offset_C: Any, epsilon: float) -> tuple[Any, Any, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from terrazzo.trainer import State
 
-MODELS = ("unet",)
+MODELS = ("segformer", "unet")
 
 
 def to_common(model: str, arrays: State) -> State:  # noqa: ARG001 - one form for all

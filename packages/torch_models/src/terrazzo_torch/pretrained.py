@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from huggingface_hub import hf_hub_download, try_to_load_from_cache
@@ -23,12 +23,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from terrazzo import config
-from terrazzo.errors import CheckpointError, ConfigError, ResourceError, did_you_mean
-
-Pretrained = Literal[False] | Annotated[str, Field(min_length=1)]
-"""``false``: random weights everywhere. ``"encoder"``: trained on ImageNet. ``"full"``: a published
-segmentation network. Anything else: the path of a weight file, or of a folder that holds one."""
+from terrazzo.errors import CheckpointError, ConfigError, ResourceError
+from terrazzo.pretrained import (
+    cannot_fetch,
+    cannot_read,
+    does_not_fit,
+    first_line,
+    not_as_published,
+)
 
 Revision = Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None
 """A commit of a repository on the Hugging Face hub: branches and tags move, commits do not."""
@@ -36,26 +38,6 @@ Revision = Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None
 _FILES_IN_FOLDER = ("model.safetensors", "pytorch_model.bin")
 _WRAPPERS = ("state_dict", "model")
 """Where training scripts put the weights when they store other things beside them."""
-
-
-def path_of(pretrained: str, offered: tuple[str, ...]) -> Path:
-    """Return the path that an option means which is none of the words `offered`.
-
-    Raises:
-        ConfigError: SEG-X020, there is nothing at this path; with the words.
-    """
-    path = config.resolve_path(pretrained, where="model.options.pretrained")
-    if path.exists() and pretrained not in ("encoder", "full"):
-        return path
-    words = ", ".join(f'"{word}"' for word in offered)
-    raise ConfigError(
-        "SEG-X020",
-        "pretrained is neither a word this model knows nor a path that exists",
-        file=path,
-        observed=f'pretrained = "{pretrained}"',
-        allowed=f"false, {words}, or the path of a weight file",
-        next_step=f"{did_you_mean(pretrained, offered)}correct model.options.pretrained",
-    )
 
 
 def require_revision(repository: str, pinned: str | None, chosen: str | None) -> str:
@@ -100,7 +82,7 @@ def from_hub(repository: str, revision: str, files: tuple[str, ...] = _FILES_IN_
         "SEG-R020",
         "the repository has no such file at this commit",
         file=", ".join(files),
-        observed=_first_line(missing),
+        observed=first_line(missing),
         next_step=f"look at https://huggingface.co/{repository}/tree/{revision}",
     )
 
@@ -121,24 +103,11 @@ def fetching(file: str, source: str, place: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ResourceError(
-            "SEG-R020",
-            "the pretrained weights are not on this machine and cannot be fetched",
-            file=file,
-            observed=_first_line(error),
-            next_step=f"get {source} where there is a network; put it at {place}, or anywhere and "
-            "give its path as model.options.pretrained",
-        ) from error
+        raise cannot_fetch(file, source, place, error) from error
     except RuntimeError as error:
         if "hash" not in str(error):
             raise
-        raise CheckpointError(
-            "SEG-S001",
-            "the fetched weights are not the published ones; nothing was loaded",
-            file=source,
-            observed=error,
-            next_step="try again; if it stays so, do not use this source",
-        ) from error
+        raise not_as_published(source, error) from error
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -161,9 +130,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise _refused(file, error) from None
     except (OSError, RuntimeError, ValueError, EOFError, SafetensorError) as error:
-        raise CheckpointError(
-            "SEG-C006", "the weights cannot be read", file=file, observed=_first_line(error)
-        ) from error
+        raise cannot_read(file, error) from error
     return _tensors(content, file)
 
 
@@ -232,18 +199,6 @@ def inflate(kernels_OIHW: Tensor, num_bands: int) -> Tensor:
     return mean_O1HW.repeat(1, num_bands, 1, 1) * (num_inputs / num_bands)
 
 
-def does_not_fit(origin: str | Path, observed: str, allowed: str) -> CheckpointError:
-    """Compose the error for weights of another network."""
-    return CheckpointError(
-        "SEG-C020",
-        "the weights do not fit the model",
-        file=origin,
-        observed=observed,
-        allowed=allowed,
-        next_step="give weights of this model and these options, or change the options to theirs",
-    )
-
-
 def _file_in(path: Path) -> Path:
     if not path.is_dir():
         return path
@@ -265,9 +220,7 @@ def _refused(file: Path, error: pickle.UnpicklingError) -> CheckpointError:
     told = re.search(r"GLOBAL:? ([\w.]+)", str(error))
     wanted = told[1] if told else _imports(file)
     if wanted is None:
-        return CheckpointError(
-            "SEG-C006", "the weights cannot be read", file=file, observed=_first_line(error)
-        )
+        return cannot_read(file, error)
     return CheckpointError(
         "SEG-S003",
         "the file holds more than weights: reading it would run code. Nothing of it was run",
@@ -308,10 +261,6 @@ def _tensors(content: object, file: Path) -> dict[str, Tensor]:
     raise CheckpointError(
         "SEG-C020", "there are no weights in it", file=file, observed=observed, allowed="tensors"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _differ_in_bands(given: Tensor, own: Tensor, num_bands: int) -> bool:

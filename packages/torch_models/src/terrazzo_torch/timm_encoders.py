@@ -12,8 +12,8 @@ from timm.models import is_model_in_modules
 from torch import Tensor, nn
 
 from terrazzo.errors import ConfigError
+from terrazzo.pretrained import Pretrained, does_not_fit, path_of
 from terrazzo_torch import pretrained
-from terrazzo_torch.pretrained import Pretrained
 
 _VISION_TRANSFORMERS = ("vision_transformer", "deit", "eva")
 """Modules of timm whose models have one grid of tokens and take pictures of any size."""
@@ -92,7 +92,7 @@ def load(
     if option == "encoder":
         origin, path = _from_hub(name, revision)
     else:
-        origin = path = pretrained.path_of(option, ("encoder",))
+        origin = path = path_of(option, ("encoder",))
     weights = pretrained.read_weights(path)
     given = _in_form(name, settings, weights, origin)
     remarks = pretrained.adopt(encoder, given, num_bands=settings["in_chans"], origin=origin)
@@ -150,7 +150,7 @@ def _in_form(
             model.prune_intermediate_layers(1)
     except (RuntimeError, KeyError) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise pretrained.does_not_fit(
+        raise does_not_fit(
             origin, " ".join(lines[1:3])[:600] or lines[0], f"the weights of timm's {name}"
         ) from error
     return dict(model.state_dict())

@@ -12,11 +12,11 @@ from torchvision.models import WeightsEnum
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.resnet import Bottleneck, ResNet
 
+from terrazzo.pretrained import Pretrained, path_of
 from terrazzo_torch import pretrained
 from terrazzo_torch.auxiliary import TrainingLogits
 from terrazzo_torch.batch_norm import replace_batch_norms
 from terrazzo_torch.padding import crop, pad_to_multiple
-from terrazzo_torch.pretrained import Pretrained
 
 STRIDES = {"tiny": 8, "resnet50": 8, "resnet101": 8, "mobilenet_v3_large": 16}
 """Pixels of a cell of the coarsest map; torchvision dilates the stages after it."""
@@ -135,7 +135,7 @@ def load(
         weights = _fetch(source)
     else:
         words = tuple(word for word, weight in published.items() if weight is not None)
-        origin = pretrained.path_of(option, words)
+        origin = path_of(option, words)
         weights = pretrained.read_weights(origin)
     if any(name.startswith("backbone.") for name in weights):
         if not hasattr(network, "aux_classifier") or network.aux_classifier is None:

@@ -36,12 +36,15 @@ from keras import layers
 from pydantic import Field
 
 from terrazzo import config
+from terrazzo.pretrained import Pretrained
+from terrazzo_keras import normalization, pretrained
 from terrazzo_keras.dropout import Dropout
 from terrazzo_keras.normalization import BatchNormalization
 from terrazzo_keras.padding import CropTo, PadToMultiple
 
 FACTS = {
     "variants": {"inception_resnet_v2": {"parameters": 36_751_445, "strides": (1, 2, 4, 8, 16)}},
+    "pretrained": ("encoder",),
 }
 STRIDE = 16
 PAD_BEFORE, PAD_AFTER = 11, 16
@@ -65,6 +68,8 @@ class Options(config.Frozen):
     norm_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Share of the old batch statistics kept at a step. The encoder's published 0.99 needs several
     hundred steps before inference means anything."""
+    pretrained: Pretrained = False
+    """Of the encoder; see `terrazzo_keras.pretrained`."""
 
 
 SMALL = Options(decoder_filters=(16, 16, 8, 8))
@@ -87,7 +92,19 @@ def build(options: Options, num_bands: int, num_classes: int) -> keras.Model:
     images = keras.Input((None, None, num_bands), name="images")
     grid = PadToMultiple(STRIDE, name="pad_grid")(images)
     padded = PadToMultiple(STRIDE, before=PAD_BEFORE, after=PAD_AFTER, name="pad")(images)
-    activations = _encoder_activations(padded)
+    encoder = keras.applications.InceptionResNetV2(
+        include_top=False, weights=None, input_tensor=padded
+    )
+    remarks: tuple[str, ...] = ()
+    if options.pretrained is not False:
+        remarks = pretrained.adopt(
+            encoder,
+            keras.applications.InceptionResNetV2,
+            options.pretrained,
+            num_bands,
+            pretrained.FROM_MINUS_ONE_TO_ONE,
+        )
+    activations = _encoder_activations(encoder)
     skips = [(grid, 0), *((activations[number], start) for number, start in SKIPS)]
     x = activations[BRIDGE]
     for level, filters in zip((3, 2, 1, 0), options.decoder_filters, strict=True):
@@ -97,24 +114,17 @@ def build(options: Options, num_bands: int, num_classes: int) -> keras.Model:
     x = layers.Conv2D(num_classes, 1, dtype="float32", name="logits")(x)
     logits = CropTo(name="crop")([x, images])
     model = keras.Model(images, logits, name="inception_resnet_v2_unet")
-    for layer in model.layers:
-        if isinstance(layer, layers.BatchNormalization):
-            # The published encoder makes Keras's; ours differs in `call` alone, and cloning the
-            # network to exchange them would build its 780 layers twice.
-            layer.__class__ = BatchNormalization
-            layer.momentum = options.norm_momentum
+    normalization.use_in(model, options.norm_momentum)
+    model.remarks = remarks
     return model
 
 
-def _encoder_activations(padded: Any) -> list[Any]:
+def _encoder_activations(encoder: keras.Model) -> list[Any]:
     """Return the outputs of the encoder's unnamed activations in the order they were made.
 
     Keras numbers them on from what the process has made before, so the numbers count from the
     first; those after a block's sum have names of their own.
     """
-    encoder = keras.applications.InceptionResNetV2(
-        include_top=False, weights=None, input_tensor=padded
-    )
     numbered = {
         int(number or 0): layer.output
         for layer in encoder.layers

@@ -16,7 +16,7 @@ from pydantic import Field
 from terrazzo import config
 from terrazzo_keras.normalization import BatchNormalization
 from terrazzo_keras.padding import CropTo, PadToMultiple
-from terrazzo_keras.resizing import DoubleBilinear
+from terrazzo_keras.resizing import UpsampleBilinear
 
 FACTS = {
     "variants": {"none": {"parameters": 31_038_933, "strides": (1, 2, 4, 8, 16)}},
@@ -91,7 +91,7 @@ def _doubled_size(x: Any, filters: int, up: str, name: str) -> Any:
         return layers.Conv2DTranspose(
             filters, 2, strides=2, kernel_initializer=_he_normal(), name=f"{name}_transpose"
         )(x)
-    x = DoubleBilinear(name=f"{name}_bilinear")(x)
+    x = UpsampleBilinear(2, name=f"{name}_bilinear")(x)
     return layers.Conv2D(filters, 1, kernel_initializer=_he_normal(), name=f"{name}_reduce")(x)
 
 

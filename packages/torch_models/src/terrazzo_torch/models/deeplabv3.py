@@ -20,7 +20,7 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
 from torchvision.models.segmentation.fcn import FCNHead
 
 from terrazzo.config import Frozen
-from terrazzo_torch.pretrained import Pretrained
+from terrazzo.pretrained import Pretrained
 from terrazzo_torch.torchvision_networks import STRIDES, TorchvisionNetwork, load, tiny_backbone
 
 ENCODER = ("network.backbone.",)

@@ -14,7 +14,7 @@ from torchvision.models import ResNet50_Weights, ResNet101_Weights, segmentation
 from torchvision.models.segmentation.fcn import FCN, FCNHead
 
 from terrazzo.config import Frozen
-from terrazzo_torch.pretrained import Pretrained
+from terrazzo.pretrained import Pretrained
 from terrazzo_torch.torchvision_networks import STRIDES, TorchvisionNetwork, load, tiny_backbone
 
 ENCODER = ("network.backbone.",)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torchvision.models import MobileNet_V3_Large_Weights, segmentation
 
 from terrazzo.config import Frozen
+from terrazzo.pretrained import Pretrained
 from terrazzo_torch.batch_norm import replace_batch_norms
 from terrazzo_torch.padding import pad_to_multiple
-from terrazzo_torch.pretrained import Pretrained
 from terrazzo_torch.torchvision_networks import STRIDES, enlarge, load, take_bands
 
 ENCODER = ("network.backbone.",)

@@ -17,10 +17,11 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from transformers.utils import logging
 
 from terrazzo.config import Fraction, Frozen
+from terrazzo.pretrained import Pretrained, does_not_fit, path_of
 from terrazzo_torch import pretrained
 from terrazzo_torch.batch_norm import replace_batch_norms
 from terrazzo_torch.padding import crop, pad_to_multiple
-from terrazzo_torch.pretrained import Pretrained, Revision
+from terrazzo_torch.pretrained import Revision
 
 FACTS = {
     "option": "size",
@@ -170,7 +171,7 @@ def _load(network: nn.Module, options: Options, num_bands: int) -> tuple[str, ..
     origin: str | Path
     if published is None:
         words = ("encoder", "full") if options.size in _FULL else ()
-        origin = path = pretrained.path_of(option, words)
+        origin = path = path_of(option, words)
     else:
         repository = published.repository
         revision = pretrained.require_revision(repository, published.revision, options.revision)
@@ -216,7 +217,7 @@ def _renamed(
     ]
     if differing:
         shown = sorted(differing)[:3]
-        raise pretrained.does_not_fit(
+        raise does_not_fit(
             origin,
             "; ".join(f"{name} {given}" for name, given, _ in shown) + f"; {len(differing)} differ",
             "; ".join(f"{name} {own}" for name, _, own in shown),

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from terrazzo.config import Count, Frozen
 from terrazzo.errors import ConfigError
+from terrazzo.pretrained import Pretrained
 from terrazzo_torch import timm_encoders
 from terrazzo_torch.batch_norm import BatchNorm2d, replace_batch_norms
 from terrazzo_torch.padding import crop, pad_to_multiple
-from terrazzo_torch.pretrained import Pretrained, Revision
+from terrazzo_torch.pretrained import Revision
 
 FACTS = {
     "option": "encoder",

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from terrazzo.config import Count, Fraction, Frozen
+from terrazzo.pretrained import Pretrained
 from terrazzo_torch import timm_encoders
 from terrazzo_torch.batch_norm import BatchNorm2d
 from terrazzo_torch.padding import crop, pad_to_multiple
-from terrazzo_torch.pretrained import Pretrained, Revision
+from terrazzo_torch.pretrained import Revision
 
 ENCODER = ("encoder.",)
 HEAD = ("head.",)

@@ -1,4 +1,4 @@
-"""Weights to and from the common form of `terrazzo.convert`. Imports no framework.
+"""UNet: the names of `terrazzo_torch.models.unet` and those of the common form.
 
 PyTorch has kernels out×in×height×width, transposed ones in×out×height×width; the common form has
 height×width×in×out and, transposed, height×width×out×in. So one turn of the axes serves both.
@@ -10,9 +10,8 @@ import re
 
 import numpy as np
 
+from terrazzo.errors import ConfigError
 from terrazzo.trainer import State
-
-MODELS = ("unet",)
 
 _TO_COMMON = (2, 3, 1, 0)
 _FROM_COMMON = (3, 2, 0, 1)
@@ -26,9 +25,20 @@ _COUNTER = "num_batches_tracked"
 """PyTorch alone counts the batches; the count has no effect, as the momentum is fixed."""
 
 
-def to_common(model: str, arrays: State) -> State:
-    """Return the arrays of a model in the common form."""
-    assert model in MODELS
+def to_common(arrays: State) -> State:
+    """Return the arrays of the model in the common form.
+
+    Raises:
+        ConfigError: SEG-X018, its encoder is one of timm, which Keras does not have.
+    """
+    if any(name.startswith("encoder.") for name in arrays):
+        raise ConfigError(
+            "SEG-X018",
+            "a 'unet' on an encoder of timm cannot be converted",
+            observed="model.options.encoder",
+            allowed="the unet without that option",
+            next_step="keep the run in PyTorch, or train a unet without the option",
+        )
     depth = _depth(arrays)
     return {
         _common_name(name, depth): array.transpose(_TO_COMMON) if array.ndim == 4 else array
@@ -37,9 +47,8 @@ def to_common(model: str, arrays: State) -> State:
     }
 
 
-def from_common(model: str, arrays: State) -> State:
+def from_common(arrays: State) -> State:
     """Return common arrays as this package's model has them."""
-    assert model in MODELS
     depth = max(int(found[1]) for name in arrays if (found := re.match(r"down_(\d+)_", name)))
     own = {
         _own_name(name, depth): array.transpose(_FROM_COMMON) if array.ndim == 4 else array

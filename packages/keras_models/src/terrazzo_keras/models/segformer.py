@@ -1,0 +1,191 @@
+"""SegFormer: a hierarchical transformer with an all-MLP decoder.
+
+Xie, Wang, Yu, Anandkumar, Alvarez, Luo: "SegFormer: Simple and Efficient Design for Semantic
+Segmentation with Transformers", 2021 (arXiv:2105.15203); sizes as in its table 6.
+`terrazzo_torch.models.segformer`, which is that of the transformers library, is the same network,
+so weights can go from one to the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import keras
+import numpy as np
+from keras import layers
+
+from terrazzo import config
+from terrazzo_keras.attention import PixelAttention
+from terrazzo_keras.dropout import Dropout
+from terrazzo_keras.normalization import BatchNormalization
+from terrazzo_keras.padding import CropTo, PadToMultiple
+from terrazzo_keras.resizing import UpsampleBilinear
+
+FACTS = {
+    "option": "size",
+    "variants": {
+        "b0": {"parameters": 3_719_541, "strides": (4, 8, 16, 32)},
+        "b1": {"parameters": 13_682_645, "strides": (4, 8, 16, 32)},
+        "b2": {"parameters": 27_362_773, "strides": (4, 8, 16, 32)},
+        "b3": {"parameters": 47_238_613, "strides": (4, 8, 16, 32)},
+        "b4": {"parameters": 64_009_173, "strides": (4, 8, 16, 32)},
+        "b5": {"parameters": 84_609_493, "strides": (4, 8, 16, 32)},
+    },
+}
+
+_MULTIPLE = 32
+"""The coarsest stage has one token for 32×32 pixels, and so has the reduced attention of all."""
+
+
+class Options(config.Frozen):
+    """What a recipe may choose under ``[model.options]``; the defaults are the paper's."""
+
+    size: Literal["tiny", "b0", "b1", "b2", "b3", "b4", "b5"] = "b0"
+    """A published size, or ``tiny``, which is one for tests."""
+    drop_path: config.Fraction = 0.1
+    """Largest probability of leaving out a residual branch; grows linearly with depth."""
+    dropout: config.Fraction = 0.1
+    """Probability of dropping a value before the classifier."""
+
+
+SMALL = Options(size="tiny")
+ENCODER = ("encoder_",)
+HEAD = ("logits/",)
+
+
+class _Size(NamedTuple):
+    widths: tuple[int, int, int, int]
+    depths: tuple[int, int, int, int]
+    decoder_width: int
+
+
+_SIZES = {
+    "tiny": _Size((16, 16, 20, 32), (1, 1, 1, 1), 32),
+    "b0": _Size((32, 64, 160, 256), (2, 2, 2, 2), 256),
+    "b1": _Size((64, 128, 320, 512), (2, 2, 2, 2), 256),
+    "b2": _Size((64, 128, 320, 512), (3, 4, 6, 3), 768),
+    "b3": _Size((64, 128, 320, 512), (3, 4, 18, 3), 768),
+    "b4": _Size((64, 128, 320, 512), (3, 8, 27, 3), 768),
+    "b5": _Size((64, 128, 320, 512), (3, 6, 40, 3), 768),
+}
+
+
+class _Stage(NamedTuple):
+    """What the stages differ in, whatever the size."""
+
+    patch: int
+    stride: int
+    reduction: int
+    """Side of the square of tokens that is one key and one value."""
+    num_heads: int
+
+
+_STAGES = (_Stage(7, 4, 8, 1), _Stage(3, 2, 4, 2), _Stage(3, 2, 2, 5), _Stage(3, 2, 1, 8))
+_MLP_RATIO = 4
+
+
+def build(options: Options, num_bands: int, num_classes: int) -> keras.Model:
+    """Make the network, with random weights as the transformers library draws them.
+
+    Args:
+        options: see `Options`.
+        num_bands: C of the pictures.
+        num_classes: K of the logits.
+
+    Returns:
+        A model from normalised B×H×W×C pictures of any size to float32 B×H×W×K logits.
+    """
+    size = _SIZES[options.size]
+    images = keras.Input((None, None, num_bands), name="images")
+    x = PadToMultiple(_MULTIPLE, name="pad")(images)
+    drop_paths = iter(np.linspace(0, options.drop_path, sum(size.depths)).tolist())
+    maps = []
+    for number, stage in enumerate(_STAGES):
+        x = _encoder_stage(
+            x, stage, size.widths[number], size.depths[number], drop_paths, f"encoder_{number}"
+        )
+        maps.append(x)
+    x = _decoder(maps, size.decoder_width)
+    x = Dropout(options.dropout, name="dropout")(x)
+    # float32 whatever the policy: the loss of bfloat16 logits is too coarse to learn from.
+    x = layers.Conv2D(num_classes, 1, kernel_initializer=_normal(), dtype="float32", name="logits")(
+        x
+    )
+    x = UpsampleBilinear(4, dtype="float32", name="upsample")(x)
+    logits = CropTo(name="crop")([x, images])
+    return keras.Model(images, logits, name="segformer")
+
+
+def _encoder_stage(
+    x: Any, stage: _Stage, width: int, depth: int, drop_paths: Iterator[float], name: str
+) -> Any:
+    """Merge overlapping patches into tokens, then let them attend to each other `depth` times."""
+    x = layers.ZeroPadding2D(stage.patch // 2, name=f"{name}_patches_pad")(x)
+    x = _convolution(width, stage.patch, f"{name}_patches", strides=stage.stride)(x)
+    x = _layer_norm(f"{name}_patches_norm")(x)
+    for block in range(depth):
+        drop_path = next(drop_paths)
+        for branch in (_attention, _mix_mlp):
+            prefix = f"{name}_block_{block}_{branch.__name__.removeprefix('_')}"
+            y = branch(_layer_norm(f"{prefix}_norm")(x), stage, width, prefix)
+            y = Dropout(drop_path, whole_pictures=True, name=f"{prefix}_drop_path")(y)
+            x = layers.Add(name=f"{prefix}_add")([x, y])
+    return _layer_norm(f"{name}_norm")(x)
+
+
+def _attention(x: Any, stage: _Stage, width: int, name: str) -> Any:
+    """Let each token attend to tokens of a coarser grid."""
+    coarse = x
+    if stage.reduction > 1:
+        coarse = _convolution(width, stage.reduction, f"{name}_reduce", strides=stage.reduction)(x)
+        coarse = _layer_norm(f"{name}_reduce_norm")(coarse)
+    query = _dense(width, f"{name}_query")(x)
+    key, value = (_dense(width, f"{name}_{what}")(coarse) for what in ("key", "value"))
+    attended = PixelAttention(stage.num_heads, name=f"{name}_heads")([query, key, value])
+    return _dense(width, f"{name}_output")(attended)
+
+
+def _mix_mlp(x: Any, stage: _Stage, width: int, name: str) -> Any:  # noqa: ARG001 - as `_attention`
+    """Mix the channels of each token, and its neighbours in between: they tell it where it is."""
+    x = _dense(_MLP_RATIO * width, f"{name}_expand")(x)
+    x = layers.DepthwiseConv2D(
+        3, padding="same", depthwise_initializer=_normal(), name=f"{name}_depthwise"
+    )(x)
+    x = layers.Activation("gelu", name=f"{name}_gelu")(x)
+    return _dense(width, f"{name}_reduce")(x)
+
+
+def _decoder(maps: list[Any], width: int) -> Any:
+    """Bring the maps of all stages to one width and the finest grid, and fuse them."""
+    projected = []
+    for number, x in enumerate(maps):
+        x = _dense(width, f"decoder_{number}")(x)
+        if number:
+            x = UpsampleBilinear(2**number, name=f"decoder_{number}_upsample")(x)
+        projected.append(x)
+    # Coarsest first, as the published weights have it.
+    x = layers.Concatenate(name="decoder_concatenate")(projected[::-1])
+    x = layers.Conv2D(width, 1, use_bias=False, kernel_initializer=_normal(), name="decoder_fuse")(
+        x
+    )
+    # PyTorch's numbers (its momentum of 0.1 is the weight of the new value).
+    x = BatchNormalization(momentum=0.9, epsilon=1e-5, name="decoder_norm")(x)
+    return layers.ReLU(name="decoder_relu")(x)
+
+
+def _convolution(filters: int, kernel: int, name: str, *, strides: int) -> layers.Layer:
+    return layers.Conv2D(filters, kernel, strides, kernel_initializer=_normal(), name=name)
+
+
+def _dense(width: int, name: str) -> layers.Layer:
+    return layers.Dense(width, kernel_initializer=_normal(), name=name)
+
+
+def _layer_norm(name: str) -> layers.Layer:
+    return layers.LayerNormalization(epsilon=1e-5, name=name)
+
+
+def _normal() -> keras.initializers.Initializer:
+    """A new object for each layer: each has a seed."""
+    return keras.initializers.RandomNormal(stddev=0.02)
