@@ -353,6 +353,42 @@ def load(path: Path, *, assignments: tuple[str, ...] = (), backend: str | None =
     return parse(Config, values, where=path)
 
 
+def load_data(
+    recipe: Path | None,
+    root: Path | None,
+    format_name: str,
+    label_map: str | None,
+    *,
+    assignments: tuple[str, ...] = (),
+) -> DataConfig:
+    """Read the data table of a recipe, or make one for a folder.
+
+    Args:
+        recipe: the TOML file; or else
+        root: the folder of a data set.
+        format_name: how `root` is read.
+        label_map: takes the place of the recipe's, or of the format's own.
+        assignments: as for `load`, e.g. ``data.options.mask_kind=colour``; applied last.
+
+    Raises:
+        ConfigError: SEG-X013, both or none of recipe and root; see `read_toml`, `parse`, `assign`.
+    """
+    if (recipe is None) == (root is None):
+        raise ConfigError(
+            "SEG-X013",
+            "what shall be checked?",
+            observed="a recipe and a folder" if recipe else "neither a recipe nor a folder",
+            allowed="--config RECIPE, or ROOT --format FORMAT --labels LABELS",
+            next_step="see `terrazzo check --help`",
+        )
+    values = read_toml(recipe) if recipe else {"data": {"format": format_name, "root": str(root)}}
+    if label_map is not None:
+        assign(values, f'data.labels="{label_map}"')
+    for assignment in assignments:
+        assign(values, assignment)
+    return parse(DataConfig, values.get("data", {}), where=recipe or "command line")
+
+
 def assign(values: dict[str, Any], assignment: str) -> None:
     """Set one dotted key in place; the value is TOML, or a bare string where it is not.
 
