@@ -95,9 +95,14 @@ def read_image(path: Path) -> NDArray[Any]:
     if header.colour is Colour.PALETTE:
         # RGBA, not RGB: Pillow warns of transparent palette entries otherwise.
         return _without_alpha(path, np.asarray(_pillow(path, data).convert("RGBA")), header)
-    decoded: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    # Whatever is not plain RGB is wanted as it is; plain RGB need not be turned round afterwards.
+    is_plain = header.content == "JPEG" and header.colour is Colour.RGB
+    how = cv2.IMREAD_COLOR_RGB if is_plain else cv2.IMREAD_UNCHANGED
+    decoded: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), how)
     if decoded is None:
         raise _damaged(path, data, "OpenCV cannot decode it")
+    if is_plain:
+        return decoded
     if decoded.ndim == 2:
         return decoded[..., None]
     to_rgb = cv2.COLOR_BGR2RGB if decoded.shape[2] == 3 else cv2.COLOR_BGRA2RGBA

@@ -77,7 +77,9 @@ def weights_of_counts(pixels_NK: NDArray[np.int64], rule: str) -> tuple[float, .
     if not occurs_K.any():
         return (0.0,) * num_classes
     whole_K = pixels_beside_K if rule == "median_frequency" else pixels_K.sum()
-    weights_K = np.divide(whole_K, pixels_K, where=occurs_K, out=np.zeros(num_classes))
+    weights_K: NDArray[np.float64] = np.divide(
+        whole_K, pixels_K, where=occurs_K, out=np.zeros(num_classes)
+    )
     return tuple(map(float, weights_K / max(weights_K[occurs_K].mean(), 1e-300)))
 
 

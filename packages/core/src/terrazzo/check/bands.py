@@ -12,10 +12,11 @@ from terrazzo.check.facts import ImageFacts
 from terrazzo.check.finding import Finding, Level
 from terrazzo.check.survey import Picture, Survey
 
-_FEWEST = 8  # pictures behind a statement on what is usual
+_FEWEST = 5  # pictures behind a statement on the usual scale
+_MANY = 20  # pictures behind a statement on the usual brightness
 _SCALE = 20.0  # times the usual range: another unit, not another scene
 _DEVIATIONS = 8.0  # of the median absolute deviation, scaled to a normal distribution
-_CLIPPED = 0.9  # share of values at 255 that no exposure explains
+_CLIPPED = 0.8  # share of values at 255 that no exposure explains
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,12 @@ def find(survey: Survey) -> Iterator[Finding]:
     readable = [(p, p.image) for p in survey.pictures if p.image is not None]
     odd = set()
     for picture, image in readable:
-        if image.valid == 0 or image.low == image.high:
-            odd.add(picture.key)
-            yield _blank(picture, image)
-        elif image.dtype != "float32" and max(image.high) == 255 and image.at_high > _CLIPPED:
+        if image.dtype != "float32" and max(image.high) == 255 and image.at_high > _CLIPPED:
             odd.add(picture.key)
             yield _clipped(picture, image)
+        elif image.valid == 0 or image.low == image.high:
+            odd.add(picture.key)
+            yield _blank(picture, image)
     by_kind: dict[tuple[str, int], list[tuple[Picture, ImageFacts]]] = {}
     for picture, image in readable:
         if picture.key not in odd:
@@ -111,7 +112,7 @@ def _outliers(survey: Survey, alike: list[tuple[Picture, ImageFacts]]) -> Iterat
                 f"around {_list(tuple(usual_high_C.tolist()))}, as in the other pictures",
                 "bring the picture to the units of the others, e.g. 0…1 to 0…255",
             )
-        elif (away_NC[row] > _DEVIATIONS).any():
+        elif len(alike) >= _MANY and (away_NC[row] > _DEVIATIONS).any():
             band = int(away_NC[row].argmax())
             yield Finding(
                 Level.WARNING,

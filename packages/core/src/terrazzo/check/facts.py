@@ -14,11 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-GRID = 80
+GRID = 64
 THUMBNAIL = 16
 
-_COUNTED_AT_ONCE = 1 << 22  # OpenCV counts in float32, exact up to 2^24
-_EIGHT_TIMES = np.uint64(0x0101010101010101)
 _FLAT = 8  # a thumbnail of fewer grey levels shows noise
 
 
@@ -148,7 +146,7 @@ def _thumbnail(grid_HWC: NDArray[Any]) -> str:
     if high - low < (_FLAT if grid_HWC.dtype == np.uint8 else 1e-6 * max(1.0, abs(high))):
         return ""
     stretched_HW = (small_HW - np.float32(low)) * np.float32(255 / (high - low))
-    return stretched_HW.astype(np.uint8).tobytes().hex()
+    return bytes(stretched_HW.astype(np.uint8)).hex()
 
 
 def of_label(
@@ -176,47 +174,27 @@ def of_label(
 
 
 def count_values(values: NDArray[Any]) -> dict[int, int]:
-    """Count each value of an array of integers."""
-    if values.dtype != np.uint8:
-        found, counts = np.unique(values, return_counts=True)
-        return dict(zip(found.tolist(), counts.tolist(), strict=True))
+    """Count each value of an array of integers; runs of one value are counted as one.
+
+    Labels are made of runs: this takes a quarter of the time of a histogram of their pixels.
+    """
     flat = np.ascontiguousarray(values).reshape(-1)
-    counts_V = np.zeros(256, np.int64)
-    for start in range(0, flat.size, _COUNTED_AT_ONCE):
-        counts_V += _count_bytes(flat[start : start + _COUNTED_AT_ONCE])
-    return {int(value): int(counts_V[value]) for value in np.flatnonzero(counts_V)}
-
-
-def _count_bytes(flat: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Count bytes; words of eight equal ones, most of any label, are counted as one."""
-    whole = flat.size - flat.size % 8
-    words, first = flat[:whole].view(np.uint64), np.ascontiguousarray(flat[:whole:8])
-    mixed = np.flatnonzero(words != first * _EIGHT_TIMES)
-    return (
-        8 * _histogram(first)
-        - 8 * _histogram(first[mixed])
-        + _histogram(words[mixed].view(np.uint8))
-        + _histogram(flat[whole:])
-    )
-
-
-def _histogram(flat: NDArray[np.uint8]) -> NDArray[np.int64]:
     if flat.size == 0:
-        return np.zeros(256, np.int64)
-    return cv2.calcHist([flat], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+        return {}
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    lengths = np.diff(starts, append=flat.size)
+    if flat.dtype == np.uint8:
+        found, index = np.arange(256), flat[starts]
+    else:
+        found, index = np.unique(flat[starts], return_inverse=True)
+    counts = np.bincount(index, weights=lengths)  # float64: exact up to 2^53
+    return {int(found[k]): int(counts[k]) for k in np.flatnonzero(counts)}
 
 
 def count_colours(pixels_PC: NDArray[np.uint8]) -> dict[int, int]:
-    """Count each colour of P×3 pixels, as 0xRRGGBB; runs of one colour are counted as one."""
-    if len(pixels_PC) == 0:
-        return {}
+    """Count each colour of P×3 pixels, as 0xRRGGBB."""
     wide_PC = pixels_PC.astype(np.int32)
-    codes_P = wide_PC[:, 0] << 16 | wide_PC[:, 1] << 8 | wide_PC[:, 2]
-    starts = np.concatenate([[0], np.flatnonzero(codes_P[1:] != codes_P[:-1]) + 1])
-    lengths = np.diff(starts, append=len(codes_P))
-    found, inverse = np.unique(codes_P[starts], return_inverse=True)
-    counts = np.bincount(inverse, weights=lengths).astype(np.int64)  # float64: exact up to 2^53
-    return dict(zip(found.tolist(), counts.tolist(), strict=True))
+    return count_values(wide_PC[:, 0] << 16 | wide_PC[:, 1] << 8 | wide_PC[:, 2])
 
 
 def _colours_of(palette_PC: NDArray[np.uint8] | None, counts: dict[int, int]) -> dict[int, int]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +15,10 @@ from terrazzo.check.survey import Picture, Survey
 from terrazzo.errors import DataError
 
 _ALIKE = 0.995
-"""Correlation of two thumbnails above which the pictures are taken for one."""
+"""Correlation of two careful thumbnails above which the pictures are taken for one."""
+_WORTH_A_LOOK = 0.96
+"""Correlation of two quick thumbnails above which careful ones are made."""
+_CAREFUL = 32  # rows and columns of a careful thumbnail
 _BLOCK = 2048  # thumbnails compared at once
 
 
@@ -27,33 +32,69 @@ def find(survey: Survey) -> Iterator[Finding]:
         return
     thumbnails_NP = _normalised(pictures)
     split_N = np.array([p.split for p in pictures])
-    for one, other, correlation in _candidates(thumbnails_NP, split_N):
+    careful = _Careful(survey)
+    for one, other in _candidates(thumbnails_NP, split_N):
         first, second = pictures[one], pictures[other]
         if _equal(survey, first, second):
             yield _same(first, second)
         elif first.split != second.split:
-            yield _near(first, second, correlation)
+            correlation = careful.correlation(first, second)
+            if correlation > _ALIKE:
+                yield _near(first, second, correlation)
 
 
 def _normalised(pictures: list[Picture]) -> NDArray[np.float32]:
     """Return N×P thumbnails of mean 0 and length 1."""
     rows = [np.frombuffer(bytes.fromhex(p.image.thumbnail), np.uint8) for p in pictures if p.image]
-    values_NP = np.array(rows, np.float32)
-    values_NP -= values_NP.mean(axis=1, keepdims=True)
-    values_NP /= np.linalg.norm(values_NP, axis=1, keepdims=True)
-    return values_NP
+    return _unit(np.array(rows, np.float32))
+
+
+def _unit(values_NP: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring each row to mean 0 and length 1, so that a product of two is their correlation."""
+    values_NP = values_NP - values_NP.mean(axis=1, keepdims=True)
+    lengths_N = np.linalg.norm(values_NP, axis=1, keepdims=True)
+    return np.asarray(values_NP / np.maximum(lengths_N, 1e-12), np.float32)
+
+
+def _positions(square_NHW: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Return N×P in the eight ways a square may lie; the first is as it is."""
+    views = [np.rot90(v, k, (1, 2)) for v in (square_NHW, square_NHW[:, :, ::-1]) for k in range(4)]
+    return [np.ascontiguousarray(view).reshape(len(square_NHW), -1) for view in views]
+
+
+@dataclass
+class _Careful:
+    """Thumbnails averaged over every pixel, made for pictures that are worth a second look."""
+
+    survey: Survey
+    known: dict[tuple[str, int], NDArray[np.float32]] = field(default_factory=dict)
+
+    def correlation(self, first: Picture, second: Picture) -> float:
+        """Return the correlation of two pictures in the position where they are most alike."""
+        one_1P, other_1P = self._of(first), self._of(second)
+        square_1HW = other_1P.reshape(1, _CAREFUL, _CAREFUL)
+        return max(float((one_1P @ turned_1P.T).item()) for turned_1P in _positions(square_1HW))
+
+    def _of(self, picture: Picture) -> NDArray[np.float32]:
+        if picture.key not in self.known:
+            try:
+                image_HWC, _ = self.survey.sources[picture.split].read_image(picture.index)
+            except DataError:  # it has changed since: alike to nothing
+                image_HWC = np.zeros((_CAREFUL, _CAREFUL, 1), np.uint8)
+            grey_HW = image_HWC[..., :3].astype(np.float32).mean(axis=2)
+            small_HW = cv2.resize(grey_HW, (_CAREFUL, _CAREFUL), interpolation=cv2.INTER_AREA)
+            self.known[picture.key] = _unit(small_HW.reshape(1, -1))
+        return self.known[picture.key]
 
 
 def _candidates(
     thumbnails_NP: NDArray[np.float32], split_N: NDArray[np.str_]
-) -> Iterator[tuple[int, int, float]]:
-    """Yield pairs that are alike in one of the eight positions, with their correlation.
+) -> Iterator[tuple[int, int]]:
+    """Yield pairs that are alike in one of the eight positions.
 
     Within a split only pairs alike as they lie: neighbours in a film are no fault there.
     """
-    square_NHW = thumbnails_NP.reshape(-1, THUMBNAIL, THUMBNAIL)
-    views = [np.rot90(v, k, (1, 2)) for v in (square_NHW, square_NHW[:, :, ::-1]) for k in range(4)]
-    turned_VNP = [np.ascontiguousarray(view).reshape(len(thumbnails_NP), -1) for view in views]
+    turned_VNP = _positions(thumbnails_NP.reshape(-1, THUMBNAIL, THUMBNAIL))
     for top in range(0, len(thumbnails_NP), _BLOCK):
         for left in range(top, len(thumbnails_NP), _BLOCK):
             rows, columns = slice(top, top + _BLOCK), slice(left, left + _BLOCK)
@@ -62,10 +103,10 @@ def _candidates(
             for turned_NP in turned_VNP[1:]:
                 np.maximum(best, thumbnails_NP[rows] @ turned_NP[columns].T, out=best)
             across = split_N[rows][:, None] != split_N[columns][None]
-            alike = np.where(across, best > _ALIKE, straight > 1 - 1e-5)
+            alike = np.where(across, best > _WORTH_A_LOOK, straight > 1 - 1e-5)
             for row, column in np.argwhere(alike).tolist():
                 if top + row < left + column:
-                    yield top + row, left + column, float(best[row, column])
+                    yield top + row, left + column
 
 
 def _equal(survey: Survey, first: Picture, second: Picture) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from terrazzo.check.finding import Finding, Level
 from terrazzo.check.survey import Picture, Survey
 from terrazzo.datasets._pairs import is_raster
@@ -36,13 +38,12 @@ def _compare(picture: Picture, image: Path, label: Path) -> Iterator[Finding]:
         return
     if not (first.has_place and second.has_place):
         return
-    rows, columns = first.rows, first.columns
-    corners = ((0, 0), (columns, 0), (0, rows))
-    there_to_here = ~first.transform * second.transform
-    offset = max(
-        max(abs(a - b) for a, b in zip(there_to_here * corner, corner, strict=True))
-        for corner in corners
+    # Affine is nine numbers, row by row; corners of the label, in pixels of the picture.
+    to_ground, label_to_ground = (
+        np.array(info.transform, np.float64).reshape(3, 3) for info in (first, second)
     )
+    corners = np.array([[0, first.columns, 0], [0, 0, first.rows], [1, 1, 1]], np.float64)
+    offset = float(np.abs(np.linalg.solve(to_ground, label_to_ground @ corners) - corners).max())
     if offset > _TOLERANCE:
         yield Finding(
             Level.ERROR,

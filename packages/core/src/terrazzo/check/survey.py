@@ -24,6 +24,8 @@ from terrazzo.errors import DataError
 from terrazzo.labels import LabelMap
 from terrazzo.progress import Progress
 
+_TOGETHER = 8  # pictures handed to a thread at once: handing over costs a part of a decode
+
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -122,18 +124,22 @@ def survey(
         cache.entries.clear()
     stamps = _Stamps()
     items = [
-        (split, index) for split, source in sources.items() for index in range(len(source.names))
+        (split, index, name)
+        for split, source in sources.items()
+        for index, name in enumerate(source.names)
     ]
+
+    def look(some: list[tuple[str, int, str]]) -> list[tuple[Picture, bool]]:
+        return [_look(item, sources[item[0]], cache, stamps) for item in some]
+
+    pictures: list[Picture] = []
     known_before = 0
-
-    def look(item: tuple[str, int]) -> tuple[Picture, bool]:
-        return _look(item, sources[item[0]], cache, stamps)
-
-    pictures = []
+    parts = [items[start : start + _TOGETHER] for start in range(0, len(items), _TOGETHER)]
     with _single_threaded_opencv(), ThreadPoolExecutor(threads) as executor:
-        for picture, was_known in executor.map(look, items):
-            pictures.append(picture)
-            known_before += was_known
+        for part in executor.map(look, parts):
+            for picture, was_known in part:
+                pictures.append(picture)
+                known_before += was_known
             progress.advance(len(pictures), len(items), "check")
     if not cache.write():
         progress.say(f"cannot write {cache.file}; the next check will look at every file again")
@@ -155,10 +161,10 @@ def _open(data: DataConfig, root: Path) -> tuple[dict[str, Source], tuple[Findin
 
 
 def _look(
-    item: tuple[str, int], source: Source, cache: Cache, stamps: _Stamps
+    item: tuple[str, int, str], source: Source, cache: Cache, stamps: _Stamps
 ) -> tuple[Picture, bool]:
-    split, index = item
-    name, files = source.names[index], source.files(index)
+    split, index, name = item
+    files = source.files(index)
     key = "\n".join([name, *map(str, files)])
     entry = cache.find(key, files)
     if entry is not None:

@@ -132,7 +132,7 @@ def _doubted(
     sample, probabilities_HWK = answer
     predicted_HW = probabilities_HWK.argmax(axis=2)
     confidence_HW = probabilities_HWK.max(axis=2)
-    valid_HW = sample.label_HW < len(threshold_K)
+    valid_HW = np.isin(sample.label_HW, np.arange(len(threshold_K)))
     doubted_HW = valid_HW & (predicted_HW != sample.label_HW)
     doubted_HW &= confidence_HW >= threshold_K[predicted_HW]
     least = max(_LEAST_AREA, doubted_HW.size // 1000)

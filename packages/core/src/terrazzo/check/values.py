@@ -103,6 +103,8 @@ def diagnose(counts: dict[int, int], label_map: LabelMap) -> Cause:
         return Cause.CLIPPED
     if _is_shifted(values, known, 1):
         return Cause.SHIFTED_UP
+    if IGNORE not in values and _is_shifted(values, known, -1):
+        return Cause.SHIFTED_DOWN
     if not _is_identity(label_map) and values <= train_ids | {IGNORE}:
         return Cause.MAPPED
     if _is_shifted(values, known, -1):

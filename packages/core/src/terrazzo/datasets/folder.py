@@ -123,14 +123,14 @@ def _read_list(path: Path) -> tuple[str, ...]:
     names = [_without_suffix(line.strip()) for line in lines if line.strip()]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        error = DataError(
+        repeated = DataError(
             "SEG-D014",
             "names are listed twice",
             file=path,
             observed=list_names("names", twice),
             next_step="remove the repeated lines",
         )
-        refuse(error)
+        refuse(repeated)
     return tuple(names)
 
 
