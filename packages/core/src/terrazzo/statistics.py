@@ -75,7 +75,7 @@ def weights_of_counts(pixels_NK: NDArray[np.int64], rule: str) -> tuple[float, .
     pixels_beside_K = (pixels_NK.sum(axis=1, keepdims=True) * (pixels_NK > 0)).sum(axis=0)
     occurs_K = pixels_K > 0
     if not occurs_K.any():
-        return (0.0,) * num_classes
+        return tuple(0.0 for _ in range(num_classes))
     whole_K = pixels_beside_K if rule == "median_frequency" else pixels_K.sum()
     weights_K: NDArray[np.float64] = np.divide(
         whole_K, pixels_K, where=occurs_K, out=np.zeros(num_classes)
