@@ -44,8 +44,9 @@ def propose(survey: Survey) -> str | None:
 
 
 def _fit(label_map: LabelMap, counts: Counter[int], causes: Counter[Cause]) -> LabelMap | None:
+    fits = counts.keys() <= values.known_values(label_map).of_classes
     is_binary = counts.keys() == {0, IGNORE} and not label_map.colour_coded
-    if is_binary and len(label_map) in (0, 2):
+    if is_binary and len(label_map) in (0, 2) and not fits:
         return _binary(label_map)
     if not causes:
         return _mapped(label_map) if values.is_mapped_silently(counts, label_map) else None

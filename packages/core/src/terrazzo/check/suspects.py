@@ -1,9 +1,9 @@
 """Labels that a trained model doubts: regions where it is surer of another class than usual.
 
-A pixel labelled i is doubted where the model prefers j ≠ i with a probability of at least the mean
-probability it gives to j where j is the label: the threshold of confident learning (Northcutt,
+A region labelled i is doubted where the model prefers j ≠ i with a mean probability that comes
+close to the one it gives to j where j is the label: the threshold of confident learning (Northcutt,
 Jiang, Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 2021,
-section 3.1), applied to pixels. Single pixels are borders; connected regions are worth a look.
+section 3.1), applied to connected pixels instead of pictures. Single pixels are borders.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ _MOST = 50  # regions reported: what a person may look at
 _BEHIND_THRESHOLDS = 200  # pictures, evenly spaced
 _LEAST_AREA = 64  # pixels, or a thousandth of the picture: less is a border
 _LEAST_CONFIDENCE = 0.5
+_CLOSE = 0.9  # of the threshold, which is a mean: half of all right regions lie below it
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def _doubted(
     confidence_HW = probabilities_HWK.max(axis=2)
     valid_HW = np.isin(sample.label_HW, np.arange(len(threshold_K)))
     doubted_HW = valid_HW & (predicted_HW != sample.label_HW)
-    doubted_HW &= confidence_HW >= threshold_K[predicted_HW]
+    doubted_HW &= confidence_HW >= _LEAST_CONFIDENCE
     least = max(_LEAST_AREA, doubted_HW.size // 1000)
     pairs = np.unique(
         np.stack([sample.label_HW[doubted_HW], predicted_HW[doubted_HW]]).astype(int), axis=1
@@ -146,9 +147,11 @@ def _doubted(
         )
         for number in range(1, count):
             area = int(stats[number, cv2.CC_STAT_AREA])
-            if area >= least:
-                column, row = (round(float(value)) for value in centres[number])
-                confidence = float(confidence_HW[numbers_HW == number].mean())
+            if area < least:
+                continue
+            column, row = (round(float(value)) for value in centres[number])
+            confidence = float(confidence_HW[numbers_HW == number].mean())
+            if confidence >= _CLOSE * threshold_K[predicted]:
                 yield _Region(picture, area, row, column, given, predicted, confidence)
 
 
