@@ -97,8 +97,8 @@ class Cache:
         return True
 
 
-def open_cache(data: DataConfig, root: Path) -> Cache:
-    """Read what the last check of a data set left; nothing where there was none.
+def open_cache(data: DataConfig, root: Path, *, fresh: bool = False) -> Cache:
+    """Read what the last check of a data set left; nothing where there was none, or if `fresh`.
 
     Facts depend on the format and its options, and not on the label map.
     """
@@ -106,6 +106,8 @@ def open_cache(data: DataConfig, root: Path) -> Cache:
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     name = hashlib.sha256(told.encode()).hexdigest()[:16]
     file = Path(home).expanduser() / "terrazzo" / "check" / f"{name}.json"
+    if fresh:
+        return Cache(file)
     try:
         return Cache(file, _Entries.validate_json(file.read_bytes()))
     except (OSError, pydantic.ValidationError):  # none yet, or not one of ours

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -31,9 +32,8 @@ def find(survey: Survey) -> Iterator[Finding]:
     if len(pictures) < 2:
         return
     thumbnails_NP = _normalised(pictures)
-    split_N = np.array([p.split for p in pictures])
     careful = _Careful(survey)
-    for one, other in _candidates(thumbnails_NP, split_N):
+    for one, other in _candidates(pictures, thumbnails_NP):
         first, second = pictures[one], pictures[other]
         if _equal(survey, first, second):
             yield _same(first, second)
@@ -88,25 +88,30 @@ class _Careful:
 
 
 def _candidates(
-    thumbnails_NP: NDArray[np.float32], split_N: NDArray[np.str_]
+    pictures: list[Picture], thumbnails_NP: NDArray[np.float32]
 ) -> Iterator[tuple[int, int]]:
-    """Yield pairs that are alike in one of the eight positions.
+    """Yield pairs of one thumbnail in one split, and pairs alike in any position across splits.
 
-    Within a split only pairs alike as they lie: neighbours in a film are no fault there.
+    Neighbours in a film are no fault within a split.
     """
-    turned_VNP = _positions(thumbnails_NP.reshape(-1, THUMBNAIL, THUMBNAIL))
-    for top in range(0, len(thumbnails_NP), _BLOCK):
-        for left in range(top, len(thumbnails_NP), _BLOCK):
-            rows, columns = slice(top, top + _BLOCK), slice(left, left + _BLOCK)
-            straight = thumbnails_NP[rows] @ turned_VNP[0][columns].T
-            best = straight.copy()
-            for turned_NP in turned_VNP[1:]:
-                np.maximum(best, thumbnails_NP[rows] @ turned_NP[columns].T, out=best)
-            across = split_N[rows][:, None] != split_N[columns][None]
-            alike = np.where(across, best > _WORTH_A_LOOK, straight > 1 - 1e-5)
-            for row, column in np.argwhere(alike).tolist():
-                if top + row < left + column:
-                    yield top + row, left + column
+    by_split: dict[str, list[int]] = {}
+    by_thumbnail: dict[tuple[str, bytes], list[int]] = {}
+    for number, picture in enumerate(pictures):
+        by_split.setdefault(picture.split, []).append(number)
+        same = by_thumbnail.setdefault((picture.split, thumbnails_NP[number].tobytes()), [])
+        if same:
+            yield same[0], number
+        same.append(number)
+    for some, others in combinations(by_split.values(), 2):
+        turned_VNP = _positions(thumbnails_NP[others].reshape(-1, THUMBNAIL, THUMBNAIL))
+        for top in range(0, len(some), _BLOCK):
+            block_NP = thumbnails_NP[some[top : top + _BLOCK]]
+            for left in range(0, len(others), _BLOCK):
+                best = block_NP @ turned_VNP[0][left : left + _BLOCK].T
+                for turned_NP in turned_VNP[1:]:
+                    np.maximum(best, block_NP @ turned_NP[left : left + _BLOCK].T, out=best)
+                for row, column in np.argwhere(best > _WORTH_A_LOOK).tolist():
+                    yield some[top + row], others[left + column]
 
 
 def _equal(survey: Survey, first: Picture, second: Picture) -> bool:

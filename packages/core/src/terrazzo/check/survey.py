@@ -119,9 +119,7 @@ def survey(
     """
     root = config.resolve_path(data.root, where="data.root")
     sources, found = _open(data, root)
-    cache = open_cache(data, root)
-    if fresh:
-        cache.entries.clear()
+    cache = open_cache(data, root, fresh=fresh)
     stamps = _Stamps()
     items = [
         (split, index, name)
