@@ -44,8 +44,22 @@ geometries = st.fixed_dictionaries(
 )
 
 
+versions = st.fixed_dictionaries(
+    {
+        "crop": st.none() | sizes,
+        "scale": st.just((1.0, 1.0)),
+        "rotations": st.sampled_from([5, 12, 45]),
+    }
+)
+
+
 @settings(max_examples=100, deadline=None)
-@given(size=sizes, image_size=st.none() | sizes, options=geometries, seed=st.integers(0, 2**32))
+@given(
+    size=sizes,
+    image_size=st.none() | sizes,
+    options=geometries | versions,
+    seed=st.integers(0, 2**32),
+)
 def test_picture_and_label_agree_within_half_a_pixel(size, image_size, options, seed):
     sample = coordinate_sample(*size)
     moved = change(sample, image_size, seed, IGNORE_16, **options)
@@ -73,7 +87,7 @@ def test_picture_and_label_agree_within_half_a_pixel(size, image_size, options, 
 
 
 @settings(max_examples=50, deadline=None)
-@given(options=geometries, seed=st.integers(0, 2**32), image_size=st.none() | sizes)
+@given(options=geometries | versions, seed=st.integers(0, 2**32), image_size=st.none() | sizes)
 def test_labels_are_never_invented(options, seed, image_size):
     label_HW = np.random.default_rng(seed).choice([0, 3, 9, 200, IGNORE], (31, 43))
     sample = Sample("s", np.zeros((31, 43, 1), np.uint8), label_HW.astype(np.uint8), "s.png")
@@ -91,6 +105,47 @@ def test_a_rotation_keeps_lengths_angles_and_the_centre(seed):
     assert step_x[0] * step_y[1] - step_x[1] * step_y[0] == pytest.approx(1, abs=0.01)
     assert moved[30, 30] == pytest.approx([30.5, 30.5], abs=0.04)
     assert abs(step_x[1]) > 0.01
+
+
+@pytest.mark.parametrize("step", [5, 45, 90, 180])
+def test_rotations_draw_every_version_and_no_other(step):
+    angles = list(range(0, 181, step))
+    sample = coordinate_sample(41, 41)
+    seen = {}
+    for seed in range(36 * len(angles)):
+        moved = change(sample, seed=seed, ignore=IGNORE_16, rotations=step)
+        x, y = np.moveaxis(moved.image_HWC, 2, 0)
+        # Ten steps to the right in the result, looked up in the picture; then ten steps down.
+        right = x[20, 30] - x[20, 20], y[20, 30] - y[20, 20]
+        down = x[30, 20] - x[20, 20], y[30, 20] - y[20, 20]
+        is_mirrored = right[0] * down[1] - right[1] * down[0] < 0
+        assert moved.image_HWC[20, 20] == pytest.approx([20.5, 20.5], abs=0.04)
+        seen.setdefault((is_mirrored, moved.label_HW.tobytes()), (right, down))
+    # Half a turn and one flip is the other flip: of 111 versions 109 differ.
+    assert len(seen) == 3 * len(angles) - 2
+    plain = [right for (is_mirrored, _), (right, _) in seen.items() if not is_mirrored]
+    found = sorted(round(np.degrees(np.arctan2(right[1], right[0]))) % 360 for right in plain)
+    # Counter-clockwise as seen: the way to the right comes from further down in the picture.
+    assert found == angles
+
+
+def test_a_version_is_turned_first_and_flipped_then():
+    sample = coordinate_sample(40, 40)
+    turned = [np.rot90(sample.label_HW, k) for k in range(3)]
+    wanted = {v.tobytes() for t in turned for v in (t, t[::-1], t[:, ::-1])}
+    found = {
+        change(sample, seed=seed, ignore=IGNORE_16, rotations=90).label_HW.tobytes()
+        for seed in range(200)
+    }
+    assert found == wanted
+
+
+@pytest.mark.parametrize(
+    "options", [{"rotations": 7}, {"rotations": 5, "rotate": 5.0}, {"rotations": 5, "turns": True}]
+)
+def test_rotations_that_do_not_divide_half_a_turn_or_meet_other_turns_are_refused(options):
+    with pytest.raises(ValueError, match="rotations"):
+        AugmentConfig(**options)
 
 
 def test_the_scale_spans_its_bounds():

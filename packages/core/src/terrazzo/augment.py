@@ -160,18 +160,28 @@ def _choose_geometry(
     if settings.crop is None and window[0] != window[1]:
         turns = turns // 2 * 2
     turned = scaled[::-1] if turns % 2 else scaled
+    angle = math.radians(settings.rotate * (2 * draws.angle - 1))
+    flip_rows = draws.flip_vertical < settings.flip_vertical
+    flip_columns = draws.flip_horizontal < settings.flip_horizontal
+    if settings.rotations:
+        angle = math.radians(
+            settings.rotations * int(draws.angle * (180 // settings.rotations + 1))
+        )
+        flip_rows, flip_columns = ((False, False), (True, False), (False, True))[
+            int(draws.flip_vertical * 3)
+        ]
     return _Geometry(
         source=(rows, columns),
         scaled=scaled,
-        angle=math.radians(settings.rotate * (2 * draws.angle - 1)),
+        angle=angle,
         turns=turns,
         offset=(
             _place(draws.row, turned[0] - window[0]),
             _place(draws.column, turned[1] - window[1]),
         ),
         window=window,
-        flip_rows=draws.flip_vertical < settings.flip_vertical,
-        flip_columns=draws.flip_horizontal < settings.flip_horizontal,
+        flip_rows=flip_rows,
+        flip_columns=flip_columns,
     )
 
 

@@ -103,6 +103,53 @@ def evaluate(
 
 
 @app.command()
+def check(
+    root: Annotated[
+        Path | None, typer.Argument(metavar="ROOT", help="Folder of the data set.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="RECIPE", help="Check the data of a recipe."),
+    ] = None,
+    format: Annotated[  # noqa: A002 - the word of the recipes
+        str, typer.Option(help="How ROOT is read; see `terrazzo list datasets`.")
+    ] = "folder",
+    labels: Annotated[
+        str | None, typer.Option(help="Label map, or a path ending in .toml or .csv.")
+    ] = None,
+    assignments: _Set = [],  # noqa: B006 - Typer's way to spell a repeatable option
+    run_folder: Annotated[
+        Path | None,
+        typer.Option("--run", metavar="RUN", help="Let this run's model doubt labels."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Look again at files that have not changed.")
+    ] = False,
+) -> None:
+    """Decode every file of a data set once and say what is wrong, worst first.
+
+    Ends with exit code 3 where something must be put right before training.
+
+    \b
+    Examples:
+        terrazzo check --config recipes/camvid/unet_quick.toml
+        terrazzo check data/camvid --format camvid
+        terrazzo check data/mine --set data.options.mask_kind=colour
+        terrazzo check data/mine --labels mine.toml --json
+    """
+    from terrazzo import check as doctor
+    from terrazzo import config as recipes
+    from terrazzo import progress
+
+    data = recipes.load_data(config, root, format, labels, assignments=tuple(assignments))
+    with progress.shown("check") as shown:
+        report = doctor.examine(data, progress=shown, fresh=fresh, run=run_folder)
+    print(report.as_json() if as_json else report.as_text())
+    raise typer.Exit(3 if report.must_stop else 0)
+
+
+@app.command()
 def convert(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run.")],
     to: Annotated[str, typer.Option(help="keras or torch.")],

@@ -20,6 +20,7 @@ from typing import Any
 from terrazzo import (
     backends,
     beginning,
+    check,
     checkpoint,
     datasets,
     engine,
@@ -30,7 +31,7 @@ from terrazzo import (
 from terrazzo.atomic import replacing
 from terrazzo.config import Config, TrainingConfig
 from terrazzo.datasets import Split
-from terrazzo.errors import CheckpointError, ConfigError, unknown_name
+from terrazzo.errors import ConfigError, unknown_name
 from terrazzo.evaluation import Evaluation
 from terrazzo.labels import LabelMap
 from terrazzo.model_folder import ModelCard
@@ -87,8 +88,7 @@ def run(
     splits = {name: datasets.open_split(data, name) for name in datasets.SPLITS}
     label_map = splits["train"].label_map
     _check_weights(recipe, label_map)
-    for split in splits.values():
-        split.read(0)  # the cheap part of `terrazzo check`: fail before a framework is loaded
+    check.before_training(splits, recipe.loader.threads)
     if resume:
         folder = runs.reopen(out, recipe)
     else:
@@ -140,7 +140,7 @@ def evaluate(run_folder: Path, split: str, *, progress: Progress) -> Outcome:
     recipe = folder.read_config()
     opened = datasets.open_split(datasets.with_kept_draw(recipe.data, folder.splits), split)
     card, trainer = model_folder.load(folder.model)
-    _check_same_labels(card.label_map, opened.label_map, folder)
+    model_folder.refuse_other_labels(card.label_map, opened.label_map, folder.model)
     with runs.locked(folder):
         return _score(folder, recipe, trainer, opened, card.step, progress)
 
@@ -177,26 +177,6 @@ def _with_class_weights(
     weights = known.get("class_weights") or class_weights(train, rule)
     loss = training.loss.model_copy(update={"class_weights": tuple(weights)})
     return training.model_copy(update={"loss": loss})
-
-
-def _check_same_labels(trained: LabelMap, now: LabelMap, folder: RunFolder) -> None:
-    """Refuse to score with other classes than the model was trained on."""
-    if trained.names == now.names:
-        return
-    for train_id in range(max(len(trained), len(now))):
-        before, after = (
-            names[train_id] if train_id < len(names) else "(none)"
-            for names in (trained.names, now.names)
-        )
-        if before != after:
-            raise CheckpointError(
-                "SEG-D036",
-                "the data's label map is not the model's",
-                file=folder.model,
-                observed=f"class {train_id} is {after!r} in the map {now.name!r}",
-                allowed=f"{before!r}, as in the map {trained.name!r} the model was trained with",
-                next_step="score with the label map of the model",
-            )
 
 
 def _keep_best(

@@ -62,6 +62,10 @@ class AugmentConfig(Frozen):
     """Bounds of the random scale, drawn evenly in the logarithm."""
     rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
     """Degrees; drawn from −rotate…+rotate."""
+    rotations: Annotated[int, Field(ge=0, le=180)] = 0
+    """Degrees; draws one of the versions that some data sets are inflated with beforehand: turned
+    counter-clockwise by 0, N, 2N … 180 degrees, and then as it is, upside down or left to right,
+    each equally likely (5: 37 × 3 = 111 versions). 0 is off. Excludes rotate, turns and flips."""
     turns: bool = False
     """Quarter turns, each equally likely."""
     flip_horizontal: Fraction = 0.0
@@ -76,6 +80,17 @@ class AugmentConfig(Frozen):
     """Largest standard deviation of Gaussian noise, as a share of the data type's range."""
     blur: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Largest sigma of a Gaussian blur, in pixels."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_way_to_turn(self) -> AugmentConfig:
+        if self.rotations and 180 % self.rotations:
+            msg = f"rotations = {self.rotations} does not divide 180"
+            raise ValueError(msg)
+        others = (self.rotate, self.turns, self.flip_horizontal, self.flip_vertical)
+        if self.rotations and any(others):
+            msg = "rotations takes the place of rotate, turns and flips: give one or the other"
+            raise ValueError(msg)
+        return self
 
 
 class LoaderConfig(Frozen):
@@ -351,6 +366,42 @@ def load(path: Path, *, assignments: tuple[str, ...] = (), backend: str | None =
     for assignment in assignments:
         assign(values, assignment)
     return parse(Config, values, where=path)
+
+
+def load_data(
+    recipe: Path | None,
+    root: Path | None,
+    format_name: str,
+    label_map: str | None,
+    *,
+    assignments: tuple[str, ...] = (),
+) -> DataConfig:
+    """Read the data table of a recipe, or make one for a folder.
+
+    Args:
+        recipe: the TOML file; or else
+        root: the folder of a data set.
+        format_name: how `root` is read.
+        label_map: takes the place of the recipe's, or of the format's own.
+        assignments: as for `load`, e.g. ``data.options.mask_kind=colour``; applied last.
+
+    Raises:
+        ConfigError: SEG-X013, both or none of recipe and root; see `read_toml`, `parse`, `assign`.
+    """
+    if (recipe is None) == (root is None):
+        raise ConfigError(
+            "SEG-X013",
+            "what shall be checked?",
+            observed="a recipe and a folder" if recipe else "neither a recipe nor a folder",
+            allowed="--config RECIPE, or ROOT --format FORMAT --labels LABELS",
+            next_step="see `terrazzo check --help`",
+        )
+    values = read_toml(recipe) if recipe else {"data": {"format": format_name, "root": str(root)}}
+    if label_map is not None:
+        assign(values, f'data.labels="{label_map}"')
+    for assignment in assignments:
+        assign(values, assignment)
+    return parse(DataConfig, values.get("data", {}), where=recipe or "command line")
 
 
 def assign(values: dict[str, Any], assignment: str) -> None:

@@ -33,6 +33,7 @@ PIXEL_LIMIT = 89_478_485
 cannot be caught safely in a thread; larger scenes belong in a GeoTIFF, which is read by window."""
 
 _HEAD_BYTES = 1 << 18  # enough for the header of nearly any file, with its profile and thumbnail
+_PNG_COLOUR_TYPE = 25, b"\x03"  # place of the colour type in the file, and that of palettes
 _BANDS = {Colour.GREY: 1, Colour.GREY_ALPHA: 1}
 
 
@@ -134,6 +135,19 @@ def read_label(path: Path, kind: Literal["index", "colour"]) -> NDArray[Any]:
     if kind == "index":
         return _indices(path, data, header)
     return _colours(path, data, header)
+
+
+def palette(data: bytes) -> NDArray[np.uint8] | None:
+    """Return the palette of a PNG file, P×3 red, green, blue; None where it has none.
+
+    Args:
+        data: the file.
+    """
+    at, kind = _PNG_COLOUR_TYPE
+    if not data.startswith(image_headers.PNG_SIGNATURE) or data[at : at + 1] != kind:
+        return None
+    picture = Image.open(io.BytesIO(data), formats=("PNG",))  # reads the header alone
+    return np.frombuffer(bytes(picture.getpalette("RGB") or ()), np.uint8).reshape(-1, 3)
 
 
 def write_png(path: Path, array: NDArray[Any]) -> None:

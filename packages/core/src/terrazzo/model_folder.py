@@ -150,3 +150,27 @@ def load(folder: Path) -> tuple[ModelCard, Trainer]:
     )
     trainer.load_state(weights)
     return card, trainer
+
+
+def refuse_other_labels(trained: LabelMap, now: LabelMap, folder: Path) -> None:
+    """Refuse to use a model on data with other classes than it was trained on.
+
+    Raises:
+        CheckpointError: SEG-D036, naming the first class that differs.
+    """
+    if trained.names == now.names:
+        return
+    for train_id in range(max(len(trained), len(now))):
+        before, after = (
+            names[train_id] if train_id < len(names) else "(none)"
+            for names in (trained.names, now.names)
+        )
+        if before != after:
+            raise CheckpointError(
+                "SEG-D036",
+                "the data's label map is not the model's",
+                file=folder,
+                observed=f"class {train_id} is {after!r} in the map {now.name!r}",
+                allowed=f"{before!r}, as in the map {trained.name!r} the model was trained with",
+                next_step="use the data with the label map of the model",
+            )

@@ -70,6 +70,11 @@ class RasterInfo:
         """C."""
         return len(self.band_names)
 
+    @property
+    def has_place(self) -> bool:
+        """Whether the file says where on the ground it lies."""
+        return not self.transform.is_identity
+
 
 class _Handles(threading.local):
     def __init__(self) -> None:

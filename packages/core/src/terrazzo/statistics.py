@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from terrazzo.datasets import Split
 from terrazzo.errors import ConfigError
@@ -59,16 +60,26 @@ def class_weights(train: Split, rule: str) -> tuple[float, ...]:
         K weights with a mean of 1 over the classes that occur; 0 for the others.
     """
     num_classes = len(train.label_map)
-    pixels_K, pixels_beside_K = np.zeros(num_classes), np.zeros(num_classes)
+    pixels_NK = np.zeros((len(train), num_classes), np.int64)
     for index in range(len(train)):
         labels_HW = train.read(index).label_HW
         valid = labels_HW[labels_HW != train.label_map.ignore_index]
-        counts_K = np.bincount(valid.ravel(), minlength=num_classes)
-        pixels_K += counts_K
-        pixels_beside_K += counts_K.sum() * (counts_K > 0)
+        pixels_NK[index] = np.bincount(valid.ravel(), minlength=num_classes)
+    return weights_of_counts(pixels_NK, rule)
+
+
+def weights_of_counts(pixels_NK: NDArray[np.int64], rule: str) -> tuple[float, ...]:
+    """Return the weights of `class_weights` for pixels of each class in each picture."""
+    num_classes = pixels_NK.shape[1]
+    pixels_K = pixels_NK.sum(axis=0).astype(np.float64)
+    pixels_beside_K = (pixels_NK.sum(axis=1, keepdims=True) * (pixels_NK > 0)).sum(axis=0)
     occurs_K = pixels_K > 0
+    if not occurs_K.any():
+        return tuple(0.0 for _ in range(num_classes))
     whole_K = pixels_beside_K if rule == "median_frequency" else pixels_K.sum()
-    weights_K = np.divide(whole_K, pixels_K, where=occurs_K, out=np.zeros(num_classes))
+    weights_K: NDArray[np.float64] = np.divide(
+        whole_K, pixels_K, where=occurs_K, out=np.zeros(num_classes)
+    )
     return tuple(map(float, weights_K / max(weights_K[occurs_K].mean(), 1e-300)))
 
 

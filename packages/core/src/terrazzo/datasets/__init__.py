@@ -18,13 +18,15 @@ import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from terrazzo import config, labels
 from terrazzo.config import DataConfig
 from terrazzo.datasets import _draw
+from terrazzo.datasets._faults import noting as noting
 from terrazzo.errors import ConfigError, DataError, unknown_name
 from terrazzo.labels import LabelMap
 from terrazzo.sample import RawSample, Sample
@@ -60,6 +62,14 @@ class Source(Protocol):
         Raises:
             DataError: a file is missing, truncated, or not what its name says.
         """
+        ...
+
+    def read_image(self, index: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Decode the picture alone, and where it holds data; None: everywhere."""
+        ...
+
+    def read_label(self, index: int) -> NDArray[Any]:
+        """Decode the label alone, in the files' own values."""
         ...
 
 
@@ -192,10 +202,22 @@ def open_split(data: DataConfig, split: str) -> Split:
         ConfigError: unknown split, format, option or label map.
         DataError: the folder is wrong, or (SEG-D016) the split is empty.
     """
+    label_map = load_labels(data)
+    source = open_source(data, split)
+    limit = data.limit.get(split, len(source.names))  # type: ignore[call-overload]
+    return Split(split, source, label_map, min(limit, len(source.names)))
+
+
+def open_source(data: DataConfig, split: str) -> Source:
+    """Find the pictures of one split, without a label map; see `open_split`.
+
+    Raises:
+        ConfigError: unknown split, format or option.
+        DataError: the folder is wrong, or (SEG-D016) the split is empty.
+    """
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     module = load_format(data.format)
-    label_map = load_labels(data)
     options = _options(data)
     root = config.resolve_path(data.root, where="data.root")
     source = module.open_split(root, split, options)
@@ -208,8 +230,7 @@ def open_split(data: DataConfig, split: str) -> Split:
             allowed="at least 1",
             next_step="check data.root and the split settings in data.options",
         )
-    limit = data.limit.get(split, len(source.names))  # type: ignore[call-overload]
-    return Split(split, source, label_map, min(limit, len(source.names)))
+    return source
 
 
 def _options(data: DataConfig) -> config.Frozen:

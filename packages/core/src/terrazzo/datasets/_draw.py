@@ -17,6 +17,7 @@ import pydantic
 from pydantic import Field
 
 from terrazzo import config
+from terrazzo.datasets._faults import refuse
 from terrazzo.datasets._pairs import Pair, list_names
 from terrazzo.errors import ConfigError, DataError
 
@@ -97,20 +98,21 @@ def divide(
         pool = training() + (test() if test is not None else ())
     found = {pair.name: pair for pair in pool}
     if len(found) < len(pool):
-        raise _twice(pool)
+        refuse(_twice(pool))
     if split_file is None:
         chosen = draw(found, rule, group=group)[split]
     else:
         chosen = read(config.resolve_path(split_file, where="data.options.split_file"))[split]
         if chosen - found.keys():
-            raise DataError(
+            gone = DataError(
                 "SEG-D014",
                 "pictures of the earlier draw are gone",
                 file=split_file,
                 observed=list_names("names without a picture", sorted(chosen - found.keys())),
                 next_step="put them back, or draw anew in a new run",
             )
-    return tuple(found[name] for name in sorted(chosen))
+            refuse(gone)
+    return tuple(found[name] for name in sorted(chosen & found.keys()))
 
 
 def draw(
@@ -185,7 +187,7 @@ def refuse_leaks(path: Path, names: Iterable[tuple[str, Iterable[str]]]) -> None
         again = [name for name in sorted(several) if owner.setdefault(name, split) != split]
         leaks += [f"{name} ({owner[name]} and {split})" for name in again]
     if leaks:
-        raise DataError(
+        error = DataError(
             "SEG-D015",
             "the same picture is in two splits",
             file=path,
@@ -194,6 +196,7 @@ def refuse_leaks(path: Path, names: Iterable[tuple[str, Iterable[str]]]) -> None
             next_step="remove the names from one of them; a score on pictures that were trained "
             "on says nothing",
         )
+        refuse(error)
 
 
 _Names = pydantic.TypeAdapter(dict[SplitName, list[str]])

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo import images
+from terrazzo.datasets._faults import is_noting, refuse
 from terrazzo.errors import DataError
 from terrazzo.sample import RawSample
 
@@ -67,14 +68,22 @@ class PairedFiles:
             DataError: as `read_picture`, `images.read_label` and `rasters.read_label`.
         """
         pair = self.pairs[index]
-        image_HWC, valid_HW = read_picture(pair.image, self.band_names)
-        if is_raster(pair.mask):
+        image_HWC, valid_HW = self.read_image(index)
+        raw_label = self.read_label(index)
+        return RawSample(pair.name, image_HWC, raw_label, valid_HW, str(pair.image), str(pair.mask))
+
+    def read_image(self, index: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Decode the picture alone; see `read_picture`."""
+        return read_picture(self.pairs[index].image, self.band_names)
+
+    def read_label(self, index: int) -> NDArray[Any]:
+        """Decode the mask alone: H×W integers, or H×W×3 colours."""
+        mask = self.pairs[index].mask
+        if is_raster(mask):
             from terrazzo import rasters  # GDAL is loaded by those who read GeoTIFF
 
-            raw_label = rasters.read_label(pair.mask, self.mask_kind)
-        else:
-            raw_label = images.read_label(pair.mask, self.mask_kind)
-        return RawSample(pair.name, image_HWC, raw_label, valid_HW, str(pair.image), str(pair.mask))
+            return rasters.read_label(mask, self.mask_kind)
+        return images.read_label(mask, self.mask_kind)
 
 
 def read_picture(
@@ -117,13 +126,21 @@ def band_names_of(pictures: Sequence[Path]) -> tuple[str, ...]:
     Raises:
         DataError: as `images.image_info` and `rasters.info`.
     """
-    if not pictures:
-        return ()
-    if is_raster(pictures[0]):
+    for picture in pictures:
+        try:
+            return _band_names(picture)
+        except DataError:
+            if not is_noting():  # one who looks at every picture will find it again
+                raise
+    return ()
+
+
+def _band_names(picture: Path) -> tuple[str, ...]:
+    if is_raster(picture):
         from terrazzo import rasters  # GDAL is loaded by those who read GeoTIFF
 
-        return rasters.info(pictures[0]).band_names
-    return _BAND_NAMES[images.image_info(pictures[0]).bands]
+        return rasters.info(picture).band_names
+    return _BAND_NAMES[images.image_info(picture).bands]
 
 
 def is_raster(path: Path) -> bool:
@@ -227,7 +244,7 @@ def _match(
 
 def _refuse(faults: Faults, file: Path, where: str) -> None:
     if any(faults.values()):
-        raise DataError(
+        error = DataError(
             "SEG-D014",
             "pictures and masks do not pair up",
             file=file,
@@ -235,6 +252,7 @@ def _refuse(faults: Faults, file: Path, where: str) -> None:
             allowed=f"one mask for every picture, by name, {where}",
             next_step="add, rename or remove the files named" + _case_hint(faults),
         )
+        refuse(error)
 
 
 def list_names(title: str, names: Sequence[str]) -> str:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from terrazzo import config, rasters
 from terrazzo.atomic import replacing
@@ -80,11 +81,20 @@ class Blocks:
             DataError: see `rasters.read_window`.
         """
         image_file, label_file = self.files(index)
-        row, column = (self.block * position for position in self.positions[index])
-        image_HWC, valid_HW = rasters.read_window(image_file, row, column, self.block, self.block)
-        label_HW = rasters.read_label_window(label_file, row, column, self.block, self.block)
+        image_HWC, valid_HW = self.read_image(index)
+        label_HW = self.read_label(index)
         name = _name(self.positions[index])
         return RawSample(name, image_HWC, label_HW, valid_HW, str(image_file), str(label_file))
+
+    def read_image(self, index: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Read the picture of one block alone."""
+        row, column = (self.block * position for position in self.positions[index])
+        return rasters.read_window(self.root / _IMAGE, row, column, self.block, self.block)
+
+    def read_label(self, index: int) -> NDArray[Any]:
+        """Read the label of one block alone."""
+        row, column = (self.block * position for position in self.positions[index])
+        return rasters.read_label_window(self.root / _LABEL, row, column, self.block, self.block)
 
 
 def open_split(root: Path, split: str, options: Options) -> Blocks:

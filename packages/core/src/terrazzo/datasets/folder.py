@@ -18,6 +18,7 @@ from pydantic import Field
 from terrazzo import config, images
 from terrazzo.datasets import _draw
 from terrazzo.datasets._draw import Draw, SplitName
+from terrazzo.datasets._faults import refuse
 from terrazzo.datasets._pairs import (
     RASTER_SUFFIXES,
     PairedFiles,
@@ -122,13 +123,14 @@ def _read_list(path: Path) -> tuple[str, ...]:
     names = [_without_suffix(line.strip()) for line in lines if line.strip()]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise DataError(
+        repeated = DataError(
             "SEG-D014",
             "names are listed twice",
             file=path,
             observed=list_names("names", twice),
             next_step="remove the repeated lines",
         )
+        refuse(repeated)
     return tuple(names)
 
 

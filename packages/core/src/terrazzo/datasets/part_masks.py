@@ -25,6 +25,7 @@ from pydantic import Field
 from terrazzo import config, images
 from terrazzo.datasets import _draw
 from terrazzo.datasets._draw import Draw
+from terrazzo.datasets._faults import refuse
 from terrazzo.datasets._pairs import (
     Pair,
     band_names_of,
@@ -116,8 +117,18 @@ class PartMasks:
                 values, both below the threshold; SEG-D009 the masks differ in size.
         """
         pair = self.pairs[index]
-        image_HWC, valid_HW = read_picture(pair.image, self.band_names)
-        paths = self.masks[pair.name]
+        image_HWC, valid_HW = self.read_image(index)
+        raw_label_HW = self.read_label(index)
+        label_files = ", ".join(map(str, self.masks[pair.name]))
+        return RawSample(pair.name, image_HWC, raw_label_HW, valid_HW, str(pair.image), label_files)
+
+    def read_image(self, index: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Decode the picture alone; see `read_picture`."""
+        return read_picture(self.pairs[index].image, self.band_names)
+
+    def read_label(self, index: int) -> NDArray[np.uint8]:
+        """Make one label of the masks alone."""
+        paths = self.masks[self.pairs[index].name]
         parts = [self._read_part(path) for path in paths]
         for path, part_HW in zip(paths, parts, strict=True):
             if part_HW.shape != parts[0].shape:
@@ -126,8 +137,7 @@ class PartMasks:
         for name in reversed(self.options.precedence or self.options.parts):
             number = self.options.parts.index(name)
             raw_label_HW[parts[number]] = number + 1
-        label_files = ", ".join(map(str, paths))
-        return RawSample(pair.name, image_HWC, raw_label_HW, valid_HW, str(pair.image), label_files)
+        return raw_label_HW
 
     def _read_part(self, path: Path) -> NDArray[np.bool_]:
         threshold = self.options.threshold
@@ -162,7 +172,11 @@ def open_split(root: Path, split: str, options: Options) -> PartMasks:
 
     def part(number: int) -> tuple[Pair, ...]:
         found = sorted(pictures[number].items())
-        return tuple(Pair(name, paths[0], masks[0][name][0]) for name, paths in found)
+        return tuple(
+            Pair(name, paths[0], masks[0][name][0])
+            for name, paths in found
+            if all(name in by_name for by_name in masks)
+        )
 
     pairs = _draw.divide(
         split,
@@ -191,7 +205,7 @@ def _refuse_faults(
         faults[f"pictures without a {part} mask"] = sorted(names - by_name.keys())
         faults[f"{part} masks without a picture"] = sorted(by_name.keys() - names)
     if any(faults.values()):
-        raise DataError(
+        error = DataError(
             "SEG-D014",
             "pictures and masks do not pair up",
             file=root,
@@ -200,6 +214,7 @@ def _refuse_faults(
             "name",
             next_step="add, rename or remove the files named",
         )
+        refuse(error)
 
 
 def _twice(root: Path, folders: list[dict[str, list[Path]]]) -> list[str]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from terrazzo import datasets
 from terrazzo.config import DataConfig
@@ -47,6 +49,14 @@ class _Wrapped:
     def read(self, index: int) -> RawSample:
         """Decode one picture."""
         return self.source.read(index)
+
+    def read_image(self, index: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Decode the picture alone."""
+        return self.source.read_image(index)
+
+    def read_label(self, index: int) -> NDArray[Any]:
+        """Decode the label alone."""
+        return self.source.read_label(index)
 
 
 class ListsBackwards(_Wrapped):

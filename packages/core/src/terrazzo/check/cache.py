@@ -1,0 +1,114 @@
+"""What was found in files that have not changed since, so that a second check is quick.
+
+One JSON file a data set, in ``$XDG_CACHE_HOME/terrazzo/check``. Facts hold for as long as every
+file of a picture keeps its size and its time of change, or else its SHA-256: a copy of a data set
+has new times. Faulty files are not remembered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pydantic
+
+from terrazzo.atomic import replacing
+from terrazzo.check.facts import ImageFacts, LabelFacts
+from terrazzo.config import DataConfig
+from terrazzo.errors import ResourceError
+
+_VERSION = 1
+"""Raised where facts mean something else than before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """One state of a file."""
+
+    size: int
+    changed_ns: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The facts of one picture, and the states of its files they hold for."""
+
+    stamps: tuple[Stamp, ...]
+    image: ImageFacts
+    label: LabelFacts
+
+
+_Entries = pydantic.TypeAdapter(dict[str, Entry])
+
+
+@dataclass
+class Cache:
+    """Facts by picture; safe to use from several threads, since each picture is looked at once.
+
+    Attributes:
+        file: where they are kept.
+        entries: from the last check.
+        fresh: from this one.
+    """
+
+    file: Path
+    entries: dict[str, Entry] = field(default_factory=dict)
+    fresh: dict[str, Entry] = field(default_factory=dict)
+
+    def find(self, key: str, files: Sequence[Path]) -> Entry | None:
+        """Return what is known of a picture if its files are as they were."""
+        entry = self.entries.get(key)
+        if entry is None or len(entry.stamps) != len(files):
+            return None
+        stamps = []
+        for path, stamp in zip(files, entry.stamps, strict=True):
+            try:
+                now = path.stat()
+            except OSError:
+                return None
+            if now.st_size != stamp.size:
+                return None
+            if now.st_mtime_ns != stamp.changed_ns:
+                if hashlib.sha256(path.read_bytes()).hexdigest() != stamp.sha256:
+                    return None
+                stamp = Stamp(stamp.size, now.st_mtime_ns, stamp.sha256)
+            stamps.append(stamp)
+        known = Entry(tuple(stamps), entry.image, entry.label)
+        self.fresh[key] = known
+        return known
+
+    def keep(self, key: str, entry: Entry) -> None:
+        """Remember the facts of a picture."""
+        self.fresh[key] = entry
+
+    def write(self) -> bool:
+        """Write what this check found; False where the folder refuses, which costs time alone."""
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self.file) as temporary:
+                temporary.write_bytes(_Entries.dump_json(self.fresh))
+        except (OSError, ResourceError):
+            return False
+        return True
+
+
+def open_cache(data: DataConfig, root: Path, *, fresh: bool = False) -> Cache:
+    """Read what the last check of a data set left; nothing where there was none, or if `fresh`.
+
+    Facts depend on the format and its options, and not on the label map.
+    """
+    told = json.dumps([_VERSION, data.format, str(root.resolve()), data.options], sort_keys=True)
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    name = hashlib.sha256(told.encode()).hexdigest()[:16]
+    file = Path(home).expanduser() / "terrazzo" / "check" / f"{name}.json"
+    if fresh:
+        return Cache(file)
+    try:
+        return Cache(file, _Entries.validate_json(file.read_bytes()))
+    except (OSError, pydantic.ValidationError):  # none yet, or not one of ours
+        return Cache(file)

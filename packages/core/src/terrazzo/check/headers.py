@@ -1,0 +1,54 @@
+"""What the headers of a picture's files tell: cheap enough to ask before every run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from terrazzo import images
+from terrazzo.datasets._pairs import is_raster
+from terrazzo.errors import DataError
+
+
+def fault(files: tuple[Path, ...], band_names: tuple[str, ...]) -> DataError | None:
+    """Return what is wrong with one picture, as far as headers tell.
+
+    Args:
+        files: the image file and the label file or files.
+        band_names: of the data set.
+    """
+    try:
+        (rows, columns, bands), *labels = map(_shape, files)
+    except DataError as error:
+        return error
+    if bands != len(band_names):
+        return DataError(
+            "SEG-D020",
+            "the picture has another number of bands than the data set",
+            file=files[0],
+            observed=f"{bands} bands",
+            allowed=f"{len(band_names)} ({', '.join(band_names)})",
+            next_step="convert the picture, or move it out of the folder",
+        )
+    for file, size in zip(files[1:], labels, strict=True):
+        if size[:2] != (rows, columns):
+            return DataError(
+                "SEG-D009",
+                "image and mask differ in size",
+                file=file,
+                observed=f"mask {size[0]}×{size[1]} (rows×columns), image {rows}×{columns} in "
+                f"{files[0]}",
+                allowed="the same rows and columns",
+                next_step="export the mask again at the size of its image",
+            )
+    return None
+
+
+def _shape(path: Path) -> tuple[int, int, int]:
+    """Return rows, columns and bands."""
+    if is_raster(path):
+        from terrazzo import rasters  # GDAL is loaded by those who read GeoTIFF
+
+        info = rasters.info(path)
+        return info.rows, info.columns, info.bands
+    header = images.image_info(path)
+    return header.rows, header.columns, header.bands

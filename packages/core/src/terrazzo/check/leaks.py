@@ -1,0 +1,156 @@
+"""One picture in two splits: a score on what was trained on says nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo.check.facts import THUMBNAIL
+from terrazzo.check.finding import Finding, Level
+from terrazzo.check.survey import Picture, Survey
+from terrazzo.errors import DataError
+
+_ALIKE = 0.995
+"""Correlation of two careful thumbnails above which the pictures are taken for one."""
+_WORTH_A_LOOK = 0.96
+"""Correlation of two quick thumbnails above which careful ones are made."""
+_CAREFUL = 32  # rows and columns of a careful thumbnail
+_BLOCK = 2048  # thumbnails compared at once
+
+
+def find(survey: Survey) -> Iterator[Finding]:
+    """Yield pictures that are equal, or nearly, turned and mirrored ones included.
+
+    Thumbnails find the candidates; that two pictures are equal is decided by their pixels.
+    """
+    pictures = [p for p in survey.pictures if p.image is not None and p.image.thumbnail]
+    if len(pictures) < 2:
+        return
+    thumbnails_NP = _normalised(pictures)
+    careful = _Careful(survey)
+    for one, other in _candidates(pictures, thumbnails_NP):
+        first, second = pictures[one], pictures[other]
+        if _equal(survey, first, second):
+            yield _same(first, second)
+        elif first.split != second.split:
+            correlation = careful.correlation(first, second)
+            if correlation > _ALIKE:
+                yield _near(first, second, correlation)
+
+
+def _normalised(pictures: list[Picture]) -> NDArray[np.float32]:
+    """Return N×P thumbnails of mean 0 and length 1."""
+    rows = [np.frombuffer(bytes.fromhex(p.image.thumbnail), np.uint8) for p in pictures if p.image]
+    return _unit(np.array(rows, np.float32))
+
+
+def _unit(values_NP: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring each row to mean 0 and length 1, so that a product of two is their correlation."""
+    values_NP = values_NP - values_NP.mean(axis=1, keepdims=True)
+    lengths_N = np.linalg.norm(values_NP, axis=1, keepdims=True)
+    return np.asarray(values_NP / np.maximum(lengths_N, 1e-12), np.float32)
+
+
+def _positions(square_NHW: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """Return N×P in the eight ways a square may lie; the first is as it is."""
+    views = [np.rot90(v, k, (1, 2)) for v in (square_NHW, square_NHW[:, :, ::-1]) for k in range(4)]
+    return [np.ascontiguousarray(view).reshape(len(square_NHW), -1) for view in views]
+
+
+@dataclass
+class _Careful:
+    """Thumbnails averaged over every pixel, made for pictures that are worth a second look."""
+
+    survey: Survey
+    known: dict[tuple[str, int], NDArray[np.float32]] = field(default_factory=dict)
+
+    def correlation(self, first: Picture, second: Picture) -> float:
+        """Return the correlation of two pictures in the position where they are most alike."""
+        one_1P, other_1P = self._of(first), self._of(second)
+        square_1HW = other_1P.reshape(1, _CAREFUL, _CAREFUL)
+        return max(float((one_1P @ turned_1P.T).item()) for turned_1P in _positions(square_1HW))
+
+    def _of(self, picture: Picture) -> NDArray[np.float32]:
+        if picture.key not in self.known:
+            try:
+                image_HWC, _ = self.survey.sources[picture.split].read_image(picture.index)
+            except DataError:  # it has changed since: alike to nothing
+                image_HWC = np.zeros((_CAREFUL, _CAREFUL, 1), np.uint8)
+            grey_HW = image_HWC[..., :3].astype(np.float32).mean(axis=2)
+            small_HW = cv2.resize(grey_HW, (_CAREFUL, _CAREFUL), interpolation=cv2.INTER_AREA)
+            self.known[picture.key] = _unit(small_HW.reshape(1, -1))
+        return self.known[picture.key]
+
+
+def _candidates(
+    pictures: list[Picture], thumbnails_NP: NDArray[np.float32]
+) -> Iterator[tuple[int, int]]:
+    """Yield pairs of one thumbnail in one split, and pairs alike in any position across splits.
+
+    Neighbours in a film are no fault within a split.
+    """
+    by_split: dict[str, list[int]] = {}
+    by_thumbnail: dict[tuple[str, bytes], list[int]] = {}
+    for number, picture in enumerate(pictures):
+        by_split.setdefault(picture.split, []).append(number)
+        same = by_thumbnail.setdefault((picture.split, thumbnails_NP[number].tobytes()), [])
+        if same:
+            yield same[0], number
+        same.append(number)
+    for some, others in combinations(by_split.values(), 2):
+        turned_VNP = _positions(thumbnails_NP[others].reshape(-1, THUMBNAIL, THUMBNAIL))
+        for top in range(0, len(some), _BLOCK):
+            block_NP = thumbnails_NP[some[top : top + _BLOCK]]
+            for left in range(0, len(others), _BLOCK):
+                best = block_NP @ turned_VNP[0][left : left + _BLOCK].T
+                for turned_NP in turned_VNP[1:]:
+                    np.maximum(best, block_NP @ turned_NP[left : left + _BLOCK].T, out=best)
+                for row, column in np.argwhere(best > _WORTH_A_LOOK).tolist():
+                    yield some[top + row], others[left + column]
+
+
+def _equal(survey: Survey, first: Picture, second: Picture) -> bool:
+    if first.image is None or second.image is None:
+        return False
+    if first.files[0] == second.files[0] or first.image.thumbnail != second.image.thumbnail:
+        return False
+    try:
+        one_HWC, _ = survey.sources[first.split].read_image(first.index)
+        other_HWC, _ = survey.sources[second.split].read_image(second.index)
+    except DataError:  # it has changed since
+        return False
+    return bool(np.array_equal(one_HWC, other_HWC))
+
+
+def _same(first: Picture, second: Picture) -> Finding:
+    within = first.split == second.split
+    return Finding(
+        Level.NOTE if within else Level.ERROR,
+        "SEG-D015",
+        "the same picture twice in one split" if within else "the same picture is in two splits",
+        second.image_file,
+        f"equal, pixel for pixel, to {first.image_file} ({first.split} and {second.split})",
+        "each picture once",
+        "remove one of them"
+        if within
+        else "remove it from one of them; a score on pictures that were trained on says nothing",
+    )
+
+
+def _near(first: Picture, second: Picture, correlation: float) -> Finding:
+    return Finding(
+        Level.WARNING,
+        "SEG-D039",
+        "nearly the same picture is in two splits",
+        second.image_file,
+        f"correlation {correlation:.4f} with {first.image_file} ({first.split} and "
+        f"{second.split}), turned and mirrored views included",
+        f"below {_ALIKE}",
+        "look at both: a copy in other quality, an augmented copy or the next frame of a film; "
+        "keep them in one split with data.options.split.group",
+    )

@@ -1,0 +1,196 @@
+"""One look at every file of a data set, by threads; faults are noted and the rest goes on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo import config, datasets, images
+from terrazzo.check import facts
+from terrazzo.check.cache import Cache, Entry, Stamp, open_cache
+from terrazzo.check.facts import ImageFacts, LabelFacts
+from terrazzo.check.finding import Finding, of_error
+from terrazzo.config import DataConfig
+from terrazzo.datasets import Source
+from terrazzo.errors import DataError
+from terrazzo.labels import LabelMap
+from terrazzo.progress import Progress
+
+_TOGETHER = 8  # pictures handed to a thread at once: handing over costs a part of a decode
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture as it was found.
+
+    Attributes:
+        split: its split.
+        index: its place there.
+        name: unique within the split.
+        files: the image file and the label file or files.
+        image: what the picture is like; None: it cannot be read.
+        label: what its label holds; None: it cannot be read.
+        faults: why not.
+    """
+
+    split: str
+    index: int
+    name: str
+    files: tuple[Path, ...]
+    image: ImageFacts | None
+    label: LabelFacts | None
+    faults: tuple[Finding, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells it from every other picture."""
+        return self.split, self.index
+
+    @property
+    def image_file(self) -> str:
+        """The image file, for messages."""
+        return str(self.files[0])
+
+    @property
+    def label_file(self) -> str:
+        """The label file or files, for messages."""
+        return ", ".join(map(str, self.files[1:]))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Everything that was seen of a data set.
+
+    Attributes:
+        data: its settings.
+        label_map: None where none was named; then every raw value is news.
+        sources: by split, those that could be opened.
+        pictures: in the order of the splits.
+        faults: what kept pictures out: folders, pairs, lists.
+        reused: pictures whose files had not changed since the last check.
+    """
+
+    data: DataConfig
+    label_map: LabelMap | None
+    sources: dict[str, Source]
+    pictures: tuple[Picture, ...]
+    faults: tuple[Finding, ...]
+    reused: int
+
+
+@dataclass
+class _Stamps:
+    """The states of files, each read once: many pictures may share one file."""
+
+    known: dict[Path, tuple[Stamp, NDArray[np.uint8] | None]] = field(default_factory=dict)
+
+    def of(self, path: Path) -> tuple[Stamp, NDArray[np.uint8] | None]:
+        """Return the state of a file, and its palette where it is a PNG that has one."""
+        if path not in self.known:
+            changed_ns = path.stat().st_mtime_ns
+            data = path.read_bytes()
+            state = Stamp(len(data), changed_ns, hashlib.sha256(data).hexdigest())
+            self.known[path] = state, images.palette(data)
+        return self.known[path]
+
+
+def survey(
+    data: DataConfig, label_map: LabelMap | None, *, threads: int, fresh: bool, progress: Progress
+) -> Survey:
+    """Open all splits and look at every picture of theirs, whatever limit the recipe sets.
+
+    Args:
+        data: which data set.
+        label_map: of its classes.
+        threads: pictures looked at side by side.
+        fresh: look again at files that have not changed since the last check.
+        progress: told after every picture.
+
+    Raises:
+        ConfigError: unknown format or option.
+    """
+    root = config.resolve_path(data.root, where="data.root")
+    sources, found = _open(data, root)
+    cache = open_cache(data, root, fresh=fresh)
+    stamps = _Stamps()
+    items = [
+        (split, index, name)
+        for split, source in sources.items()
+        for index, name in enumerate(source.names)
+    ]
+
+    def look(some: list[tuple[str, int, str]]) -> list[tuple[Picture, bool]]:
+        return [_look(item, sources[item[0]], cache, stamps) for item in some]
+
+    pictures: list[Picture] = []
+    known_before = 0
+    parts = [items[start : start + _TOGETHER] for start in range(0, len(items), _TOGETHER)]
+    with _single_threaded_opencv(), ThreadPoolExecutor(threads) as executor:
+        for part in executor.map(look, parts):
+            for picture, was_known in part:
+                pictures.append(picture)
+                known_before += was_known
+            progress.advance(len(pictures), len(items), "check")
+    if not cache.write():
+        progress.say(f"cannot write {cache.file}; the next check will look at every file again")
+    return Survey(data, label_map, sources, tuple(pictures), found, known_before)
+
+
+def _open(data: DataConfig, root: Path) -> tuple[dict[str, Source], tuple[Finding, ...]]:
+    sources: dict[str, Source] = {}
+    found: list[DataError] = []
+    for split in datasets.SPLITS:
+        with datasets.noting() as faults:
+            try:
+                sources[split] = datasets.open_source(data, split)
+            except DataError as error:
+                found.append(error)
+        found += faults
+    # Splits that are drawn from one folder have its faults in common.
+    return sources, tuple(dict.fromkeys(of_error(error, root) for error in found))
+
+
+def _look(
+    item: tuple[str, int, str], source: Source, cache: Cache, stamps: _Stamps
+) -> tuple[Picture, bool]:
+    split, index, name = item
+    files = source.files(index)
+    key = "\n".join([name, *map(str, files)])
+    entry = cache.find(key, files)
+    if entry is not None:
+        return Picture(split, index, name, files, entry.image, entry.label), True
+    faults: list[Finding] = []
+    image, label, valid_HW = None, None, None
+    try:
+        image_HWC, valid_HW = source.read_image(index)
+        image = facts.of_image(image_HWC, valid_HW)
+    except DataError as error:
+        faults.append(of_error(error, files[0]))
+    try:
+        raw_label = source.read_label(index)
+        palette_PC = stamps.of(files[1])[1] if len(files) == 2 else None
+        label = facts.of_label(raw_label, valid_HW, palette_PC)
+    except DataError as error:
+        faults.append(of_error(error, ", ".join(map(str, files[1:]))))
+    if image is not None and label is not None:
+        cache.keep(key, Entry(tuple(stamps.of(path)[0] for path in files), image, label))
+    return Picture(split, index, name, files, image, label, tuple(faults)), False
+
+
+@contextmanager
+def _single_threaded_opencv() -> Iterator[None]:
+    """Pictures are what is looked at side by side; OpenCV's own threads would get in the way."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
