@@ -1,5 +1,7 @@
 """Windows and weights: every pixel is covered, and its weights add up to one."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -41,7 +43,7 @@ def test_windows_lie_inside_and_have_one_size(axis):
     for share in shares:
         assert share.stop - share.start == min(tile, length)
         assert share.start <= share.first < share.last <= share.stop
-    for one, following in zip(shares[:-1], shares[1:], strict=True):
+    for one, following in pairwise(shares):
         assert one.start < following.start
         assert one.stop - following.start >= overlap
 
@@ -77,7 +79,7 @@ def test_without_blending_every_pixel_has_one_window(axis):
 def test_a_quarter_of_the_overlap_is_thrown_away(axis):
     _, _, overlap, _ = axis
     shares = tiles.shares(*axis)
-    for one, following in zip(shares[:-1], shares[1:], strict=True):
+    for one, following in pairwise(shares):
         assert one.stop - one.last >= overlap // 4
         assert following.first - following.start >= overlap // 4
 

@@ -10,18 +10,24 @@ GDAL handles must not be shared between threads, so each thread keeps a few of i
 
 from __future__ import annotations
 
+import math
 import re
+import shutil
 import threading
 import warnings
+import zlib
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import rasterio
+import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio.enums import Interleaving
+from rasterio.enums import ColorInterp, Interleaving, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
@@ -34,11 +40,16 @@ BYTE_LIMIT = 1 << 31
 
 IMAGE_DTYPES = ("uint8", "uint16", "float32")
 
+BLOCK = 256
+"""Rows and columns of the blocks of written files."""
+
 _ENVIRONMENT = {
     "GDAL_PAM_ENABLED": "NO",
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_GEOREF_SOURCES": "INTERNAL",
 }
+_CACHE_BYTES = 64 << 20
+"""GDAL's own cache would grow to a twentieth of the memory; nothing here is read twice."""
 _HANDLES_PER_THREAD = 8  # 16 threads then stay far below the usual 1024 open files
 _REMOTE = re.compile(r"/vsi|[A-Za-z][A-Za-z0-9+.-]+:/")
 
@@ -50,7 +61,7 @@ class RasterInfo:
     Attributes:
         rows: height in pixels.
         columns: width in pixels.
-        band_names: C names; ``band 1`` … where the file gives none.
+        band_names: C names; ``band 1`` … where the file gives none. An alpha band is none of them.
         dtype: NumPy dtype name of all bands.
         nodata: value of pixels without data, or None.
         crs: rasterio CRS, or None.
@@ -70,6 +81,12 @@ class RasterInfo:
         """C."""
         return len(self.band_names)
 
+    @property
+    def pixel_size(self) -> tuple[float, float]:
+        """Height and width of a pixel in the units of the CRS, also where the raster is turned."""
+        t = self.transform
+        return math.hypot(t.b, t.e), math.hypot(t.a, t.d)
+
 
 class _Handles(threading.local):
     def __init__(self) -> None:
@@ -88,7 +105,7 @@ def info(path: Path) -> RasterInfo:
             SEG-D030 a VRT or a remote path.
     """
     dataset = _handle(path)
-    names = tuple(name or f"band {n}" for n, name in enumerate(dataset.descriptions, start=1))
+    names = tuple(dataset.descriptions[n - 1] or f"band {n}" for n in _image_bands(dataset))
     return RasterInfo(
         dataset.height,
         dataset.width,
@@ -122,13 +139,19 @@ def read(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_]]:
 
 
 def read_window(
-    path: Path, row: int, column: int, rows: int, columns: int
+    path: Path,
+    row: int,
+    column: int,
+    rows: int,
+    columns: int,
+    bands: tuple[int, ...] | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Read a part of a GeoTIFF that lies inside it; safe to call from several threads.
 
     A pixel is invalid where every band equals nodata: one band alone may reach that value in a
     dark but true pixel. It is invalid too where any band is NaN, and set to 0 there: a NaN would
-    spread through every convolution.
+    spread through every convolution. It is invalid where an alpha band or a mask inside the file
+    says so.
 
     Args:
         path: a GeoTIFF file.
@@ -136,13 +159,14 @@ def read_window(
         column: first column.
         rows: height in pixels.
         columns: width in pixels.
+        bands: positions in `RasterInfo.band_names`, from 0. None: all of them.
 
     Returns:
         H×W×C of one of `IMAGE_DTYPES`, and H×W bool, False where there is no data.
 
     Raises:
-        DataError: as `info`; SEG-D011 truncated or damaged; SEG-D019 another data type; SEG-D029
-            part of the window was never written.
+        DataError: as `info`; SEG-D011 truncated or damaged; SEG-D019 another data type; SEG-D022
+            an infinite pixel; SEG-D029 part of the window was never written.
     """
     dataset = _handle(path)
     dtype = next((d for d in dataset.dtypes if d not in IMAGE_DTYPES), None)
@@ -155,16 +179,70 @@ def read_window(
             allowed=", ".join(IMAGE_DTYPES),
             next_step="convert the raster, e.g. `gdal_translate -ot Float32`",
         )
-    image_HWC = np.ascontiguousarray(
-        np.moveaxis(_read(path, dataset, Window(column, row, columns, rows)), 0, 2)
-    )
-    valid_HW = np.ones((rows, columns), dtype=bool)
-    if image_HWC.dtype.kind == "f":
-        valid_HW = ~np.isnan(image_HWC).any(axis=2)
-        image_HWC[~valid_HW] = 0
+    image_bands = _image_bands(dataset)
+    indexes = image_bands if bands is None else tuple(image_bands[band] for band in bands)
+    window = Window(column, row, columns, rows)
+    image_CHW = _read(path, dataset, window, indexes)
+    valid_HW = _mask(path, dataset, window)
+    if image_CHW.dtype.kind == "f":
+        valid_HW &= ~np.isnan(image_CHW).any(axis=0)
+        image_CHW[:, ~valid_HW] = 0
+        _refuse_infinite(path, dataset, image_CHW, row, column, indexes)
     if dataset.nodata is not None:
-        valid_HW &= (image_HWC != dataset.nodata).any(axis=2)
-    return image_HWC, valid_HW
+        valid_HW &= (image_CHW != dataset.nodata).any(axis=0)
+    return np.ascontiguousarray(np.moveaxis(image_CHW, 0, 2)), valid_HW
+
+
+def _image_bands(dataset: Any) -> tuple[int, ...]:
+    """Return the numbers of the bands that are no alpha band, from 1.
+
+    GDAL takes the fourth of four nameless 8-bit bands for alpha; a band with a name is a band.
+    """
+    return tuple(
+        number
+        for number, kind, name in zip(
+            dataset.indexes, dataset.colorinterp, dataset.descriptions, strict=True
+        )
+        if kind is not ColorInterp.alpha or name
+    )
+
+
+def _mask(path: Path, dataset: Any, window: Window) -> NDArray[np.bool_]:
+    """Return where an alpha band or an inner mask lets pixels count."""
+    alpha = set(dataset.indexes) - set(_image_bands(dataset))
+    if alpha:
+        valid_HW: NDArray[np.bool_] = (_read(path, dataset, window, tuple(alpha)) > 0).all(axis=0)
+        return valid_HW
+    flags = dataset.mask_flag_enums[0]
+    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+        with _gdal_errors(path):
+            inner_HW: NDArray[np.bool_] = dataset.read_masks(1, window=window) > 0
+        return inner_HW
+    return np.ones((int(window.height), int(window.width)), dtype=bool)
+
+
+def _refuse_infinite(
+    path: Path,
+    dataset: Any,
+    image_CHW: NDArray[Any],
+    row: int,
+    column: int,
+    indexes: tuple[int, ...],
+) -> None:
+    infinite = np.isinf(image_CHW)
+    if dataset.nodata is not None and math.isinf(dataset.nodata):
+        infinite &= image_CHW != dataset.nodata
+    if infinite.any():
+        band, y, x = (int(axis[0]) for axis in np.nonzero(infinite))
+        raise DataError(
+            "SEG-D022",
+            "the raster has infinite pixels",
+            file=path,
+            observed=f"{int(infinite.sum())} px, first in band {indexes[band]} at row {row + y}, "
+            f"column {column + x}",
+            allowed="finite numbers; NaN for no data",
+            next_step="set these pixels to NaN or to the nodata value",
+        )
 
 
 def read_label(path: Path, kind: Literal["index", "colour"]) -> NDArray[Any]:
@@ -268,17 +346,147 @@ def write(
             )
 
 
-def _read(path: Path, dataset: Any, window: Window) -> NDArray[Any]:
+def write_rows(
+    path: Path,
+    like: RasterInfo,
+    groups: Iterable[NDArray[Any]],
+    *,
+    dtype: str,
+    nodata: float,
+    band_names: tuple[str, ...],
+    colours_K3: NDArray[np.uint8] | None = None,
+    tags: Mapping[str, str],
+    cloud_optimised: bool = False,
+) -> None:
+    """Write a GeoTIFF on the grid of another one, some rows at a time; then read it back.
+
+    The bytes depend on nothing but the arguments. Nothing is renamed here: use a temporary path.
+
+    Args:
+        path: where to; replaced if it is there.
+        like: gives size, CRS and transform.
+        groups: C×R×W from the first row to the last, with R a multiple of `BLOCK` but for the last.
+        dtype: of the pixels.
+        nodata: value of pixels without data.
+        band_names: C names.
+        colours_K3: palette for one band of uint8.
+        tags: words about the file.
+        cloud_optimised: write the overviews and the order of a cloud optimised GeoTIFF.
+
+    Raises:
+        ResourceError: SEG-R004, the disk is full or refuses, or gives back other bytes.
+    """
+    profile = {
+        "height": like.rows,
+        "width": like.columns,
+        "count": len(band_names),
+        "dtype": dtype,
+        "crs": like.crs,
+        "transform": like.transform,
+        "nodata": nodata,
+        "tiled": True,
+        "blockxsize": BLOCK,
+        "blockysize": BLOCK,
+        "compress": "deflate",
+        "predictor": 3 if np.dtype(dtype).kind == "f" else 1,
+        "interleave": "pixel",
+        "photometric": "minisblack",
+        "bigtiff": "if_safer",
+    }
+    sums = []
+    try:
+        with _environment(), _open_quietly(path, "w", **profile) as dataset:
+            dataset.descriptions = band_names
+            dataset.update_tags(**tags)
+            if colours_K3 is not None and dtype == "uint8":
+                palette = {k: (*map(int, colour), 255) for k, colour in enumerate(colours_K3)}
+                dataset.write_colormap(1, palette)
+            row = 0
+            for group_CHW in groups:
+                rows = group_CHW.shape[1]
+                dataset.write(group_CHW, window=Window(0, row, like.columns, rows))
+                sums.append((rows, zlib.crc32(group_CHW)))
+                row += rows
+        assert row == like.rows
+        if cloud_optimised:
+            _make_cloud_optimised(path)
+        _refuse_unlike(path, sums)
+    except (RasterioError, OSError) as error:
+        if isinstance(error, ResourceError):
+            raise
+        raise ResourceError(
+            "SEG-R004",
+            "the raster could not be written",
+            file=path,
+            observed=f"{error.__cause__ or error}; "
+            f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB free on this disk",
+            next_step="free some space, then go on with --resume",
+        ) from error
+
+
+def _make_cloud_optimised(path: Path) -> None:
+    plain = path.with_suffix(".plain.tif")
+    path.rename(plain)
+    try:
+        rasterio.shutil.copy(
+            plain,
+            path,
+            driver="COG",
+            COMPRESS="DEFLATE",
+            BLOCKSIZE=512,
+            OVERVIEW_RESAMPLING="NEAREST",  # classes must not be averaged
+            BIGTIFF="IF_SAFER",
+        )
+    finally:
+        plain.unlink()
+
+
+def _refuse_unlike(path: Path, sums: list[tuple[int, int]]) -> None:
+    """GDAL does not report every failed write when it closes a file, so look."""
+    with _environment(), _open_quietly(path) as dataset:
+        row = 0
+        for rows, expected in sums:
+            values_CHW = dataset.read(window=Window(0, row, dataset.width, rows))
+            if zlib.crc32(np.ascontiguousarray(values_CHW)) != expected:
+                raise ResourceError(
+                    "SEG-R004",
+                    "the raster could not be read back as it was written",
+                    file=path,
+                    observed=f"rows {row}…{row + rows - 1} differ",
+                    next_step="check the disk, then go on with --resume",
+                )
+            row += rows
+
+
+def _environment() -> Any:
+    return rasterio.Env(**_ENVIRONMENT, GDAL_CACHEMAX=_CACHE_BYTES)
+
+
+def limit_cache() -> None:
+    """Keep GDAL's cache of blocks small in this process, for work that reads everything once."""
+    with _environment():
+        pass  # GDAL takes the limit over when it is set, and keeps it
+
+
+def _read(
+    path: Path, dataset: Any, window: Window, indexes: tuple[int, ...] | None = None
+) -> NDArray[Any]:
     assert 0 <= window.row_off <= dataset.height - window.height
     assert 0 <= window.col_off <= dataset.width - window.width
     if dataset.nodata is None:
         _refuse_unwritten(path, dataset, window)
+    with _gdal_errors(path):
+        values_CHW: NDArray[Any] = dataset.read(indexes and list(indexes), window=window)
+    return values_CHW
+
+
+@contextmanager
+def _gdal_errors(path: Path) -> Iterator[None]:
     try:
         with rasterio.Env(**_ENVIRONMENT):
-            values_CHW: NDArray[Any] = dataset.read(window=window)
+            yield
     except RasterioError as error:
         raise _damaged(path, error) from error
-    return values_CHW
 
 
 def _refuse_unwritten(path: Path, dataset: Any, window: Window) -> None:
@@ -333,9 +541,28 @@ def _handle(path: Path) -> Any:
 def _open(path: Path) -> Any:
     _refuse_foreign(path)
     try:
-        return _open_quietly(path)
+        dataset = _open_quietly(path)
     except RasterioError as error:
         raise _damaged(path, error) from error
+    _refuse_impossible_nodata(path, dataset)
+    return dataset
+
+
+def _refuse_impossible_nodata(path: Path, dataset: Any) -> None:
+    dtype, nodata = np.dtype(dataset.dtypes[0]), dataset.nodata
+    if nodata is None or dtype.kind not in "ui":
+        return
+    limits = np.iinfo(dtype)
+    if not (limits.min <= nodata <= limits.max and float(nodata).is_integer()):
+        raise DataError(
+            "SEG-D024",
+            "no pixel can have the nodata value that the raster declares",
+            file=path,
+            observed=f"nodata {nodata:g} in bands of {dtype}",
+            allowed=f"whole numbers in {limits.min}…{limits.max}, or none",
+            next_step="give it another with `gdal_edit.py -a_nodata VALUE`, or none with "
+            "`-unsetnodata`",
+        )
 
 
 def _open_quietly(path: Path, mode: str = "r", **profile: Any) -> Any:
