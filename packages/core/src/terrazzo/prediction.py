@@ -19,7 +19,7 @@ from terrazzo.datasets._pairs import RASTER_SUFFIXES
 from terrazzo.errors import CheckpointError, ConfigError, DataError
 from terrazzo.model_folder import ModelCard
 from terrazzo.progress import Progress
-from terrazzo.row_journal import Layer, RowJournal, is_journal
+from terrazzo.row_journal import Layer, RowJournal, has_rows
 from terrazzo.runs import RunFolder
 from terrazzo.scene import Scene, Tally, Tiling
 from terrazzo.trainer import Trainer
@@ -38,7 +38,7 @@ class Settings:
         bands: names, or numbers from 1, of the scene's bands in the model's order; empty: all.
         probabilities: also write the probabilities of all classes.
         cloud_optimised: write cloud optimised GeoTIFF, with overviews.
-        resume: go on with what was begun.
+        resume: go on with what was begun; maps that are there are left alone.
         overwrite: replace what is there.
     """
 
@@ -98,6 +98,9 @@ def predict(
         )
     written = []
     for source, target in pairs:
+        if settings.resume and target.exists():
+            progress.say(f"{target} was finished before")
+            continue
         target.parent.mkdir(parents=True, exist_ok=True)
         if source in scenes:
             tally = predict_scene(
@@ -147,7 +150,7 @@ def predict_scene(
         layers.append(Layer("probabilities", (size.columns, len(label_map)), "float32"))
     place = _journal_folder(out)
     plan = _plan(card, model, source, settings, trainer.device)
-    if settings.resume and is_journal(place):
+    if settings.resume and has_rows(place):
         journal = RowJournal.reopen(place, plan, tuple(layers))
         progress.say(f"resuming after row {journal.rows} of {size.rows}")
     else:
@@ -366,10 +369,9 @@ def _refuse_clashes(pairs: list[tuple[Path, Path]], settings: Settings) -> None:
                 observed=f"the map of {source}",
                 next_step="choose another place with --out",
             )
-        if settings.overwrite:
+        if settings.overwrite or settings.resume:
             continue
-        begun = is_journal(_journal_folder(target))
-        if target.exists() or (begun and not settings.resume):
+        if target.exists() or has_rows(_journal_folder(target)):
             raise CheckpointError(
                 "SEG-C002",
                 "the map exists" if target.exists() else "the map was begun and not finished",

@@ -404,6 +404,7 @@ def write_rows(
             row = 0
             for group_CHW in groups:
                 rows = group_CHW.shape[1]
+                group_CHW = np.ascontiguousarray(group_CHW)
                 dataset.write(group_CHW, window=Window(0, row, like.columns, rows))
                 sums.append((rows, zlib.crc32(group_CHW)))
                 row += rows
@@ -549,19 +550,16 @@ def _open(path: Path) -> Any:
 
 
 def _refuse_impossible_nodata(path: Path, dataset: Any) -> None:
-    dtype, nodata = np.dtype(dataset.dtypes[0]), dataset.nodata
-    if nodata is None or dtype.kind not in "ui":
-        return
-    limits = np.iinfo(dtype)
-    if not (limits.min <= nodata <= limits.max and float(nodata).is_integer()):
+    """Refuse a nodata value that no pixel can have: rasterio says None then, GDAL means it."""
+    if MaskFlags.nodata in dataset.mask_flag_enums[0] and dataset.nodata is None:
         raise DataError(
             "SEG-D024",
             "no pixel can have the nodata value that the raster declares",
             file=path,
-            observed=f"nodata {nodata:g} in bands of {dtype}",
-            allowed=f"whole numbers in {limits.min}…{limits.max}, or none",
+            observed=f"a value that does not fit into {dataset.dtypes[0]}",
+            allowed=f"a value of {dataset.dtypes[0]}, or none",
             next_step="give it another with `gdal_edit.py -a_nodata VALUE`, or none with "
-            "`-unsetnodata`",
+            "`gdal_edit.py -unsetnodata`",
         )
 
 

@@ -146,9 +146,10 @@ class RowJournal:
         (self.folder / _LINES).write_text(text, encoding="utf-8")
 
 
-def is_journal(folder: Path) -> bool:
-    """Tell whether a journal was begun here."""
-    return (folder / _PLAN).is_file()
+def has_rows(folder: Path) -> bool:
+    """Tell whether a journal was begun here that holds anything to go on with."""
+    lines = folder / _LINES
+    return lines.is_file() and lines.stat().st_size > 0
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
