@@ -16,7 +16,7 @@ from affine import Affine
 from PIL import Image
 from rasterio.windows import Window
 
-from terrazzo import backends, config, model_folder, prediction, rasters, scene
+from terrazzo import backends, config, image_headers, model_folder, prediction, rasters, scene
 from terrazzo.config import ModelConfig, TrainingConfig
 from terrazzo.errors import CheckpointError, ConfigError, DataError, ResourceError
 from terrazzo.labels import LabelClass, LabelMap
@@ -438,6 +438,16 @@ def test_nodata_outside_the_type_is_refused(tmp_path, model):
     source.write_bytes(data.replace(b"77\0", b"-1\0"))
     error = refusal(DataError, model, source, tmp_path / "map.tif")
     assert error.code == "SEG-D024"
+    assert "nodata -1 in bands of uint8" in str(error)
+
+
+@pytest.mark.parametrize("big", ["yes", "no"])
+@pytest.mark.parametrize(("nodata", "text"), [(7, "7"), (250, "250"), (None, None)])
+def test_nodata_is_read_from_the_file_itself(tmp_path, big, nodata, text):
+    profile = {"driver": "GTiff", "height": 4, "width": 4, "count": 1, "dtype": "uint8", **UTM}
+    with rasterio.open(tmp_path / "s.tif", "w", nodata=nodata, bigtiff=big, **profile) as dataset:
+        dataset.write(np.zeros((1, 4, 4), np.uint8))
+    assert image_headers.tiff_nodata(tmp_path / "s.tif") == text
 
 
 def test_damaged_and_disguised_scenes(tmp_path, model):

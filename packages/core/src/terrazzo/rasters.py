@@ -10,6 +10,7 @@ GDAL handles must not be shared between threads, so each thread keeps a few of i
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shutil
@@ -27,8 +28,12 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
-from rasterio.enums import ColorInterp, Interleaving, MaskFlags
+from rasterio import features
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, Interleaving, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform as transform_points
 from rasterio.windows import Window
 
 from terrazzo import image_headers
@@ -287,6 +292,251 @@ def read_label_window(path: Path, row: int, column: int, rows: int, columns: int
         label_HW: NDArray[Any] = values_CHW[0]
         return label_HW
     return np.ascontiguousarray(np.moveaxis(values_CHW, 0, 2))
+
+
+def read_label_with_mask(
+    path: Path, row: int, column: int, rows: int, columns: int, *, onto: RasterInfo | None = None
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Read a part of a GeoTIFF of class indices, and where it holds any.
+
+    Args:
+        path: one band of integers.
+        row: first row.
+        column: first column.
+        rows: height in pixels.
+        columns: width in pixels.
+        onto: a grid that the raster is brought onto, nearest neighbour; the window is counted there
+            and may reach beyond the raster. None: the raster's own.
+
+    Returns:
+        H×W integers, and H×W bool, False at the raster's nodata and outside it.
+
+    Raises:
+        DataError: as `read_label`; SEG-D027 no CRS to reproject by.
+    """
+    dataset = _handle(path)
+    if len(dataset.indexes) != 1 or np.dtype(dataset.dtypes[0]).kind not in "ui":
+        raise DataError(
+            "SEG-D007",
+            "the raster does not hold class indices",
+            file=path,
+            observed=f"{dataset.count} band(s) of {dataset.dtypes[0]}",
+            allowed="1 band of integers",
+            next_step="convert the labels",
+        )
+    if onto is None:
+        label_HW = _read(path, dataset, Window(column, row, columns, rows))[0]
+        declared = np.ones(label_HW.shape, bool)
+    else:
+        label_HW, declared = _reprojected(path, dataset, row, column, rows, columns, onto)
+    if dataset.nodata is not None:
+        declared &= label_HW != dataset.nodata
+    return label_HW, declared
+
+
+def _reprojected(
+    path: Path, dataset: Any, row: int, column: int, rows: int, columns: int, onto: RasterInfo
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    if dataset.crs is None or onto.crs is None:
+        raise DataError(
+            "SEG-D027",
+            "a raster without a CRS cannot be brought onto another grid",
+            file=path,
+            observed=f"label CRS {_crs_text(dataset.crs)}, image CRS {_crs_text(onto.crs)}",
+            next_step='give both a CRS, or use align = "exact" for rasters of one grid',
+        )
+    if dataset.nodata is None:
+        _refuse_unwritten(path, dataset, Window(0, 0, dataset.width, dataset.height))
+    place = {"crs": onto.crs, "transform": onto.transform}
+    size = {"width": onto.columns, "height": onto.rows}
+    window = Window(column, row, columns, rows)
+    with (
+        _gdal_errors(path),
+        WarpedVRT(
+            dataset,
+            **place,
+            **size,
+            resampling=Resampling.nearest,
+            tolerance=1e-3,  # pixels by which GDAL may approximate the way between the CRS
+            add_alpha=True,
+        ) as warped,
+    ):
+        values_CHW = warped.read(window=window)
+    return values_CHW[0], values_CHW[-1] > 0
+
+
+def require_same_grid(
+    image: Path, expected: RasterInfo, other: Path, found: RasterInfo, *, tolerance: float = 0.0
+) -> None:
+    """Refuse a raster that does not lie on the grid of another one, pixel by pixel.
+
+    Args:
+        image: the file that gives the grid.
+        expected: its header.
+        other: the file to check.
+        found: its header.
+        tolerance: pixels by which points may move from one CRS to the other where these differ.
+
+    Raises:
+        DataError: SEG-D009 sizes differ; SEG-D025 CRS differ; SEG-D026 transforms differ.
+    """
+    if (expected.rows, expected.columns) != (found.rows, found.columns):
+        raise DataError(
+            "SEG-D009",
+            "the rasters of a scene differ in size",
+            file=other,
+            observed=f"{found.rows}×{found.columns} (rows×columns)",
+            allowed=f"{expected.rows}×{expected.columns}, as in {image}",
+            next_step='cut them to one grid, or set align = "reproject"',
+        )
+    offset = _offset(expected, found)
+    if offset > 1e-3:  # what rounding in a file's numbers may do to a large scene
+        raise DataError(
+            "SEG-D026",
+            f"the rasters of a scene do not lie on each other: up to {offset:.2f} px apart",
+            file=other,
+            observed=_transform_text(found),
+            allowed=f"{_transform_text(expected)}, as in {image}",
+            next_step='export the labels on the grid of the image, or set align = "reproject"',
+        )
+    if _same_crs(expected.crs, found.crs):
+        return
+    moved = _moved(expected, found)
+    # Without a tolerance no measure will do: GDAL knows no shift from a datum it does not know.
+    if tolerance == 0 or moved > tolerance:
+        raise DataError(
+            "SEG-D025",
+            "the rasters of a scene differ in CRS",
+            file=other,
+            observed=f"{_crs_text(found.crs)}; from one to the other points move by "
+            + (f"{moved:.4f} px" if math.isfinite(moved) else "an unknown distance"),
+            allowed=f"{_crs_text(expected.crs)}, as in {image}",
+            next_step='set align = "reproject"; or, if both mean the same place, crs_tolerance to '
+            "the pixels they may differ by",
+        )
+
+
+def _grid_points(size: RasterInfo) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return 9×9 points over a raster as columns and rows."""
+    columns, rows = np.meshgrid(np.linspace(0, size.columns, 9), np.linspace(0, size.rows, 9))
+    return columns.ravel(), rows.ravel()
+
+
+def _offset(expected: RasterInfo, found: RasterInfo) -> float:
+    """Return how far the two transforms put the corners apart, in pixels of the first."""
+    columns, rows = _grid_points(expected)
+    back_columns, back_rows = ~expected.transform @ (found.transform @ (columns, rows))
+    return float(np.hypot(back_columns - columns, back_rows - rows).max())
+
+
+def _moved(expected: RasterInfo, found: RasterInfo) -> float:
+    """Return how far points of the scene move from one CRS to the other, in pixels."""
+    if expected.crs is None or found.crs is None:
+        return math.inf
+    columns, rows = _grid_points(expected)
+    x, y = found.transform @ (columns, rows)
+    try:
+        moved_x, moved_y = transform_points(found.crs, expected.crs, x, y)
+    except RasterioError:
+        return math.inf
+    back_columns, back_rows = ~expected.transform @ (np.array(moved_x), np.array(moved_y))
+    distance = float(np.hypot(back_columns - columns, back_rows - rows).max())
+    return distance if math.isfinite(distance) else math.inf
+
+
+def rasterise(
+    path: Path,
+    onto: RasterInfo,
+    *,
+    value: int,
+    value_property: str | None = None,
+    background: int,
+) -> NDArray[np.uint8]:
+    """Burn the polygons of a GeoJSON file onto a grid: a pixel is inside if its centre is.
+
+    Args:
+        path: GeoJSON; its ``crs`` member is compared with the grid, and without one its coordinates
+            are taken to be the grid's.
+        onto: the grid.
+        value: what pixels inside become.
+        value_property: property of each feature that says it instead.
+        background: what all other pixels become.
+
+    Returns:
+        H×W uint8. Later features cover earlier ones.
+
+    Raises:
+        DataError: SEG-D013 unreadable; SEG-D012 not GeoJSON, or a property is missing; SEG-D025 its
+            CRS differs from the grid's; SEG-D031 a grid of more than `BYTE_LIMIT` pixels.
+    """
+    if onto.rows * onto.columns > BYTE_LIMIT:
+        raise DataError(
+            "SEG-D031",
+            "the scene is too large for polygons to be drawn at once",
+            file=path,
+            observed=f"{onto.rows}×{onto.columns} px",
+            allowed=f"{BYTE_LIMIT} px",
+            next_step="rasterise the polygons with gdal_rasterize and name that raster",
+        )
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        named = document.get("crs", {}).get("properties", {}).get("name")
+        shapes = [
+            (
+                feature["geometry"],
+                int(feature["properties"][value_property]) if value_property else value,
+            )
+            for feature in document["features"]
+            if feature["geometry"] is not None
+        ]
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            "SEG-D012",
+            "the file holds no GeoJSON features of the form that is wanted",
+            file=path,
+            observed=f"{type(error).__name__}: {error}",
+            allowed="a FeatureCollection"
+            + (f" whose features have the whole number {value_property!r}" * bool(value_property)),
+            next_step="export the polygons again",
+        ) from None
+    if named is not None and not _same_crs(CRS.from_user_input(named), onto.crs):
+        raise DataError(
+            "SEG-D025",
+            "the polygons are in another CRS than the image",
+            file=path,
+            observed=named,
+            allowed=_crs_text(onto.crs),
+            next_step="reproject the polygons, e.g. `ogr2ogr -t_srs EPSG:… out.geojson in.geojson`",
+        )
+    label_HW = np.full((onto.rows, onto.columns), background, np.uint8)
+    if shapes:
+        with rasterio.Env(**_ENVIRONMENT):
+            features.rasterize(shapes, out=label_HW, transform=onto.transform)
+    return label_HW
+
+
+def _same_crs(one: Any, other: Any) -> bool:
+    """Tell whether two CRS are the same, their datum included.
+
+    rasterio takes an unknown datum for equal to any of the same ellipsoid; two EPSG codes are not.
+    """
+    if one is None or other is None or one != other:
+        return one is other
+    codes = {crs.to_epsg() for crs in (one, other)} - {None}
+    return len(codes) <= 1
+
+
+def _crs_text(crs: Any) -> str:
+    if crs is None:
+        return "none"
+    return str(crs.to_string()) if crs.to_epsg() else str(crs.to_wkt())
+
+
+def _transform_text(info: RasterInfo) -> str:
+    t = info.transform
+    return f"({t.a:g}, {t.b:g}, {t.c:.9g}, {t.d:g}, {t.e:g}, {t.f:.9g})"
 
 
 def write(
@@ -550,13 +800,14 @@ def _open(path: Path) -> Any:
 
 
 def _refuse_impossible_nodata(path: Path, dataset: Any) -> None:
-    """Refuse a nodata value that no pixel can have: rasterio says None then, GDAL means it."""
-    if MaskFlags.nodata in dataset.mask_flag_enums[0] and dataset.nodata is None:
+    """Refuse a nodata value that no pixel can have: GDAL drops it without a word."""
+    declared = None if dataset.nodata is not None else image_headers.tiff_nodata(path)
+    if declared is not None:
         raise DataError(
             "SEG-D024",
             "no pixel can have the nodata value that the raster declares",
             file=path,
-            observed=f"a value that does not fit into {dataset.dtypes[0]}",
+            observed=f"nodata {declared} in bands of {dataset.dtypes[0]}",
             allowed=f"a value of {dataset.dtypes[0]}, or none",
             next_step="give it another with `gdal_edit.py -a_nodata VALUE`, or none with "
             "`gdal_edit.py -unsetnodata`",

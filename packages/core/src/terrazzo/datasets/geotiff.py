@@ -218,9 +218,7 @@ def open_split(root: Path, split: str, options: Options) -> Chips:
     split_of = _divide(scenes, chips, options)
     names = tuple(sorted(name for name in chips if split_of[_block(chips[name], options)] == split))
     avoided = frozenset(block for block, owner in split_of.items() if owner in _AVOIDED[split])
-    return Chips(
-        scenes, tuple(chips[name] for name in names), names, band_names, options, avoided
-    )
+    return Chips(scenes, tuple(chips[name] for name in names), names, band_names, options, avoided)
 
 
 def _look_at(
