@@ -93,7 +93,7 @@ def windows(size):
     return [(row, column) for row in starts for column in starts]
 
 
-def model_alone(path, out):
+def model_alone(path, _out):
     """The model on as many windows, already in memory."""
     size = rasters.info(path).rows
     images_BHWC = np.stack([rasters.read_window(path, 0, 0, TILE, TILE)[0]] * BATCH)
@@ -194,7 +194,9 @@ def main():
         for size in arguments.memory:
             write_scene(path, size)
             seconds, peak = measure("terrazzo", path, folder)
-            print(f"terrazzo {size}²: {peak:.0f} MB, {size**2 / 1e6 / seconds:.2f} Mpx/s", flush=True)
+            print(
+                f"terrazzo {size}²: {peak:.0f} MB, {size**2 / 1e6 / seconds:.2f} Mpx/s", flush=True
+            )
 
 
 if __name__ == "__main__":

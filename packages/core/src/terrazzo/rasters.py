@@ -216,7 +216,8 @@ def _mask(path: Path, dataset: Any, window: Window) -> NDArray[np.bool_]:
     """Return where an alpha band or an inner mask lets pixels count."""
     alpha = set(dataset.indexes) - set(_image_bands(dataset))
     if alpha:
-        valid_HW: NDArray[np.bool_] = (_read(path, dataset, window, tuple(alpha)) > 0).all(axis=0)
+        alpha_CHW = _read(path, dataset, window, tuple(alpha))
+        valid_HW: NDArray[np.bool_] = np.logical_and.reduce(alpha_CHW > 0)
         return valid_HW
     flags = dataset.mask_flag_enums[0]
     if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
@@ -656,7 +657,7 @@ def write_rows(
                 rows = group_CHW.shape[1]
                 group_CHW = np.ascontiguousarray(group_CHW)
                 dataset.write(group_CHW, window=Window(0, row, like.columns, rows))
-                sums.append((rows, zlib.crc32(group_CHW)))
+                sums.append((rows, zlib.crc32(group_CHW.data)))
                 row += rows
         assert row == like.rows
         if cloud_optimised:
@@ -698,7 +699,7 @@ def _refuse_unlike(path: Path, sums: list[tuple[int, int]]) -> None:
         row = 0
         for rows, expected in sums:
             values_CHW = dataset.read(window=Window(0, row, dataset.width, rows))
-            if zlib.crc32(np.ascontiguousarray(values_CHW)) != expected:
+            if zlib.crc32(np.ascontiguousarray(values_CHW).data) != expected:
                 raise ResourceError(
                     "SEG-R004",
                     "the raster could not be read back as it was written",
