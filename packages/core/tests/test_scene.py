@@ -254,17 +254,19 @@ def test_a_resume_does_only_what_is_left(tmp_path, model, monkeypatch):
 
     monkeypatch.setattr(rasters, "read_window", counted)
     with pytest.raises(DataError, match="cut off"):
-        run(model, source, out)
+        run(model, source, out, probabilities=True)
     assert not out.exists()
     monkeypatch.setattr(rasters, "read_window", original)
     firsts = []
     monkeypatch.setattr(
         rasters, "read_window", lambda p, row, *o: firsts.append(row) or original(p, row, *o)
     )
-    run(model, source, out, resume=True)
+    run(model, source, out, probabilities=True, resume=True)
     assert min(firsts) >= 60
-    run(model, source, tmp_path / "straight.tif")
-    assert out.read_bytes() == (tmp_path / "straight.tif").read_bytes()
+    run(model, source, tmp_path / "straight.tif", probabilities=True)
+    for end in (".tif", "_probabilities.tif"):
+        resumed, straight = tmp_path / f"map{end}", tmp_path / f"straight{end}"
+        assert resumed.read_bytes() == straight.read_bytes()
 
 
 @pytest.mark.parametrize("change", ["weights", "tiling", "scene"])
