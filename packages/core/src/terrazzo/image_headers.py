@@ -1,4 +1,4 @@
-"""What the bytes of a PNG or JPEG file say of themselves; no pixel is decoded here.
+"""What the bytes of a PNG, JPEG or TIFF file say of themselves; no pixel is decoded here.
 
 One walk along the segments of a file tells its size, bit depth and orientation, and whether the
 file is whole. Neither decoder can be asked for the last: OpenCV fills the missing part of a cut
@@ -14,6 +14,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
@@ -195,3 +196,29 @@ def _orientation(exif: bytes) -> int:
     except struct.error:
         return 1
     return 1
+
+
+_NODATA_TAG = 42113  # GDAL_NODATA: a number as text
+
+
+def tiff_nodata(path: Path) -> str | None:
+    """Return the nodata value in the first directory of a TIFF, as its text; None: there is none.
+
+    What GDAL cannot store in a pixel it does not tell of, so this looks for itself. Source: TIFF
+    6.0, section 2, and the BigTIFF design.
+    """
+    with path.open("rb") as file:
+        head = file.read(16)
+        order = "<" if head[:2] == b"II" else ">"
+        big = head[2:4] in (b"\x2b\x00", b"\x00\x2b")
+        entry, count, place = (f"{order}HHQ8s", "Q", "Q") if big else (f"{order}HHI4s", "H", "I")
+        file.seek(struct.unpack_from(order + place, head, 8 if big else 4)[0])
+        entries = struct.unpack(order + count, file.read(struct.calcsize(order + count)))[0]
+        directory = file.read(entries * struct.calcsize(entry))
+        for tag, _, length, value in struct.iter_unpack(entry, directory):
+            if tag == _NODATA_TAG:
+                if length > len(value):
+                    file.seek(struct.unpack(order + place, value)[0])
+                    value = file.read(min(length, 64))
+                return str(value[:length].rstrip(b"\0 ").decode("ascii", "replace"))
+    return None

@@ -131,7 +131,12 @@ class Split:
                 allowed="the same rows and columns",
                 next_step="export the mask again at the size of its image",
             )
-        label_HW = self.label_map.remap(raw.raw_label, file=raw.label_file)
+        raw_label = raw.raw_label
+        if raw.valid_HW is not None and not self.label_map.colour_coded:
+            # What a label file holds where there is no data need not be in the label map.
+            some = np.asarray(self.label_map.classes[0].raw[0], raw_label.dtype)
+            raw_label = np.where(raw.valid_HW, raw_label, some)
+        label_HW = self.label_map.remap(raw_label, file=raw.label_file)
         if raw.valid_HW is not None:
             label_HW[~raw.valid_HW] = np.asarray(self.label_map.ignore_index, label_HW.dtype)
         return Sample(raw.name, raw.image_HWC, label_HW, raw.image_file)

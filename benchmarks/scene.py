@@ -1,0 +1,203 @@
+"""Whole-scene prediction against what people write or use instead, on one scene and one model.
+
+    python benchmarks/scene.py                       8192² for speed, 4096² and 16384² for memory
+    python benchmarks/scene.py --size 2048 --memory 1024 2048
+
+The scene has 3 bands of uint8, deflated in blocks of 512; windows of 512 share 128; the model is a
+softmax of 6 classes over single pixels in NumPy: cheap, so that reading, blending and writing show.
+The others are written out here after what they do, with the same model and in float32:
+
+    rasterio loop    every window read, argmax, its inner part written: no blending, one thread
+    mmseg slide      whole scene and K-channel sums in memory, uniform weights (mmsegmentation,
+                     `EncoderDecoder.slide_inference`)
+    Gaussian slide   the same with MONAI's weights: sigma an eighth of the window
+                     (`sliding_window_inference`, mode "gaussian")
+
+They are no measurements of those packages themselves, whose own overhead comes on top. Peak memory
+is the largest resident set of a process of its own that does nothing else.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import rasterio
+from rasterio.windows import Window
+
+from terrazzo import rasters, tiles
+from terrazzo.progress import Silent
+from terrazzo.row_journal import Layer, RowJournal
+from terrazzo.scene import Scene, Tiling, predict_rows
+
+TILE, OVERLAP, BANDS, CLASSES, BATCH = 512, 128, 3, 6, 4
+
+
+class CheapModel:
+    """The two methods of a `Trainer` that prediction calls."""
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.kernel_CK = rng.normal(0, 0.02, (BANDS, CLASSES)).astype(np.float32)
+
+    def predict(self, images_BHWC):
+        logits = images_BHWC.reshape(-1, BANDS).astype(np.float32) @ self.kernel_CK
+        np.exp(logits, out=logits)
+        logits /= logits @ np.ones((CLASSES, 1), np.float32)
+        return logits.reshape(*images_BHWC.shape[:3], CLASSES)
+
+    def predict_labels(self, images_BHWC):
+        return self.predict(images_BHWC).argmax(axis=-1).astype(np.uint8)
+
+
+def write_scene(path, size):
+    """Write smooth colours with some noise, a strip at a time."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (TILE // 32, size // 32, BANDS)).astype(np.float32)
+    strip = cv2.resize(coarse, (size, TILE), interpolation=cv2.INTER_LINEAR)
+    strip = np.clip(strip + rng.normal(0, 3, strip.shape), 0, 255).astype(np.uint8)
+    profile = {"driver": "GTiff", "height": size, "width": size, "count": BANDS, "dtype": "uint8"}
+    tiling = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate"}
+    with rasterio.open(path, "w", **profile, **tiling, interleave="pixel", zlevel=1) as dataset:
+        for row in range(0, size, TILE):
+            shifted = np.roll(strip, 37 * row // TILE, axis=1)
+            dataset.write(np.moveaxis(shifted, 2, 0), window=Window(0, row, size, TILE))
+
+
+def ours(path, out):
+    info = rasters.info(path)
+    layer = Layer("labels", (info.columns,), "uint8")
+    journal = RowJournal.create(out.with_suffix(".partial"), {}, (layer,))
+    tiling = Tiling(tile=TILE, overlap=OVERLAP, batch_size=BATCH)
+    scene = Scene(path, tuple(range(BANDS)))
+    predict_rows(CheapModel(), scene, CLASSES, tiling, journal, nodata=255, progress=Silent())
+    rasters.write_rows(
+        out,
+        info,
+        (group[None] for group in journal.groups("labels", rasters.BLOCK)),
+        dtype="uint8",
+        nodata=255,
+        band_names=("class",),
+        tags={},
+    )
+    journal.delete()
+
+
+def windows(size):
+    starts = tiles.starts(size, TILE, OVERLAP)
+    return [(row, column) for row in starts for column in starts]
+
+
+def model_alone(path, _out):
+    """The model on as many windows, already in memory."""
+    size = rasters.info(path).rows
+    images_BHWC = np.stack([rasters.read_window(path, 0, 0, TILE, TILE)[0]] * BATCH)
+    model = CheapModel()
+    for _ in range(0, len(windows(size)), BATCH):
+        model.predict(images_BHWC)
+
+
+def writer(path, out):
+    with rasterio.open(path) as source:
+        profile = {**source.profile, "count": 1, "blockxsize": 256, "blockysize": 256}
+    return rasterio.open(out, "w", **profile)
+
+
+def rasterio_loop(path, out):
+    model, margin = CheapModel(), OVERLAP // 2
+    with rasterio.open(path) as source, writer(path, out) as target:
+        for row, column in windows(source.height):
+            image_HWC = np.moveaxis(source.read(window=Window(column, row, TILE, TILE)), 0, 2)
+            labels_HW = model.predict_labels(image_HWC[None])[0]
+            top, left = margin * (row > 0), margin * (column > 0)
+            part = labels_HW[top:, left:]
+            place = Window(column + left, row + top, part.shape[1], part.shape[0])
+            target.write(part[None], window=place)
+
+
+def slide(path, out, weights_HW):
+    model = CheapModel()
+    with rasterio.open(path) as source:
+        image_HWC = np.ascontiguousarray(np.moveaxis(source.read(), 0, 2))
+    sums_KHW = np.zeros((CLASSES, *image_HWC.shape[:2]), np.float32)
+    count_HW = np.zeros(image_HWC.shape[:2], np.float32)
+    for row, column in windows(image_HWC.shape[0]):
+        place = (slice(row, row + TILE), slice(column, column + TILE))
+        probabilities_HWK = model.predict(image_HWC[place][None])[0]
+        sums_KHW[(slice(None), *place)] += np.moveaxis(probabilities_HWK, 2, 0) * weights_HW
+        count_HW[place] += weights_HW
+    sums_KHW /= count_HW
+    with writer(path, out) as target:
+        target.write(sums_KHW.argmax(axis=0).astype(np.uint8)[None])
+
+
+def mmseg_slide(path, out):
+    slide(path, out, np.ones((TILE, TILE), np.float32))
+
+
+def gaussian_slide(path, out):
+    distance = np.arange(TILE) - (TILE - 1) / 2
+    bell = np.exp(-0.5 * np.square(distance / (TILE / 8)))
+    slide(path, out, np.maximum(np.outer(bell, bell), 1e-3).astype(np.float32))
+
+
+WAYS = {
+    "model alone": model_alone,
+    "terrazzo": ours,
+    "rasterio loop": rasterio_loop,
+    "mmseg slide": mmseg_slide,
+    "Gaussian slide": gaussian_slide,
+}
+
+
+def measure(way, path, folder):
+    """Run one way in a process of its own; return seconds and peak memory in MB."""
+    command = [sys.executable, __file__, "--way", way, "--scene", str(path), "--out", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    seconds, peak = map(float, done.stdout.split())
+    return seconds, peak
+
+
+def run_way(way, path, folder):
+    begun = time.perf_counter()
+    WAYS[way](path, folder / "map.tif")
+    seconds = time.perf_counter() - begun
+    print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=8192)
+    parser.add_argument("--memory", type=int, nargs="*", default=[4096, 16384])
+    parser.add_argument("--way", choices=WAYS)
+    parser.add_argument("--scene", type=Path)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    if arguments.way:
+        run_way(arguments.way, arguments.scene, arguments.out)
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        path = folder / "scene.tif"
+        write_scene(path, arguments.size)
+        megapixels = arguments.size**2 / 1e6
+        print(f"{arguments.size}²: {path.stat().st_size / 1e6:.0f} MB", flush=True)
+        for way in WAYS:
+            seconds, peak = measure(way, path, folder)
+            speed = f"{megapixels / seconds:6.2f} Mpx/s"
+            print(f"{way:<16}{speed}{seconds:8.1f} s{peak:8.0f} MB", flush=True)
+        for size in arguments.memory:
+            write_scene(path, size)
+            seconds, peak = measure("terrazzo", path, folder)
+            print(
+                f"terrazzo {size}²: {peak:.0f} MB, {size**2 / 1e6 / seconds:.2f} Mpx/s", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()

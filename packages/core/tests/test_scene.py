@@ -1,0 +1,515 @@
+"""Scenes in, maps out: the grid, the blend, the resume, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from PIL import Image
+from rasterio.windows import Window
+
+from terrazzo import backends, config, image_headers, model_folder, prediction, rasters, scene
+from terrazzo.config import ModelConfig, TrainingConfig
+from terrazzo.errors import CheckpointError, ConfigError, DataError, ResourceError
+from terrazzo.labels import LabelClass, LabelMap
+from terrazzo.model_folder import ModelCard
+from terrazzo.prediction import Settings
+from terrazzo.progress import Silent
+from terrazzo.sample import Bands
+from terrazzo.scene import Tiling
+
+DATA = os.environ.get("TERRAZZO_DATA")
+UTM = {"crs": "EPSG:32633", "transform": Affine(0.5, 0, 392_000, 0, -0.5, 5_820_000)}
+SMALL = Tiling(tile=32, overlap=12, batch_size=3)
+LABELS = LabelMap(
+    "scene",
+    tuple(LabelClass(f"class {k}", f"#{k * 40:02X}00FF", (k,)) for k in range(6)),
+)
+
+
+def make_model(folder: Path, bands: int = 3, dtype: str = "uint8", **changes) -> Path:
+    """Write a model with random weights that looks at 3×3 pixels."""
+    top = float(np.iinfo(dtype).max) if np.dtype(dtype).kind == "u" else 1.0
+    names = changes.pop("names", tuple(f"band {n}" for n in range(1, bands + 1)))
+    known = Bands(names, dtype, (top / 2,) * bands, (top / 8,) * bands)
+    model = ModelConfig(name="pixel_softmax", options={"features": "neighbourhood"})
+    trainer = backends.load("reference").build(model, TrainingConfig(steps=1), LABELS, known, 5)
+    weights = trainer.state()
+    rng = np.random.default_rng(11)
+    weights["weights/kernel"] = rng.normal(0, 0.4, weights["weights/kernel"].shape).astype("f4")
+    weights = {name: array for name, array in weights.items() if name.startswith("weights/")}
+    card = ModelCard("reference", model, LABELS, known, changes.pop("image_size", None), 1)
+    model_folder.write(folder, card, weights)
+    return folder
+
+
+def make_scene(path: Path, shape, dtype="uint8", nodata=None, seed=0, names=None, **place) -> Path:
+    """Write noise with a corner of no data where there is a nodata value."""
+    rng = np.random.default_rng(seed)
+    top = np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else 1
+    image_HWC = (rng.random(shape) * top).astype(dtype)
+    if nodata is not None:
+        rows, columns = np.indices(shape[:2])
+        image_HWC[rows + columns < min(20, shape[0] + shape[1] - 3)] = nodata
+    rasters.write(path, image_HWC, nodata=nodata, band_names=names, **(place or UTM))
+    return path
+
+
+def run(model: Path, source: Path, out: Path, **settings):
+    settings = Settings(**{"tiling": SMALL, **settings})
+    return prediction.predict(model, [source], out, settings, progress=Silent())[0].tally
+
+
+def labels_of(path: Path):
+    with rasterio.open(path) as dataset:
+        return dataset.read(1)
+
+
+@pytest.fixture
+def model(tmp_path):
+    return make_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize("shape", [(1, 97), (97, 1), (1, 1), (20, 25), (101, 61), (64, 96)])
+def test_the_map_has_the_grid_of_the_scene(tmp_path, model, shape):
+    source = make_scene(tmp_path / "s.tif", (*shape, 3), nodata=0)
+    out = tmp_path / "map.tif"
+    tally = run(model, source, out)
+    check_same_grid(source, out)
+    assert tally.pixels_K.sum() + tally.nodata == shape[0] * shape[1]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("bands", [1, 3, 5, 8])
+def test_bands_and_types(tmp_path, bands, dtype):
+    model = make_model(tmp_path / "model", bands, dtype)
+    nodata = float("nan") if dtype == "float32" else 0
+    source = make_scene(tmp_path / "s.tif", (45, 70, bands), dtype, nodata=nodata)
+    tally = run(model, source, tmp_path / "map.tif")
+    check_same_grid(source, tmp_path / "map.tif")
+    assert tally.nodata > 0
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"crs": None, "transform": None},
+        {"crs": "EPSG:4326", "transform": Affine(0.8, -0.6, 9, 0.6, 0.8, 50)},
+    ],
+    ids=["no CRS", "rotated"],
+)
+def test_places(tmp_path, model, place):
+    source = make_scene(tmp_path / "s.tif", (50, 40, 3), **place)
+    run(model, source, tmp_path / "map.tif")
+    check_same_grid(source, tmp_path / "map.tif")
+
+
+@pytest.mark.skipif(DATA is None, reason="TERRAZZO_DATA is not set")
+def test_nc_landsat(tmp_path):
+    source = Path(DATA) / "nc_landsat7" / "lsat7_2000_b12345.tif"
+    tally = run(make_model(tmp_path / "model", 5), source, tmp_path / "map.tif")
+    check_same_grid(source, tmp_path / "map.tif")
+    assert tally.nodata == 443 * 489 - rasters.read(source)[1].sum()
+
+
+def check_same_grid(source: Path, out: Path) -> None:
+    before, after = rasters.info(source), rasters.info(out)
+    assert (after.rows, after.columns) == (before.rows, before.columns)
+    assert after.crs == before.crs
+    assert after.transform == before.transform
+    assert after.nodata == LABELS.ignore_index
+    valid_HW = rasters.read(source)[1]
+    labels_HW = labels_of(out)
+    np.testing.assert_array_equal(labels_HW != LABELS.ignore_index, valid_HW)
+    assert (labels_HW[valid_HW] < len(LABELS)).all()
+
+
+def test_what_the_map_says_of_itself(tmp_path, model):
+    source = make_scene(tmp_path / "s.tif", (80, 600, 3))
+    run(model, source, tmp_path / "map.tif")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["map.tif", "model", "s.tif"]
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        assert dataset.profile["tiled"]
+        assert dataset.compression.name == "deflate"
+        assert dataset.colormap(1)[2] == (80, 0, 255, 255)
+        assert json.loads(dataset.tags()["TERRAZZO_CLASSES"]) == list(LABELS.names)
+        assert dataset.tags()["CLASS_3"] == "class 3"
+
+
+def whole(model: Path, source: Path):
+    """Predict a scene in one piece."""
+    _, trainer = model_folder.load(model)
+    return trainer.predict(rasters.read(source)[0][None])[0]
+
+
+@pytest.mark.parametrize("blend", ["linear", "cosine", "none"])
+def test_blending_equals_the_whole_picture(tmp_path, model, blend):
+    """Overlaps are thrown away beyond the model's reach, so tiles leave no trace at all."""
+    source = make_scene(tmp_path / "s.tif", (101, 131, 3))
+    tiling = Tiling(tile=32, overlap=12, blend=blend, batch_size=3)
+    run(model, source, tmp_path / "map.tif", tiling=tiling, probabilities=True)
+    with rasterio.open(tmp_path / "map_probabilities.tif") as dataset:
+        blended_HWK = np.moveaxis(dataset.read(), 0, 2)
+        assert dataset.descriptions == LABELS.names
+    expected_HWK = whole(model, source)
+    np.testing.assert_allclose(blended_HWK, expected_HWK, atol=2e-6)
+    certain = np.diff(np.sort(expected_HWK, axis=2)[..., -2:], axis=2)[..., 0] > 1e-4
+    labels_HW = labels_of(tmp_path / "map.tif")
+    np.testing.assert_array_equal(labels_HW[certain], expected_HWK.argmax(2)[certain])
+    assert certain.mean() > 0.99
+
+
+def test_without_overlap_seams_show(tmp_path, model):
+    """The test above can fail: each window pads its own edges, and nothing is thrown away here."""
+    source = make_scene(tmp_path / "s.tif", (101, 131, 3))
+    tiling = Tiling(tile=32, overlap=0)
+    run(model, source, tmp_path / "map.tif", tiling=tiling, probabilities=True)
+    with rasterio.open(tmp_path / "map_probabilities.tif") as dataset:
+        difference = np.abs(np.moveaxis(dataset.read(), 0, 2) - whole(model, source)).max(axis=2)
+    assert difference[:, [31, 32]].max() > 0.05
+    assert difference[5:27, 5:27].max() < 2e-6
+
+
+@pytest.mark.parametrize("overlap", [1, 5, 17, 31])
+def test_any_overlap_blends(tmp_path, overlap):
+    """With a model of single pixels every window says the same, so every blend must."""
+    model = make_model(tmp_path / "model")
+    source = make_scene(tmp_path / "s.tif", (75, 66, 3))
+    tiling = Tiling(tile=32, overlap=overlap, blend="linear")
+    run(model, source, tmp_path / "map.tif", tiling=tiling, probabilities=True)
+    with rasterio.open(tmp_path / "map_probabilities.tif") as dataset:
+        np.testing.assert_allclose(dataset.read().sum(axis=0), 1, atol=3e-6)
+
+
+def test_best_class_is_argmax():
+    rng = np.random.default_rng(0)
+    probabilities_HWK = rng.integers(0, 4, (40, 2000, 5)).astype(np.float32)  # many equal ones
+    best_HW = scene.best_class(probabilities_HWK, np.dtype(np.uint8))
+    np.testing.assert_array_equal(best_HW, probabilities_HWK.argmax(axis=2))
+
+
+def test_seam_score(tmp_path):
+    tally = scene.Tally(np.array([5, 5]), 0, seams=(100, 30), elsewhere=(1000, 100))
+    assert tally.seam_score == pytest.approx(3)
+    assert np.isnan(scene.Tally(np.array([1]), 0, (0, 0), (9, 3)).seam_score)
+
+
+KILLS = ("sync:3", "sync:5", "sync:6", "sync:10", "rename:1", "renamed:1")
+"""Inside the first and second groups of rows, before a line of the journal, about the renames."""
+
+
+def command(model: Path, source: Path, out: Path, *more: str) -> list[str]:
+    windows = ("--tile", "32", "--overlap", "12", "--probabilities")
+    return ["predict", str(model), str(source), "--out", str(out), *windows, *more]
+
+
+def process(module: tuple[str, ...], arguments: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", *module, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+MAIN = ("terrazzo.testing.kill", "step:0")  # never dies
+
+
+def test_killed_and_resumed_maps_are_equal(tmp_path, model):
+    source = make_scene(tmp_path / "s.tif", (100, 90, 3), nodata=0)
+    done = process(MAIN, command(model, source, tmp_path / "straight.tif"))
+    assert done.returncode == 0, done.stderr
+    names = ("{}.tif", "{}_probabilities.tif")
+    expected = [(tmp_path / name.format("straight")).read_bytes() for name in names]
+    for kill in KILLS:
+        stem = kill.replace(":", "")
+        out = tmp_path / f"{stem}.tif"
+        killed = process(("terrazzo.testing.kill", kill), command(model, source, out))
+        assert killed.returncode == -signal.SIGKILL, (kill, killed.stderr)
+        assert not out.exists(), kill
+        resumed = process(MAIN, command(model, source, out, "--resume"))
+        assert resumed.returncode == 0, (kill, resumed.stderr)
+        assert ("resuming after row" in resumed.stderr) == (kill != "sync:3")
+        written = [(tmp_path / name.format(stem)).read_bytes() for name in names]
+        assert written == expected, kill
+        assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_a_resume_does_only_what_is_left(tmp_path, model, monkeypatch):
+    source = make_scene(tmp_path / "s.tif", (200, 40, 3))
+    out = tmp_path / "map.tif"
+    asked = []
+    original = rasters.read_window
+
+    def counted(path, row, *others):
+        asked.append(row)
+        if len(asked) == 6:
+            raise DataError("SEG-D011", "cut off")
+        return original(path, row, *others)
+
+    monkeypatch.setattr(rasters, "read_window", counted)
+    with pytest.raises(DataError, match="cut off"):
+        run(model, source, out, probabilities=True)
+    assert not out.exists()
+    monkeypatch.setattr(rasters, "read_window", original)
+    firsts = []
+    monkeypatch.setattr(
+        rasters, "read_window", lambda p, row, *o: firsts.append(row) or original(p, row, *o)
+    )
+    run(model, source, out, probabilities=True, resume=True)
+    assert min(firsts) >= 60
+    run(model, source, tmp_path / "straight.tif", probabilities=True)
+    for end in (".tif", "_probabilities.tif"):
+        resumed, straight = tmp_path / f"map{end}", tmp_path / f"straight{end}"
+        assert resumed.read_bytes() == straight.read_bytes()
+
+
+@pytest.mark.parametrize("change", ["weights", "tiling", "scene"])
+def test_resume_with_something_else_is_refused(tmp_path, model, monkeypatch, change):
+    source = make_scene(tmp_path / "s.tif", (100, 40, 3))
+    out = tmp_path / "map.tif"
+    monkeypatch.setattr(prediction, "_write_maps", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(model, source, out)
+    monkeypatch.undo()
+    settings = {}
+    match change:
+        case "weights":
+            path = model / "weights.safetensors"
+            path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+        case "tiling":
+            settings = {"tiling": Tiling(tile=48, overlap=12)}
+        case "scene":
+            make_scene(source, (100, 40, 3), seed=1)
+    with pytest.raises(CheckpointError, match="SEG-C011"):
+        run(model, source, out, resume=True, **settings)
+    with pytest.raises(CheckpointError, match="was begun and not finished"):
+        run(model, source, out, **settings)
+    run(model, source, out, overwrite=True, **settings)
+    assert out.exists()
+
+
+@pytest.mark.parametrize("layer", ["labels.rows", "map.tif"])
+def test_disk_full(tmp_path, model, layer):
+    """A limit on the size of files stands for a full disk; it needs no rights."""
+    source = make_scene(tmp_path / "s.tif", (300, 300, 3))
+    out = tmp_path / "map.tif"
+    # Noise in 6 classes takes 90 kB as labels and about 36 kB as GeoTIFF.
+    limit = 30_000
+    if layer == "map.tif":
+        run_partly = (
+            "from terrazzo import prediction as p\n"
+            "import resource, signal\n"
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            "whole = p._write_maps\n"
+            "def limited(*a):\n"
+            f"    resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+            "    return whole(*a)\n"
+            "p._write_maps = limited\n"
+        )
+    else:
+        run_partly = (
+            "import resource, signal\n"
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
+        )
+    code = run_partly + "import sys\nfrom terrazzo.cli import main\nmain()\n"
+    arguments = command(model, source, out)
+    arguments.remove("--probabilities")
+    full = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+    assert full.returncode == ResourceError.exit_code, full.stderr
+    assert "SEG-R004" in full.stderr
+    assert "MB free" in full.stderr
+    assert not out.exists()
+    resumed = process(MAIN, [*arguments, "--resume"])
+    assert resumed.returncode == 0, resumed.stderr
+    assert out.exists()
+
+
+def test_silently_lost_bytes_are_found(tmp_path, model, monkeypatch):
+    """GDAL may report nothing when the disk was full: only reading back finds it."""
+    source = make_scene(tmp_path / "s.tif", (60, 60, 3))
+    original = rasters._refuse_unlike
+
+    def damage(path, sums):
+        with path.open("r+b") as file:
+            file.seek(path.stat().st_size - 300)
+            file.write(bytes(64))
+        return original(path, sums)
+
+    monkeypatch.setattr(rasters, "_refuse_unlike", damage)
+    with pytest.raises(ResourceError, match="SEG-R004"):
+        run(model, source, tmp_path / "map.tif")
+    assert not (tmp_path / "map.tif").exists()
+
+
+def test_cloud_optimised(tmp_path, model):
+    source = make_scene(tmp_path / "s.tif", (700, 900, 3))
+    tiling = Tiling(tile=256, overlap=32)
+    run(model, source, tmp_path / "plain.tif", tiling=tiling)
+    run(model, source, tmp_path / "cog.tif", tiling=tiling, cloud_optimised=True)
+    with rasterio.open(tmp_path / "cog.tif") as dataset:
+        assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert dataset.overviews(1) == [2]
+        assert dataset.colormap(1)[1] == (40, 0, 255, 255)
+        assert dataset.nodata == 255
+    np.testing.assert_array_equal(
+        labels_of(tmp_path / "cog.tif"), labels_of(tmp_path / "plain.tif")
+    )
+
+
+def refusal(kind, *arguments, **settings):
+    with pytest.raises(kind) as caught:
+        run(*arguments, **settings)
+    return caught.value
+
+
+def test_bands_are_checked(tmp_path):
+    model = make_model(tmp_path / "model", names=("red", "green", "blue"))
+    names = ("blue", "green", "red")
+    source = make_scene(tmp_path / "s.tif", (40, 40, 3), names=names)
+    out = tmp_path / "map.tif"
+    error = refusal(DataError, model, source, out)
+    assert error.code == "SEG-D020"
+    assert "blue, green, red" in str(error)
+    assert "--bands red,green,blue" in str(error)
+    run(model, source, out, bands=("red", "green", "blue"))
+    run(model, source, tmp_path / "by_number.tif", bands=("3", "2", "1"))
+    assert out.read_bytes() == (tmp_path / "by_number.tif").read_bytes()
+    error = refusal(ConfigError, model, source, tmp_path / "x.tif", bands=("red", "green", "nir"))
+    assert "'nir'" in str(error)
+    five = make_scene(tmp_path / "five.tif", (40, 40, 5))
+    assert "5 bands" in str(refusal(DataError, model, five, tmp_path / "x.tif"))
+    deep = make_scene(tmp_path / "deep.tif", (40, 40, 3), "uint16", names=("red", "green", "blue"))
+    error = refusal(DataError, model, deep, tmp_path / "x.tif")
+    assert (error.code, error.observed, error.allowed) == ("SEG-D019", "uint16", "uint8")
+
+
+def test_alpha_and_inner_mask_are_honoured(tmp_path, model):
+    image_HWC = np.random.default_rng(0).integers(0, 256, (40, 50, 4), np.uint8)
+    image_HWC[..., 3] = 255
+    image_HWC[5:10, 6:30, 3] = 0
+    profile = {"driver": "GTiff", "height": 40, "width": 50, "dtype": "uint8", **UTM}
+    with rasterio.open(tmp_path / "alpha.tif", "w", count=4, **profile) as dataset:
+        dataset.write(np.moveaxis(image_HWC, 2, 0))  # GDAL takes a fourth 8-bit band for alpha
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(tmp_path / "mask.tif", "w", count=3, **profile) as dataset,
+    ):
+        dataset.write(np.moveaxis(image_HWC[..., :3], 2, 0))
+        dataset.write_mask(image_HWC[..., 3])
+    for name in ("alpha", "mask"):
+        run(model, tmp_path / f"{name}.tif", tmp_path / f"{name}_map.tif")
+        expected = image_HWC[..., 3] > 0
+        np.testing.assert_array_equal(labels_of(tmp_path / f"{name}_map.tif") != 255, expected)
+
+
+def test_value_zero_is_ordinary_unless_declared(tmp_path, model):
+    image_HWC = np.zeros((40, 40, 3), np.uint8)
+    rasters.write(tmp_path / "s.tif", image_HWC, **UTM)
+    tally = run(model, tmp_path / "s.tif", tmp_path / "map.tif")
+    assert (tally.nodata, tally.pixels_K.sum()) == (0, 1600)
+
+
+def test_bad_scenes(tmp_path):
+    model = make_model(tmp_path / "model", 1, "float32")
+    image_HWC = np.random.default_rng(0).random((70, 50, 1), np.float32)
+    image_HWC[41, 17] = np.inf
+    rasters.write(tmp_path / "inf.tif", image_HWC, **UTM)
+    error = refusal(DataError, model, tmp_path / "inf.tif", tmp_path / "map.tif")
+    assert error.code == "SEG-D022"
+    assert "band 1 at row 41, column 17" in str(error)
+    rasters.write(tmp_path / "empty.tif", np.full_like(image_HWC, np.nan), nodata=np.nan, **UTM)
+    error = refusal(DataError, model, tmp_path / "empty.tif", tmp_path / "empty_map.tif")
+    assert error.code == "SEG-D023"
+    assert not (tmp_path / "empty_map.tif").exists()
+    assert not (tmp_path / "map.tif").exists()
+
+
+def test_nodata_outside_the_type_is_refused(tmp_path, model):
+    source = make_scene(tmp_path / "s.tif", (40, 40, 3), nodata=77)
+    data = source.read_bytes()
+    assert data.count(b"77\0") == 1  # the text of the tag GDAL_NODATA
+    source.write_bytes(data.replace(b"77\0", b"-1\0"))
+    error = refusal(DataError, model, source, tmp_path / "map.tif")
+    assert error.code == "SEG-D024"
+    assert "nodata -1 in bands of uint8" in str(error)
+
+
+@pytest.mark.parametrize("big", ["yes", "no"])
+@pytest.mark.parametrize(("nodata", "text"), [(7, "7"), (250, "250"), (None, None)])
+def test_nodata_is_read_from_the_file_itself(tmp_path, big, nodata, text):
+    profile = {"driver": "GTiff", "height": 4, "width": 4, "count": 1, "dtype": "uint8", **UTM}
+    with rasterio.open(tmp_path / "s.tif", "w", nodata=nodata, bigtiff=big, **profile) as dataset:
+        dataset.write(np.zeros((1, 4, 4), np.uint8))
+    assert image_headers.tiff_nodata(tmp_path / "s.tif") == text
+
+
+def test_damaged_and_disguised_scenes(tmp_path, model):
+    whole_scene = make_scene(tmp_path / "s.tif", (200, 200, 3))
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes(whole_scene.read_bytes()[:60_000])
+    assert refusal(DataError, model, cut, tmp_path / "m.tif").code in ("SEG-D011", "SEG-D029")
+    vrt = tmp_path / "vrt.tif"
+    vrt.write_text("<VRTDataset rasterXSize='1' rasterYSize='1'></VRTDataset>")
+    assert refusal(DataError, model, vrt, tmp_path / "m.tif").code == "SEG-D030"
+    remote = Path("/vsicurl/http:/x.invalid/a.tif")
+    assert refusal(DataError, model, remote, tmp_path / "m.tif").code == "SEG-D030"
+    holes = tmp_path / "holes.tif"
+    profile = {"driver": "GTiff", "height": 512, "width": 512, "count": 3, "dtype": "uint8"}
+    with rasterio.open(
+        holes, "w", tiled=True, sparse_ok=True, blockxsize=256, blockysize=256, **profile, **UTM
+    ) as dataset:
+        dataset.write(np.ones((3, 256, 256), np.uint8), window=Window(0, 0, 256, 256))
+    assert refusal(DataError, model, holes, tmp_path / "m.tif").code == "SEG-D029"
+    assert not (tmp_path / "m.tif").exists()
+
+
+def test_a_sidecar_changes_nothing(tmp_path, model):
+    source = make_scene(tmp_path / "s.tif", (40, 40, 3))
+    run(model, source, tmp_path / "before.tif")
+    Path(f"{source}.aux.xml").write_text(
+        "<PAMDataset><PAMRasterBand band='1'><NoDataValue>7</NoDataValue></PAMRasterBand>"
+        "</PAMDataset>"
+    )
+    rasters._handles.open.clear()
+    run(model, source, tmp_path / "after.tif")
+    assert (tmp_path / "before.tif").read_bytes() == (tmp_path / "after.tif").read_bytes()
+
+
+def test_outputs_that_would_destroy_something_are_refused(tmp_path, model):
+    source = make_scene(tmp_path / "s.tif", (40, 40, 3))
+    before = source.read_bytes()
+    assert refusal(ConfigError, model, source, source, overwrite=True).code == "SEG-X032"
+    assert source.read_bytes() == before
+    run(model, source, tmp_path / "map.tif")
+    assert refusal(CheckpointError, model, source, tmp_path / "map.tif").code == "SEG-C002"
+    with pytest.raises(ConfigError, match="smaller than tile"):
+        config.parse(Tiling, {"tile": 64, "overlap": 64}, where="here")
+
+
+@pytest.mark.parametrize("image_size", [None, (20, 24)])
+def test_pictures_and_folders(tmp_path, image_size):
+    model = make_model(tmp_path / "model", image_size=image_size)
+    rng = np.random.default_rng(0)
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    for name in ("a.png", "sub/b.jpg"):
+        Image.fromarray(rng.integers(0, 256, (33, 47, 3), np.uint8)).save(tmp_path / "in" / name)
+    make_scene(tmp_path / "in" / "c.tif", (40, 40, 3))
+    out = tmp_path / "out"
+    prediction.predict(model, [tmp_path / "in"], out, Settings(tiling=SMALL), progress=Silent())
+    found = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
+    assert found == ["a.png", "a_overlay.png", "c.tif", "sub/b.png", "sub/b_overlay.png"]
+    for name in ("a", "sub/b"):
+        with Image.open(out / f"{name}.png") as mask:
+            assert (mask.size, mask.mode) == ((47, 33), "L")
+            assert np.asarray(mask).max() < 6
+        with Image.open(out / f"{name}_overlay.png") as overlay:
+            assert (overlay.size, overlay.mode) == ((47, 33), "RGB")
