@@ -406,7 +406,7 @@ def _score_text(value: float) -> str:
 def _list_models() -> None:
     from terrazzo import model_facts
 
-    line = "{:<10}{:<24}{:<24}{:>13}  {:<16}{:<7}{}".format
+    line = "{:<10}{:<26}{:<24}{:>13}  {:<16}{:<7}{}".format
     print(line("backend", "model", "variant", "parameters", "strides", "bands", "pretrained"))
     for name in backends.PACKAGES:
         if name not in backends.installed():
