@@ -719,10 +719,12 @@ def _environment() -> Any:
     return rasterio.Env(**_ENVIRONMENT, GDAL_CACHEMAX=_CACHE_BYTES)
 
 
-def limit_cache() -> None:
-    """Keep GDAL's cache of blocks small in this process, for work that reads everything once."""
-    with _environment():
-        pass  # GDAL takes the limit over when it is set, and keeps it
+def small_cache() -> Any:
+    """Return a context in which GDAL's cache of blocks is small: all is read once there.
+
+    GDAL asks for the limit when it first caches a block, and then keeps it for the process.
+    """
+    return _environment()
 
 
 def _read(

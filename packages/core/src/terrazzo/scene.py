@@ -143,7 +143,6 @@ def predict_rows(
         DataError: as `rasters.read_window`; SEG-D023 the scene holds no data at all.
         ResourceError: SEG-R004, the disk is full or refuses.
     """
-    rasters.limit_cache()
     size = scene.info
     rows = tiles.shares(size.rows, tiling.tile, tiling.overlap, tiling.blend)
     columns = tiles.shares(size.columns, tiling.tile, tiling.overlap, tiling.blend)
@@ -156,6 +155,7 @@ def predict_rows(
     keeper = _RowKeeper(rows, columns, final, num_classes, nodata, journal, only_labels)
     if journal.rows < size.rows:
         with (
+            rasters.small_cache(),
             closing(_read_ahead(_strips(scene, rows, begin))) as strips,
             _in_background(keeper.take) as put,
         ):
