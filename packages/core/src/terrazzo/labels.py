@@ -25,7 +25,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -119,6 +118,8 @@ class LabelMap:
         if codes.size and (int(codes.min()) < 0 or int(codes.max()) >= self._table.size):
             raise self._stray(codes, (codes < 0) | (codes >= self._table.size), file)
         if codes.dtype == np.uint8:  # the usual masks, in a third of the time of np.take
+            import cv2  # here, so that reading a map does not load it
+
             train_ids: NDArray[np.generic] = cv2.LUT(codes, self._table[:256])
         else:
             train_ids = np.take(self._table, codes)
