@@ -5,7 +5,9 @@
 
 Both loops see the same pictures, model and AdamW, and both shuffle, flip and stack. The bare loop
 does nothing else; ours reads ahead in threads, schedules, logs, leaves out steps that are not
-finite and repeats to the bit, as in any run. The two take turns in one process; medians are shown.
+finite and repeats to the bit, as in any run. A third loop, in between, hands the bare loop's
+batches to our trainer alone. They take turns in one process; medians over many short rounds are
+shown, because a shared machine is faster in one minute than in the next.
 """
 
 from __future__ import annotations
@@ -83,6 +85,21 @@ def seconds_of_ours(config: Config, split: MemorySplit) -> float:
     return (stamps[-1] - stamps[warm]) / (len(stamps) - 1 - warm)
 
 
+def trainer_loop(config: Config, batches: Iterator) -> Callable[[int], None]:
+    """Return a loop over our trainer alone: no reading ahead, no schedule, no log."""
+    trainer = backends.load(config.backend).build(
+        config.model, config.training, LABELS, BANDS, config.seed
+    )
+
+    def loop(steps: int) -> None:
+        for _ in range(steps):
+            images_BHWC, labels_BHW = next(batches)
+            names = ("",) * len(images_BHWC)
+            _ = trainer.train_step(Batch(images_BHWC, labels_BHW, names, names), 1e-3).loss
+
+    return loop
+
+
 def shuffled(split: MemorySplit, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield pictures and labels for ever: what a careful person would write without a loader."""
     draw = np.random.default_rng(0)
@@ -157,36 +174,40 @@ def main() -> None:
     """Print one line a case."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backend", choices=sorted(CASES), default="torch")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=8.0, help="of the bare loop a round")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of the bare loop a round")
     arguments = parser.parse_args()
     for title, (name, options, size, batch) in CASES[arguments.backend].items():
         split = pictures(8 * batch, size)
         batches = shuffled(split, batch)
-        backend = backends.load(arguments.backend)
-        config = recipe(arguments.backend, name, options, batch, 1)
-        backend.build(config.model, config.training, LABELS, BANDS, 0)  # imports the framework
-        loop = (torch_loop if arguments.backend == "torch" else keras_loop)(name, options, batches)
-        loop(5)
-        started = time.perf_counter()
-        loop(5)
-        steps = max(20, round(arguments.seconds * 5 / (time.perf_counter() - started)))
-        bare, ours = [], []
-        for _ in range(arguments.rounds):
-            started = time.perf_counter()
-            loop(steps)
-            bare.append((time.perf_counter() - started) / steps)
-            ours.append(
-                seconds_of_ours(recipe(arguments.backend, name, options, batch, steps), split)
-            )
-        ratio = statistics.median(b / o for b, o in zip(bare, ours, strict=True))
-        print(
-            f"{title}: bare {statistics.median(bare) * 1e3:.2f} ms a step, "
-            f"ours {statistics.median(ours) * 1e3:.2f} ms, "
-            f"difference {(statistics.median(ours) - statistics.median(bare)) * 1e3:+.2f} ms, "
-            f"steps/s ratio {ratio:.3f} ({arguments.rounds} rounds of {steps} steps)",
-            flush=True,
-        )
+        alone = trainer_loop(recipe(arguments.backend, name, options, batch, 1), batches)
+        bare = (torch_loop if arguments.backend == "torch" else keras_loop)(name, options, batches)
+        alone(5)
+        bare(5)
+        steps = max(16, round(arguments.seconds / timed(bare, 5)))
+        config = recipe(arguments.backend, name, options, batch, steps)
+        rounds = [
+            (timed(bare, steps), timed(alone, steps), seconds_of_ours(config, split))
+            for _ in range(arguments.rounds)
+        ]
+        report(f"{title}, {len(rounds)} rounds of {steps} steps", rounds)
+
+
+def timed(loop: Callable[[int], None], steps: int) -> float:
+    """Return seconds a step."""
+    started = time.perf_counter()
+    loop(steps)
+    return (time.perf_counter() - started) / steps
+
+
+def report(title: str, rounds: list[tuple[float, float, float]]) -> None:
+    """Print the medians of seconds a step: of the bare loop, our trainer alone, our whole loop."""
+    bare = statistics.median(first for first, _, _ in rounds)
+    print(f"{title}: bare {bare * 1e3:.2f} ms a step", flush=True)
+    for column, name in ((1, "trainer alone"), (2, "whole run")):
+        ratio = statistics.median(r[0] / r[column] for r in rounds)
+        more = statistics.median(r[column] - r[0] for r in rounds)
+        print(f"    {name}: {more * 1e3:+.2f} ms a step, {ratio:.3f} of the steps/s", flush=True)
 
 
 if __name__ == "__main__":

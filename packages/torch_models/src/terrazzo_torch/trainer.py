@@ -145,13 +145,8 @@ class TorchTrainer:
         gradients = self._optimizer.gradients()
         if self._several:
             processes.sum_in_place(gradients)
-        norm = nn.utils.get_total_norm(gradients)
-        if self._clip_norm is not None:
-            nn.utils.clip_grads_with_norm_(
-                self._optimizer.parameters.values(), self._clip_norm, norm
-            )
         loss = loss.detach()
-        finite = torch.isfinite(loss) & torch.isfinite(norm)
+        finite = torch.isfinite(loss) & self._clip(gradients)
         self._optimizer.update(learning_rate, finite)
         if self._several:
             self._statistics.average(self._world.size)
@@ -221,6 +216,14 @@ class TorchTrainer:
             | {f"optimizer/{name}": slot for name, slot in self._optimizer.slots().items()}
             | {"optimizer/step": self._optimizer.updates, "optimizer/seed": self._seed}
         )
+
+    def _clip(self, gradients: list[Tensor]) -> Tensor:
+        """Clip in place where the recipe asks for it; tell whether all gradients were finite."""
+        if self._clip_norm is None:
+            return _all_finite(gradients)
+        norm = nn.utils.get_total_norm(gradients)
+        nn.utils.clip_grads_with_norm_(self._optimizer.parameters.values(), self._clip_norm, norm)
+        return torch.isfinite(norm)
 
     def _accumulated(self, batch: Batch, random: int) -> Tensor:
         """Leave the gradient of the whole batch in the parameters, taking one part at a time.
@@ -385,6 +388,17 @@ def _to_device(array: NDArray[Any], device: torch.device) -> Tensor:
         host = host.pin_memory()
     tensor = host.to(device, non_blocking=True)
     return tensor.int().bitwise_and_(0xFFFF) if wide else tensor
+
+
+def _all_finite(gradients: list[Tensor]) -> Tensor:
+    """Tell, as a bool scalar on the device, whether no gradient holds NaN or infinity.
+
+    The check of torch.amp.GradScaler, with a scale of 1: much faster than a norm of many tensors.
+    """
+    found = torch.zeros((), device=gradients[0].device)
+    scale = torch.ones((), device=gradients[0].device)
+    torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, scale)
+    return found == 0
 
 
 def _default_generator(device: torch.device) -> torch.Generator:
