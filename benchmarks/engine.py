@@ -180,24 +180,31 @@ def main() -> None:
     for title, (name, options, size, batch) in CASES[arguments.backend].items():
         split = pictures(8 * batch, size)
         batches = shuffled(split, batch)
-        alone = trainer_loop(recipe(arguments.backend, name, options, batch, 1), batches)
-        bare = (torch_loop if arguments.backend == "torch" else keras_loop)(name, options, batches)
-        alone(5)
-        bare(5)
-        steps = max(16, round(arguments.seconds / timed(bare, 5)))
+        make_bare = torch_loop if arguments.backend == "torch" else keras_loop
+        probe = make_bare(name, options, batches)
+        probe(5)
+        started = time.perf_counter()
+        probe(5)
+        steps = max(16, round(arguments.seconds * 5 / (time.perf_counter() - started)))
         config = recipe(arguments.backend, name, options, batch, steps)
         rounds = [
-            (timed(bare, steps), timed(alone, steps), seconds_of_ours(config, split))
+            (
+                timed(make_bare(name, options, batches), steps),
+                timed(trainer_loop(config, batches), steps),
+                seconds_of_ours(config, split),
+            )
             for _ in range(arguments.rounds)
         ]
         report(f"{title}, {len(rounds)} rounds of {steps} steps", rounds)
 
 
 def timed(loop: Callable[[int], None], steps: int) -> float:
-    """Return seconds a step."""
+    """Return seconds a step of a new loop, as `seconds_of_ours`: without the first quarter."""
+    warm = steps // 4
+    loop(warm)
     started = time.perf_counter()
-    loop(steps)
-    return (time.perf_counter() - started) / steps
+    loop(steps - warm)
+    return (time.perf_counter() - started) / (steps - warm)
 
 
 def report(title: str, rounds: list[tuple[float, float, float]]) -> None:
