@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Annotated, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models import WeightsEnum
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.resnet import Bottleneck, ResNet
 
+from terrazzo.config import Frozen
 from terrazzo.pretrained import Pretrained, path_of
 from terrazzo_torch import pretrained
 from terrazzo_torch.auxiliary import TrainingLogits
@@ -20,6 +24,25 @@ from terrazzo_torch.padding import crop, pad_to_multiple
 
 STRIDES = {"tiny": 8, "resnet50": 8, "resnet101": 8, "mobilenet_v3_large": 16}
 """Pixels of a cell of the coarsest map; torchvision dilates the stages after it."""
+
+
+class Published(NamedTuple):
+    """A network of torchvision and where its weights are."""
+
+    make: Callable[..., nn.Module]
+    encoder: WeightsEnum
+    full: WeightsEnum
+
+
+class AuxiliaryOptions(Frozen):
+    """Knobs of the models with an auxiliary head."""
+
+    auxiliary: bool = True
+    """A second head on the stage before the last, in training alone."""
+    norm_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Share of the old batch statistics kept at a step. The 0.99 that MobileNetV3 was published
+    with needs several hundred steps before inference means anything."""
+    pretrained: Pretrained = False
 
 
 class TorchvisionNetwork(nn.Module):
@@ -55,6 +78,45 @@ class TorchvisionNetwork(nn.Module):
         classifier = self.network.get_submodule("aux_classifier")
         auxiliary_BKHW = enlarge(classifier(features["aux"]), padded.shape, images_BCHW.shape)
         return TrainingLogits(logits_BKHW, auxiliary_BKHW)
+
+
+def build_network(
+    source: Published | Callable[..., nn.Module],
+    stride: int,
+    options: AuxiliaryOptions,
+    num_bands: int,
+    num_classes: int,
+) -> TorchvisionNetwork:
+    """Make a network with random weights, or those that `options.pretrained` names.
+
+    Args:
+        source: a published network; or what makes one without published weights, from
+            `num_classes` and `aux_loss`, as torchvision's own do.
+        stride: pixels of a cell of its coarsest map.
+        options: of the model.
+        num_bands: C.
+        num_classes: K.
+    """
+    encoder = full = None
+    if isinstance(source, Published):
+        encoder, full = source.encoder, source.full
+        # torchvision loads an encoder trained on ImageNet where weights_backbone is not said.
+        source = partial(source.make, weights=None, weights_backbone=None)
+    network = TorchvisionNetwork(
+        source(num_classes=num_classes, aux_loss=options.auxiliary),
+        stride,
+        num_bands,
+        options.norm_momentum,
+    )
+    network.remarks = load(
+        network.network,
+        options.pretrained,
+        num_bands=num_bands,
+        encoder=encoder,
+        full=full,
+        heads=("classifier.4", "aux_classifier.4") if options.auxiliary else ("classifier.4",),
+    )
+    return network
 
 
 def enlarge(map_BKHW: Tensor, padded: torch.Size, size: torch.Size) -> Tensor:
