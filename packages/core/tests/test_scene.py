@@ -336,7 +336,7 @@ def test_disk_full(tmp_path, model, layer):
 def test_silently_lost_bytes_are_found(tmp_path, model, monkeypatch):
     """GDAL may report nothing when the disk was full: only reading back finds it."""
     source = make_scene(tmp_path / "s.tif", (60, 60, 3))
-    original = rasters._refuse_unlike
+    original = rasters.writing._refuse_unlike
 
     def damage(path, sums):
         with path.open("r+b") as file:
@@ -344,7 +344,7 @@ def test_silently_lost_bytes_are_found(tmp_path, model, monkeypatch):
             file.write(bytes(64))
         return original(path, sums)
 
-    monkeypatch.setattr(rasters, "_refuse_unlike", damage)
+    monkeypatch.setattr(rasters.writing, "_refuse_unlike", damage)
     with pytest.raises(ResourceError, match="SEG-R004"):
         run(model, source, tmp_path / "map.tif")
     assert not (tmp_path / "map.tif").exists()
@@ -479,7 +479,7 @@ def test_a_sidecar_changes_nothing(tmp_path, model):
         "<PAMDataset><PAMRasterBand band='1'><NoDataValue>7</NoDataValue></PAMRasterBand>"
         "</PAMDataset>"
     )
-    rasters._handles.open.clear()
+    rasters.handles._handles.open.clear()
     run(model, source, tmp_path / "after.tif")
     assert (tmp_path / "before.tif").read_bytes() == (tmp_path / "after.tif").read_bytes()
 
