@@ -16,7 +16,7 @@ from affine import Affine
 from PIL import Image
 from rasterio.windows import Window
 
-from terrazzo import backends, config, image_headers, model_folder, prediction, rasters, scene
+from terrazzo import backends, blending, config, image_headers, model_folder, prediction, rasters, scene
 from terrazzo.config import ModelConfig, TrainingConfig
 from terrazzo.errors import CheckpointError, ConfigError, DataError, ResourceError
 from terrazzo.labels import LabelClass, LabelMap
@@ -189,11 +189,14 @@ def test_any_overlap_blends(tmp_path, overlap):
         np.testing.assert_allclose(dataset.read().sum(axis=0), 1, atol=3e-6)
 
 
-def test_best_class_is_argmax():
+@pytest.mark.parametrize("find", [blending.best_class, blending.best_class_numba])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_best_class_is_argmax(find, dtype):
     rng = np.random.default_rng(0)
     probabilities_HWK = rng.integers(0, 4, (40, 2000, 5)).astype(np.float32)  # many equal ones
-    best_HW = scene.best_class(probabilities_HWK, np.dtype(np.uint8))
-    np.testing.assert_array_equal(best_HW, probabilities_HWK.argmax(axis=2))
+    best_HW = np.ones((40, 1500), dtype)
+    find(probabilities_HWK.reshape(40, -1)[:, 500:8000], 5, best_HW)
+    np.testing.assert_array_equal(best_HW, probabilities_HWK[:, 100:1600].argmax(axis=2))
 
 
 def test_seam_score(tmp_path):

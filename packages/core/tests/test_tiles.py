@@ -87,7 +87,7 @@ def test_a_quarter_of_the_overlap_is_thrown_away(axis):
 @given(AXES)
 def test_rows_are_final_once_no_later_window_reaches_them(axis):
     shares = tiles.shares(*axis)
-    final = tiles.first_open_rows(shares)
+    final = tiles.first_open(shares)
     assert final[-1] == axis[0]
     for number, stop in enumerate(final):
         assert all(later.first >= stop for later in shares[number + 1 :])

@@ -17,6 +17,7 @@ import typer
 
 from terrazzo import backends
 from terrazzo.errors import ConfigError, TerrazzoError, unknown_name
+from terrazzo.predict_command import predict
 
 if TYPE_CHECKING:
     from terrazzo.commands import Outcome
@@ -149,55 +150,7 @@ def check(
     raise typer.Exit(3 if report.must_stop else 0)
 
 
-@app.command()
-def predict(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run.")],
-    inputs: Annotated[
-        list[Path], typer.Argument(metavar="SCENE…", help="GeoTIFF files, pictures or folders.")
-    ],
-    out: Annotated[Path, typer.Option(help="MAP.tif for one scene, otherwise a folder.")],
-    tile: Annotated[int, typer.Option(help="Rows and columns of a window.")] = 512,
-    overlap: Annotated[int, typer.Option(help="Pixels that two windows share.")] = 128,
-    blend: Annotated[str, typer.Option(help="linear, cosine or none.")] = "linear",
-    batch_size: Annotated[int, typer.Option(help="Windows a forward pass.")] = 4,
-    bands: Annotated[
-        str, typer.Option(metavar="A,B,…", help="Scene bands in the model's order.")
-    ] = "",
-    probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Also write MAP_probabilities.tif.")
-    ] = False,
-    cog: Annotated[
-        bool, typer.Option("--cog", help="Write cloud optimised GeoTIFF with overviews.")
-    ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a map.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the maps.")] = False,
-) -> None:
-    """Predict scenes larger than memory, or pictures, with the model of a run.
-
-    \b
-    Examples:
-        terrazzo predict runs/demo_torch scene.tif --out map.tif
-        terrazzo predict runs/demo_torch scene.tif --out map.tif --resume
-        terrazzo predict runs/camvid_unet_quick photos/ --out maps/
-    """
-    from terrazzo import config as recipes
-    from terrazzo import prediction, progress
-    from terrazzo.scene import Tiling
-
-    windows = {"tile": tile, "overlap": overlap, "blend": blend, "batch_size": batch_size}
-    settings = prediction.Settings(
-        tiling=recipes.parse(Tiling, windows, where="command line"),
-        bands=tuple(word.strip() for word in bands.split(",") if word.strip()),
-        probabilities=probabilities,
-        cloud_optimised=cog,
-        resume=resume,
-        overwrite=overwrite,
-    )
-    with progress.shown("predict") as shown:
-        maps = prediction.predict(run_folder, inputs, out, settings, progress=shown)
-    for each in maps:
-        score = "" if each.tally is None else f"  seam score {each.tally.seam_score:.2f}"
-        print(f"{each.path}{score}")
+app.command()(predict)
 
 
 @app.command()

@@ -25,6 +25,7 @@ from terrazzo import (
     datasets,
     engine,
     evaluation,
+    ground,
     model_folder,
     runs,
 )
@@ -126,7 +127,7 @@ def run(
             progress=progress,
             stop_requested=stop_requested,
         )
-        _keep_best(folder, recipe, trainer, label_map, bands, position)
+        _keep_best(folder, recipe, trainer, splits["train"], bands, position)
         return _score(folder, recipe, trainer, splits["test"], position.best_step, progress)
 
 
@@ -183,7 +184,7 @@ def _keep_best(
     folder: RunFolder,
     recipe: Config,
     trainer: Trainer,
-    label_map: LabelMap,
+    train: Split,
     bands: Bands,
     position: engine.Position,
 ) -> None:
@@ -195,10 +196,11 @@ def _keep_best(
         card = ModelCard(
             recipe.backend,
             recipe.model,
-            label_map,
+            train.label_map,
             bands,
             recipe.data.image_size,
             position.best_step,
+            ground.pixel_sizes(train),
         )
         model_folder.write(folder.model, card, weights)
 

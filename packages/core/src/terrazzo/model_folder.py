@@ -22,6 +22,7 @@ from safetensors.numpy import load_file
 from terrazzo import backends, checkpoint, config, labels
 from terrazzo.config import Frozen, ModelConfig, Size, TrainingConfig
 from terrazzo.errors import CheckpointError
+from terrazzo.ground import PixelSizes
 from terrazzo.labels import LabelMap
 from terrazzo.sample import Bands
 from terrazzo.trainer import State, Trainer
@@ -38,6 +39,7 @@ class ModelCard:
         bands: C bands with their normalisation.
         image_size: rows and columns pictures are brought to; None: as they are.
         step: optimiser steps behind the weights.
+        pixel_metres: smallest and largest side of the pixels it was trained on; None: not known.
     """
 
     backend: str
@@ -46,6 +48,7 @@ class ModelCard:
     bands: Bands
     image_size: Size | None
     step: int
+    pixel_metres: PixelSizes | None = None
 
 
 class _BandsTable(Frozen):
@@ -60,6 +63,7 @@ class _CardTable(Frozen):
     backend: str
     step: int
     image_size: Size | None = None
+    pixel_metres: PixelSizes | None = None
     model: ModelConfig
     bands: _BandsTable
     labels: dict[str, Any]
@@ -86,6 +90,8 @@ def write(folder: Path, card: ModelCard, weights: Mapping[str, NDArray[np.generi
     }
     if card.image_size is not None:
         table["image_size"] = list(card.image_size)
+    if card.pixel_metres is not None:
+        table["pixel_metres"] = list(card.pixel_metres)
     (temporary / "model.toml").write_text(tomli_w.dumps(table), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
@@ -114,6 +120,7 @@ def read_card(folder: Path) -> ModelCard:
         bands=Bands(table.bands.names, table.bands.dtype, table.bands.mean, table.bands.std),
         image_size=table.image_size,
         step=table.step,
+        pixel_metres=table.pixel_metres,
     )
 
 

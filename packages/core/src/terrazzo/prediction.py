@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,20 +12,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo import engine, evaluation, images, model_folder, rasters, runs, scene
+from terrazzo import engine, evaluation, images, map_making, model_folder, model_input, polygons
 from terrazzo.augment import resize_image
+from terrazzo.band_task import Alone, Crew
 from terrazzo.datasets._pairs import RASTER_SUFFIXES
 from terrazzo.errors import CheckpointError, ConfigError, DataError
+from terrazzo.map_making import MapInProgress, MapOrder
 from terrazzo.model_folder import ModelCard
+from terrazzo.partial_map import has_rows
 from terrazzo.progress import Progress
-from terrazzo.row_journal import Layer, RowJournal, has_rows
+from terrazzo.remote import RemotePath
 from terrazzo.runs import RunFolder
 from terrazzo.scene import Scene, Tally, Tiling
 from terrazzo.trainer import Trainer
 
-_NAMELESS = re.compile(r"band \d+")
 _OVERLAY = 0.5  # share of the class colours in an overlay
-_FORMAT = 1  # of what a journal holds; raise it when rows would come out differently
+_FORMAT = 2  # of what a journal holds; raise it when rows would come out differently
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,10 @@ class Settings:
         bands: names, or numbers from 1, of the scene's bands in the model's order; empty: all.
         probabilities: also write the probabilities of all classes.
         cloud_optimised: write cloud optimised GeoTIFF, with overviews.
+        polygons: also write polygons: a GeoPackage for one map, a folder for several.
+        any_pixel_size: take pixels of another size on the ground than those of training.
+        workers: processes that share the rows of scenes; None: one, or all of a Ray cluster.
+        ray: address of a Ray cluster, whose actors are the workers.
         resume: go on with what was begun; maps that are there are left alone.
         overwrite: replace what is there.
     """
@@ -46,6 +51,10 @@ class Settings:
     bands: tuple[str, ...] = ()
     probabilities: bool = False
     cloud_optimised: bool = False
+    polygons: Path | None = None
+    any_pixel_size: bool = False
+    workers: int | None = None
+    ray: str | None = None
     resume: bool = False
     overwrite: bool = False
 
@@ -56,6 +65,19 @@ class Written:
 
     path: Path
     tally: Tally | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One input with the places of what is made of it; no polygons of a picture."""
+
+    source: Path
+    out: Path
+    polygons: Path | None
+
+    @property
+    def outputs(self) -> tuple[Path, ...]:
+        return (self.out,) if self.polygons is None else (self.out, self.polygons)
 
 
 def predict(
@@ -71,6 +93,9 @@ def predict(
     One GeoTIFF and an `out` that ends in ``.tif`` make one map; otherwise `out` is a folder that
     gets a map for each input, GeoTIFF for GeoTIFF, and PNG with an overlay beside it for pictures.
 
+    Maps of scenes appear complete or not at all. Kill this at any moment and call it again with
+    `resume`: the bytes are those of maps that were never interrupted.
+
     Args:
         run_folder: a run, or its ``model/``.
         inputs: files, or folders whose pictures and GeoTIFF files are taken, sub-folders included.
@@ -78,98 +103,156 @@ def predict(
         settings: see `Settings`.
         progress: told how far it is.
 
+    Returns:
+        Maps of scenes and then of pictures, without those that were finished before.
+
     Raises:
-        TerrazzoError: of every kind; see `predict_scene` and `images.read_image`.
+        TerrazzoError: of every kind; see `map_making` and `images.read_image`.
     """
-    files = list(_files(inputs))
-    pairs = list(_outputs(files, out))
-    _refuse_clashes(pairs, settings)
+    works = list(_works(list(_files(inputs)), out, settings))
+    _refuse_clashes(works, settings)
     folder = RunFolder(run_folder).model
     folder = folder if folder.is_dir() else run_folder
     card = model_folder.read_card(folder)
     scenes = {
-        source: _scene(source, card, settings.bands) for source, _ in pairs if _is_tif(source)
+        work.source: model_input.scene_for(
+            work.source, card, settings.bands, any_pixel_size=settings.any_pixel_size
+        )
+        for work in works
+        if _is_tif(work.source)
     }
-    card, trainer = model_folder.load(folder)
     if scenes and card.image_size is not None:
         progress.say(
             "the model was trained on pictures resized to "
             f"{card.image_size[0]}×{card.image_size[1]}; scenes are taken at their own scale"
         )
-    written = []
-    for source, target in pairs:
-        if settings.resume and target.exists():
-            progress.say(f"{target} was finished before")
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source in scenes:
-            tally = predict_scene(
-                trainer, card, folder, scenes[source], target, settings, progress=progress
-            )
-            written.append(Written(target, tally))
-        else:
-            predict_picture(trainer, card, source, target)
-            written.append(Written(target, None))
-        progress.say(f"{source} → {target}")
+    for work in works:
+        if settings.resume and work.out.exists():
+            progress.say(f"{work.out} was finished before")
+        for path in work.outputs:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    works = [work for work in works if not (settings.resume and work.out.exists())]
+    model = _plan_of_model(card, folder)
+    orders = [
+        order_for(scenes[work.source], card, work.out, settings, model, work.polygons)
+        for work in works
+        if work.source in scenes
+    ]
+    written = [Written(*made) for made in _predict_scenes(orders, folder, settings, progress)]
+    pictures = [work for work in works if work.source not in scenes]
+    if pictures:
+        card, trainer = model_folder.load(folder)
+        for work in pictures:
+            predict_picture(trainer, card, work.source, work.out)
+            progress.say(f"{work.source} → {work.out}")
+            written.append(Written(work.out, None))
     return written
 
 
-def predict_scene(
-    trainer: Trainer,
+def order_for(
+    scene: Scene,
     card: ModelCard,
-    model: Path,
-    source: Scene,
     out: Path,
     settings: Settings,
-    *,
-    progress: Progress,
-) -> Tally:
-    """Write the map of one scene on the scene's own grid; it appears complete or not at all.
-
-    Kill it at any moment and call it again with `resume`: the bytes are those of a map that was
-    never interrupted.
+    model: Sequence[str],
+    polygons_to: Path | None = None,
+) -> MapOrder:
+    """Return what is to be made of a scene.
 
     Args:
-        trainer: the model.
+        scene: what to look at.
         card: what the model is.
-        model: its folder, whose weights a resume must find unchanged.
-        source: the scene and its bands.
         out: a path ending in ``.tif``.
         settings: see `Settings`.
-        progress: told after every row of windows.
-
-    Raises:
-        DataError: the scene cannot be read, or holds no data.
-        CheckpointError: SEG-C002, `out` or the beginnings of it exist; SEG-C011, they were begun
-            with other settings, another model or another scene.
-        ResourceError: SEG-R004 the disk is full; SEG-C009 another process makes this map.
+        model: what tells the model from any other, which a resume must find unchanged.
+        polygons_to: a GeoPackage to write too.
     """
-    size, label_map = source.info, card.label_map
-    layers = [Layer("labels", (size.columns,), str(label_map.dtype))]
-    if settings.probabilities:
-        layers.append(Layer("probabilities", (size.columns, len(label_map)), "float32"))
-    place = _journal_folder(out)
-    plan = _plan(card, model, source, settings, trainer.device)
-    if settings.resume and has_rows(place):
-        journal = RowJournal.reopen(place, plan, tuple(layers))
-        progress.say(f"resuming after row {journal.rows} of {size.rows}")
+    plan = {
+        "format": _FORMAT,
+        "scene": _fingerprint(scene.path),
+        "bands": list(scene.bands),
+        "model": list(model),
+        "classes": list(card.label_map.names),
+        "tiling": settings.tiling.model_dump(mode="json"),
+        "probabilities": settings.probabilities,
+    }
+    return MapOrder(
+        scene,
+        card.label_map,
+        out,
+        settings.tiling,
+        plan,
+        settings.probabilities,
+        settings.cloud_optimised,
+        polygons_to,
+    )
+
+
+def _plan_of_model(card: ModelCard, folder: Path) -> tuple[str, ...]:
+    with (folder / "weights.safetensors").open("rb") as file:
+        weights = hashlib.file_digest(file, "sha256").hexdigest()
+    return card.backend, card.model.name, weights
+
+
+def _fingerprint(path: Path) -> list[str | int]:
+    if isinstance(path, RemotePath):
+        return [path.gdal_name]
+    stat = path.stat()
+    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+
+
+def _predict_scenes(
+    orders: Sequence[MapOrder], folder: Path, settings: Settings, progress: Progress
+) -> Iterator[tuple[Path, Tally]]:
+    if not orders:
+        return
+    counter = _RowsDone(progress, sum(_windows_down(order) for order in orders))
+    with _crew(folder, settings, counter.row_done) as crew:
+        for order, tally in map_making.make_maps(
+            orders, crew, resume=settings.resume, begun=counter.map_begun
+        ):
+            progress.say(f"{order.scene.path} → {order.out}")
+            yield order.out, tally
+
+
+@contextmanager
+def _crew(folder: Path, settings: Settings, row_done: Callable[[], None]) -> Iterator[Crew]:
+    if settings.ray is not None:
+        from terrazzo.ray_cluster import RayActors
+
+        with RayActors(settings.ray, folder, settings.workers, row_done) as actors:
+            yield actors
+    elif settings.workers is not None and settings.workers > 1:
+        from terrazzo.workers import Workers
+
+        with Workers(folder, settings.workers, row_done) as workers:
+            yield workers
     else:
-        journal = RowJournal.create(place, plan, tuple(layers))
-    with runs.locked(RunFolder(place)):
-        tally = scene.predict_rows(
-            trainer,
-            source,
-            len(label_map),
-            settings.tiling,
-            journal,
-            nodata=label_map.ignore_index,
-            progress=progress,
-        )
-        finished = _write_maps(journal, source, card, out, settings)
-        for temporary, final in finished:
-            temporary.rename(final)
-    journal.delete()
-    return tally
+        yield Alone(model_folder.load(folder)[1], row_done)
+
+
+@dataclass
+class _RowsDone:
+    """Counts rows of windows over all scenes."""
+
+    progress: Progress
+    total: int
+    done: int = 0
+
+    def row_done(self) -> None:
+        # Bands and resumes do a row of windows again, so the end may come early.
+        self.done = min(self.done + 1, self.total)
+        self.progress.advance(self.done, self.total, "predict")
+
+    def map_begun(self, making: MapInProgress) -> None:
+        finished, rows = making.rows.finished_rows, making.order.scene.info.rows
+        if finished:
+            self.done += _windows_down(making.order) * finished // rows
+            self.progress.say(f"resuming with {finished} of {rows} rows finished")
+
+
+def _windows_down(order: MapOrder) -> int:
+    return len(order.tiling.shares(order.scene.info.rows))
 
 
 def predict_picture(trainer: Trainer, card: ModelCard, source: Path, out: Path) -> None:
@@ -181,7 +264,7 @@ def predict_picture(trainer: Trainer, card: ModelCard, source: Path, out: Path) 
         ResourceError: SEG-R004, the disk is full or refuses.
     """
     image_HWC = images.read_image(source)
-    _check_pixels(source, image_HWC.shape[2], str(image_HWC.dtype), card)
+    model_input.require_pixels(source, image_HWC.shape[2], str(image_HWC.dtype), card)
     size = image_HWC.shape[:2]
     seen_HWC = image_HWC if card.image_size is None else resize_image(image_HWC, card.image_size)
     if seen_HWC.shape[:2] == size:
@@ -193,125 +276,6 @@ def predict_picture(trainer: Trainer, card: ModelCard, source: Path, out: Path) 
     shown_HWC = evaluation.as_rgb(image_HWC)
     overlay_HWC = cv2.addWeighted(shown_HWC, 1 - _OVERLAY, colours_HWC, _OVERLAY, 0)
     images.write_png(_overlay_of(out), overlay_HWC)
-
-
-def _write_maps(
-    journal: RowJournal, source: Scene, card: ModelCard, out: Path, settings: Settings
-) -> list[tuple[Path, Path]]:
-    """Write GeoTIFF files inside the journal; return them with their places, the map last."""
-    label_map, size = card.label_map, source.info
-    tags = {"TERRAZZO_CLASSES": json.dumps(list(label_map.names), ensure_ascii=False)}
-    tags |= {f"CLASS_{k}": name for k, name in enumerate(label_map.names)}
-    written = []
-    if settings.probabilities:
-        path = journal.folder / "probabilities.tif"
-        rasters.write_rows(
-            path,
-            size,
-            (np.moveaxis(g, 2, 0) for g in journal.groups("probabilities", rasters.BLOCK)),
-            dtype="float32",
-            nodata=float("nan"),
-            band_names=label_map.names,
-            tags=tags,
-            cloud_optimised=settings.cloud_optimised,
-        )
-        written.append((path, _probabilities_of(out)))
-    path = journal.folder / "map.tif"
-    rasters.write_rows(
-        path,
-        size,
-        (group_RW[None] for group_RW in journal.groups("labels", rasters.BLOCK)),
-        dtype=str(label_map.dtype),
-        nodata=label_map.ignore_index,
-        band_names=("class",),
-        colours_K3=label_map.colours,
-        tags=tags,
-        cloud_optimised=settings.cloud_optimised,
-    )
-    written.append((path, out))
-    return written
-
-
-def _plan(
-    card: ModelCard, model: Path, source: Scene, settings: Settings, device: str
-) -> dict[str, object]:
-    """Return all that the rows depend on, as JSON holds it."""
-    stat = source.path.stat()
-    with (model / "weights.safetensors").open("rb") as file:
-        weights = hashlib.file_digest(file, "sha256").hexdigest()
-    return {
-        "format": _FORMAT,
-        "scene": [str(source.path.resolve()), stat.st_size, stat.st_mtime_ns],
-        "bands": list(source.bands),
-        "model": [card.backend, card.model.name, weights],
-        "classes": list(card.label_map.names),
-        "device": device,
-        "tiling": settings.tiling.model_dump(mode="json"),
-        "probabilities": settings.probabilities,
-    }
-
-
-def _scene(path: Path, card: ModelCard, chosen: tuple[str, ...]) -> Scene:
-    """Find the model's bands in a scene, and refuse one that the model does not know.
-
-    Raises:
-        ConfigError: SEG-X031, `chosen` names no band.
-        DataError: as `rasters.info`; SEG-D019 another type of pixel; SEG-D020 other bands.
-    """
-    info = rasters.info(path)
-    bands = tuple(_position(path, word, info.band_names) for word in chosen) or tuple(
-        range(info.bands)
-    )
-    _check_pixels(path, len(bands), info.dtype, card)
-    names, wanted = tuple(info.band_names[band] for band in bands), card.bands.names
-    named = not any(map(_NAMELESS.fullmatch, (*names, *wanted)))
-    if not chosen and named and names != wanted:
-        raise DataError(
-            "SEG-D020",
-            "the bands of the scene are not those of the model, or in another order",
-            file=path,
-            observed=", ".join(names),
-            allowed=", ".join(wanted),
-            next_step="name the scene's bands in the model's order: --bands " + ",".join(wanted),
-        )
-    return Scene(path, bands)
-
-
-def _position(path: Path, word: str, names: tuple[str, ...]) -> int:
-    if word in names:
-        return names.index(word)
-    if word.isdigit() and 1 <= int(word) <= len(names):
-        return int(word) - 1
-    raise ConfigError(
-        "SEG-X031",
-        f"--bands: no band {word!r} in the scene",
-        file=path,
-        observed=word,
-        allowed=", ".join(names) + f", or numbers in 1…{len(names)}",
-        next_step="name the scene's bands in the order of the model's",
-    )
-
-
-def _check_pixels(path: Path, num_bands: int, dtype: str, card: ModelCard) -> None:
-    if num_bands != len(card.bands):
-        raise DataError(
-            "SEG-D020",
-            "the picture has another number of bands than the model",
-            file=path,
-            observed=f"{num_bands} bands",
-            allowed=f"{len(card.bands)} ({', '.join(card.bands.names)})",
-            next_step="choose the bands of a GeoTIFF with --bands, e.g. --bands "
-            + ",".join(map(str, range(1, len(card.bands) + 1))),
-        )
-    if dtype != card.bands.dtype:
-        raise DataError(
-            "SEG-D019",
-            "the picture has another type of pixel than the model was trained on",
-            file=path,
-            observed=dtype,
-            allowed=card.bands.dtype,
-            next_step="convert it with the scale of the training pictures",
-        )
 
 
 def _files(inputs: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
@@ -333,8 +297,13 @@ def _files(inputs: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
             yield path, Path(path.name)
 
 
-def _outputs(files: list[tuple[Path, Path]], out: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield each file with the place of its map."""
+def _works(files: list[tuple[Path, Path]], out: Path, settings: Settings) -> Iterator[_Work]:
+    """Yield each file with the places of what is made of it.
+
+    Raises:
+        ConfigError: SEG-X032, `out` or the place of polygons does not fit the inputs; SEG-X003,
+            what writes polygons is not installed.
+    """
     if out.suffix.lower() in RASTER_SUFFIXES:
         (source, _), *more = files
         if more or not _is_tif(source):
@@ -345,49 +314,51 @@ def _outputs(files: list[tuple[Path, Path]], out: Path) -> Iterator[tuple[Path, 
                 allowed="one GeoTIFF scene, or a folder in --out",
                 next_step="name a folder with --out DIR",
             )
-        yield source, out
+        if settings.polygons is not None:
+            polygons.require_extra(settings.polygons)
+        yield _Work(source, out, settings.polygons)
         return
+    if settings.polygons is not None:
+        polygons.require_extra(settings.polygons / f"any{polygons.SUFFIX}")
     for source, name in files:
-        yield source, out / name.with_suffix(".tif" if _is_tif(source) else ".png")
+        if not _is_tif(source):
+            yield _Work(source, out / name.with_suffix(".png"), None)
+            continue
+        where = settings.polygons and settings.polygons / name.with_suffix(polygons.SUFFIX)
+        yield _Work(source, out / name.with_suffix(".tif"), where)
 
 
-def _refuse_clashes(pairs: list[tuple[Path, Path]], settings: Settings) -> None:
+def _refuse_clashes(works: list[_Work], settings: Settings) -> None:
     """Refuse whatever would destroy a file, before a model is loaded.
 
     Raises:
         ConfigError: SEG-X032, an output is an input or two outputs are one.
         CheckpointError: SEG-C002, an output or its beginnings exist.
     """
-    inputs = {source.resolve() for source, _ in pairs}
-    outputs = [target.resolve() for _, target in pairs]
-    for source, target in pairs:
-        if target.resolve() in inputs or outputs.count(target.resolve()) > 1:
-            raise ConfigError(
-                "SEG-X032",
-                "the map would replace an input or another map",
-                file=target,
-                observed=f"the map of {source}",
-                next_step="choose another place with --out",
-            )
+    inputs = {work.source.resolve() for work in works}
+    outputs = [path.resolve() for work in works for path in work.outputs]
+    for work in works:
+        for path in work.outputs:
+            if path.resolve() in inputs or outputs.count(path.resolve()) > 1:
+                raise ConfigError(
+                    "SEG-X032",
+                    "the map would replace an input or another map",
+                    file=path,
+                    observed=f"the map of {work.source}",
+                    next_step="choose another place with --out",
+                )
         if settings.overwrite or settings.resume:
             continue
-        if target.exists() or has_rows(_journal_folder(target)):
+        there = next((path for path in work.outputs if path.exists()), None)
+        if there is not None or has_rows(map_making.journal_folder(work.out)):
             raise CheckpointError(
                 "SEG-C002",
-                "the map exists" if target.exists() else "the map was begun and not finished",
-                file=target,
+                "the map exists" if there else "the map was begun and not finished",
+                file=there or work.out,
                 next_step="--overwrite replaces it, --out takes another place"
-                if target.exists()
+                if there
                 else "--resume goes on with it, --overwrite begins anew",
             )
-
-
-def _journal_folder(out: Path) -> Path:
-    return out.with_name(f".{out.name}.partial")
-
-
-def _probabilities_of(out: Path) -> Path:
-    return out.with_name(f"{out.stem}_probabilities{out.suffix}")
 
 
 def _overlay_of(out: Path) -> Path:

@@ -1,9 +1,9 @@
 """Finished rows of an output on disk, so that work that was killed can go on.
 
-A folder beside the output: ``plan.json`` says what is being made, ``<name>.rows`` hold the finished
-rows as raw bytes, and ``rows.jsonl`` gets one line for each group of rows once its bytes are on the
-disk. What lies behind the last line is cut off when the journal is opened again. A GeoTIFF itself
-cannot serve: until it is closed it is a file of 254 bytes that opens and reads as zeros.
+A journal is a folder for one band of rows: ``<name>.rows`` hold the finished rows as raw bytes, and
+``rows.jsonl`` gets one line for each group of rows once its bytes are on the disk. What lies behind
+the last line is cut off when the journal is opened again. A GeoTIFF itself cannot serve: until it
+is closed it is a file of 254 bytes that opens and reads as zeros.
 """
 
 from __future__ import annotations
@@ -19,10 +19,17 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo import checkpoint
-from terrazzo.errors import CheckpointError, ResourceError
+from terrazzo.errors import ResourceError
 
-_PLAN, _LINES = "plan.json", "rows.jsonl"
+_LINES = "rows.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class RowBand:
+    """Rows of a scene from `first` up to, but not including, `last`."""
+
+    first: int
+    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,63 +47,35 @@ class Layer:
 
 
 class RowJournal:
-    """Layers of rows that grow together; made by `create` or `reopen`."""
+    """Layers of the rows of a band that grow together; made by `open`."""
 
-    def __init__(self, folder: Path, layers: tuple[Layer, ...], lines: list[dict[str, Any]]):
+    def __init__(
+        self, folder: Path, band: RowBand, layers: tuple[Layer, ...], lines: list[dict[str, Any]]
+    ):
         self.folder = folder
+        self.band = band
         self.layers = layers
         self.lines = lines
 
     @classmethod
-    def create(cls, folder: Path, plan: Mapping[str, Any], layers: tuple[Layer, ...]) -> Self:
-        """Begin anew; whatever is in the folder is deleted.
+    def open(cls, folder: Path, band: RowBand, layers: tuple[Layer, ...]) -> Self:
+        """Go on after the last group of rows that is whole, or begin where there is no folder.
 
         Raises:
             ResourceError: SEG-R004, the disk is full or refuses.
         """
         try:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            for layer in layers:
-                (folder / f"{layer.name}.rows").touch()
-            (folder / _LINES).touch()
-            checkpoint.write_json(folder / _PLAN, plan)
+            folder.mkdir(parents=True, exist_ok=True)
+            journal = cls(folder, band, layers, read_lines(folder, band, layers))
+            journal._cut()
         except OSError as error:
-            raise _refused(folder, error) from error
-        return cls(folder, layers, [])
-
-    @classmethod
-    def reopen(cls, folder: Path, plan: Mapping[str, Any], layers: tuple[Layer, ...]) -> Self:
-        """Go on after the last group of rows that is whole.
-
-        Raises:
-            CheckpointError: SEG-C011, the journal was begun with another plan.
-        """
-        before = checkpoint.read_json(folder / _PLAN)
-        changed = [
-            f"{key}: {before.get(key)} → {plan.get(key)}"
-            for key in sorted(before.keys() | plan.keys())
-            if before.get(key) != plan.get(key)
-        ]
-        if changed:
-            raise CheckpointError(
-                "SEG-C011",
-                "what was begun here differs from what is asked for now",
-                file=folder,
-                observed="; ".join(changed),
-                next_step="resume with the old settings, or begin anew with --overwrite",
-            )
-        lines = list(_whole_lines(folder / _LINES))
-        while lines and not all(_holds(folder, layer, lines[-1]["stop"]) for layer in layers):
-            lines.pop()
-        journal = cls(folder, layers, lines)
-        journal._cut()
+            raise refused(folder, error) from error
         return journal
 
     @property
-    def rows(self) -> int:
-        """Rows that are finished."""
-        return int(self.lines[-1]["stop"]) if self.lines else 0
+    def next_row(self) -> int:
+        """First row that is not finished."""
+        return int(self.lines[-1]["stop"]) if self.lines else self.band.first
 
     def append(self, arrays: Mapping[str, NDArray[Any]], note: Mapping[str, Any]) -> None:
         """Add finished rows to every layer.
@@ -108,13 +87,14 @@ class RowJournal:
         Raises:
             ResourceError: SEG-R004, the disk is full or refuses; earlier rows are safe.
         """
-        stop = self.rows + len(next(iter(arrays.values())))
+        stop = self.next_row + len(next(iter(arrays.values())))
+        assert stop <= self.band.last
         line = {"stop": stop, **note}
         try:
             for layer in self.layers:
                 array = np.ascontiguousarray(arrays[layer.name], dtype=layer.dtype)
                 assert array.shape[1:] == layer.row_shape
-                with (self.folder / f"{layer.name}.rows").open("ab") as file:
+                with _layer_file(self.folder, layer).open("ab") as file:
                     file.write(array.data)
                     file.flush()
                     os.fsync(file.fileno())
@@ -123,33 +103,42 @@ class RowJournal:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise _refused(self.folder, error) from error
+            raise refused(self.folder, error) from error
         self.lines.append(line)
 
-    def groups(self, name: str, rows: int) -> Iterator[NDArray[Any]]:
-        """Yield the finished rows of a layer, `rows` at a time; the last group may be shorter."""
-        layer = next(layer for layer in self.layers if layer.name == name)
-        with (self.folder / f"{name}.rows").open("rb") as file:
-            for row in range(0, self.rows, rows):
-                count = min(rows, self.rows - row)
-                data = file.read(count * layer.row_bytes)
-                yield np.frombuffer(data, layer.dtype).reshape(count, *layer.row_shape)
-
-    def delete(self) -> None:
-        """Delete the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def _cut(self) -> None:
+        rows = self.next_row - self.band.first
         for layer in self.layers:
-            os.truncate(self.folder / f"{layer.name}.rows", self.rows * layer.row_bytes)
+            path = _layer_file(self.folder, layer)
+            path.touch()
+            os.truncate(path, rows * layer.row_bytes)
         text = "".join(json.dumps(line) + "\n" for line in self.lines)
         (self.folder / _LINES).write_text(text, encoding="utf-8")
 
 
-def has_rows(folder: Path) -> bool:
-    """Tell whether a journal was begun here that holds anything to go on with."""
-    lines = folder / _LINES
-    return lines.is_file() and lines.stat().st_size > 0
+def read_lines(folder: Path, band: RowBand, layers: tuple[Layer, ...]) -> list[dict[str, Any]]:
+    """Return the lines whose rows are whole; also while another process appends to the journal."""
+    path = folder / _LINES
+    lines = list(_whole_lines(path)) if path.is_file() else []
+    while lines and not all(
+        _holds(folder, layer, lines[-1]["stop"] - band.first) for layer in layers
+    ):
+        lines.pop()
+    return lines
+
+
+def read_rows(
+    folder: Path, band: RowBand, layer: Layer, first: int, last: int, into: NDArray[Any]
+) -> None:
+    """Read finished rows `first` up to `last` of the scene into a contiguous array R×…."""
+    with _layer_file(folder, layer).open("rb") as file:
+        file.seek((first - band.first) * layer.row_bytes)
+        read = file.readinto(memoryview(into).cast("B"))
+    assert read == (last - first) * layer.row_bytes
+
+
+def _layer_file(folder: Path, layer: Layer) -> Path:
+    return folder / f"{layer.name}.rows"
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -161,10 +150,12 @@ def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _holds(folder: Path, layer: Layer, rows: int) -> bool:
-    return (folder / f"{layer.name}.rows").stat().st_size >= rows * layer.row_bytes
+    path = _layer_file(folder, layer)
+    return path.is_file() and path.stat().st_size >= rows * layer.row_bytes
 
 
-def _refused(folder: Path, error: OSError) -> ResourceError:
+def refused(folder: Path, error: OSError) -> ResourceError:
+    """Compose the error for rows that could not be written."""
     place = folder if folder.is_dir() else folder.parent
     free = shutil.disk_usage(place).free / 1e6 if place.is_dir() else 0.0
     return ResourceError(

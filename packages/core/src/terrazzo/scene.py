@@ -3,19 +3,17 @@
 Memory holds one row of windows, with its probabilities, at a time: it grows with the tile and the
 width of the scene, not with its height. A thread reads the next row of windows while the model
 works on this one; another blends, takes the best class and puts finished rows into a
-`row_journal`. The GeoTIFF is written from there in one go, so its bytes depend on the rows alone,
-however often the work was killed.
+`row_journal`. The GeoTIFF is written from there, so its bytes depend on the rows alone, however
+often the work was killed and however many processes shared it.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import numpy as np
 import pydantic
@@ -23,14 +21,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from terrazzo import config, rasters, tiles
-from terrazzo.errors import DataError
-from terrazzo.progress import Progress
-from terrazzo.row_journal import RowJournal
+from terrazzo.background import in_background, read_ahead
+from terrazzo.blending import Blender
+from terrazzo.row_journal import RowBand, RowJournal
 from terrazzo.tiles import Blend, Share
 from terrazzo.trainer import Trainer
-
-_PIXELS_AT_ONCE = 1 << 15
-"""Pixels whose probabilities stay in a core's cache while the best class is sought."""
 
 
 class Tiling(config.Frozen):
@@ -45,6 +40,20 @@ class Tiling(config.Frozen):
     """How neighbours are mixed; ``none`` takes each pixel from one window."""
     batch_size: config.Count = 4
     """Windows a forward pass."""
+
+    def shares(self, length: int) -> tuple[Share, ...]:
+        """Return the windows along an axis of the scene."""
+        return tiles.shares(length, self.tile, self.overlap, self.blend)
+
+    def row_bands(self, rows: int, most: int) -> tuple[RowBand, ...]:
+        """Divide the rows of a scene into at most so many bands, two rows of windows at least each.
+
+        Each band but the first does one row of windows again, for what that adds to its rows.
+        """
+        final = tiles.first_open(self.shares(rows))
+        count = max(1, min(most, len(final) // 2))
+        stops = [final[len(final) * part // count - 1] for part in range(1, count + 1)]
+        return tuple(map(RowBand, (0, *stops[:-1]), stops))
 
     @pydantic.model_validator(mode="after")
     def _some_stride(self) -> Tiling:
@@ -105,10 +114,10 @@ class _Strip:
 
 @dataclass(frozen=True, slots=True)
 class _Predicted:
-    """What a batch of windows gave; windows without data are left out of it."""
+    """What a batch of windows gave, by their numbers; windows without data are left out of it."""
 
     number: int
-    columns: tuple[Share, ...]
+    windows: tuple[int, ...]
     outputs: NDArray[Any]
 
 
@@ -126,9 +135,9 @@ def predict_rows(
     journal: RowJournal,
     *,
     nodata: int,
-    progress: Progress,
-) -> Tally:
-    """Predict all rows that the journal does not hold yet.
+    row_done: Callable[[], None],
+) -> None:
+    """Predict the rows of a band that its journal does not hold yet.
 
     Args:
         trainer: the model.
@@ -137,57 +146,45 @@ def predict_rows(
         tiling: how it is cut.
         journal: gets the layer ``labels``, R×W, and, if it has it, ``probabilities``, R×W×K.
         nodata: label of pixels without data; their probabilities are NaN.
-        progress: told after every row of windows.
+        row_done: called after every row of windows.
 
     Raises:
-        DataError: as `rasters.read_window`; SEG-D023 the scene holds no data at all.
+        DataError: as `rasters.read_window`.
         ResourceError: SEG-R004, the disk is full or refuses.
     """
+    if journal.next_row == journal.band.last:
+        return
     size = scene.info
-    rows = tiles.shares(size.rows, tiling.tile, tiling.overlap, tiling.blend)
-    columns = tiles.shares(size.columns, tiling.tile, tiling.overlap, tiling.blend)
-    final = tiles.first_open_rows(rows)
-    wants_probabilities = any(layer.name == "probabilities" for layer in journal.layers)
-    only_labels = tiling.blend == "none" and not wants_probabilities
+    rows, columns = tiling.shares(size.rows), tiling.shares(size.columns)
     # Rows that are not final may have been touched by earlier windows: those are done again.
-    begin = sum(share.last <= journal.rows for share in rows)
-    predict = trainer.predict_labels if only_labels else trainer.predict
-    keeper = _RowKeeper(rows, columns, final, num_classes, nodata, journal, only_labels)
-    if journal.rows < size.rows:
-        with (
-            rasters.small_cache(),
-            closing(_read_ahead(_strips(scene, rows, begin))) as strips,
-            _in_background(keeper.take) as put,
-        ):
-            for strip in strips:
-                for batch in _batches(strip, columns, tiling.batch_size):
-                    images_BHWC = np.stack(
-                        [strip.image_HWC[:, share.start : share.stop] for share in batch]
-                    )
-                    put(_Predicted(strip.number, batch, predict(images_BHWC)))
-                put(_EndOfStrip(strip.number, strip.valid_HW))
-                progress.advance(strip.number + 1, len(rows), "predict")
-    tally = _sum(journal, num_classes)
-    assert int(tally.pixels_K.sum()) + tally.nodata == size.rows * size.columns
-    if tally.pixels_K.sum() == 0:
-        raise DataError(
-            "SEG-D023",
-            "the scene holds no data",
-            file=scene.path,
-            observed=f"all {tally.nodata} pixels are nodata ({size.nodata})",
-            next_step="check the nodata value of the file",
-        )
-    return tally
+    begin = sum(share.last <= journal.next_row for share in rows)
+    stop = sum(share.first < journal.band.last for share in rows)
+    keeper = _RowKeeper(scene, tiling, num_classes, nodata, journal, begin)
+    predict = trainer.predict_labels if keeper.only_labels else trainer.predict
+    with (
+        rasters.small_cache(),
+        closing(read_ahead(_strips(scene, rows, range(begin, stop)))) as strips,
+        in_background(keeper.take) as put,
+    ):
+        for strip in strips:
+            for batch in _batches(strip, columns, tiling.batch_size):
+                shares = [columns[window] for window in batch]
+                images_BHWC = np.stack(
+                    [strip.image_HWC[:, share.start : share.stop] for share in shares]
+                )
+                put(_Predicted(strip.number, batch, predict(images_BHWC)))
+            put(_EndOfStrip(strip.number, strip.valid_HW))
+            row_done()
 
 
-def _strips(scene: Scene, rows: tuple[Share, ...], begin: int) -> Iterator[_Strip]:
+def _strips(scene: Scene, rows: tuple[Share, ...], numbers: range) -> Iterator[_Strip]:
     """Read the rows of each row of windows; rows that two of them share are read once."""
     columns = scene.info.columns
     image_HWC: NDArray[Any] = np.empty(0)
     valid_HW: NDArray[np.bool_] = np.empty(0, bool)
-    for number in range(begin, len(rows)):
+    for number in numbers:
         share = rows[number]
-        kept = rows[number - 1].stop - share.start if number > begin else 0
+        kept = rows[number - 1].stop - share.start if number > numbers.start else 0
         first = share.start + kept
         new_HWC, new_valid_HW = rasters.read_window(
             scene.path, first, 0, share.stop - first, columns, scene.bands
@@ -201,137 +198,88 @@ def _strips(scene: Scene, rows: tuple[Share, ...], begin: int) -> Iterator[_Stri
 
 def _batches(
     strip: _Strip, columns: tuple[Share, ...], batch_size: int
-) -> Iterator[tuple[Share, ...]]:
+) -> Iterator[tuple[int, ...]]:
     """Group the windows of a row that hold any data."""
-    filled = [share for share in columns if strip.valid_HW[:, share.start : share.stop].any()]
+    filled = [
+        number
+        for number, share in enumerate(columns)
+        if strip.valid_HW[:, share.start : share.stop].any()
+    ]
     for first in range(0, len(filled), batch_size):
         yield tuple(filled[first : first + batch_size])
 
 
 class _RowKeeper:
-    """Blends the windows of one row after another; holds no more than one row of windows."""
+    """Has windows blended, and puts finished rows with what is counted in them into a journal."""
 
     def __init__(
         self,
-        rows: tuple[Share, ...],
-        columns: tuple[Share, ...],
-        final: tuple[int, ...],
+        scene: Scene,
+        tiling: Tiling,
         num_classes: int,
         nodata: int,
         journal: RowJournal,
-        only_labels: bool,
+        begin: int,
     ) -> None:
-        self.rows, self.final = rows, final
-        self.width = columns[-1].stop
+        size = scene.info
+        self.rows, columns = tiling.shares(size.rows), tiling.shares(size.columns)
         self.seams = np.array([later.first + later.ramp_in // 2 for later in columns[1:]], int)
         self.num_classes, self.nodata, self.journal = num_classes, nodata, journal
-        self.only_labels = only_labels
-        self.depth = 1 if only_labels else num_classes
-        self.strip: NDArray[Any] | None = None
-        self.carried: NDArray[np.float32] | None = None
+        probabilities = any(layer.name == "probabilities" for layer in journal.layers)
+        self.only_labels = tiling.blend == "none" and not probabilities
+        self.blender = Blender(
+            self.rows,
+            columns,
+            num_classes,
+            np.dtype(journal.layers[0].dtype),
+            begin=begin,
+            keep_probabilities=probabilities,
+        )
 
     def take(self, item: _Predicted | _EndOfStrip) -> None:
         """Take what the model gave, in the order of the windows."""
-        if self.strip is None:
-            share = self.rows[item.number]
-            dtype = self.journal.layers[0].dtype if self.only_labels else np.float32
-            # Rows × (columns · K): weights then multiply along one long inner axis.
-            self.strip = np.zeros((share.last - share.first, self.width * self.depth), dtype)
-        if isinstance(item, _Predicted):
-            for column, output in zip(item.columns, item.outputs, strict=True):
-                self._add(self.rows[item.number], column, output)
-        else:
+        if isinstance(item, _EndOfStrip):
             self._finish(item)
-
-    def _add(self, row: Share, column: Share, output: NDArray[Any]) -> None:
-        assert self.strip is not None
-        depth = self.depth
-        inside = output[row.first - row.start : row.last - row.start].reshape(
-            row.last - row.first, -1
-        )[:, (column.first - column.start) * depth : (column.last - column.start) * depth]
-        target = self.strip[:, column.first * depth : column.last * depth]
-        if self.only_labels:
-            target[...] = inside
             return
-        left, right = column.ramp_in * depth, inside.shape[1] - column.ramp_out * depth
-        if left >= right:  # ramps meet: overlaps of more than half a window
-            target += inside * np.repeat(column.weights, depth)
-            return
-        weights = np.repeat(column.weights, depth)
-        target[:, :left] += inside[:, :left] * weights[:left]
-        target[:, left:right] = inside[:, left:right]
-        target[:, right:] += inside[:, right:] * weights[right:]
+        for window, output in zip(item.windows, item.outputs, strict=True):
+            self.blender.add(item.number, window, output)
 
     def _finish(self, end: _EndOfStrip) -> None:
-        """Make the rows final that no later window reaches, and carry the others over."""
-        assert self.strip is not None
-        row, strip, number = self.rows[end.number], self.strip, end.number
-        self.strip = None
-        if not self.only_labels:
-            lower = min(len(strip) - row.ramp_out, len(strip))
-            upper = min(row.ramp_in, lower)
-            strip[:upper] *= row.weights[:upper, None]
-            strip[lower:] *= row.weights[lower:, None]
-            if self.carried is not None:
-                strip[: len(self.carried)] += self.carried
-            self.carried = strip[self.final[number] - row.first :].copy()
-        done = self.journal.rows
-        if self.final[number] <= done:  # a resume does these again for what they carry over
+        labels_RW, probabilities_RWK = self.blender.finish(end.number)
+        row, done = self.rows[end.number], self.journal.next_row
+        if row.first + len(labels_RW) <= done:  # done again for what later rows need of it
             return
         assert done >= row.first
-        ready = strip[done - row.first : self.final[number] - row.first]
-        valid_RW = end.valid_HW[done - row.start : self.final[number] - row.start]
-        self._write(number, ready, valid_RW)
+        labels_RW = labels_RW[done - row.first :]
+        begin = done - row.start
+        valid_RW = end.valid_HW[begin : begin + len(labels_RW)]
+        if not valid_RW.all():
+            labels_RW[~valid_RW] = self.nodata
+        arrays: dict[str, NDArray[Any]] = {"labels": labels_RW}
+        if probabilities_RWK is not None:
+            probabilities_RWK = probabilities_RWK[done - row.first :]
+            probabilities_RWK[~valid_RW] = np.nan
+            arrays["probabilities"] = probabilities_RWK
+        self.journal.append(arrays, self._counts(labels_RW))
 
-    def _write(self, number: int, ready: NDArray[Any], valid_RW: NDArray[np.bool_]) -> None:
-        arrays: dict[str, NDArray[Any]] = {}
-        if self.only_labels:
-            labels_RW = ready
-        else:
-            ready_RWK = ready.reshape(len(ready), self.width, self.num_classes)
-            labels_RW = best_class(ready_RWK, np.dtype(self.journal.layers[0].dtype))
-            if len(self.journal.layers) > 1:
-                ready_RWK[~valid_RW] = np.nan
-                arrays["probabilities"] = ready_RWK
-        labels_RW[~valid_RW] = self.nodata
-        arrays["labels"] = labels_RW
+    def _counts(self, labels_RW: NDArray[np.integer]) -> dict[str, Any]:
         counts = np.bincount(labels_RW.ravel(), minlength=self.nodata + 1)
         changes = labels_RW[:, 1:] != labels_RW[:, :-1]
         at_seams = int(np.count_nonzero(changes[:, self.seams - 1]))
         num_seams = len(labels_RW) * len(self.seams)
-        note = {
-            "tile_row": number,
+        return {
             "pixels": counts[: self.num_classes].tolist(),
             "nodata": int(counts[self.nodata]),
             "seams": [num_seams, at_seams],
             "elsewhere": [changes.size - num_seams, int(np.count_nonzero(changes)) - at_seams],
         }
-        self.journal.append(arrays, note)
 
 
-def best_class(probabilities_RWK: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[np.integer]:
-    """Return the most probable class of each pixel, the lower one of equals: R×W of `dtype`.
-
-    A running maximum over the classes, on a piece that stays in cache: NumPy's argmax over a short
-    last axis takes several times as long.
-    """
-    rows, columns, num_classes = probabilities_RWK.shape
-    flat_PK = probabilities_RWK.reshape(-1, num_classes)
-    labels_P = np.zeros(len(flat_PK), dtype)
-    for start in range(0, len(flat_PK), _PIXELS_AT_ONCE):
-        piece_PK = flat_PK[start : start + _PIXELS_AT_ONCE]
-        best_P, chosen_P = piece_PK[:, 0].copy(), labels_P[start : start + _PIXELS_AT_ONCE]
-        for k in range(1, num_classes):
-            plane_P = piece_PK[:, k]
-            np.copyto(chosen_P, np.asarray(k, dtype), where=plane_P > best_P)
-            np.maximum(best_P, plane_P, out=best_P)
-    return labels_P.reshape(rows, columns)
-
-
-def _sum(journal: RowJournal, num_classes: int) -> Tally:
+def tally(lines: Iterable[Mapping[str, Any]], num_classes: int) -> Tally:
+    """Sum what the journals of a scene note of their rows."""
     pixels_K = np.zeros(num_classes, np.int64)
     nodata, seams, elsewhere = 0, np.zeros(2, np.int64), np.zeros(2, np.int64)
-    for line in journal.lines:
+    for line in lines:
         pixels_K += np.array(line["pixels"], np.int64)
         nodata += line["nodata"]
         seams += line["seams"]
@@ -339,80 +287,3 @@ def _sum(journal: RowJournal, num_classes: int) -> Tally:
     return Tally(
         pixels_K, nodata, (int(seams[0]), int(seams[1])), (int(elsewhere[0]), int(elsewhere[1]))
     )
-
-
-Item = TypeVar("Item")
-
-_END = object()
-
-
-def _read_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
-    """Yield `items`, made by a thread that is one item ahead. Close it to stop the thread early."""
-    made: queue.Queue[Any] = queue.Queue(maxsize=1)
-    stop = threading.Event()
-
-    def make() -> None:
-        try:
-            for item in items:
-                if not _put(made, item, stop):
-                    return
-            _put(made, _END, stop)
-        except BaseException as error:  # it is raised in the thread that waits
-            _put(made, error, stop)
-
-    thread = threading.Thread(target=make, name="terrazzo-read", daemon=True)
-    thread.start()
-    try:
-        while (item := made.get()) is not _END:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _put(into: queue.Queue[Any], item: object, stop: threading.Event) -> bool:
-    """Put an item unless told to stop; tell whether it was put."""
-    while not stop.is_set():
-        try:
-            into.put(item, timeout=0.1)
-        except queue.Full:
-            continue
-        return True
-    return False
-
-
-@contextmanager
-def _in_background(take: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
-    """Give a function that hands an item to `take` in a thread; its error is raised here.
-
-    All items are taken when the block ends well.
-    """
-    waiting: queue.Queue[Any] = queue.Queue(maxsize=2)
-    failed = threading.Event()
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        while (item := waiting.get()) is not _END:
-            try:
-                take(item)
-            except BaseException as error:  # it is raised in the thread that puts
-                errors.append(error)
-                failed.set()
-                return
-
-    thread = threading.Thread(target=work, name="terrazzo-write", daemon=True)
-    thread.start()
-
-    def put(item: object) -> None:
-        if not _put(waiting, item, failed):
-            raise errors[0]
-
-    try:
-        yield put
-    finally:
-        _put(waiting, _END, failed)
-        thread.join()
-    if errors:
-        raise errors[0]

@@ -139,6 +139,6 @@ def _climb(x: NDArray[np.int64], seam: int, ramp: int, blend: Blend) -> NDArray[
     return 0.5 - 0.5 * np.cos(np.pi * line) if blend == "cosine" else line
 
 
-def first_open_rows(rows: tuple[Share, ...]) -> tuple[int, ...]:
-    """Return, after each row of windows, the first row of the scene that is not final yet."""
-    return (*(later.first for _, later in pairwise(rows)), rows[-1].last)
+def first_open(axis: tuple[Share, ...]) -> tuple[int, ...]:
+    """Return, after each window along an axis, its first pixel that later windows still touch."""
+    return (*(later.first for _, later in pairwise(axis)), axis[-1].last)

@@ -1,5 +1,6 @@
 """GeoTIFF files as arrays: the only package that imports rasterio."""
 
+from terrazzo.rasters.areas import areas
 from terrazzo.rasters.grids import require_same_grid
 from terrazzo.rasters.handles import small_cache
 from terrazzo.rasters.header import RasterInfo, info
@@ -13,6 +14,7 @@ __all__ = [
     "BYTE_LIMIT",
     "IMAGE_DTYPES",
     "RasterInfo",
+    "areas",
     "info",
     "rasterise",
     "read",

@@ -10,7 +10,6 @@ GDAL handles must not be shared between threads, so each thread keeps a few of i
 
 from __future__ import annotations
 
-import re
 import threading
 import warnings
 from collections import OrderedDict
@@ -24,16 +23,18 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from terrazzo import image_headers
 from terrazzo.errors import DataError
+from terrazzo.remote import RemotePath, is_remote
 
 ENVIRONMENT = {
     "GDAL_PAM_ENABLED": "NO",
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_GEOREF_SOURCES": "INTERNAL",
+    "GDAL_HTTP_TIMEOUT": "60",
+    "GDAL_HTTP_MAX_RETRY": "3",
 }
 _CACHE_BYTES = 64 << 20
 """GDAL's own cache would grow to a twentieth of the memory; nothing here is read twice."""
 _HANDLES_PER_THREAD = 8  # 16 threads then stay far below the usual 1024 open files
-_REMOTE = re.compile(r"/vsi|[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 class _Handles(threading.local):
@@ -47,20 +48,7 @@ _opening = threading.Lock()
 
 def handle(path: Path) -> Any:
     """Return this thread's own open data set; opened anew if the file has changed."""
-    if _REMOTE.match(str(path)):
-        raise DataError(
-            "SEG-D030",
-            "remote and virtual paths are not read",
-            file=path,
-            observed=str(path),
-            allowed="a GeoTIFF file on this machine",
-            next_step="download the file first",
-        )
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise unreadable(path, error) from None
-    key = (str(path), stat.st_mtime_ns, stat.st_size)
+    key = _key(path)
     dataset = _handles.open.get(key)
     if dataset is None:
         dataset = _handles.open[key] = _open(path)
@@ -70,13 +58,36 @@ def handle(path: Path) -> Any:
     return dataset
 
 
-def _open(path: Path) -> Any:
-    _refuse_foreign(path)
+def _key(path: Path) -> tuple[str, int, int]:
+    """Return what tells whether an open file is still the same."""
+    if isinstance(path, RemotePath):
+        return path.gdal_name, 0, 0
+    if is_remote(path):
+        raise DataError(
+            "SEG-D030",
+            "remote and virtual paths are not read",
+            file=path,
+            observed=str(path),
+            allowed="a GeoTIFF file on this machine",
+            next_step="download the file first; `terrazzo predict` reads it with --allow-remote",
+        )
     try:
-        dataset = open_quietly(path)
+        stat = path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from None
+    return str(path), stat.st_mtime_ns, stat.st_size
+
+
+def _open(path: Path) -> Any:
+    remote = isinstance(path, RemotePath)
+    if not remote:
+        _refuse_foreign(path)
+    try:
+        dataset = open_quietly(path.gdal_name if isinstance(path, RemotePath) else path)
     except RasterioError as error:
         raise _damaged(path, error) from error
-    _refuse_impossible_nodata(path, dataset)
+    if not remote:
+        _refuse_impossible_nodata(path, dataset)
     return dataset
 
 
@@ -95,7 +106,7 @@ def _refuse_impossible_nodata(path: Path, dataset: Any) -> None:
         )
 
 
-def open_quietly(path: Path, mode: str = "r", **profile: Any) -> Any:
+def open_quietly(path: Path | str, mode: str = "r", **profile: Any) -> Any:
     """Open a file by the GTiff driver alone, without rasterio's warnings."""
     # One at a time: GDAL can lock up when several threads register drivers at once (rasterio issue
     # 3611), and the filters of `warnings` belong to the whole process.
@@ -139,7 +150,8 @@ def _damaged(path: Path, error: Exception) -> DataError:
         "SEG-D011",
         "the raster file is truncated or damaged",
         file=path,
-        observed=f"{error.__cause__ or error} ({path.stat().st_size} bytes)",
+        observed=f"{error.__cause__ or error}"
+        + (f" ({path.stat().st_size} bytes)" if path.is_file() else ""),
         next_step="copy or export the file again",
     )
 

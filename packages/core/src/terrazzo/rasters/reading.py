@@ -89,11 +89,15 @@ def read_window(
     image_CHW = read_bands(path, dataset, window, indexes)
     valid_HW = _mask(path, dataset, window)
     if image_CHW.dtype.kind == "f":
-        valid_HW &= ~np.isnan(image_CHW).any(axis=0)
+        for band_HW in image_CHW:
+            valid_HW &= ~np.isnan(band_HW)
         image_CHW[:, ~valid_HW] = 0
         _refuse_infinite(path, dataset, image_CHW, row, column, indexes)
     if dataset.nodata is not None:
-        valid_HW &= (image_CHW != dataset.nodata).any(axis=0)
+        some_HW = np.zeros(valid_HW.shape, bool)
+        for band_HW in image_CHW:
+            some_HW |= band_HW != dataset.nodata
+        valid_HW &= some_HW
     return np.ascontiguousarray(np.moveaxis(image_CHW, 0, 2)), valid_HW
 
 
@@ -144,8 +148,12 @@ def read_bands(
     assert 0 <= window.col_off <= dataset.width - window.width
     if dataset.nodata is None:
         refuse_unwritten(path, dataset, window)
+    bands = list(indexes or dataset.indexes)
+    # Pixel by pixel, as models want them: GDAL puts them there in one pass.
+    values_HWC = np.empty((window.height, window.width, len(bands)), dataset.dtypes[bands[0] - 1])
+    values_CHW: NDArray[Any] = np.moveaxis(values_HWC, 2, 0)
     with gdal_errors(path):
-        values_CHW: NDArray[Any] = dataset.read(indexes and list(indexes), window=window)
+        dataset.read(bands, window=window, out=values_CHW)
     return values_CHW
 
 

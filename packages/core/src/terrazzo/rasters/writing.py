@@ -23,6 +23,9 @@ from terrazzo.rasters.header import RasterInfo
 BLOCK = 256
 """Rows and columns of the blocks of written files."""
 
+_ZLEVEL = 5
+"""Of deflate: a map takes a third of the time of level 6, and a tenth more room (measured)."""
+
 
 def write(
     path: Path,
@@ -127,6 +130,8 @@ def write_rows(
         "interleave": "pixel",
         "photometric": "minisblack",
         "bigtiff": "if_safer",
+        "zlevel": _ZLEVEL,
+        "num_threads": "all_cpus",  # the bytes are the same for any number
     }
     sums = []
     try:
@@ -172,6 +177,8 @@ def _make_cloud_optimised(path: Path) -> None:
             BLOCKSIZE=512,
             OVERVIEW_RESAMPLING="NEAREST",  # classes must not be averaged
             BIGTIFF="IF_SAFER",
+            LEVEL=_ZLEVEL,
+            NUM_THREADS="ALL_CPUS",
         )
     finally:
         plain.unlink()
@@ -179,7 +186,7 @@ def _make_cloud_optimised(path: Path) -> None:
 
 def _refuse_unlike(path: Path, sums: list[tuple[int, int]]) -> None:
     """GDAL does not report every failed write when it closes a file, so look."""
-    with small_cache(), open_quietly(path) as dataset:
+    with small_cache(), open_quietly(path, num_threads="all_cpus") as dataset:
         row = 0
         for rows, expected in sums:
             values_CHW = dataset.read(window=Window(0, row, dataset.width, rows))

@@ -1,0 +1,85 @@
+"""Threads that read ahead and that take what is made, with their errors raised where one waits."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+
+_END = object()
+
+
+def read_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
+    """Yield `items`, made by a thread that is one item ahead. Close it to stop the thread early."""
+    made: queue.Queue[Any] = queue.Queue(maxsize=1)
+    stop = threading.Event()
+
+    def make() -> None:
+        try:
+            for item in items:
+                if not _put(made, item, stop):
+                    return
+            _put(made, _END, stop)
+        except BaseException as error:  # it is raised in the thread that waits
+            _put(made, error, stop)
+
+    thread = threading.Thread(target=make, name="terrazzo-read", daemon=True)
+    thread.start()
+    try:
+        while (item := made.get()) is not _END:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _put(into: queue.Queue[Any], item: object, stop: threading.Event) -> bool:
+    """Put an item unless told to stop; tell whether it was put."""
+    while not stop.is_set():
+        try:
+            into.put(item, timeout=0.1)
+        except queue.Full:
+            continue
+        return True
+    return False
+
+
+@contextmanager
+def in_background(take: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
+    """Give a function that hands an item to `take` in a thread; its error is raised here.
+
+    All items are taken when the block ends well.
+    """
+    waiting: queue.Queue[Any] = queue.Queue(maxsize=2)
+    failed = threading.Event()
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        while (item := waiting.get()) is not _END:
+            try:
+                take(item)
+            except BaseException as error:  # it is raised in the thread that puts
+                errors.append(error)
+                failed.set()
+                return
+
+    thread = threading.Thread(target=work, name="terrazzo-write", daemon=True)
+    thread.start()
+
+    def put(item: object) -> None:
+        if not _put(waiting, item, failed):
+            raise errors[0]
+
+    try:
+        yield put
+    finally:
+        _put(waiting, _END, failed)
+        thread.join()
+    if errors:
+        raise errors[0]
