@@ -1,24 +1,32 @@
 """Whole-scene prediction against what people write or use instead, on one scene and one model.
 
     python benchmarks/scene.py                       8192² for speed, 4096² and 16384² for memory
+    python benchmarks/scene.py --rounds 3            medians of three rounds, all ways in turn
     python benchmarks/scene.py --size 2048 --memory 1024 2048
+    python benchmarks/scene.py --ways "model alone" terrazzo --memory
 
 The scene has 3 bands of uint8, deflated in blocks of 512; windows of 512 share 128; the model is a
 softmax of 6 classes over single pixels in NumPy: cheap, so that reading, blending and writing show.
-The others are written out here after what they do, with the same model and in float32:
+MONAI is the package itself (requirements-bench.txt), with the model channels first, as it wants it.
+The others are written out here after what they do, in float32:
 
     rasterio loop    every window read, argmax, its inner part written: no blending, one thread
     mmseg slide      whole scene and K-channel sums in memory, uniform weights (mmsegmentation,
                      `EncoderDecoder.slide_inference`)
     Gaussian slide   the same with MONAI's weights: sigma an eighth of the window
-                     (`sliding_window_inference`, mode "gaussian")
+    cosine slide     the same with weights that fall along a cosine in the overlap, after
+                     terratorch's `tiled_inference`
 
-They are no measurements of those packages themselves, whose own overhead comes on top. Peak memory
-is the largest resident set of a process of its own that does nothing else.
+These are no measurements of those packages themselves, whose own overhead comes on top. All write
+deflate as Terrazzo does, with all cores. Imports are done before the clock starts. Peak memory is
+the largest resident set of a process of its own that does nothing else.
 """
 
 import argparse
+import importlib
+import importlib.util
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -30,16 +38,23 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window
 
-from terrazzo import rasters, tiles
-from terrazzo.progress import Silent
-from terrazzo.row_journal import Layer, RowJournal
-from terrazzo.scene import Scene, Tiling, predict_rows
+from terrazzo import blending, prediction, rasters, tiles
+from terrazzo.band_task import Alone
+from terrazzo.config import ModelConfig
+from terrazzo.labels import LabelClass, LabelMap
+from terrazzo.map_making import make_maps
+from terrazzo.model_folder import ModelCard
+from terrazzo.prediction import Settings
+from terrazzo.sample import Bands
+from terrazzo.scene import Scene, Tiling
 
 TILE, OVERLAP, BANDS, CLASSES, BATCH = 512, 128, 3, 6, 4
 
 
 class CheapModel:
-    """The two methods of a `Trainer` that prediction calls."""
+    """What prediction uses of a `Trainer`."""
+
+    device = "cpu"
 
     def __init__(self):
         rng = np.random.default_rng(0)
@@ -50,6 +65,12 @@ class CheapModel:
         np.exp(logits, out=logits)
         logits /= logits @ np.ones((CLASSES, 1), np.float32)
         return logits.reshape(*images_BHWC.shape[:3], CLASSES)
+
+    def predict_channels_first(self, images_BCHW):
+        logits_BKP = self.kernel_CK.T @ images_BCHW.reshape(len(images_BCHW), BANDS, -1)
+        np.exp(logits_BKP, out=logits_BKP)
+        logits_BKP /= logits_BKP.sum(axis=1, keepdims=True)
+        return logits_BKP.reshape(len(images_BCHW), CLASSES, *images_BCHW.shape[2:])
 
     def predict_labels(self, images_BHWC):
         return self.predict(images_BHWC).argmax(axis=-1).astype(np.uint8)
@@ -69,23 +90,21 @@ def write_scene(path, size):
             dataset.write(np.moveaxis(shifted, 2, 0), window=Window(0, row, size, TILE))
 
 
+def card():
+    classes = tuple(LabelClass(f"class {k}", f"#{k * 40:02X}00FF", (k,)) for k in range(CLASSES))
+    names = tuple(f"band {n}" for n in range(1, BANDS + 1))
+    bands = Bands(names, "uint8", (128.0,) * BANDS, (32.0,) * BANDS)
+    model = ModelConfig(name="pixel_softmax")
+    return ModelCard("reference", model, LabelMap("benchmark", classes), bands, None, 1)
+
+
+TILING = Tiling(tile=TILE, overlap=OVERLAP, batch_size=BATCH)
+
+
 def ours(path, out):
-    info = rasters.info(path)
-    layer = Layer("labels", (info.columns,), "uint8")
-    journal = RowJournal.create(out.with_suffix(".partial"), {}, (layer,))
-    tiling = Tiling(tile=TILE, overlap=OVERLAP, batch_size=BATCH)
     scene = Scene(path, tuple(range(BANDS)))
-    predict_rows(CheapModel(), scene, CLASSES, tiling, journal, nodata=255, progress=Silent())
-    rasters.write_rows(
-        out,
-        info,
-        (group[None] for group in journal.groups("labels", rasters.BLOCK)),
-        dtype="uint8",
-        nodata=255,
-        band_names=("class",),
-        tags={},
-    )
-    journal.delete()
+    order = prediction.order_for(scene, card(), out, Settings(tiling=TILING), ("cheap",))
+    (_,) = make_maps([order], Alone(CheapModel(), lambda: None))
 
 
 def windows(size):
@@ -105,6 +124,7 @@ def model_alone(path, _out):
 def writer(path, out):
     with rasterio.open(path) as source:
         profile = {**source.profile, "count": 1, "blockxsize": 256, "blockysize": 256}
+        profile |= {"zlevel": 5, "num_threads": "all_cpus"}
     return rasterio.open(out, "w", **profile)
 
 
@@ -146,12 +166,39 @@ def gaussian_slide(path, out):
     slide(path, out, np.maximum(np.outer(bell, bell), 1e-3).astype(np.float32))
 
 
+def cosine_slide(path, out):
+    ramp = 0.5 - 0.5 * np.cos(np.pi * (np.arange(OVERLAP) + 0.5) / OVERLAP)
+    side = np.concatenate([ramp, np.ones(TILE - 2 * OVERLAP), ramp[::-1]])
+    slide(path, out, np.maximum(np.outer(side, side), 1e-3).astype(np.float32))
+
+
+def monai_gaussian(path, out):
+    torch, inferers = importlib.import_module("torch"), importlib.import_module("monai.inferers")
+    model = CheapModel()
+    with rasterio.open(path) as source:
+        image_BCHW = torch.from_numpy(source.read().astype(np.float32)[None])
+    with torch.inference_mode():
+        probabilities_BKHW = inferers.sliding_window_inference(
+            image_BCHW,
+            (TILE, TILE),
+            BATCH,
+            lambda x: torch.from_numpy(model.predict_channels_first(x.numpy())),
+            overlap=OVERLAP / TILE,
+            mode="gaussian",
+        )
+        labels_HW = probabilities_BKHW[0].argmax(dim=0).to(torch.uint8).numpy()
+    with writer(path, out) as target:
+        target.write(labels_HW[None])
+
+
 WAYS = {
     "model alone": model_alone,
     "terrazzo": ours,
+    "MONAI Gaussian": monai_gaussian,
     "rasterio loop": rasterio_loop,
     "mmseg slide": mmseg_slide,
     "Gaussian slide": gaussian_slide,
+    "cosine slide": cosine_slide,
 }
 
 
@@ -164,15 +211,35 @@ def measure(way, path, folder):
 
 
 def run_way(way, path, folder):
+    if way.startswith("MONAI"):
+        importlib.import_module("torch")
+        importlib.import_module("monai.inferers")
+    if way.startswith("terrazzo"):
+        blending.compiled_best_class()
     begun = time.perf_counter()
     WAYS[way](path, folder / "map.tif")
     seconds = time.perf_counter() - begun
     print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
+def speeds(path, folder, size, ways, rounds):
+    taken = {way: [] for way in ways}
+    for _ in range(rounds):
+        for way in ways:
+            taken[way].append(measure(way, path, folder))
+            (folder / "map.tif").unlink(missing_ok=True)
+    for way, measured in taken.items():
+        seconds = statistics.median(second for second, _ in measured)
+        peak = max(peak for _, peak in measured)
+        speed = f"{size**2 / 1e6 / seconds:6.2f} Mpx/s"
+        print(f"{way:<20}{speed}{seconds:8.1f} s{peak:8.0f} MB", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=8192)
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--ways", nargs="*", choices=WAYS)
     parser.add_argument("--memory", type=int, nargs="*", default=[4096, 16384])
     parser.add_argument("--way", choices=WAYS)
     parser.add_argument("--scene", type=Path)
@@ -181,19 +248,21 @@ def main():
     if arguments.way:
         run_way(arguments.way, arguments.scene, arguments.out)
         return
+    ways = arguments.ways
+    if ways is None:
+        monai = importlib.util.find_spec("monai") is not None
+        ways = [way for way in WAYS if monai or not way.startswith("MONAI")]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         path = folder / "scene.tif"
-        write_scene(path, arguments.size)
-        megapixels = arguments.size**2 / 1e6
-        print(f"{arguments.size}²: {path.stat().st_size / 1e6:.0f} MB", flush=True)
-        for way in WAYS:
-            seconds, peak = measure(way, path, folder)
-            speed = f"{megapixels / seconds:6.2f} Mpx/s"
-            print(f"{way:<16}{speed}{seconds:8.1f} s{peak:8.0f} MB", flush=True)
+        if ways:
+            write_scene(path, arguments.size)
+            print(f"{arguments.size}²: {path.stat().st_size / 1e6:.0f} MB", flush=True)
+            speeds(path, folder, arguments.size, ways, arguments.rounds)
         for size in arguments.memory:
             write_scene(path, size)
             seconds, peak = measure("terrazzo", path, folder)
+            (folder / "map.tif").unlink()
             print(
                 f"terrazzo {size}²: {peak:.0f} MB, {size**2 / 1e6 / seconds:.2f} Mpx/s", flush=True
             )

@@ -16,51 +16,24 @@ from affine import Affine
 from PIL import Image
 from rasterio.windows import Window
 
-from terrazzo import backends, blending, config, image_headers, model_folder, prediction, rasters, scene
-from terrazzo.config import ModelConfig, TrainingConfig
+from terrazzo import (
+    blending,
+    config,
+    image_headers,
+    map_making,
+    model_folder,
+    prediction,
+    rasters,
+    scene,
+)
 from terrazzo.errors import CheckpointError, ConfigError, DataError, ResourceError
-from terrazzo.labels import LabelClass, LabelMap
-from terrazzo.model_folder import ModelCard
 from terrazzo.prediction import Settings
 from terrazzo.progress import Silent
-from terrazzo.sample import Bands
 from terrazzo.scene import Tiling
+from terrazzo.testing.scenes import LABELS, UTM, make_model, make_scene
 
 DATA = os.environ.get("TERRAZZO_DATA")
-UTM = {"crs": "EPSG:32633", "transform": Affine(0.5, 0, 392_000, 0, -0.5, 5_820_000)}
 SMALL = Tiling(tile=32, overlap=12, batch_size=3)
-LABELS = LabelMap(
-    "scene",
-    tuple(LabelClass(f"class {k}", f"#{k * 40:02X}00FF", (k,)) for k in range(6)),
-)
-
-
-def make_model(folder: Path, bands: int = 3, dtype: str = "uint8", **changes) -> Path:
-    """Write a model with random weights that looks at 3×3 pixels."""
-    top = float(np.iinfo(dtype).max) if np.dtype(dtype).kind == "u" else 1.0
-    names = changes.pop("names", tuple(f"band {n}" for n in range(1, bands + 1)))
-    known = Bands(names, dtype, (top / 2,) * bands, (top / 8,) * bands)
-    model = ModelConfig(name="pixel_softmax", options={"features": "neighbourhood"})
-    trainer = backends.load("reference").build(model, TrainingConfig(steps=1), LABELS, known, 5)
-    weights = trainer.state()
-    rng = np.random.default_rng(11)
-    weights["weights/kernel"] = rng.normal(0, 0.4, weights["weights/kernel"].shape).astype("f4")
-    weights = {name: array for name, array in weights.items() if name.startswith("weights/")}
-    card = ModelCard("reference", model, LABELS, known, changes.pop("image_size", None), 1)
-    model_folder.write(folder, card, weights)
-    return folder
-
-
-def make_scene(path: Path, shape, dtype="uint8", nodata=None, seed=0, names=None, **place) -> Path:
-    """Write noise with a corner of no data where there is a nodata value."""
-    rng = np.random.default_rng(seed)
-    top = np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else 1
-    image_HWC = (rng.random(shape) * top).astype(dtype)
-    if nodata is not None:
-        rows, columns = np.indices(shape[:2])
-        image_HWC[rows + columns < min(20, shape[0] + shape[1] - 3)] = nodata
-    rasters.write(path, image_HWC, nodata=nodata, band_names=names, **(place or UTM))
-    return path
 
 
 def run(model: Path, source: Path, out: Path, **settings):
@@ -237,7 +210,7 @@ def test_killed_and_resumed_maps_are_equal(tmp_path, model):
         assert not out.exists(), kill
         resumed = process(MAIN, command(model, source, out, "--resume"))
         assert resumed.returncode == 0, (kill, resumed.stderr)
-        assert ("resuming after row" in resumed.stderr) == (kill != "sync:3")
+        assert ("rows finished" in resumed.stderr) == (kill != "sync:3")
         written = [(tmp_path / name.format(stem)).read_bytes() for name in names]
         assert written == expected, kill
         assert not list(tmp_path.glob(".*.partial"))
@@ -276,7 +249,7 @@ def test_a_resume_does_only_what_is_left(tmp_path, model, monkeypatch):
 def test_resume_with_something_else_is_refused(tmp_path, model, monkeypatch, change):
     source = make_scene(tmp_path / "s.tif", (100, 40, 3))
     out = tmp_path / "map.tif"
-    monkeypatch.setattr(prediction, "_write_maps", lambda *_: 1 / 0)
+    monkeypatch.setattr(map_making, "_write_files", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(model, source, out)
     monkeypatch.undo()
@@ -306,14 +279,15 @@ def test_disk_full(tmp_path, model, layer):
     limit = 30_000
     if layer == "map.tif":
         run_partly = (
-            "from terrazzo import prediction as p\n"
+            "from terrazzo import map_making as m\n"
             "import resource, signal\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-            "whole = p._write_maps\n"
-            "def limited(*a):\n"
+            "whole = m._write_files\n"
+            "def limited(order, rows, wait):\n"
+            "    list(rows.groups('labels', 256, wait))\n"  # then all rows are there
             f"    resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
-            "    return whole(*a)\n"
-            "p._write_maps = limited\n"
+            "    return whole(order, rows, wait)\n"
+            "m._write_files = limited\n"
         )
     else:
         run_partly = (

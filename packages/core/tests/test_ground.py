@@ -1,0 +1,127 @@
+"""Pixel sizes on the ground, and scenes over the network."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+
+from terrazzo import ground, model_folder, prediction, rasters, remote
+from terrazzo.errors import DataError
+from terrazzo.prediction import Settings
+from terrazzo.progress import Silent
+from terrazzo.scene import Tiling
+from terrazzo.testing.scenes import make_model, make_scene
+
+SMALL = Tiling(tile=32, overlap=12)
+
+
+def predict(model: Path, source: Path, out: Path, **settings):
+    settings = Settings(tiling=SMALL, **settings)
+    prediction.predict(model, [source], out, settings, progress=Silent())
+
+
+PLACES = [
+    ("EPSG:32633", Affine(0.5, 0, 392_000, 0, -0.5, 5_820_000), 0.5),
+    ("EPSG:32633", Affine(0.3, 0.4, 392_000, 0.4, -0.3, 5_820_000), 0.5),  # turned
+    ("EPSG:2264", Affine(10, 0, 2_000_000, 0, -10, 700_000), 3.048),  # US feet
+    ("EPSG:4326", Affine(1e-5, 0, 13, 0, -1e-5, 60), 1.1132 * 0.5**0.5),
+    (None, None, None),
+    (None, Affine(0.5, 0, 0, 0, -0.5, 0), None),
+]
+
+
+@pytest.mark.parametrize(("crs", "transform", "metres"), PLACES)
+def test_pixel_metres(tmp_path, crs, transform, metres):
+    path = tmp_path / "s.tif"
+    rasters.write(path, np.ones((4, 4, 1), np.uint8), crs=crs, transform=transform)
+    found = ground.pixel_metres(rasters.info(path))
+    assert found == (metres if metres is None else pytest.approx(metres, rel=1e-4))
+
+
+class Source:
+    def __init__(self, paths):
+        self.paths = paths
+        self.source = self
+
+    def __len__(self):
+        return len(self.paths)
+
+    def files(self, index):
+        return (self.paths[index],)
+
+
+def test_pixel_sizes_of_training(tmp_path):
+    paths = [tmp_path / f"{n}.tif" for n in range(3)]
+    for path, (crs, transform, _) in zip(paths, (PLACES[0], PLACES[2], PLACES[4]), strict=True):
+        rasters.write(path, np.ones((4, 4, 1), np.uint8), crs=crs, transform=transform)
+    assert ground.pixel_sizes(Source(paths)) == pytest.approx((0.5, 3.048), rel=1e-4)
+    assert ground.pixel_sizes(Source(paths[2:])) is None
+    assert ground.pixel_sizes(Source([tmp_path / "a.png"])) is None
+
+
+def test_scenes_of_another_pixel_size_are_refused(tmp_path):
+    model = make_model(tmp_path / "model", pixel_metres=(0.25, 0.5))
+    assert model_folder.read_card(model).pixel_metres == (0.25, 0.5)
+    coarse = {"crs": "EPSG:32633", "transform": Affine(10, 0, 392_000, 0, -10, 5_820_000)}
+    source = make_scene(tmp_path / "coarse.tif", (40, 40, 3), **coarse)
+    with pytest.raises(DataError) as caught:
+        predict(model, source, tmp_path / "map.tif")
+    assert caught.value.code == "SEG-D028"
+    assert (caught.value.observed, caught.value.allowed[:13]) == ("10 m", "0.25 to 0.5 m")
+    predict(model, source, tmp_path / "map.tif", any_pixel_size=True)
+    predict(model, make_scene(tmp_path / "fine.tif", (40, 40, 3)), tmp_path / "fine_map.tif")
+    nowhere = make_scene(tmp_path / "nowhere.tif", (40, 40, 3), crs=None, transform=None)
+    predict(model, nowhere, tmp_path / "nowhere_map.tif")
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("https://host/a/b.tif", "/vsicurl/https://host/a/b.tif"),
+        ("/vsicurl/http://host/b.tif", "/vsicurl/http://host/b.tif"),
+        ("s3://bucket/b.tif", "/vsis3/bucket/b.tif"),
+        ("/vsizip/a.zip/b.tif", "/vsizip/a.zip/b.tif"),
+    ],
+)
+def test_names_for_gdal(given, name):
+    assert remote.is_remote(Path(given))
+    assert remote.allow(Path(given)).gdal_name == name
+    assert remote.allow(Path("/data/a.tif")) == Path("/data/a.tif")
+    with pytest.raises(DataError, match="gopher:"):
+        remote.allow(Path("gopher://host/a.tif"))
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    asked: list[str]
+
+    def log_message(self, *_):
+        self.asked.append(self.path)
+
+
+def test_a_remote_scene_needs_leave(tmp_path):
+    model = make_model(tmp_path / "model")
+    make_scene(tmp_path / "s.tif", (70, 50, 3), nodata=0)
+    (tmp_path / "vrt.tif").write_text("<VRTDataset rasterXSize='1' rasterYSize='1'/>")
+    Quiet.asked = asked = []
+    handler = functools.partial(Quiet, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        for name in ("s.tif", "vrt.tif"):
+            with pytest.raises(DataError, match="SEG-D030"):
+                predict(model, Path(f"{url}/{name}"), tmp_path / "map.tif")
+        assert not asked
+        predict(model, remote.allow(Path(f"{url}/s.tif")), tmp_path / "map.tif")
+        assert asked
+        for name in ("vrt.tif", "missing.tif"):
+            with pytest.raises(DataError):
+                predict(model, remote.allow(Path(f"{url}/{name}")), tmp_path / "other.tif")
+        server.shutdown()
+    predict(model, tmp_path / "s.tif", tmp_path / "local.tif")
+    assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "local.tif").read_bytes()

@@ -1,0 +1,128 @@
+"""Classes as polygons: every pixel in one of them, whole across the seams between row bands."""
+
+from __future__ import annotations
+
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from rasterio import features
+
+from terrazzo import polygons, prediction, rasters
+from terrazzo.errors import CheckpointError, ConfigError
+from terrazzo.prediction import Settings
+from terrazzo.progress import Silent
+from terrazzo.rasters import RasterInfo
+from terrazzo.scene import Tiling
+from terrazzo.testing.scenes import LABELS, UTM, make_model, make_scene
+
+try:
+    import pyogrio
+    import shapely
+except ImportError:
+    pyogrio = shapely = None
+
+needs_extra = pytest.mark.skipif(shapely is None, reason="terrazzo[vector] is not installed")
+SMALL = Tiling(tile=32, overlap=12)
+
+
+def blobs(shape, seed=0, smooth=3.0):
+    """Return labels in blobs, some of them without data."""
+    rng = np.random.default_rng(seed)
+    layers_KHW = [cv2.GaussianBlur(rng.random(shape), (0, 0), smooth) for _ in range(4)]
+    labels_HW = np.argmax(layers_KHW, axis=0).astype(np.uint8)
+    labels_HW[labels_HW == 3] = 255
+    return labels_HW
+
+
+def write(path, labels_HW, rows, crs="EPSG:32633", transform=UTM["transform"]):
+    crs = None if crs is None else rasterio.crs.CRS.from_user_input(crs)
+    size = RasterInfo(*labels_HW.shape, ("class",), "uint8", 255, crs, transform)
+    groups = (labels_HW[row : row + rows] for row in range(0, len(labels_HW), rows))
+    polygons.write(path, groups, size, LABELS)
+    meta, _, geometry, fields = pyogrio.raw.read(path)
+    return meta, shapely.from_wkb(geometry), dict(zip(meta["fields"], fields, strict=True))
+
+
+def burn(shapes, ids, shape, transform):
+    pairs = [(one, int(k)) for one, k in zip(shapes, ids, strict=True)]
+    return features.rasterize(pairs, shape, fill=255, transform=transform, dtype="uint8")
+
+
+@needs_extra
+@pytest.mark.parametrize("smooth", [0.3, 3.0], ids=["noise", "blobs"])
+@pytest.mark.parametrize("rows", [1, 7, 16, 90])
+def test_polygons_hold_every_pixel(tmp_path, rows, smooth):
+    labels_HW = blobs((90, 70), smooth=smooth)
+    _, shapes, fields = write(tmp_path / "p.gpkg", labels_HW, rows)
+    assert shapely.is_valid(shapes).all()
+    burned_HW = burn(shapes, fields["class_id"], labels_HW.shape, UTM["transform"])
+    np.testing.assert_array_equal(burned_HW, labels_HW)
+    for k in range(3):
+        areas, _ = cv2.connectedComponents((labels_HW == k).astype(np.uint8), connectivity=4)
+        assert (fields["class_id"] == k).sum() == areas - 1
+    assert fields["pixels"].sum() == (labels_HW != 255).sum()
+    np.testing.assert_allclose(fields["area_m2"], fields["pixels"] * 0.25)
+    np.testing.assert_allclose(shapely.area(shapes), fields["area_m2"])
+    assert set(fields["class_name"]) == {"class 0", "class 1", "class 2"}
+
+
+@needs_extra
+def test_seams_leave_no_corners(tmp_path):
+    labels_HW = np.zeros((40, 10), np.uint8)
+    labels_HW[:, 5:] = 1
+    _, shapes, _ = write(tmp_path / "p.gpkg", labels_HW, 8)
+    assert [shapely.get_num_coordinates(one) for one in shapes] == [5, 5]
+
+
+@needs_extra
+@pytest.mark.parametrize("crs", ["EPSG:4326", None])
+def test_places_and_units(tmp_path, crs):
+    turned = Affine(0.8, -0.6, 9, 0.6, 0.8, 50)
+    labels_HW = blobs((30, 40))
+    meta, shapes, fields = write(tmp_path / "p.gpkg", labels_HW, 16, crs, turned)
+    if crs is not None:
+        assert meta["crs"] == crs
+    np.testing.assert_array_equal(
+        burn(shapes, fields["class_id"], labels_HW.shape, turned), labels_HW
+    )
+    assert np.isnan(fields["area_m2"]).all()
+
+
+@needs_extra
+def test_polygons_of_predicted_scenes(tmp_path):
+    model = make_model(tmp_path / "model")
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        make_scene(tmp_path / "in" / f"{name}.tif", (90, 50, 3), nodata=0)
+    settings = Settings(tiling=SMALL, polygons=tmp_path / "vectors")
+    prediction.predict(model, [tmp_path / "in"], tmp_path / "out", settings, progress=Silent())
+    for name in ("a", "b"):
+        meta, _, geometry, fields = pyogrio.raw.read(tmp_path / "vectors" / f"{name}.gpkg")
+        assert meta["crs"] == "EPSG:32633"
+        labels_HW = rasters.read(tmp_path / "out" / f"{name}.tif")[0][..., 0]
+        burned_HW = burn(shapely.from_wkb(geometry), fields[0], (90, 50), UTM["transform"])
+        np.testing.assert_array_equal(burned_HW, labels_HW)
+    with pytest.raises(CheckpointError, match="exists"):
+        prediction.predict(
+            model, [tmp_path / "in"], tmp_path / "other", settings, progress=Silent()
+        )
+
+
+def test_what_cannot_be_written_is_refused_first(tmp_path, monkeypatch):
+    model = make_model(tmp_path / "model")
+    source = make_scene(tmp_path / "s.tif", (40, 40, 3))
+
+    def predict(name):
+        settings = Settings(polygons=tmp_path / name)
+        prediction.predict(model, [source], tmp_path / "m.tif", settings, progress=Silent())
+
+    with pytest.raises(ConfigError, match=r"ends in \.gpkg"):
+        predict("p.shp")
+    monkeypatch.setitem(sys.modules, "pyogrio", None)
+    with pytest.raises(ConfigError, match=r"terrazzo\[vector\]"):
+        predict("p.gpkg")
+    assert not (tmp_path / "m.tif").exists()

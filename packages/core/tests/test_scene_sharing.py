@@ -1,0 +1,244 @@
+"""A scene shared by row bands: the bytes of one process, whoever did the rows and whoever died."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from terrazzo import band_task, map_making, model_folder, model_input, prediction, rasters
+from terrazzo.errors import CheckpointError, DataError, ResourceError
+from terrazzo.partial_map import has_rows
+from terrazzo.prediction import Settings
+from terrazzo.progress import Silent
+from terrazzo.row_journal import RowBand
+from terrazzo.scene import Tiling
+from terrazzo.testing.scenes import UTM, make_model, make_scene
+from terrazzo.workers import Workers
+
+SMALL = Tiling(tile=32, overlap=12, batch_size=3)
+TILINGS = (
+    SMALL,
+    Tiling(tile=32, overlap=25, blend="cosine"),  # three windows share a pixel
+    Tiling(tile=32, overlap=12, blend="none"),
+)
+
+
+class Reversed:
+    """Does all bands in this process, the last one first."""
+
+    size = 3
+
+    def __init__(self, trainer):
+        self.trainer = trainer
+        self.bands = []
+
+    def do(self, tasks):
+        for task in reversed(list(tasks)):
+            self.bands.append(task.band)
+            band_task.work(self.trainer, task, lambda: None)
+            yield task
+
+
+def make_map(model: Path, source: Path, out: Path, crew, *, resume=False, **settings):
+    card = model_folder.read_card(model)
+    scene = model_input.scene_for(source, card, (), any_pixel_size=True)
+    settings = Settings(**{"tiling": SMALL, **settings})
+    order = prediction.order_for(scene, card, out, settings, ("model",))
+    return list(map_making.make_maps([order], crew, resume=resume))
+
+
+def alone(model: Path):
+    return band_task.Alone(model_folder.load(model)[1], lambda: None)
+
+
+@pytest.mark.parametrize("rows", [1, 32, 33, 200, 211])
+@pytest.mark.parametrize("most", [1, 2, 3, 50])
+def test_bands_divide_the_rows(rows, most):
+    bands = SMALL.row_bands(rows, most)
+    assert len(bands) <= most
+    assert bands[0].first == 0
+    assert bands[-1].last == rows
+    assert all(one.last == other.first for one, other in itertools.pairwise(bands))
+    assert all(band.first < band.last for band in bands)
+
+
+def test_there_is_a_band_for_each_worker():
+    assert SMALL.row_bands(400, 3) == (RowBand(0, 125), RowBand(125, 265), RowBand(265, 400))
+
+
+@pytest.mark.parametrize("tiling", TILINGS, ids=["linear", "threefold", "none"])
+def test_bands_give_the_bytes_of_one(tmp_path, tiling):
+    model = make_model(tmp_path / "model")
+    source = make_scene(tmp_path / "s.tif", (211, 75, 3), nodata=0)
+    make_map(model, source, tmp_path / "one.tif", alone(model), tiling=tiling, probabilities=True)
+    crew = Reversed(model_folder.load(model)[1])
+    make_map(model, source, tmp_path / "bands.tif", crew, tiling=tiling, probabilities=True)
+    assert len(crew.bands) == 3
+    for end in (".tif", "_probabilities.tif"):
+        assert (tmp_path / f"one{end}").read_bytes() == (tmp_path / f"bands{end}").read_bytes()
+    assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_a_resume_keeps_the_bands_it_finds(tmp_path):
+    """So the number of workers may differ."""
+    model = make_model(tmp_path / "model")
+    source = make_scene(tmp_path / "s.tif", (211, 75, 3))
+    crew = Reversed(model_folder.load(model)[1])
+    calls = []
+
+    def fail_at_the_last(trainer, task, row_done):
+        calls.append(task)
+        if len(calls) == 3:
+            raise DataError("SEG-D011", "cut off")
+        original(trainer, task, row_done)
+
+    original, band_task.work = band_task.work, fail_at_the_last
+    try:
+        with pytest.raises(DataError, match="cut off"):
+            make_map(model, source, tmp_path / "map.tif", crew)
+    finally:
+        band_task.work = original
+    assert not (tmp_path / "map.tif").exists()
+    make_map(model, source, tmp_path / "map.tif", alone(model), resume=True)
+    make_map(model, source, tmp_path / "one.tif", alone(model))
+    assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "one.tif").read_bytes()
+
+
+def test_a_resume_on_another_device_is_refused(tmp_path):
+    model = make_model(tmp_path / "model")
+    source = make_scene(tmp_path / "s.tif", (100, 75, 3))
+    out = tmp_path / "map.tif"
+
+    class Elsewhere(type(model_folder.load(model)[1])):
+        device = "cuda:0"
+
+    def stop_after_a_row():
+        raise KeyboardInterrupt
+
+    crew = band_task.Alone(model_folder.load(model)[1], stop_after_a_row)
+    for again in range(2):  # the first row of windows is in the journal after its end
+        with pytest.raises(KeyboardInterrupt):
+            make_map(model, source, out, crew, resume=bool(again))
+    crew.trainer.__class__ = Elsewhere
+    with pytest.raises(CheckpointError, match="another device"):
+        make_map(model, source, out, crew, resume=True)
+
+
+def predict(model: Path, sources: list[Path], out: Path, **settings):
+    settings = Settings(**{"tiling": SMALL, **settings})
+    return prediction.predict(model, sources, out, settings, progress=Silent())
+
+
+def test_workers(tmp_path):
+    """Rows of one scene, then scenes of a folder; and an error met in a worker."""
+    model = make_model(tmp_path / "model")
+    (tmp_path / "scenes").mkdir()
+    sources = [
+        make_scene(tmp_path / "scenes" / f"{n}.tif", (211, 75, 3), nodata=0, seed=n)
+        for n in range(3)
+    ]
+    predict(model, [tmp_path / "scenes"], tmp_path / "one")
+    shared = predict(model, [tmp_path / "scenes"], tmp_path / "two", workers=2)
+    assert sorted(each.path.name for each in shared) == ["0.tif", "1.tif", "2.tif"]
+    predict(model, sources[:1], tmp_path / "two" / "rows.tif", workers=2)
+    for name in ("0.tif", "1.tif", "2.tif"):
+        expected = (tmp_path / "one" / name).read_bytes()
+        assert (tmp_path / "two" / name).read_bytes() == expected
+    assert (tmp_path / "two" / "rows.tif").read_bytes() == (tmp_path / "one" / "0.tif").read_bytes()
+    holes = np.random.default_rng(0).random((211, 75, 1), np.float32)
+    holes[170, 3] = np.inf
+    rasters.write(tmp_path / "inf.tif", holes, **UTM)
+    grey = make_model(tmp_path / "grey", 1, "float32")
+    with pytest.raises(DataError, match="row 170, column 3"):
+        predict(grey, [tmp_path / "inf.tif"], tmp_path / "inf_map.tif", workers=2)
+    assert not (tmp_path / "inf_map.tif").exists()
+
+
+def test_a_worker_that_dies_is_told_at_once(tmp_path):
+    model = make_model(tmp_path / "model")
+    source = make_scene(tmp_path / "s.tif", (400, 300, 3))
+    crew = Workers(model, 2, lambda: os.kill(crew._workers[0].process.pid, signal.SIGKILL))
+    with pytest.raises(ResourceError, match="SIGKILL") as caught, crew:
+        make_map(model, source, tmp_path / "map.tif", crew)
+    assert caught.value.code == "SEG-R001"
+    assert not (tmp_path / "map.tif").exists()
+    assert not any(worker.process.is_alive() for worker in crew._workers)
+    make_map(model, source, tmp_path / "map.tif", alone(model), resume=True)
+    make_map(model, source, tmp_path / "one.tif", alone(model))
+    assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "one.tif").read_bytes()
+
+
+def command(model: Path, source: Path, out: Path, *more: str) -> list[str]:
+    code = "from terrazzo.cli import main; main()"
+    windows = ("--tile", "32", "--overlap", "12")
+    start = [sys.executable, "-c", code, "predict", str(model), str(source)]
+    return [*start, "--out", str(out), *windows, *more]
+
+
+def test_workers_die_with_their_parent(tmp_path):
+    model = make_model(tmp_path / "model")
+    source = make_scene(tmp_path / "s.tif", (1500, 300, 3))
+    out = tmp_path / "map.tif"
+    with subprocess.Popen(
+        command(model, source, out, "--workers", "2"), stderr=subprocess.PIPE
+    ) as parent:
+        deadline = time.monotonic() + 60
+        while not has_rows(map_making.journal_folder(out)):
+            assert time.monotonic() < deadline
+            assert parent.poll() is None, parent.stderr.read()
+            time.sleep(0.01)
+        workers = psutil.Process(parent.pid).children()
+        parent.kill()
+    assert len(workers) >= 2
+    _, alive = psutil.wait_procs(workers, timeout=5)
+    assert not alive
+    assert not out.exists()
+    predict(model, [source], out, resume=True)
+    predict(model, [source], tmp_path / "one.tif")
+    assert out.read_bytes() == (tmp_path / "one.tif").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+def test_ray(tmp_path):
+    """A local Ray with two actors: rows of one scene, and scenes of a folder."""
+    model = make_model(tmp_path / "model")
+    (tmp_path / "scenes").mkdir()
+    for n in range(2):
+        make_scene(tmp_path / "scenes" / f"{n}.tif", (211, 75, 3), nodata=0, seed=n)
+    predict(model, [tmp_path / "scenes"], tmp_path / "one")
+    for source, out in (
+        (tmp_path / "scenes" / "0.tif", tmp_path / "rows.tif"),
+        (tmp_path / "scenes", tmp_path / "many"),
+    ):
+        done = subprocess.run(
+            command(model, source, out, "--ray", "local", "--workers", "2"),
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+        assert done.returncode == 0, done.stderr
+    expected = (tmp_path / "one" / "0.tif").read_bytes()
+    assert (tmp_path / "rows.tif").read_bytes() == expected
+    for name in ("0.tif", "1.tif"):
+        expected = (tmp_path / "one" / name).read_bytes()
+        assert (tmp_path / "many" / name).read_bytes() == expected
+
+
+def test_without_ray_the_pip_line_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    model = make_model(tmp_path / "model")
+    source = make_scene(tmp_path / "s.tif", (40, 40, 3))
+    with pytest.raises(ValueError, match=r"terrazzo\[ray\]"):
+        predict(model, [source], tmp_path / "map.tif", ray="auto")
