@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -340,6 +341,26 @@ def test_cloud_optimised(tmp_path, model):
     np.testing.assert_array_equal(
         labels_of(tmp_path / "cog.tif"), labels_of(tmp_path / "plain.tif")
     )
+
+
+@pytest.mark.skipif(importlib.util.find_spec("rio_cogeo") is None, reason="no rio-cogeo")
+def test_other_tools_find_the_files_valid(tmp_path, model):
+    source = make_scene(tmp_path / "s.tif", (700, 900, 3), nodata=0)
+    run(model, source, tmp_path / "cog.tif", cloud_optimised=True, tiling=Tiling(tile=256))
+    code = (
+        "import sys; from rasterio.rio.main import main_group as rio; path = sys.argv[1]\n"
+        "rio(['info', path], standalone_mode=False)\n"
+        "rio(['cogeo', 'validate', '--strict', path], standalone_mode=False)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "cog.tif"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    info, _, validity = done.stdout.partition("\n")
+    assert json.loads(info)["shape"] == [700, 900]
+    assert "is a valid cloud optimized GeoTIFF" in validity, done
 
 
 def refusal(kind, *arguments, **settings):

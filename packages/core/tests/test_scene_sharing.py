@@ -73,7 +73,7 @@ def test_bands_divide_the_rows(rows, most):
 
 
 def test_there_is_a_band_for_each_worker():
-    assert SMALL.row_bands(400, 3) == (RowBand(0, 125), RowBand(125, 265), RowBand(265, 400))
+    assert SMALL.row_bands(400, 3) == (RowBand(0, 123), RowBand(123, 263), RowBand(263, 400))
 
 
 @pytest.mark.parametrize("tiling", TILINGS, ids=["linear", "threefold", "none"])
