@@ -180,7 +180,7 @@ def test_a_worker_that_dies_is_told_at_once(tmp_path):
 
 def command(model: Path, source: Path, out: Path, *more: str) -> list[str]:
     code = "from terrazzo.cli import main; main()"
-    windows = ("--tile", "32", "--overlap", "12")
+    windows = ("--tile", "32", "--overlap", "12", "--batch-size", "3")
     start = [sys.executable, "-c", code, "predict", str(model), str(source)]
     return [*start, "--out", str(out), *windows, *more]
 

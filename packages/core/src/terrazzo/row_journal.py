@@ -133,7 +133,7 @@ def read_rows(
     """Read finished rows `first` up to `last` of the scene into a contiguous array R×…."""
     with _layer_file(folder, layer).open("rb") as file:
         file.seek((first - band.first) * layer.row_bytes)
-        read = file.readinto(memoryview(into).cast("B"))
+        read = file.readinto(into.data.cast("B"))
     assert read == (last - first) * layer.row_bytes
 
 
