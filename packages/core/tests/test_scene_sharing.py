@@ -187,7 +187,7 @@ def command(model: Path, source: Path, out: Path, *more: str) -> list[str]:
 
 def test_workers_die_with_their_parent(tmp_path):
     model = make_model(tmp_path / "model")
-    source = make_scene(tmp_path / "s.tif", (1500, 300, 3))
+    source = make_scene(tmp_path / "s.tif", (800, 200, 3))
     out = tmp_path / "map.tif"
     with subprocess.Popen(
         command(model, source, out, "--workers", "2"), stderr=subprocess.PIPE
