@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tomli_w
 from affine import Affine
 
-from terrazzo import ground, model_folder, prediction, rasters, remote
+from terrazzo import commands, config, ground, model_folder, prediction, rasters, remote
 from terrazzo.errors import DataError
 from terrazzo.prediction import Settings
 from terrazzo.progress import Silent
 from terrazzo.scene import Tiling
-from terrazzo.testing.scenes import make_model, make_scene
+from terrazzo.testing.scenes import LABELS, UTM, make_model, make_scene
 
 SMALL = Tiling(tile=32, overlap=12)
 
@@ -78,6 +79,33 @@ def test_scenes_of_another_pixel_size_are_refused(tmp_path):
     predict(model, make_scene(tmp_path / "fine.tif", (40, 40, 3)), tmp_path / "fine_map.tif")
     nowhere = make_scene(tmp_path / "nowhere.tif", (40, 40, 3), crs=None, transform=None)
     predict(model, nowhere, tmp_path / "nowhere_map.tif")
+
+
+def test_a_run_keeps_the_pixel_size_of_its_scenes(tmp_path):
+    make_scene(tmp_path / "image.tif", (64, 64, 3))
+    rows, columns = np.indices((64, 64))
+    label_HWC = ((rows + columns) // 8 % 6).astype(np.uint8)[..., None]
+    rasters.write(tmp_path / "label.tif", label_HWC, **UTM)
+    (tmp_path / "labels.toml").write_text(tomli_w.dumps(LABELS.as_toml()))
+    scenes = [{"images": ["image.tif"], "label": "label.tif"}]
+    recipe = config.parse(
+        config.Config,
+        {
+            "name": "ground",
+            "backend": "reference",
+            "data": {
+                "format": "geotiff",
+                "root": str(tmp_path),
+                "labels": str(tmp_path / "labels.toml"),
+                "options": {"scenes": scenes, "chip": 8, "block": 1, "buffer": 0},
+            },
+            "model": {"name": "pixel_softmax"},
+            "training": {"steps": 1, "batch_size": 2, "schedule": {"learning_rate": 0.1}},
+        },
+        where="here",
+    )
+    commands.run(recipe, tmp_path / "run", progress=Silent())
+    assert model_folder.read_card(tmp_path / "run" / "model").pixel_metres == (0.5, 0.5)
 
 
 @pytest.mark.parametrize(
