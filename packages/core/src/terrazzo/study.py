@@ -138,7 +138,7 @@ class Plan:
     @property
     def tests(self) -> dict[str, list[PlannedRun]]:
         """Runs by what they are scored on: only those of one test can be compared."""
-        tests: dict[str, list[PlannedRun]] = Field(default_factory=dict)
+        tests: dict[str, list[PlannedRun]] = {}
         for run in self.runs:
             tests.setdefault(run.test, []).append(run)
         return tests
