@@ -1,25 +1,31 @@
-"""A study in real processes: stopped, killed and resumed, its runs end with the same bits."""
+"""A study in real processes: killed and resumed, its runs end with the same bits."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from terrazzo import study, study_runner
+from terrazzo.errors import CheckpointError, DataError, TerrazzoError
+
 RECIPE = """
 backend = "reference"
 model = { name = "pixel_softmax" }
-training = { epochs = 150, batch_size = 2, schedule = { learning_rate = 0.01 } }
+training = { epochs = 25, batch_size = 2, schedule = { learning_rate = 0.01 } }
 augment = { flip_horizontal = 0.5, brightness = 0.2 }
 checkpoint = { every_steps = 20 }
-validation = { every_epochs = 50 }
+validation = { every_epochs = 25 }
 log = { every_steps = 1 }
 [data]
 format = "folder"
@@ -47,11 +53,13 @@ classes = [{ name = "red", colour = "#FF0000", raw = [0] },
            { name = "green", colour = "#00FF00", raw = [1] }]
 """
 COMMAND = [sys.executable, "-m", "terrazzo"]
+OUT = Path("runs/colours")
 
 
 @pytest.fixture
-def place(tmp_path):
-    """Two small data sets and a study over them."""
+def place(tmp_path, monkeypatch):
+    """Two small data sets and a study over them, in the folder we are in."""
+    monkeypatch.chdir(tmp_path)
     draw = np.random.default_rng(0)
     for root in ("one", "two"):
         for kind in ("images", "masks"):
@@ -67,25 +75,25 @@ def place(tmp_path):
     return tmp_path
 
 
-def study(place, *words):
-    command = [*COMMAND, "study", "study.toml", *words]
-    return subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+def go_on(*assignments, resume=True):
+    """Run the study from here; its runs are processes of their own in any case."""
+    said = []
+    settings = study.load(Path("study.toml"), assignments)
+    plan = study.plan(settings, Path("study.toml"), OUT)
+    study_runner.run(plan, resume=resume, say=said.append)
+    return said
 
 
-def interrupted(place, run, number, *words):
-    """Start the study and send a signal when `run` has a checkpoint; return what it answers."""
-    process = subprocess.Popen(
-        [*COMMAND, "study", "study.toml", *words], cwd=place, stderr=subprocess.PIPE, text=True
-    )
-    checkpoints = place / "runs" / "colours" / "runs" / run / "checkpoints"
+def killed_in(run):
+    """Start the study by the command line and kill it once `run` has a checkpoint."""
+    process = subprocess.Popen([*COMMAND, "study", "study.toml"], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300
-    while not list(checkpoints.glob("step-??????")):
+    while not list((OUT / "runs" / run / "checkpoints").glob("step-??????")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=300)
-    return process.returncode, stderr
+    process.kill()
+    process.communicate(timeout=60)  # returns when the run's process is gone as well
 
 
 def final(folder):
@@ -93,61 +101,71 @@ def final(folder):
     return [(folder / name).read_bytes() for name in names]
 
 
-def test_stopped_then_killed_then_resumed_it_ends_as_if_nothing_had_been(place):
-    out = place / "runs" / "colours"
-    code, stderr = interrupted(place, "first", signal.SIGTERM)
-    assert code == 75, stderr
-    assert "SEG-R013" in stderr
-    assert not (out / "runs" / "first" / "model").exists()
-    code, _ = interrupted(place, "second", signal.SIGKILL, "--resume")
-    assert code == -signal.SIGKILL
-    assert not (out / "runs" / "second" / "model").exists()
+def test_killed_and_resumed_a_study_ends_as_if_nothing_had_been(place):
+    killed_in("second")
+    first, second = OUT / "runs" / "first", OUT / "runs" / "second"
+    assert not (second / "model").exists()
+    before = final(first), (first / "report.html").stat().st_mtime_ns
 
-    answer = study(place, "--resume")
-    assert answer.returncode == 0, answer.stderr
-    assert "[1/2] first: done" in answer.stderr
-    assert "[2/2] second: goes on" in answer.stderr
-    assert "resuming after step" in answer.stderr
-    for name in ("first", "second"):
-        words = ["run", "--config", out / "recipes" / f"{name}.toml", "--out", name]
-        subprocess.run([*COMMAND, *words], cwd=place, check=True, capture_output=True)
-        assert final(place / name) == final(out / "runs" / name)
-        scored = json.loads((out / "runs" / name / "evaluation" / "two-test.json").read_text())
+    assert go_on() == [
+        "[1/2] first: done",
+        "[2/2] second: goes on",
+        "[2/2] second: is scored on two-test",
+    ]
+    assert (final(first), (first / "report.html").stat().st_mtime_ns) == before
+    words = ["run", "--config", OUT / "recipes" / "second.toml", "--out", "alone"]
+    subprocess.run([*COMMAND, *words], check=True, capture_output=True)
+    assert final(Path("alone")) == final(second)
+
+    for folder in (first, second):
+        scored = json.loads((folder / "evaluation" / "two-test.json").read_text())
         assert scored["pictures"] == 2
-    page = (out / "comparison.html").read_text()
-    assert "excludes zero" in page
-    table = (out / "comparison.csv").read_text()
+    assert "two-test" in (OUT / "comparison.html").read_text()
+    assert "two-test" in (OUT / "comparison.tex").read_text()
+    table = (OUT / "comparison.csv").read_text()
     assert re.search("^(first,second|second,first),mean_iou", table, re.MULTILINE)
-    assert "two-test" in (out / "comparison.tex").read_text()
 
-    before = {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*")}
-    assert study(place, "--resume").returncode == 0
-    assert {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*")} == before
+    assert go_on() == ["[1/2] first: done", "[2/2] second: done"]
+    with pytest.raises(CheckpointError, match="SEG-C002"):
+        go_on(resume=False)
+    with pytest.raises(CheckpointError, match=r"SEG-C011(.|\n)*training.epochs: 25 → 1"):
+        go_on("set=['training.epochs=1']")
+    shutil.rmtree(first)
+    with pytest.raises(CheckpointError, match=r"SEG-C045(.|\n)*no checkpoint of first"):
+        go_on()
 
 
-def test_what_is_refused_leaves_all_as_it_was(place):
-    out = place / "runs" / "colours"
-    answer = study(place, "--set", "data.two.root=nowhere")
-    assert answer.returncode == 3
-    assert "nowhere" in answer.stderr
-    assert not out.exists()
+def test_missing_pictures_are_found_before_anything_is_written(place):
+    with pytest.raises(DataError, match="nowhere"):
+        go_on("data.two.root=nowhere")
+    assert not OUT.exists()
+    OUT.mkdir(parents=True)
+    (OUT / "letter.txt").write_text("Dear")
+    with pytest.raises(CheckpointError, match="SEG-C001"):
+        go_on()
+    assert [path.name for path in OUT.iterdir()] == ["letter.txt"]
 
-    few = ("--set", 'set=["training.epochs=1"]')
-    text = STUDY.replace('data = "two"', 'data = "two"\nset = ["model.options.width=3"]')
-    (place / "study.toml").write_text(text)
-    answer = study(place, *few)
-    assert answer.returncode == 2  # that of the run that failed
-    assert "SEG-X001" in answer.stderr
-    assert "SEG-R051" in answer.stderr
-    assert (out / "runs" / "first" / "model").is_dir()
 
-    (place / "study.toml").write_text(STUDY)
-    answer = study(place, *few)
-    assert answer.returncode == 4
-    assert "SEG-C002" in answer.stderr
-    answer = study(place, "--resume")
-    assert answer.returncode == 4
-    assert "SEG-C011" in answer.stderr
-    assert "training.epochs: 1 → 150" in answer.stderr
-    assert study(place, *few, "--resume").returncode == 0
-    assert (out / "comparison.html").is_file()
+def test_a_study_ends_with_the_exit_code_of_the_run_that_failed(place):
+    with pytest.raises(TerrazzoError, match="SEG-R051") as failed:
+        go_on("set=['model.options.width=3']")
+    assert failed.value.exit_code == 2
+
+
+PATIENT = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def test_signals_are_handed_on_to_the_run(place):
+    process = subprocess.Popen([sys.executable, "-c", PATIENT], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    with study_runner._handing_on(process) as received:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert process.wait(timeout=30) == 75
+    process.stdout.close()
+    assert received == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -19,7 +19,9 @@ HEAD = """
 recipe = "recipes/base.toml"
 set = ["training.batch_size=2"]
 data.other = { format = "camvid", root = "elsewhere" }
-scales.small = { set = ["training.batch_size=3"], leave_out = ["last"], seeds = [7] }
+scales.small.set = ["training.batch_size=3"]
+scales.small.leave_out = ["last"]
+scales.small.seeds = [7]
 scales.small.data.other = { format = "camvid", root = "near" }
 """
 RUNS = """
@@ -34,6 +36,9 @@ at.small = ["training.epochs=1"]
 [[runs]]
 name = "last"
 """
+
+
+BANDS = Bands(("red", "green", "blue"), "uint8", (0.0,) * 3, (1.0,) * 3)
 
 
 @pytest.fixture
@@ -131,7 +136,7 @@ def test_other_bands_than_the_models_are_refused(tmp_path):
     class OneBand:
         band_names = ("grey",)
 
-    card = ModelCard("reference", None, None, Bands(("r", "g", "b"), "uint8", (), ()), None, 0)
+    card = ModelCard("reference", None, None, BANDS, None, 0)
     split = type("Split", (), {"source": OneBand})
     with pytest.raises(DataError, match="SEG-D020"):
         elsewhere.refuse_other_bands(card, split)
