@@ -193,7 +193,9 @@ def _in_a_process(words: list[str], name: str) -> None:
         TerrazzoError: SEG-R051, it failed; with its exit code.
     """
     process = subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-m", "terrazzo", *words], preexec_fn=_end_with_parent
+        [sys.executable, "-m", "terrazzo", *words],
+        stdout=subprocess.DEVNULL,  # its table is in its report; the study prints the ranking
+        preexec_fn=_end_with_parent,
     )
     with _handing_on(process) as received:
         code = process.wait()

@@ -32,6 +32,8 @@ def run_and_print(
     named = settings.name if settings.scale == study.FULL else f"{settings.name}_{settings.scale}"
     plan = study.plan(settings, file, out or Path("runs") / named)
     console = Console()
+    if not console.is_terminal:
+        console.width = 110  # Rich takes a file for 80 columns, which is too few for the table
     for page, comparison in study_runner.run(plan, resume=resume, say=PlainLines().say).items():
         console.print(ranking(comparison, settings.name))
         console.print(f"comparison: {page}", highlight=False, soft_wrap=True)
@@ -40,7 +42,7 @@ def run_and_print(
 def ranking(comparison: Comparison, title: str) -> Table:
     """Return the runs, best first, with intervals and the paired difference to the first."""
     table = Table(title=f"{title}: {len(comparison.pictures)} pictures of {comparison.split}")
-    table.add_column("run")
+    table.add_column("run", no_wrap=True)
     for column in ("mean IoU", "95 % interval", "difference to the first", "excludes zero"):
         table.add_column(column, justify="right")
     for number, each in enumerate(comparison.competitors):
