@@ -75,7 +75,8 @@ def test_a_run_comes_after_the_one_it_begins_with_and_else_as_written(write):
 
 
 def test_a_scale_changes_settings_data_and_seeds_and_leaves_out(write):
-    found = plan(write(HEAD + RUNS), "scale=small")
+    found = plan(write(HEAD + RUNS), "scale=small", "score.data=other")
+    assert found.score_data.root == "near"
     assert [run.name for run in found.runs] == ["first", "second"]
     first, second = (run.recipe for run in found.runs)
     assert (first.data.root, first.training.epochs, first.seed) == ("near", 1, 7)
@@ -118,6 +119,7 @@ def test_one_test_for_all_is_kept_under_its_own_name(write):
         (RUNS, ("set=['model.name=unet']",), ("SEG-X004", "pixel_softmax")),
         (RUNS, ("data.other.labels=loveda_7",), ()),
         (RUNS, ("data.other.labels=loveda_7", "score.data=other"), ("SEG-X062", "barren")),
+        (RUNS, ("scales.small.leave_out=['last']", "scale=small"), ("SEG-X063", "first on other")),
         (RUNS, ("recipe=recipes/bas.toml",), ("SEG-X005", "did you mean 'base.toml'")),
     ],
 )

@@ -181,7 +181,8 @@ def plan(study: StudyConfig, path: Path, out: Path) -> Plan:
     Raises:
         ConfigError: a recipe or a setting is wrong; SEG-X004 unknown model, data set, or run to
             begin with; SEG-X017 a run begins with another model; SEG-X060 two runs of one name;
-            SEG-X061 runs begin with each other; SEG-X062 runs of one test have other classes.
+            SEG-X061 runs begin with each other; SEG-X062 runs of one test have other classes;
+            SEG-X063 no two runs have the same test.
     """
     kept = [run for run in study.runs if run.name not in study.at_scale.leave_out]
     seeds = {run.name: run.seeds or study.at_scale.seeds or study.seeds for run in kept}
@@ -193,6 +194,7 @@ def plan(study: StudyConfig, path: Path, out: Path) -> Plan:
     found = Plan(study, out, _in_order(planned, path), score_data)
     _refuse_other_models(found)
     _refuse_other_classes(found, path)
+    _refuse_nothing_to_compare(found, path)
     return found
 
 
@@ -297,6 +299,17 @@ def _refuse_other_classes(plan: Plan, path: Path) -> None:
                     next_step="give its data a label map (data.labels) with the classes of the "
                     "test, or a test of its own (`data`)",
                 )
+
+
+def _refuse_nothing_to_compare(plan: Plan, path: Path) -> None:
+    if all(len(runs) < 2 for runs in plan.tests.values()):
+        raise ConfigError(
+            "SEG-X063",
+            "no two runs of the study are scored on the same test",
+            file=path,
+            observed=", ".join(f"{run.name} on {run.test or 'its own'}" for run in plan.runs),
+            next_step="set score.data to one of the study's data sets",
+        )
 
 
 def _refuse_twice(names: list[str], path: Path) -> None:
