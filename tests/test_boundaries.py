@@ -103,7 +103,8 @@ def test_import_contracts_hold():
     ("command", "options"),
     [
         ("run", "--backend --config --help --out --overwrite --resume --set"),
-        ("evaluate", "--help --split"),
+        ("evaluate", "--data --help --split"),
+        ("study", "--help --out --resume --set"),
         ("data", "--help --root"),
         ("list", "--help"),
     ],

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from terrazzo import backends, config, datasets
+from terrazzo import backends, config, datasets, study
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPES = sorted((ROOT / "recipes").rglob("*.toml"))
+STUDIES = sorted((ROOT / "recipes" / "studies").glob("*.toml"))
+RECIPES = sorted(set((ROOT / "recipes").rglob("*.toml")) - set(STUDIES))
+SCALES = ("full", "small")
 
 
 def test_there_are_recipes():
@@ -33,6 +35,29 @@ def test_a_recipe_loads_and_says_how_it_is_run(path):
     assert "Scores:" in head
 
 
+def test_there_are_five_studies():
+    assert len(STUDIES) == 5
+
+
+def planned(path, scale):
+    settings = study.load(path, (f"scale={scale}",))
+    return study.plan(settings, path, Path("out")).runs
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_is_planned_at_both_scales_and_says_what_is_corrected(path):
+    for scale in SCALES:
+        for run in planned(path, scale):
+            module = datasets.load_format(run.recipe.data.format)
+            config.parse(module.Options, run.recipe.data.options, where=path)
+            if scale == "small":  # no weights can be counted on where it is tried out
+                assert not run.recipe.model.options.get("pretrained", False)
+    head = path.read_text().partition("\n\n")[0]
+    assert head.startswith(f"# terrazzo study recipes/studies/{path.name}")
+    for word in ("Question:", "Data:", "Time:", "Original:", "Corrected:", "At scale small:"):
+        assert word in head
+
+
 OPTIONS = """
 import importlib, json, sys
 from terrazzo import backends, config
@@ -46,6 +71,12 @@ for path, name, options in json.loads(sys.argv[2]):
 def test_model_options_of_all_recipes_are_known(backend):
     """In a process of its own, since the files of the models import the framework."""
     recipes = [(str(path), config.load(path)) for path in RECIPES]
+    recipes += [
+        (f"{path} {scale} {run.name}", run.recipe)
+        for path in STUDIES
+        for scale in SCALES
+        for run in planned(path, scale)
+    ]
     models = [
         (path, recipe.model.name, recipe.model.options)
         for path, recipe in recipes

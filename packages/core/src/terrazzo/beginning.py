@@ -31,7 +31,7 @@ def begin(trainer: Trainer, recipe: Config, label_map: LabelMap, progress: Progr
     assert init is not None
     folder = RunFolder(config.resolve_path(init.run, where="init.run")).model
     card = model_folder.read_card(folder)
-    _refuse_another_model(recipe, init, card.backend, card.model.name)
+    refuse_another_model(recipe, init, card.backend, card.model.name)
     given = model_folder.read_weights(folder)
     own = {name: array for name, array in trainer.state().items() if name in trainer.parts}
     parts = {"encoder"} if init.part == "encoder" else {"encoder", "decoder"}
@@ -47,7 +47,12 @@ def begin(trainer: Trainer, recipe: Config, label_map: LabelMap, progress: Progr
     )
 
 
-def _refuse_another_model(recipe: Config, init: InitConfig, backend: str, model: str) -> None:
+def refuse_another_model(recipe: Config, init: InitConfig, backend: str, model: str) -> None:
+    """Refuse to begin a run with the weights of another model (`backend`, `model`).
+
+    Raises:
+        ConfigError: SEG-X017.
+    """
     if (backend, model) != (recipe.backend, recipe.model.name):
         raise ConfigError(
             "SEG-X017",

@@ -88,19 +88,46 @@ def run(
 def evaluate(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Other data: a recipe, or a TOML with [data] alone."),
+    ] = None,
 ) -> None:
-    """Score the model of a run on one split.
+    """Score the model of a run on one split, of its own data or of others.
 
     \b
     Examples:
         terrazzo evaluate runs/demo_torch
         terrazzo evaluate runs/demo_torch --split val
+        terrazzo evaluate runs/a_gta --data recipes/systems/a_city.toml
     """
     from terrazzo import commands, progress
 
     with progress.shown(f"evaluate {split}") as shown:
-        outcome = commands.evaluate(run_folder, split, progress=shown)
+        outcome = commands.evaluate(run_folder, split, data=data, progress=shown)
     _print_scores(outcome)
+
+
+@app.command()
+def study(
+    file: Annotated[Path, typer.Argument(metavar="STUDY", help="One of recipes/studies/.")],
+    assignments: _Set = [],  # noqa: B006 - Typer's way to spell a repeatable option
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Its folder; runs/NAME by default.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study in DIR.")] = False,
+) -> None:
+    """Train the runs of a study one after another, then compare them on one page.
+
+    \b
+    Examples:
+        terrazzo study recipes/studies/pets_and_streets.toml
+        terrazzo study recipes/studies/pets_and_streets.toml --set scale=small
+        terrazzo study recipes/studies/pets_and_streets.toml --set scale=small --resume
+    """
+    from terrazzo import study_summary
+
+    study_summary.run_and_print(file, tuple(assignments), out, resume=resume)
 
 
 @app.command()

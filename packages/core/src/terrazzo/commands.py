@@ -23,6 +23,7 @@ from terrazzo import (
     check,
     checkpoint,
     datasets,
+    elsewhere,
     engine,
     evaluation,
     ground,
@@ -131,17 +132,29 @@ def run(
         return _score(folder, recipe, trainer, splits["test"], position.best_step, progress)
 
 
-def evaluate(run_folder: Path, split: str, *, progress: Progress) -> Outcome:
+def evaluate(
+    run_folder: Path, split: str, *, data: Path | None = None, progress: Progress
+) -> Outcome:
     """Score the model of a finished run on one split.
+
+    Args:
+        run_folder: the run.
+        split: train, val or test.
+        data: a TOML file with a table ``data`` of other data; their scores are kept as STEM-SPLIT.
+        progress: told how far it is.
 
     Raises:
         TerrazzoError: of every kind; see `terrazzo.errors`.
     """
     folder = RunFolder(run_folder)
     recipe = folder.read_config()
-    opened = datasets.open_split(datasets.with_kept_draw(recipe.data, folder.splits), split)
+    if data is None:
+        opened = datasets.open_split(datasets.with_kept_draw(recipe.data, folder.splits), split)
+    else:
+        recipe, opened = elsewhere.open_other(recipe, data, split)
     card, trainer = model_folder.load(folder.model)
     model_folder.refuse_other_labels(card.label_map, opened.label_map, folder.model)
+    elsewhere.refuse_other_bands(card, opened)
     with runs.locked(folder):
         return _score(folder, recipe, trainer, opened, card.step, progress)
 

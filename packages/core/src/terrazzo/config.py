@@ -10,7 +10,7 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import pydantic
 from pydantic import Field
@@ -313,13 +313,25 @@ def _explain(
 
 
 def _fields(kind: type[pydantic.BaseModel], path: list[str]) -> list[str]:
+    """Return the keys that are known at `path`, which may lead through lists and tables."""
+    found: type[pydantic.BaseModel] | None = kind
+    container = False
     for name in path:
-        field = kind.model_fields.get(name)
-        inner = None if field is None else field.annotation
-        if not (isinstance(inner, type) and issubclass(inner, pydantic.BaseModel)):
-            return []
-        kind = inner
-    return sorted(kind.model_fields)
+        if found is None or container:  # an index into a list, or a key of a table
+            container = False
+            continue
+        field = found.model_fields.get(name)
+        annotation = None if field is None else field.annotation
+        found = _model_in(annotation)
+        container = get_origin(annotation) in (tuple, dict)
+    return [] if found is None else sorted(found.model_fields)
+
+
+def _model_in(annotation: Any) -> type[pydantic.BaseModel] | None:
+    """Return the settings class of a key: itself, or what its list, table or option holds."""
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
