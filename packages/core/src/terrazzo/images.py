@@ -95,6 +95,8 @@ def read_image(path: Path) -> NDArray[Any]:
     if header.colour is Colour.PALETTE:
         # RGBA, not RGB: Pillow warns of transparent palette entries otherwise.
         return _without_alpha(path, np.asarray(_pillow(path, data).convert("RGBA")), header)
+    if header.content == "JPEG" and header.colour is Colour.RGB and header.bits == 8:
+        return _opencv(path, data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     decoded = _opencv(path, data, cv2.IMREAD_UNCHANGED)
     if decoded.ndim == 2:
         return decoded[..., None]

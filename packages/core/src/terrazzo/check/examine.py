@@ -19,6 +19,7 @@ from terrazzo.check import (
     places,
     proposal,
     suspects,
+    undefined,
     values,
 )
 from terrazzo.check.report import Report, in_order
@@ -64,6 +65,7 @@ def examine(
         *coverage.find(seen, counted),
         *bands.find(seen),
         *places.find(seen),
+        *undefined.find(seen),
         *leaks.find(seen),
     ]
     if run is not None:

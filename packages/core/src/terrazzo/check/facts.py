@@ -74,11 +74,17 @@ def of_image(image_HWC: NDArray[Any], valid_HW: NDArray[np.bool_] | None) -> Ima
     """Look at a picture: H×W×C uint8, uint16 or float32; `valid_HW` None is valid everywhere."""
     rows, columns, bands = image_HWC.shape
     step = max(1, min(rows, columns) // GRID)
-    grid_HWC = np.ascontiguousarray(image_HWC[::step, ::step])
+    whole = np.s_[: rows // step * step, : columns // step * step]
     if image_HWC.dtype == np.uint8 and valid_HW is None and bands <= 4:
+        # The same pixels as below, in a third of the time.
+        size = columns // step, rows // step
+        grid_HWC = np.atleast_3d(
+            cv2.resize(image_HWC[whole], size, interpolation=cv2.INTER_NEAREST)
+        )
         mean, std, low, high, at_high = _byte_statistics(grid_HWC)
     else:
-        inside = np.s_[:] if valid_HW is None else valid_HW[::step, ::step]
+        grid_HWC = np.ascontiguousarray(image_HWC[whole][::step, ::step])
+        inside = np.s_[:] if valid_HW is None else valid_HW[whole][::step, ::step]
         mean, std, low, high, at_high = _statistics(grid_HWC[inside].reshape(-1, bands))
     return ImageFacts(
         rows,

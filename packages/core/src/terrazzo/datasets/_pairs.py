@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -287,13 +288,19 @@ def files_by_name(
             next_step="check data.root, and data.options where the format has folder settings",
         )
     found: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*")):
-        stem = path.relative_to(folder).with_suffix("").as_posix()
-        if path.suffix.lower() not in suffixes or path.name.startswith("."):
-            continue
-        if stem.endswith(ending) and not (not_ending and stem.endswith(not_ending)):
-            found.setdefault(stem.removesuffix(ending), []).append(path)
-    return found
+    top = str(folder)
+    # Strings: pathlib takes five times as long, which large folders would feel.
+    for parent, folders, files in os.walk(top):
+        lead = parent[len(top) :].strip(os.sep).replace(os.sep, "/")
+        for file in sorted(folders + files):
+            stem, _, suffix = file.rpartition(".")
+            if f".{suffix.lower()}" not in suffixes or file.startswith("."):
+                continue
+            if stem.endswith(ending) and not (not_ending and stem.endswith(not_ending)):
+                name = stem.removesuffix(ending)
+                path = Path(parent, file)
+                found.setdefault(f"{lead}/{name}" if lead else name, []).append(path)
+    return dict(sorted(found.items()))
 
 
 def _twice(folder: Path, files: dict[str, list[Path]]) -> list[str]:
