@@ -134,6 +134,25 @@ def test_pixels_without_data_count_nowhere(tmp_path):
     assert sum(row.pixel_share for row in report.classes) == pytest.approx(1)
 
 
+# Outliers
+
+
+@pytest.mark.parametrize("count", [12, 24])
+def test_a_dark_picture_stands_out_among_many_only(tmp_path, count):
+    root, rng = tmp_path / "data", np.random.default_rng(2)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for number in range(count):
+        image_HWC = rng.integers(0, 250, (32, 32, 3), np.uint8)
+        image_HWC[..., 1] //= 3 if number == 5 else 1
+        Image.fromarray(image_HWC).save(root / "images" / f"{number:02}.png")
+        Image.fromarray(image_HWC[..., 0] // 200).save(root / "masks" / f"{number:02}.png")
+    report = examine(DataConfig(format="folder", root=str(root)))
+    found = [f for f in report.findings if f.code == "SEG-D021"]
+    assert [f.file for f in found] == [str(root / "images" / "05.png")] * (count >= 20)
+    assert all("band green: mean" in f.observed for f in found)
+
+
 # Cache
 
 
@@ -160,6 +179,25 @@ def test_a_changed_file_is_read_again_and_a_copied_one_is_not(data):
     report = examine(data)
     assert report.reused == 9
     assert [f.file for f in report.findings if f.code == "SEG-D001"] == [str(path)]
+
+
+def test_a_change_that_keeps_the_size_is_seen_by_its_hash(data):
+    examine(data)
+    path = mask_of(data, 3)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # the checksum of the last chunk
+    os.utime(path, ns=(1, 1))
+    assert [f.file for f in examine(data).findings if f.code == "SEG-D011"] == [str(path)]
+
+
+def test_other_options_are_another_data_set(data):
+    examine(data)
+    by_colour = data.model_copy(
+        update={"labels": None, "options": {**data.options, "mask_kind": "colour"}}
+    )
+    report = examine(by_colour)
+    assert report.reused == 0
+    assert "#010101" in (report.proposal or "")
 
 
 def test_a_broken_cache_and_one_that_cannot_be_written_cost_time_alone(data, tmp_path, monkeypatch):
@@ -213,6 +251,32 @@ def test_a_shift_is_followed(data):
     assert own.names == ("red", "green")
     assert [each.raw for each in own.classes] == [(1,), (2,)]
     assert 10 in own.ignored
+
+
+def test_a_shift_downwards_is_followed(data):
+    file = mask_of(data, 0).parent.parent / "higher.toml"
+    file.write_text(LABELS.replace("[0]", "[1]").replace("[1] },\n]", "[2] },\n]"))
+    higher = data.model_copy(update={"labels": str(file)})
+    repaint(data, [0, 1, *[0] * 254])
+    assert [each.raw for each in proposed(higher).classes] == [(0,), (1,)]
+
+
+def test_masks_that_were_mapped_before_get_a_map_of_train_ids(data):
+    file = mask_of(data, 0).parent.parent / "ids.toml"
+    file.write_text(LABELS.replace("[0]", "[7]").replace("raw = [1]", "raw = [11]"))
+    repaint(data, [0, 1, *[255] * 254])
+    own = proposed(data.model_copy(update={"labels": str(file)}))
+    assert [each.raw for each in own.classes] == [(0,), (1,)]
+    assert own.ignored == (255,)
+
+
+def test_nothing_is_proposed_where_the_masks_are_spoilt(data):
+    file = mask_of(data, 0).parent.parent / "void.toml"
+    file.write_text(LABELS.replace("[9]", "[255]"))
+    repaint(data, [0, 1, *[254] * 254])
+    report = examine(data.model_copy(update={"labels": str(file)}))
+    assert "subtracted 1" in report.findings[0].problem
+    assert report.proposal is None
 
 
 def test_a_binary_mask_gets_its_255(data):
@@ -288,6 +352,9 @@ def test_headers_are_looked_at_before_training(data):
     with pytest.raises(DataError, match=r"SEG-D009.*\n.*\n.*mask 47×40.*image 48×40") as caught:
         before_training(data)
     assert caught.value.file == str(mask)
+    Image.new("L", (40, 47)).save(image)
+    with pytest.raises(DataError, match="SEG-D020"):
+        before_training(data)
     image.write_bytes(b"")
     train.source.files(1)[1].write_bytes(b"")
     with pytest.raises(DataError, match="1 more pictures have faults"):

@@ -185,7 +185,7 @@ class _Part:
     """What lies below the window along one axis.
 
     Attributes:
-        pixels: of the source; one more at either end where there is one, for interpolation.
+        pixels: of the source; some more at either end where there are any, for interpolation.
         length: of these once scaled.
         inside: those of them that are in the window.
         before: pixels of the window in front of the picture.
@@ -199,12 +199,17 @@ class _Part:
     after: int
 
 
+_LEAST_PART = 256
+"""Pixels resized along an axis where there are as many: half a pixel is then no scale of note."""
+
+
 def _part(source: int, scaled: int, offset: int, window: int) -> _Part:
     first, stop = max(offset, 0), min(offset + window, scaled)
     low, high, length, start = first, stop, stop - first, 0
     if scaled != source:
-        low = max(first * source // scaled - 1, 0)
-        high = min(-(-stop * source // scaled) + 1, source)
+        spare = max(1, _LEAST_PART - (stop - first)) // 2 + 1
+        low = max(first * source // scaled - spare, 0)
+        high = min(-(-stop * source // scaled) + spare, source)
         # Whole pixels again: the part may be half a pixel longer or shorter, as the whole may.
         length = max(round((high - low) * scaled / source), stop - first)
         start = min(max(round(first - low * scaled / source), 0), length - (stop - first))
