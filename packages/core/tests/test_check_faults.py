@@ -551,7 +551,7 @@ def larger_scale(copy):
         with Image.open(picture) as image:
             save(picture.with_suffix(".png"), (np.array(image) // 86).astype(np.uint8))
         picture.unlink()
-    return copy.files("*/*.jpg")[0], "largest values 25"
+    return copy.files("*/*.jpg")[0], "largest values 2"
 
 
 def blank_picture(copy):
