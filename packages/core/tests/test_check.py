@@ -420,3 +420,42 @@ def test_other_classes_than_the_models_are_refused(data, tmp_path):
     shutil.rmtree(tmp_path / "out")
     answer = terrazzo("check", data.root, "--labels", data.labels, "--run", "out", cwd=tmp_path)
     assert answer.returncode == 4
+
+
+# Scenes
+
+
+def test_scenes_of_several_rasters_are_checked_and_their_headers_pass(tmp_path):
+    """Chips share their files; a label raster's own nodata is no stray value."""
+    from affine import Affine
+
+    from terrazzo import rasters
+
+    root, rng = tmp_path / "scenes", np.random.default_rng(4)
+    root.mkdir()
+    place = {"crs": "EPSG:32633", "transform": Affine(2, 0, 392_000, 0, -2, 5_820_000)}
+    for name, bands in (("rgb", 3), ("nir", 1)):
+        pixels_HWC = rng.integers(1, 900, (200, 160, bands)).astype(np.uint16)
+        rasters.write(root / f"{name}.tif", pixels_HWC, **place)
+    label_HWC = rng.integers(0, 2, (200, 160, 1)).astype(np.uint8)
+    label_HWC[:20] = 77
+    rasters.write(root / "label.tif", label_HWC, nodata=77, **place)
+    (root / "two.toml").write_text(LABELS.replace("[9]", "[]"))
+    scene = {"images": ["rgb.tif", "nir.tif"], "label": "label.tif"}
+    data = DataConfig(
+        format="geotiff",
+        root=str(root),
+        labels=str(root / "two.toml"),
+        options={"scenes": [scene], "chip": 32, "block": 1, "buffer": 4},
+    )
+    report = examine(data)
+    assert [f for f in report.findings if f.level.name != "NOTE"] == []
+    assert sum(report.pictures.values()) == 7 * 5
+    assert [row.name for row in report.bands][3] == "band 1"
+    before_training(data)
+    label_HWC[150, 100] = 5
+    rasters.write(root / "label.tif", label_HWC, nodata=77, **place)
+    (found,) = [f for f in examine(data).findings if f.level.name == "ERROR"]
+    assert found.code == "SEG-D001"
+    assert found.file.endswith("label.tif")
+    assert "5 (1 px)" in found.observed

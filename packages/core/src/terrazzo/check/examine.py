@@ -96,6 +96,7 @@ def before_training(splits: Mapping[str, Split], threads: int) -> None:
     files = {
         split.source.files(index): split.source.band_names
         for split in splits.values()
+        if not split.source.is_cut_from_scenes
         for index in range(len(split))
     }
     with ThreadPoolExecutor(max(threads, 1)) as executor:
