@@ -92,6 +92,15 @@ def camvid_with_all_classes(root: Path) -> Copy:
     raise AssertionError("no mask holds them")
 
 
+def camvid_with_grey_palettes(root: Path) -> Copy:
+    """As `camvid_with_all_classes`; the palettes are ramps of grey, as some tools write them."""
+    copy = camvid_with_all_classes(root)
+    greys = np.minimum(np.arange(12) * 32, 255).astype(np.uint8)  # 4 is as grey as the class sky
+    for mask in masks(copy):
+        with_palette(mask, np.repeat(greys[:, None], 3, axis=1))
+    return copy
+
+
 def pets(root: Path) -> Copy:
     annotations = root / "annotations"
     for name, count in (("trainval", 6), ("test", 2)):
@@ -455,9 +464,11 @@ def mirrored_copy(copy):
 
 
 def saved_again(copy):
+    """Another exposure and cut of the picture, saved in poor quality."""
     picture, mask = copy.files("train/*.jpg")[1], copy.files("trainannot/*.png")[1]
     with Image.open(picture) as image:
-        image.save(copy.root / "val" / "again.jpg", quality=40)
+        cut_out = image.crop((3, 2, 478, 358)).resize(image.size).point(lambda v: 0.8 * v + 9)
+        cut_out.save(copy.root / "val" / "again.jpg", quality=40)
     shutil.copyfile(mask, copy.root / "valannot" / "again.png")
     return copy.root / "val" / "again.jpg", picture.name
 
@@ -756,6 +767,17 @@ def test_a_planted_fault_is_named_and_the_other_files_are_checked(tmp_path, case
     assert [f["code"] for f in second] == ["SEG-D011"]
 
 
+def test_a_palette_is_accused_once(tmp_path):
+    copy = camvid(tmp_path / "data")
+    colours_KC = labels.load("camvid").colours
+    for mask in masks(copy):
+        with_palette(mask, colours_KC)
+    with_palette(masks(copy)[4], np.roll(colours_KC, 1, axis=0))
+    _, report = diagnosed(copy)
+    found = [(f["file"], f["problem"]) for f in report["findings"] if f["code"] == "SEG-D006"]
+    assert found == [(str(masks(copy)[4]), "the palette shows other classes than the label map")]
+
+
 def test_enough_faults_are_planted():
     assert len(CASES) >= 30
     assert len({case.plant for case in CASES}) == len(CASES)
@@ -763,6 +785,7 @@ def test_enough_faults_are_planted():
 
 CLEAN = [
     (camvid_with_all_classes, None),
+    (camvid_with_grey_palettes, None),
     (pets, None),
     (pets, "oxford_pet_3"),
     (sperm, None),
