@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -187,8 +186,8 @@ def _idle_batch(
 
 
 def _stack(samples: list[Sample]) -> Batch:
-    kinds = Counter((s.image_HWC.shape, s.image_HWC.dtype) for s in samples)
-    if len(kinds) > 1:
+    first = samples[0].image_HWC
+    if any(s.image_HWC.shape != first.shape or s.image_HWC.dtype != first.dtype for s in samples):
         raise _unequal(samples)
     return Batch(
         np.stack([s.image_HWC for s in samples]),
