@@ -280,6 +280,15 @@ def test_masks_that_were_mapped_before_get_a_map_of_train_ids(data):
     assert own.ignored == (255,)
 
 
+def test_masks_mapped_before_get_a_map_also_where_no_value_is_stray(data):
+    file = mask_of(data, 0).parent.parent / "ids.toml"
+    text = LABELS.replace("[0]", "[7]").replace("raw = [1]", "raw = [11]")
+    file.write_text(text.replace("ignored = [9]", "ignored = [0, 1, 255]"))
+    repaint(data, [0, 1, *[255] * 254])
+    own = proposed(data.model_copy(update={"labels": str(file)}))
+    assert [each.raw for each in own.classes] == [(0,), (1,)]
+
+
 def test_nothing_is_proposed_where_the_masks_are_spoilt(data):
     file = mask_of(data, 0).parent.parent / "void.toml"
     file.write_text(LABELS.replace("[9]", "[255]"))
