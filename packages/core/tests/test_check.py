@@ -289,6 +289,13 @@ def test_masks_mapped_before_get_a_map_also_where_no_value_is_stray(data):
     assert [each.raw for each in own.classes] == [(0,), (1,)]
 
 
+def test_no_map_is_proposed_for_what_is_no_mask(data):
+    rng = np.random.default_rng(1)
+    for number in range(10):
+        Image.fromarray(rng.integers(0, 100, (48, 40), np.uint8)).save(mask_of(data, number))
+    assert examine(data.model_copy(update={"labels": None})).proposal is None
+
+
 def test_nothing_is_proposed_where_the_masks_are_spoilt(data):
     file = mask_of(data, 0).parent.parent / "void.toml"
     file.write_text(LABELS.replace("[9]", "[255]"))
