@@ -485,3 +485,7 @@ def test_scenes_of_several_rasters_are_checked_and_their_headers_pass(tmp_path):
     assert found.code == "SEG-D001"
     assert found.file.endswith("label.tif")
     assert "5 (1 px)" in found.observed
+    content = (root / "nir.tif").read_bytes()
+    (root / "nir.tif").write_bytes(content[: len(content) * 3 // 5])
+    damaged = [f for f in examine(data).findings if f.code == "SEG-D011"]
+    assert [f.file for f in damaged] == [str(root / "nir.tif")]  # once, and not for every chip
