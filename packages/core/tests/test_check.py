@@ -16,9 +16,11 @@ from PIL import Image
 
 from terrazzo import check, config, datasets, labels
 from terrazzo.check import facts
+from terrazzo.check.values import Cause, diagnose
 from terrazzo.config import DataConfig
 from terrazzo.datasets import open_split
 from terrazzo.errors import DataError
+from terrazzo.labels import LabelClass, LabelMap
 from terrazzo.progress import Silent
 
 LABELS = """
@@ -230,6 +232,25 @@ def test_another_label_map_needs_no_second_look(data):
     assert {f.code for f in report.findings} == {"SEG-D001"}
 
 
+# Causes
+
+
+@pytest.mark.parametrize(
+    ("raws", "ignored", "values", "cause"),
+    [
+        (range(5), (), (1, 2, 5), Cause.SHIFTED_UP),
+        (range(5), (), (5,), Cause.UNKNOWN),  # one value fits nearly any shift
+        (range(1, 6), (0,), (1, 2, 6), Cause.UNKNOWN),  # nothing is missing at the lower end
+        (range(1, 6), (255,), (0, 1, 2), Cause.SHIFTED_DOWN),
+        (range(1, 6), (255,), (0, 1, 2, 255), Cause.MAPPED),  # with void already mapped
+        ((7, 8, 11), (255,), (0, 1, 2, 255), Cause.MAPPED),
+    ],
+)
+def test_a_cause_is_named_where_the_values_leave_one_alone(raws, ignored, values, cause):
+    classes = tuple(LabelClass(f"class {raw}", "#000000", (raw,)) for raw in raws)
+    assert diagnose(dict.fromkeys(values, 9), LabelMap("own", classes, ignored)) is cause
+
+
 # Proposals
 
 
@@ -422,7 +443,14 @@ def test_a_trained_model_doubts_a_wrong_label_and_no_right_one(data, tmp_path):
     with Image.open(path) as mask:
         values_HW = np.array(mask)
     values_HW[10:22, 0:9] = 1  # red in the picture
+    values_HW[30:36, 0:9] = 1  # the same, and smaller than what is worth a look
     Image.fromarray(values_HW).save(path)
+    unsure = path.parent.parent / "images" / "3.png"
+    with Image.open(unsure) as picture:
+        pixels_HWC = np.array(picture)
+    for top, green in ((0, 120), (12, 140), (24, 160)):  # labelled red; green is not sure either
+        pixels_HWC[top : top + 12, 0:9] = (105, green, 30)
+    Image.fromarray(pixels_HWC).save(unsure)
     doubted = [f for f in examine(data, run=tmp_path / "out").findings if f.code == "SEG-D040"]
     assert [f.file for f in doubted] == [str(path)]
     assert "labelled 'green'; the model says 'red'" in doubted[0].observed
