@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.config import AugmentConfig
-from terrazzo.resampling import Array, Size, averaged, by_fours, resample
+from terrazzo.resampling import Array, Size, averaged, by_fours, part_of_axis, resample
 from terrazzo.resampling import resize_image as resize_image
 from terrazzo.sample import Sample
 
@@ -180,43 +180,6 @@ def _resize_label(label_HW: Array, size: Size) -> Array:
     return resample(label_HW, size, cv2.INTER_NEAREST_EXACT)
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What lies below the window along one axis.
-
-    Attributes:
-        pixels: of the source; some more at either end where there are any, for interpolation.
-        length: of these once scaled.
-        inside: those of them that are in the window.
-        before: pixels of the window in front of the picture.
-        after: pixels of the window behind it.
-    """
-
-    pixels: slice
-    length: int
-    inside: slice
-    before: int
-    after: int
-
-
-_LEAST_PART = 256
-"""Pixels resized along an axis where there are as many: half a pixel is then no scale of note."""
-
-
-def _part(source: int, scaled: int, offset: int, window: int) -> _Part:
-    first, stop = max(offset, 0), min(offset + window, scaled)
-    low, high, length, start = first, stop, stop - first, 0
-    if scaled != source:
-        spare = max(1, _LEAST_PART - (stop - first)) // 2 + 1
-        low = max(first * source // scaled - spare, 0)
-        high = min(-(-stop * source // scaled) + spare, source)
-        # Whole pixels again: the part may be half a pixel longer or shorter, as the whole may.
-        length = max(round((high - low) * scaled / source), stop - first)
-        start = min(max(round(first - low * scaled / source), 0), length - (stop - first))
-    inside = slice(start, start + stop - first)
-    return _Part(slice(low, high), length, inside, first - offset, offset + window - stop)
-
-
 def _cut(
     array: Array,
     geometry: _Geometry,
@@ -227,7 +190,9 @@ def _cut(
     """Resize what lies below the window, and go on beyond it as `border` says."""
     if geometry.source == geometry.scaled == geometry.window:
         return array
-    down, across = map(_part, geometry.source, geometry.scaled, geometry.offset, geometry.window)
+    down, across = map(
+        part_of_axis, geometry.source, geometry.scaled, geometry.offset, geometry.window
+    )
     part = resize(array[down.pixels, across.pixels], (down.length, across.length))
     part = part[down.inside, across.inside]
     sides = (down.before, down.after, across.before, across.after)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -53,3 +54,48 @@ def by_fours(array: Array, change: Callable[[Array], Array]) -> Array:
         for band in range(0, array.shape[2], 4)
     ]
     return np.concatenate(groups, axis=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What lies below the window along one axis.
+
+    Attributes:
+        pixels: of the source; some more at either end where there are any, for interpolation.
+        length: of these once scaled.
+        inside: those of them that are in the window.
+        before: pixels of the window in front of the picture.
+        after: pixels of the window behind it.
+    """
+
+    pixels: slice
+    length: int
+    inside: slice
+    before: int
+    after: int
+
+
+_LEAST_PART = 256
+"""Pixels resized along an axis where there are as many: half a pixel is then no scale of note."""
+
+
+def part_of_axis(source: int, scaled: int, offset: int, window: int) -> Part:
+    """Find what to resize of an axis of `source` pixels that is `scaled` to so many.
+
+    Args:
+        source: pixels of the picture.
+        scaled: pixels of the picture once scaled.
+        offset: first pixel of the window in the scaled picture; may be negative.
+        window: pixels of the window, which overlaps with the picture.
+    """
+    first, stop = max(offset, 0), min(offset + window, scaled)
+    low, high, length, start = first, stop, stop - first, 0
+    if scaled != source:
+        spare = max(1, _LEAST_PART - (stop - first)) // 2 + 1
+        low = max(first * source // scaled - spare, 0)
+        high = min(-(-stop * source // scaled) + spare, source)
+        # Whole pixels again: the part may be half a pixel longer or shorter, as the whole may.
+        length = max(round((high - low) * scaled / source), stop - first)
+        start = min(max(round(first - low * scaled / source), 0), length - (stop - first))
+    inside = slice(start, start + stop - first)
+    return Part(slice(low, high), length, inside, first - offset, offset + window - stop)
