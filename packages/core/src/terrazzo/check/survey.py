@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from terrazzo import config, datasets, image_headers, images
 from terrazzo.check import facts
-from terrazzo.check.cache import Cache, Entry, Stamp, open_cache
+from terrazzo.check.cache import Cache, Entry, Stamp, open_cache, sha256_of
 from terrazzo.check.facts import ImageFacts, LabelFacts
 from terrazzo.check.finding import Finding, of_error
 from terrazzo.config import DataConfig
 from terrazzo.datasets import Source
+from terrazzo.datasets._pairs import is_raster
 from terrazzo.errors import DataError
 from terrazzo.labels import LabelMap
 from terrazzo.progress import Progress
@@ -111,6 +112,10 @@ class _Files:
         """Read a file that was decoded before, so that its header is sound."""
         if path not in self.known:
             changed_ns = path.stat().st_mtime_ns
+            if is_raster(path):  # a scene may be larger than memory
+                stamp = Stamp(path.stat().st_size, changed_ns, sha256_of(path))
+                self.known[path] = _File(stamp, None, None)
+                return self.known[path]
             data = path.read_bytes()
             stamp = Stamp(len(data), changed_ns, hashlib.sha256(data).hexdigest())
             header = image_headers.parse(data, whole=False)
