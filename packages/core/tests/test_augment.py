@@ -199,6 +199,31 @@ def test_a_crop_is_a_window_of_the_picture_anywhere():
     assert corners == {(row, column) for row in range(5) for column in range(3)}
 
 
+@pytest.mark.parametrize("scale", [0.6, 1.7])
+@pytest.mark.parametrize("rotate", [0.0, 1e-9])
+def test_scaled_windows_reach_every_edge_and_lie_where_they_should(scale, rotate):
+    """Without a rotation a part of the picture is resized; with one, all of it is warped."""
+    sample = coordinate_sample(300, 200)
+    seen = np.zeros(300 * 200, bool)
+    for seed in range(150):
+        options = {"scale": (scale, scale), "crop": (60, 60), "rotate": rotate}
+        moved = change(sample, seed=seed, ignore=IGNORE_16, **options)
+        seen[moved.label_HW[moved.label_HW != IGNORE_16]] = True
+        draws = np.random.Generator(np.random.Philox(key=seed)).random(14)
+        corner = [
+            int(draw * (round(length * scale) - 60 + 1)) / scale
+            for draw, length in ((draws[6], 200), (draws[5], 300))
+        ]
+        # A part of whole pixels is half a pixel of the window beside it, and stretched by as much.
+        centre = np.add(corner, 30.5 / scale)
+        assert moved.image_HWC[30, 30] == pytest.approx(centre, abs=1 / scale)
+    for axis in (0, 1):
+        places = np.flatnonzero(seen.reshape(300, 200).any(axis=axis))
+        assert places[0] < 6
+        assert places[-1] > (200, 300)[axis] - 7
+        assert np.diff(places).max() <= np.ceil(1 / scale)
+
+
 @pytest.mark.parametrize("bands", [1, 3, 5])
 def test_a_crop_larger_than_the_picture_is_padded_with_ignore(bands):
     sample = random_sample((10, 14, bands))

@@ -16,9 +16,11 @@ from PIL import Image
 
 from terrazzo import check, config, datasets, labels
 from terrazzo.check import facts
+from terrazzo.check.values import Cause, diagnose
 from terrazzo.config import DataConfig
 from terrazzo.datasets import open_split
 from terrazzo.errors import DataError
+from terrazzo.labels import LabelClass, LabelMap
 from terrazzo.progress import Silent
 
 LABELS = """
@@ -93,6 +95,7 @@ def test_colours_are_counted():
 
 
 def test_the_table_of_classes_equals_a_count_of_the_read_labels(data):
+    repaint(data, [0, 0, *range(2, 256)], range(4))
     report = examine(data)
     pixels, pictures, ignored = np.zeros(2), {s: np.zeros(2) for s in datasets.SPLITS}, 0
     for split in datasets.SPLITS:
@@ -134,6 +137,34 @@ def test_pixels_without_data_count_nowhere(tmp_path):
     assert sum(row.pixel_share for row in report.classes) == pytest.approx(1)
 
 
+# Outliers
+
+
+@pytest.mark.parametrize("count", [12, 24])
+def test_a_dark_picture_stands_out_among_many_only(tmp_path, count):
+    root, rng = tmp_path / "data", np.random.default_rng(2)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for number in range(count):
+        image_HWC = rng.integers(0, 250, (32, 32, 3), np.uint8)
+        image_HWC[..., 1] //= 3 if number == 5 else 1
+        Image.fromarray(image_HWC).save(root / "images" / f"{number:02}.png")
+        Image.fromarray(image_HWC[..., 0] // 200).save(root / "masks" / f"{number:02}.png")
+    report = examine(DataConfig(format="folder", root=str(root)))
+    found = [f for f in report.findings if f.code == "SEG-D021"]
+    assert [f.file for f in found] == [str(root / "images" / "05.png")] * (count >= 20)
+    assert all("band green: mean" in f.observed for f in found)
+
+
+def test_flat_pictures_are_not_taken_for_one_another(data):
+    """Fog, night and empty sea look alike; what is left of them is the vignette of the lens."""
+    faint_HWC = np.tile((100 + np.arange(40) // 8).astype(np.uint8)[None, :, None], (48, 1, 3))
+    for number in range(10):
+        image = mask_of(data, number).parent.parent / "images" / f"{number}.png"
+        Image.fromarray(faint_HWC).save(image)
+    assert {f.code for f in examine(data).findings} == set()
+
+
 # Cache
 
 
@@ -162,6 +193,25 @@ def test_a_changed_file_is_read_again_and_a_copied_one_is_not(data):
     assert [f.file for f in report.findings if f.code == "SEG-D001"] == [str(path)]
 
 
+def test_a_change_that_keeps_the_size_is_seen_by_its_hash(data):
+    examine(data)
+    path = mask_of(data, 3)
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # the checksum of the last chunk
+    os.utime(path, ns=(1, 1))
+    assert [f.file for f in examine(data).findings if f.code == "SEG-D011"] == [str(path)]
+
+
+def test_other_options_are_another_data_set(data):
+    examine(data)
+    by_colour = data.model_copy(
+        update={"labels": None, "options": {**data.options, "mask_kind": "colour"}}
+    )
+    report = examine(by_colour)
+    assert report.reused == 0
+    assert "#010101" in (report.proposal or "")
+
+
 def test_a_broken_cache_and_one_that_cannot_be_written_cost_time_alone(data, tmp_path, monkeypatch):
     examine(data)
     (file,) = (tmp_path / "cache").rglob("*.json")
@@ -180,6 +230,25 @@ def test_another_label_map_needs_no_second_look(data):
     report = examine(data.model_copy(update={"labels": str(file)}))
     assert report.reused == 10
     assert {f.code for f in report.findings} == {"SEG-D001"}
+
+
+# Causes
+
+
+@pytest.mark.parametrize(
+    ("raws", "ignored", "values", "cause"),
+    [
+        (range(5), (), (1, 2, 5), Cause.SHIFTED_UP),
+        (range(5), (), (5,), Cause.UNKNOWN),  # one value fits nearly any shift
+        (range(1, 6), (0,), (1, 2, 6), Cause.UNKNOWN),  # nothing is missing at the lower end
+        (range(1, 6), (255,), (0, 1, 2), Cause.SHIFTED_DOWN),
+        (range(1, 6), (255,), (0, 1, 2, 255), Cause.MAPPED),  # with void already mapped
+        ((7, 8, 11), (255,), (0, 1, 2, 255), Cause.MAPPED),
+    ],
+)
+def test_a_cause_is_named_where_the_values_leave_one_alone(raws, ignored, values, cause):
+    classes = tuple(LabelClass(f"class {raw}", "#000000", (raw,)) for raw in raws)
+    assert diagnose(dict.fromkeys(values, 9), LabelMap("own", classes, ignored)) is cause
 
 
 # Proposals
@@ -213,6 +282,48 @@ def test_a_shift_is_followed(data):
     assert own.names == ("red", "green")
     assert [each.raw for each in own.classes] == [(1,), (2,)]
     assert 10 in own.ignored
+
+
+def test_a_shift_downwards_is_followed(data):
+    file = mask_of(data, 0).parent.parent / "higher.toml"
+    file.write_text(LABELS.replace("[0]", "[1]").replace("[1] },\n]", "[2] },\n]"))
+    higher = data.model_copy(update={"labels": str(file)})
+    repaint(data, [0, 1, *[0] * 254])
+    assert [each.raw for each in proposed(higher).classes] == [(0,), (1,)]
+
+
+def test_masks_that_were_mapped_before_get_a_map_of_train_ids(data):
+    file = mask_of(data, 0).parent.parent / "ids.toml"
+    file.write_text(LABELS.replace("[0]", "[7]").replace("raw = [1]", "raw = [11]"))
+    repaint(data, [0, 1, *[255] * 254])
+    own = proposed(data.model_copy(update={"labels": str(file)}))
+    assert [each.raw for each in own.classes] == [(0,), (1,)]
+    assert own.ignored == (255,)
+
+
+def test_masks_mapped_before_get_a_map_also_where_no_value_is_stray(data):
+    file = mask_of(data, 0).parent.parent / "ids.toml"
+    text = LABELS.replace("[0]", "[7]").replace("raw = [1]", "raw = [11]")
+    file.write_text(text.replace("ignored = [9]", "ignored = [0, 1, 255]"))
+    repaint(data, [0, 1, *[255] * 254])
+    own = proposed(data.model_copy(update={"labels": str(file)}))
+    assert [each.raw for each in own.classes] == [(0,), (1,)]
+
+
+def test_no_map_is_proposed_for_what_is_no_mask(data):
+    rng = np.random.default_rng(1)
+    for number in range(10):
+        Image.fromarray(rng.integers(0, 100, (48, 40), np.uint8)).save(mask_of(data, number))
+    assert examine(data.model_copy(update={"labels": None})).proposal is None
+
+
+def test_nothing_is_proposed_where_the_masks_are_spoilt(data):
+    file = mask_of(data, 0).parent.parent / "void.toml"
+    file.write_text(LABELS.replace("[9]", "[255]"))
+    repaint(data, [0, 1, *[254] * 254])
+    report = examine(data.model_copy(update={"labels": str(file)}))
+    assert "subtracted 1" in report.findings[0].problem
+    assert report.proposal is None
 
 
 def test_a_binary_mask_gets_its_255(data):
@@ -288,6 +399,9 @@ def test_headers_are_looked_at_before_training(data):
     with pytest.raises(DataError, match=r"SEG-D009.*\n.*\n.*mask 47×40.*image 48×40") as caught:
         before_training(data)
     assert caught.value.file == str(mask)
+    Image.new("L", (40, 47)).save(image)
+    with pytest.raises(DataError, match="SEG-D020"):
+        before_training(data)
     image.write_bytes(b"")
     train.source.files(1)[1].write_bytes(b"")
     with pytest.raises(DataError, match="1 more pictures have faults"):
@@ -329,7 +443,14 @@ def test_a_trained_model_doubts_a_wrong_label_and_no_right_one(data, tmp_path):
     with Image.open(path) as mask:
         values_HW = np.array(mask)
     values_HW[10:22, 0:9] = 1  # red in the picture
+    values_HW[30:36, 0:9] = 1  # the same, and smaller than what is worth a look
     Image.fromarray(values_HW).save(path)
+    unsure = path.parent.parent / "images" / "3.png"
+    with Image.open(unsure) as picture:
+        pixels_HWC = np.array(picture)
+    for top, green in ((0, 120), (12, 140), (24, 160)):  # labelled red; green is not sure either
+        pixels_HWC[top : top + 12, 0:9] = (105, green, 30)
+    Image.fromarray(pixels_HWC).save(unsure)
     doubted = [f for f in examine(data, run=tmp_path / "out").findings if f.code == "SEG-D040"]
     assert [f.file for f in doubted] == [str(path)]
     assert "labelled 'green'; the model says 'red'" in doubted[0].observed
@@ -353,3 +474,46 @@ def test_other_classes_than_the_models_are_refused(data, tmp_path):
     shutil.rmtree(tmp_path / "out")
     answer = terrazzo("check", data.root, "--labels", data.labels, "--run", "out", cwd=tmp_path)
     assert answer.returncode == 4
+
+
+# Scenes
+
+
+def test_scenes_of_several_rasters_are_checked_and_their_headers_pass(tmp_path):
+    """Chips share their files; a label raster's own nodata is no stray value."""
+    from affine import Affine
+
+    from terrazzo import rasters
+
+    root, rng = tmp_path / "scenes", np.random.default_rng(4)
+    root.mkdir()
+    place = {"crs": "EPSG:32633", "transform": Affine(2, 0, 392_000, 0, -2, 5_820_000)}
+    for name, bands in (("rgb", 3), ("nir", 1)):
+        pixels_HWC = rng.integers(1, 900, (200, 160, bands)).astype(np.uint16)
+        rasters.write(root / f"{name}.tif", pixels_HWC, **place)
+    label_HWC = rng.integers(0, 2, (200, 160, 1)).astype(np.uint8)
+    label_HWC[:20] = 77
+    rasters.write(root / "label.tif", label_HWC, nodata=77, **place)
+    (root / "two.toml").write_text(LABELS.replace("[9]", "[]"))
+    scene = {"images": ["rgb.tif", "nir.tif"], "label": "label.tif"}
+    data = DataConfig(
+        format="geotiff",
+        root=str(root),
+        labels=str(root / "two.toml"),
+        options={"scenes": [scene], "chip": 32, "block": 1, "buffer": 4},
+    )
+    report = examine(data)
+    assert [f for f in report.findings if f.level.name != "NOTE"] == []
+    assert sum(report.pictures.values()) == 7 * 5
+    assert [row.name for row in report.bands][3] == "band 1"
+    before_training(data)
+    label_HWC[150, 100] = 5
+    rasters.write(root / "label.tif", label_HWC, nodata=77, **place)
+    (found,) = [f for f in examine(data).findings if f.level.name == "ERROR"]
+    assert found.code == "SEG-D001"
+    assert found.file.endswith("label.tif")
+    assert "5 (1 px)" in found.observed
+    content = (root / "nir.tif").read_bytes()
+    (root / "nir.tif").write_bytes(content[: len(content) * 3 // 5])
+    damaged = [f for f in examine(data).findings if f.code == "SEG-D011"]
+    assert [f.file for f in damaged] == [str(root / "nir.tif")]  # once, and not for every chip

@@ -92,6 +92,15 @@ def camvid_with_all_classes(root: Path) -> Copy:
     raise AssertionError("no mask holds them")
 
 
+def camvid_with_grey_palettes(root: Path) -> Copy:
+    """As `camvid_with_all_classes`; the palettes are ramps of grey, as some tools write them."""
+    copy = camvid_with_all_classes(root)
+    greys = np.minimum(np.arange(12) * 32, 255).astype(np.uint8)  # 4 is as grey as the class sky
+    for mask in masks(copy):
+        with_palette(mask, np.repeat(greys[:, None], 3, axis=1))
+    return copy
+
+
 def pets(root: Path) -> Copy:
     annotations = root / "annotations"
     for name, count in (("trainval", 6), ("test", 2)):
@@ -166,6 +175,16 @@ def landsat(root: Path) -> Copy:
     (root / "land.toml").write_text(tomli_w.dumps(table))
     options = ["split={train=0.5,val=0.25,test=0.25}"]
     return Copy(root, "folder", str(root / "land.toml"), options)
+
+
+def landsat_floats(root: Path) -> Copy:
+    """As `landsat`, the pictures as floats."""
+    copy = landsat(root)
+    for image in copy.files("images/*.tif"):
+        with rasterio.open(image) as raster:
+            pixels_CHW, place = raster.read().astype(np.float32), raster.transform
+        rasters.write(image, np.moveaxis(pixels_CHW, 0, 2), crs="EPSG:32119", transform=place)
+    return copy
 
 
 def take(file: Path, folder: Path) -> None:
@@ -274,6 +293,12 @@ def one_row_less(copy):
     mask = masks(copy)[2]
     save(mask, values(mask)[:-1])
     return mask, "mask 359×480 (rows×columns), image 360×480"
+
+
+def one_column_more(copy):
+    mask = masks(copy)[5]
+    save(mask, np.pad(values(mask), ((0, 0), (0, 1))))
+    return mask, "mask 360×481 (rows×columns), image 360×480"
 
 
 def exif(copy):
@@ -438,6 +463,47 @@ def mirrored_copy(copy):
     return copy.root / "val" / "mirrored.jpg", picture.name
 
 
+def saved_again(copy):
+    """Another exposure and cut of the picture, saved in poor quality."""
+    picture, mask = copy.files("train/*.jpg")[1], copy.files("trainannot/*.png")[1]
+    with Image.open(picture) as image:
+        cut_out = image.crop((3, 2, 478, 358)).resize(image.size).point(lambda v: 0.8 * v + 9)
+        cut_out.save(copy.root / "val" / "again.jpg", quality=40)
+    shutil.copyfile(mask, copy.root / "valannot" / "again.png")
+    return copy.root / "val" / "again.jpg", picture.name
+
+
+def turned_copy(copy):
+    picture, mask = copy.files("train/*.jpg")[0], copy.files("trainannot/*.png")[0]
+    with Image.open(picture) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(copy.root / "val" / "turned.png")
+    save(copy.root / "valannot" / "turned.png", np.rot90(values(mask)))
+    return copy.root / "val" / "turned.png", picture.name
+
+
+def twice_in_one_split(copy):
+    picture, mask = copy.files("train/*.jpg")[0], copy.files("trainannot/*.png")[0]
+    shutil.copyfile(picture, copy.root / "train" / "zz.jpg")
+    shutil.copyfile(mask, copy.root / "trainannot" / "zz.png")
+    return copy.root / "train" / "zz.jpg", picture.name
+
+
+def empty_split(copy):
+    for file in [*copy.files("val/*.jpg"), *copy.files("valannot/*.png")]:
+        file.unlink()
+    return copy.root, "0 pictures"
+
+
+def all_ignored_everywhere(copy):
+    change(masks(copy), lambda mask: np.full_like(mask, 11))
+    return masks(copy)[3], "values 11"
+
+
+def class_nowhere(copy):
+    change(masks(copy), lambda mask: np.where(mask == 5, 11, mask))
+    return copy.root, "0 pixels in train, val, test: tree"
+
+
 def all_ignored(copy):
     change(masks(copy)[2:3], lambda mask: np.full_like(mask, 11))
     return masks(copy)[2], "values 11"
@@ -465,6 +531,18 @@ def transparent(copy):
     return picture.with_suffix(".png"), "1 px of a RGBA picture, first at row 4, column 5"
 
 
+def cmyk(copy):
+    picture = copy.files("train/*.jpg")[3]
+    with Image.open(picture) as image:
+        image.convert("CMYK").save(picture)
+    return picture, "8-bit CMYK JPEG"
+
+
+def indices_for_colours(copy):
+    copy.labels = "dubai_6"
+    return masks(copy)[0], "class indices"
+
+
 def colours_for_indices(copy):
     mask = masks(copy)[4]
     save(mask, labels.load("camvid").colours[np.minimum(values(mask), 10)])
@@ -477,6 +555,14 @@ def other_scale(copy):
         save(picture.with_suffix(".png"), (np.array(image) // 86).astype(np.uint8))
     picture.unlink()
     return picture.with_suffix(".png"), "largest values 2, 2, 2"
+
+
+def larger_scale(copy):
+    for picture in copy.files("*/*.jpg")[2:]:  # the second is to be cut short
+        with Image.open(picture) as image:
+            save(picture.with_suffix(".png"), (np.array(image) // 86).astype(np.uint8))
+        picture.unlink()
+    return copy.files("*/*.jpg")[0], "largest values 2"
 
 
 def blank_picture(copy):
@@ -532,6 +618,34 @@ def other_crs(copy):
     return mask, "EPSG:32617"
 
 
+def nan_pixels(copy):
+    image = copy.files("images/*.tif")[2]
+    with rasterio.open(image, "r+") as raster:
+        band_HW = raster.read(3)
+        band_HW[11, 7:9] = np.nan
+        raster.write(band_HW, 3)
+    return image, "2 values are NaN, first in band 3, row 11, column 7"
+
+
+def infinite_pixel(copy):
+    image = copy.files("images/*.tif")[1]
+    with rasterio.open(image, "r+") as raster:
+        band_HW = raster.read(2)
+        band_HW[5, 6] = -np.inf
+        raster.write(band_HW, 2)
+    return image, "1 px, first in band 2 at row 5, column 6"
+
+
+def unwritten_block(copy):
+    mask = copy.files("masks/*.tif")[1]
+    with rasterio.open(mask) as raster:
+        profile = raster.profile
+    mask.unlink()
+    with rasterio.open(mask, "w", sparse_ok=True, **profile):
+        pass
+    return mask, "row 0, column 0"
+
+
 def disguised_vrt(copy):
     mask = copy.files("masks/*.tif")[2]
     mask.write_text("<VRTDataset rasterXSize='48' rasterYSize='48'></VRTDataset>")
@@ -566,6 +680,7 @@ CASES = [
     Case(city_quarters, mapped_twice_silently, "SEG-D004", "mapped twice", "raw = train id"),
     Case(camvid, jpeg_mask, "SEG-D008", "lossy label format", "as PNG"),
     Case(camvid, one_row_less, "SEG-D009", "differ in size", "at the size of its image"),
+    Case(camvid, one_column_more, "SEG-D009", "differ in size", "at the size of its image"),
     Case(camvid, exif, "SEG-D010", "turned on display", "auto-orient"),
     Case(camvid, cut_mask, "SEG-D011", "truncated", "export the file again"),
     Case(camvid, cut_picture, "SEG-D011", "truncated", "export the file again"),
@@ -588,12 +703,21 @@ CASES = [
     Case(camvid, clipped_mask, "SEG-D001", "clipped to 8 bits", "with 16 bits"),
     Case(camvid, same_picture, "SEG-D015", "in two splits", "remove it from one"),
     Case(camvid, mirrored_copy, "SEG-D039", "nearly the same", "one split", "warning"),
+    Case(camvid, saved_again, "SEG-D039", "nearly the same", "one split", "warning"),
+    Case(camvid, turned_copy, "SEG-D039", "nearly the same", "one split", "warning"),
+    Case(camvid, twice_in_one_split, "SEG-D015", "twice in one split", "remove one", "note"),
+    Case(camvid, empty_split, "SEG-D016", "'val' is empty", "check data.root"),
+    Case(camvid, all_ignored_everywhere, "SEG-D017", "every pixel", "leave the picture out"),
+    Case(camvid, class_nowhere, "SEG-D037", "in no mask", "draw the splits", "note"),
     Case(camvid, all_ignored, "SEG-D017", "every pixel", "leave the picture out", "warning"),
     Case(camvid, class_not_in_train, "SEG-D037", "absent", "draw the splits", "warning"),
     Case(camvid, grey_picture, "SEG-D020", "number of bands", "convert the picture"),
     Case(camvid, transparent, "SEG-D019", "transparent pixels", "flatten"),
+    Case(camvid, cmyk, "SEG-D019", "kind of pixel", "to RGB"),
+    Case(camvid, indices_for_colours, "SEG-D007", "hold class indices", "of the other kind"),
     Case(camvid, colours_for_indices, "SEG-D007", "holds colours", 'mask_kind = "colour"'),
     Case(camvid, other_scale, "SEG-D021", "another scale", "0…1 to 0…255", "warning"),
+    Case(camvid, larger_scale, "SEG-D021", "another scale", "0…1 to 0…255", "warning"),
     Case(camvid, blank_picture, "SEG-D038", "holds nothing", "look at the file", "warning"),
     Case(camvid, bomb, "SEG-D031", "impossible number of pixels", "GeoTIFF"),
     Case(sperm, part_missing, "SEG-D014", "do not pair up", "add, rename or remove"),
@@ -603,6 +727,9 @@ CASES = [
     Case(landsat, shifted_grid, "SEG-D026", "one grid", "gdalwarp"),
     Case(landsat, other_crs, "SEG-D025", "reference systems", "in a GIS", "warning"),
     Case(landsat, disguised_vrt, "SEG-D030", "not a GeoTIFF", "convert the file"),
+    Case(landsat_floats, nan_pixels, "SEG-D022", "NaN pixels", "-a_nodata nan", "warning"),
+    Case(landsat_floats, infinite_pixel, "SEG-D022", "infinite", "nodata value"),
+    Case(landsat, unwritten_block, "SEG-D029", "never written", ""),
     Case(landsat, cut_raster, "SEG-D011", "truncated", "export the file again"),
 ]
 
@@ -613,6 +740,7 @@ _LAST = {
     dubai: "Tile 5/images/*.jpg",
     city_quarters: "images/*.png",
     landsat: "images/*.tif",
+    landsat_floats: "images/*.tif",
 }
 """The last of these pictures is cut short as well."""
 
@@ -639,6 +767,17 @@ def test_a_planted_fault_is_named_and_the_other_files_are_checked(tmp_path, case
     assert [f["code"] for f in second] == ["SEG-D011"]
 
 
+def test_a_palette_is_accused_once(tmp_path):
+    copy = camvid(tmp_path / "data")
+    colours_KC = labels.load("camvid").colours
+    for mask in masks(copy):
+        with_palette(mask, colours_KC)
+    with_palette(masks(copy)[4], np.roll(colours_KC, 1, axis=0))
+    _, report = diagnosed(copy)
+    found = [(f["file"], f["problem"]) for f in report["findings"] if f["code"] == "SEG-D006"]
+    assert found == [(str(masks(copy)[4]), "the palette shows other classes than the label map")]
+
+
 def test_enough_faults_are_planted():
     assert len(CASES) >= 30
     assert len({case.plant for case in CASES}) == len(CASES)
@@ -646,6 +785,7 @@ def test_enough_faults_are_planted():
 
 CLEAN = [
     (camvid_with_all_classes, None),
+    (camvid_with_grey_palettes, None),
     (pets, None),
     (pets, "oxford_pet_3"),
     (sperm, None),
@@ -655,6 +795,7 @@ CLEAN = [
     (city_quarters, "cityscapes_34"),
     (city_quarters, "cityscapes_8"),
     (landsat, None),
+    (landsat_floats, None),
 ]
 
 

@@ -173,7 +173,8 @@ def _walk_jpeg(data: bytes, whole: bool) -> Header:
         if kind == _START_OF_SCAN or (fields is not None and not whole):
             break
     # Compressed data never holds an end mark: its FF bytes are followed by 00 or a restart mark.
-    if whole and data.find(_END_OF_IMAGE, position) < 0:
+    # Searched from the end, where it usually is.
+    if whole and data.rfind(_END_OF_IMAGE, position) < 0:
         raise CutShortError
     if fields is None or fields[3] not in _JPEG_COLOURS:
         raise DamagedError("no valid JPEG frame header")

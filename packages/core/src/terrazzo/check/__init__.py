@@ -9,6 +9,7 @@ and is what `terrazzo run` does first. One file a family of findings:
     coverage    classes absent, masks that teach nothing
     bands       scales, outliers, clipped and empty pictures
     places      grid and reference system of GeoTIFF pairs
+    undefined   NaN in GeoTIFF of floats
     leaks       one picture in two splits
     suspects    labels a trained model doubts
 """

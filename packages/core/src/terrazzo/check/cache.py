@@ -21,7 +21,7 @@ from terrazzo.check.facts import ImageFacts, LabelFacts
 from terrazzo.config import DataConfig
 from terrazzo.errors import ResourceError
 
-_VERSION = 1
+_VERSION = 2
 """Raised where facts mean something else than before."""
 
 
@@ -74,7 +74,7 @@ class Cache:
             if now.st_size != stamp.size:
                 return None
             if now.st_mtime_ns != stamp.changed_ns:
-                if hashlib.sha256(path.read_bytes()).hexdigest() != stamp.sha256:
+                if sha256_of(path) != stamp.sha256:
                     return None
                 stamp = Stamp(stamp.size, now.st_mtime_ns, stamp.sha256)
             stamps.append(stamp)
@@ -95,6 +95,12 @@ class Cache:
         except (OSError, ResourceError):
             return False
         return True
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file of any size, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_cache(data: DataConfig, root: Path, *, fresh: bool = False) -> Cache:

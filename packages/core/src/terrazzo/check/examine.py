@@ -19,6 +19,7 @@ from terrazzo.check import (
     places,
     proposal,
     suspects,
+    undefined,
     values,
 )
 from terrazzo.check.report import Report, in_order
@@ -64,6 +65,7 @@ def examine(
         *coverage.find(seen, counted),
         *bands.find(seen),
         *places.find(seen),
+        *undefined.find(seen),
         *leaks.find(seen),
     ]
     if run is not None:
@@ -94,6 +96,7 @@ def before_training(splits: Mapping[str, Split], threads: int) -> None:
     files = {
         split.source.files(index): split.source.band_names
         for split in splits.values()
+        if not split.source.is_cut_from_scenes
         for index in range(len(split))
     }
     with ThreadPoolExecutor(max(threads, 1)) as executor:

@@ -2,7 +2,8 @@
 
 Labels are counted pixel by pixel. Of pictures a regular grid of pixels is taken, about
 `GRID` × `GRID`: means, ranges and thumbnails need no more, and the look at a file then costs little
-beside decoding it.
+beside decoding it. Large JPEGs are looked at at half their size: means stay, and deviations and
+extremes are those of means of four pixels.
 """
 
 from __future__ import annotations
@@ -70,19 +71,33 @@ class LabelFacts:
     palette: dict[int, int]
 
 
-def of_image(image_HWC: NDArray[Any], valid_HW: NDArray[np.bool_] | None) -> ImageFacts:
-    """Look at a picture: H×W×C uint8, uint16 or float32; `valid_HW` None is valid everywhere."""
+def of_image(
+    image_HWC: NDArray[Any],
+    valid_HW: NDArray[np.bool_] | None,
+    size: tuple[int, int] | None = None,
+) -> ImageFacts:
+    """Look at a picture.
+
+    Args:
+        image_HWC: uint8, uint16 or float32.
+        valid_HW: where it holds data. None: everywhere.
+        size: its rows and columns where `image_HWC` is a reduced copy. None: it is whole.
+    """
     rows, columns, bands = image_HWC.shape
     step = max(1, min(rows, columns) // GRID)
-    grid_HWC = np.ascontiguousarray(image_HWC[::step, ::step])
+    whole = np.s_[: rows // step * step, : columns // step * step]
     if image_HWC.dtype == np.uint8 and valid_HW is None and bands <= 4:
+        # The same pixels as below, in a third of the time.
+        grid = columns // step, rows // step
+        grid_HWC = cv2.resize(image_HWC[whole], grid, interpolation=cv2.INTER_NEAREST)
+        grid_HWC = np.atleast_3d(grid_HWC)
         mean, std, low, high, at_high = _byte_statistics(grid_HWC)
     else:
-        inside = np.s_[:] if valid_HW is None else valid_HW[::step, ::step]
+        grid_HWC = np.ascontiguousarray(image_HWC[whole][::step, ::step])
+        inside = np.s_[:] if valid_HW is None else valid_HW[whole][::step, ::step]
         mean, std, low, high, at_high = _statistics(grid_HWC[inside].reshape(-1, bands))
     return ImageFacts(
-        rows,
-        columns,
+        *(size or (rows, columns)),
         image_HWC.dtype.name,
         mean,
         std,

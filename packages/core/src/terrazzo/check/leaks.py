@@ -17,6 +17,8 @@ from terrazzo.errors import DataError
 
 _ALIKE = 0.995
 """Correlation of two careful thumbnails above which the pictures are taken for one."""
+_EQUAL = 0.9999
+"""Correlation of two careful thumbnails above which all pixels are compared."""
 _WORTH_A_LOOK = 0.96
 """Correlation of two quick thumbnails above which careful ones are made."""
 _CAREFUL = 32  # rows and columns of a careful thumbnail
@@ -35,12 +37,11 @@ def find(survey: Survey) -> Iterator[Finding]:
     careful = _Careful(survey)
     for one, other in _candidates(pictures, thumbnails_NP):
         first, second = pictures[one], pictures[other]
-        if _equal(survey, first, second):
+        correlation = careful.correlation(first, second)
+        if correlation > _EQUAL and _equal(survey, first, second):
             yield _same(first, second)
-        elif first.split != second.split:
-            correlation = careful.correlation(first, second)
-            if correlation > _ALIKE:
-                yield _near(first, second, correlation)
+        elif first.split != second.split and correlation > _ALIKE:
+            yield _near(first, second, correlation)
 
 
 def _normalised(pictures: list[Picture]) -> NDArray[np.float32]:
@@ -115,9 +116,7 @@ def _candidates(
 
 
 def _equal(survey: Survey, first: Picture, second: Picture) -> bool:
-    if first.image is None or second.image is None:
-        return False
-    if first.files[0] == second.files[0] or first.image.thumbnail != second.image.thumbnail:
+    if first.files[0] == second.files[0]:
         return False
     try:
         one_HWC, _ = survey.sources[first.split].read_image(first.index)

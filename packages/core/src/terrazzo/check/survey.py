@@ -13,13 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo import config, datasets, images
+from terrazzo import config, datasets, image_headers, images
 from terrazzo.check import facts
-from terrazzo.check.cache import Cache, Entry, Stamp, open_cache
+from terrazzo.check.cache import Cache, Entry, Stamp, open_cache, sha256_of
 from terrazzo.check.facts import ImageFacts, LabelFacts
 from terrazzo.check.finding import Finding, of_error
 from terrazzo.config import DataConfig
 from terrazzo.datasets import Source
+from terrazzo.datasets._pairs import is_raster
 from terrazzo.errors import DataError
 from terrazzo.labels import LabelMap
 from terrazzo.progress import Progress
@@ -86,19 +87,40 @@ class Survey:
     reused: int
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What the bytes of a file tell.
+
+    Attributes:
+        stamp: its state.
+        palette_PC: of a PNG that has one.
+        size: rows and columns of a PNG or JPEG, else None.
+    """
+
+    stamp: Stamp
+    palette_PC: NDArray[np.uint8] | None
+    size: tuple[int, int] | None
+
+
 @dataclass
-class _Stamps:
-    """The states of files, each read once: many pictures may share one file."""
+class _Files:
+    """Files that were read as bytes, each once: many pictures may share one."""
 
-    known: dict[Path, tuple[Stamp, NDArray[np.uint8] | None]] = field(default_factory=dict)
+    known: dict[Path, _File] = field(default_factory=dict)
 
-    def of(self, path: Path) -> tuple[Stamp, NDArray[np.uint8] | None]:
-        """Return the state of a file, and its palette where it is a PNG that has one."""
+    def of(self, path: Path) -> _File:
+        """Read a file that was decoded before, so that its header is sound."""
         if path not in self.known:
             changed_ns = path.stat().st_mtime_ns
+            if is_raster(path):  # a scene may be larger than memory
+                stamp = Stamp(path.stat().st_size, changed_ns, sha256_of(path))
+                self.known[path] = _File(stamp, None, None)
+                return self.known[path]
             data = path.read_bytes()
-            state = Stamp(len(data), changed_ns, hashlib.sha256(data).hexdigest())
-            self.known[path] = state, images.palette(data)
+            stamp = Stamp(len(data), changed_ns, hashlib.sha256(data).hexdigest())
+            header = image_headers.parse(data, whole=False)
+            size = None if header is None else (header.rows, header.columns)
+            self.known[path] = _File(stamp, images.palette(data), size)
         return self.known[path]
 
 
@@ -120,7 +142,7 @@ def survey(
     root = config.resolve_path(data.root, where="data.root")
     sources, found = _open(data, root)
     cache = open_cache(data, root, fresh=fresh)
-    stamps = _Stamps()
+    read = _Files()
     items = [
         (split, index, name)
         for split, source in sources.items()
@@ -128,7 +150,7 @@ def survey(
     ]
 
     def look(some: list[tuple[str, int, str]]) -> list[tuple[Picture, bool]]:
-        return [_look(item, sources[item[0]], cache, stamps) for item in some]
+        return [_look(item, sources[item[0]], cache, read) for item in some]
 
     pictures: list[Picture] = []
     known_before = 0
@@ -159,7 +181,7 @@ def _open(data: DataConfig, root: Path) -> tuple[dict[str, Source], tuple[Findin
 
 
 def _look(
-    item: tuple[str, int, str], source: Source, cache: Cache, stamps: _Stamps
+    item: tuple[str, int, str], source: Source, cache: Cache, read: _Files
 ) -> tuple[Picture, bool]:
     split, index, name = item
     files = source.files(index)
@@ -170,18 +192,19 @@ def _look(
     faults: list[Finding] = []
     image, label, valid_HW = None, None, None
     try:
-        image_HWC, valid_HW = source.read_image(index)
-        image = facts.of_image(image_HWC, valid_HW)
+        image_HWC, valid_HW = source.read_image(index, half=True)
+        size = None if source.is_cut_from_scenes else read.of(files[0]).size
+        image = facts.of_image(image_HWC, valid_HW, size)
     except DataError as error:
         faults.append(of_error(error, files[0]))
     try:
         raw_label = source.read_label(index)
-        palette_PC = stamps.of(files[1])[1] if len(files) == 2 else None
+        palette_PC = read.of(files[1]).palette_PC if len(files) == 2 else None
         label = facts.of_label(raw_label, valid_HW, palette_PC)
     except DataError as error:
         faults.append(of_error(error, ", ".join(map(str, files[1:]))))
     if image is not None and label is not None:
-        cache.keep(key, Entry(tuple(stamps.of(path)[0] for path in files), image, label))
+        cache.keep(key, Entry(tuple(read.of(path).stamp for path in files), image, label))
     return Picture(split, index, name, files, image, label, tuple(faults)), False
 
 

@@ -64,8 +64,20 @@ class Source(Protocol):
         """
         ...
 
-    def read_image(self, index: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """Decode the picture alone, and where it holds data; None: everywhere."""
+    @property
+    def is_cut_from_scenes(self) -> bool:
+        """Whether pictures are parts of larger files, whose headers were seen at the opening."""
+        ...
+
+    def read_image(
+        self, index: int, *, half: bool = False
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Decode the picture alone, and where it holds data; None: everywhere.
+
+        Args:
+            index: which picture.
+            half: it may come at half its size where that is quicker.
+        """
         ...
 
     def read_label(self, index: int) -> NDArray[Any]:

@@ -86,7 +86,17 @@ class Blocks:
         name = _name(self.positions[index])
         return RawSample(name, image_HWC, label_HW, valid_HW, str(image_file), str(label_file))
 
-    def read_image(self, index: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    @property
+    def is_cut_from_scenes(self) -> bool:
+        """Blocks of one scene."""
+        return True
+
+    def read_image(
+        self,
+        index: int,
+        *,
+        half: bool = False,  # noqa: ARG002
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Read the picture of one block alone."""
         row, column = (self.block * position for position in self.positions[index])
         return rasters.read_window(self.root / _IMAGE, row, column, self.block, self.block)

@@ -141,18 +141,15 @@ class Chips:
         Raises:
             DataError: see `rasters.read_window` and `rasters.read_label_window`.
         """
-        chip, size = self.chips[index], self.options.chip
-        raster = self.rasters[chip.scene]
-        row, column = chip.row * size, chip.column * size
-        rows = min(size, raster.grid.rows - row)
-        columns = min(size, raster.grid.columns - column)
-        window = (row, column, rows, columns)
+        chip = self.chips[index]
+        raster, window = self.rasters[chip.scene], self._window(chip)
+        _, _, rows, columns = window
         pieces = [rasters.read_window(path, *window, bands) for path, bands in raster.images]
         valid_HW = np.logical_and.reduce([valid for _, valid in pieces])
         valid_HW &= ~self._near_avoided(chip, rows, columns)
         label_HW, labelled_HW = self._label(raster, window)
         valid_HW &= labelled_HW
-        fill = ((0, size - rows), (0, size - columns))
+        fill = self._fill(window)
         return RawSample(
             self.names[index],
             np.pad(np.concatenate([image for image, _ in pieces], axis=2), (*fill, (0, 0))),
@@ -161,6 +158,39 @@ class Chips:
             str(raster.images[0][0]),
             str(raster.label),
         )
+
+    @property
+    def is_cut_from_scenes(self) -> bool:
+        """Chips of scenes."""
+        return True
+
+    def read_image(
+        self,
+        index: int,
+        *,
+        half: bool = False,  # noqa: ARG002
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Read the picture of one chip, and where it teaches: its label has a say in that."""
+        raw = self.read(index)
+        return raw.image_HWC, raw.valid_HW
+
+    def read_label(self, index: int) -> NDArray[Any]:
+        """Read the label of one chip alone."""
+        chip = self.chips[index]
+        window = self._window(chip)
+        label_HW, _ = self._label(self.rasters[chip.scene], window)
+        return np.pad(label_HW, self._fill(window))
+
+    def _window(self, chip: Chip) -> tuple[int, int, int, int]:
+        """Return first row, first column, rows and columns of a chip within its scene."""
+        size, grid = self.options.chip, self.rasters[chip.scene].grid
+        row, column = chip.row * size, chip.column * size
+        return row, column, min(size, grid.rows - row), min(size, grid.columns - column)
+
+    def _fill(self, window: tuple[int, int, int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Return what a chip at the edge lacks below and to the right, for `np.pad`."""
+        _, _, rows, columns = window
+        return (0, self.options.chip - rows), (0, self.options.chip - columns)
 
     def _label(
         self, raster: Raster, window: tuple[int, int, int, int]

@@ -122,9 +122,16 @@ class PartMasks:
         label_files = ", ".join(map(str, self.masks[pair.name]))
         return RawSample(pair.name, image_HWC, raw_label_HW, valid_HW, str(pair.image), label_files)
 
-    def read_image(self, index: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    @property
+    def is_cut_from_scenes(self) -> bool:
+        """A picture is a file."""
+        return False
+
+    def read_image(
+        self, index: int, *, half: bool = False
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Decode the picture alone; see `read_picture`."""
-        return read_picture(self.pairs[index].image, self.band_names)
+        return read_picture(self.pairs[index].image, self.band_names, half=half)
 
     def read_label(self, index: int) -> NDArray[np.uint8]:
         """Make one label of the masks alone."""

@@ -6,7 +6,7 @@ from terrazzo.rasters.handles import small_cache
 from terrazzo.rasters.header import RasterInfo, info
 from terrazzo.rasters.label_reading import read_label, read_label_window, read_label_with_mask
 from terrazzo.rasters.polygons import rasterise
-from terrazzo.rasters.reading import BYTE_LIMIT, IMAGE_DTYPES, read, read_window
+from terrazzo.rasters.reading import BYTE_LIMIT, IMAGE_DTYPES, read, read_window, undeclared_nan
 from terrazzo.rasters.writing import BLOCK, write, write_rows
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "read_window",
     "require_same_grid",
     "small_cache",
+    "undeclared_nan",
     "write",
     "write_rows",
 ]

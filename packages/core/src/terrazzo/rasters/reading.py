@@ -20,6 +20,8 @@ BYTE_LIMIT = 1 << 31
 
 IMAGE_DTYPES = ("uint8", "uint16", "float32")
 
+_STRIP = 256  # rows looked at together
+
 
 def read(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Read a whole GeoTIFF; see `read_window`.
@@ -138,6 +140,31 @@ def _refuse_infinite(
             allowed="finite numbers; NaN for no data",
             next_step="set these pixels to NaN or to the nodata value",
         )
+
+
+def undeclared_nan(path: Path) -> tuple[int, str] | None:
+    """Look for NaN in a raster of floats whose nodata value is not NaN; reads strips of it.
+
+    Returns:
+        How many values are NaN, and where the first is, for a message; None: there is none, or the
+        file says that NaN means no data.
+
+    Raises:
+        DataError: as `read_window`.
+    """
+    dataset = handle(path)
+    declared = dataset.nodata is not None and math.isnan(dataset.nodata)
+    if declared or np.dtype(dataset.dtypes[0]).kind != "f":
+        return None
+    count, first = 0, ""
+    for row in range(0, dataset.height, _STRIP):
+        strip = Window(0, row, dataset.width, min(_STRIP, dataset.height - row))
+        nan_CHW = np.isnan(read_bands(path, dataset, strip))
+        count += int(np.count_nonzero(nan_CHW))
+        if count and not first:
+            band, y, x = (int(axis[0]) for axis in np.nonzero(nan_CHW))
+            first = f"band {band + 1}, row {row + y}, column {x}"
+    return (count, first) if count else None
 
 
 def read_bands(

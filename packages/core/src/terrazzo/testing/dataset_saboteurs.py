@@ -50,9 +50,16 @@ class _Wrapped:
         """Decode one picture."""
         return self.source.read(index)
 
-    def read_image(self, index: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    @property
+    def is_cut_from_scenes(self) -> bool:
+        """As the reader inside."""
+        return self.source.is_cut_from_scenes
+
+    def read_image(
+        self, index: int, *, half: bool = False
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Decode the picture alone."""
-        return self.source.read_image(index)
+        return self.source.read_image(index, half=half)
 
     def read_label(self, index: int) -> NDArray[Any]:
         """Decode the label alone."""
