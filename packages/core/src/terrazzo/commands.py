@@ -27,6 +27,7 @@ from terrazzo import (
     evaluation,
     model_folder,
     runs,
+    tracking,
 )
 from terrazzo.atomic import replacing
 from terrazzo.config import Config, TrainingConfig
@@ -84,6 +85,7 @@ def run(
     """
     backend = backends.load(recipe.backend)
     _check_model(backend, recipe)
+    trackers = tracking.trackers(recipe.tracking, RunFolder(out))
     data = datasets.with_kept_draw(recipe.data, RunFolder(out).splits) if resume else recipe.data
     splits = {name: datasets.open_split(data, name) for name in datasets.SPLITS}
     label_map = splits["train"].label_map
@@ -117,17 +119,20 @@ def run(
             progress.say(remark)
         for note in dict.fromkeys(n for split in splits.values() for n in split.source.notes):
             progress.say(note)
-        position = engine.train(
-            folder,
-            trainer,
-            recipe,
-            splits["train"],
-            splits["val"],
-            progress=progress,
-            stop_requested=stop_requested,
-        )
-        _keep_best(folder, recipe, trainer, label_map, bands, position)
-        return _score(folder, recipe, trainer, splits["test"], position.best_step, progress)
+        trackers = trackers if trainer.world.rank == 0 else {}
+        with tracking.follow(trackers, recipe.tracking, folder, progress) as logged:
+            position = engine.train(
+                folder,
+                trainer,
+                recipe,
+                splits["train"],
+                splits["val"],
+                progress=progress,
+                stop_requested=stop_requested,
+                logged=logged,
+            )
+            _keep_best(folder, recipe, trainer, label_map, bands, position)
+            return _score(folder, recipe, trainer, splits["test"], position.best_step, progress)
 
 
 def evaluate(run_folder: Path, split: str, *, progress: Progress) -> Outcome:
