@@ -50,7 +50,7 @@ def drawn(comparison, tmp_path_factory):
 
 
 def test_every_table_is_there_in_both_forms(tables):
-    names = TABLES | {"confusion_good", "confusion_poor_1_"}
+    names = TABLES | {"confusion_good", "confusion_poor__1_"}
     assert set(tables) == {f"{name}.{kind}" for name in names for kind in ("csv", "tex")} | {
         "scores.csv"
     }
@@ -81,23 +81,23 @@ def test_latex_is_whole_and_its_names_are_escaped(tables):
             assert r"\toprule" in text
             assert r"\bottomrule" in body
             assert text.count(r"\begin{") == text.count(r"\end{") == 2
-    assert r"tram \& <bus>" in tables["iou.tex"]
+    assert r"tram \& \textless{}bus\textgreater{}" in tables["iou.tex"]
     assert r"poor\_\$1\$" in tables["pairs.tex"]
     assert tables["pairs.tex"].count("*") == 3  # both differences, and what the star means
     assert "95 \\% bootstrap intervals over 12 pictures" in tables["iou.tex"]
 
 
 def test_every_figure_is_there_in_both_forms(drawn):
-    names = FIGURES | {"confusion_good", "confusion_poor_1_"}
+    names = FIGURES | {"confusion_good", "confusion_poor__1_"}
     assert set(drawn) == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
     for name, path in drawn.items():
         if name.endswith(".png"):
             image = Image.open(path)
             assert image.info["dpi"] == pytest.approx((300, 300), abs=1)
             assert min(image.size) > 200
-            pixels = np.asarray(image.convert("RGB"))
-            assert (pixels[0, 0] == 255).all()
-            assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
+            image = image.convert("RGB")
+            assert image.getpixel((0, 0)) == (255, 255, 255)
+            assert len(image.getcolors(1 << 24)) > 10
         else:
             text = path.read_text(encoding="utf-8")
             ET.fromstring(text)

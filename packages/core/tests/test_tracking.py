@@ -18,7 +18,7 @@ from terrazzo import commands, runs, tracking
 from terrazzo.config import Config
 from terrazzo.errors import ConfigError, Stopped
 from terrazzo.runs import RunFolder
-from terrazzo.tracking import facts, follower
+from terrazzo.tracking import facts, follower, to_mlflow
 
 LABELS = """
 name = "colours"
@@ -399,6 +399,8 @@ def test_mlflow_goes_on_with_the_same_run_and_shows_no_step_twice(data, tmp_path
     from mlflow import MlflowClient
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
+    to_mlflow._make_file(tmp_path / "mlflow.db")  # takes longer than a stopped run waits
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
     told = stop_and_resume(recipe(data, kind="mlflow", uri=uri, experiment="e"), tmp_path / "run")
     assert not told.about("mlflow")
     client = MlflowClient(tracking_uri=uri)

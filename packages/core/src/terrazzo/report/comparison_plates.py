@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from terrazzo import atomic
@@ -20,6 +21,8 @@ from terrazzo.report.record import column
 SCORES = {"IoU": "iou", "Precision": "precision", "Recall": "recall", "F1": "f1"}
 _LEGEND_COLUMNS = 3
 _ROW_INCHES = 0.3
+_COLUMN_POINTS = 130
+"""Width of a score with its interval."""
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
@@ -85,24 +88,19 @@ def _add_runs(comparison: Comparison, figure: Figure) -> None:
 def _ranking(comparison: Comparison) -> Figure:
     """Draw mean IoU with its interval, a run a row, and the difference to the first beside it."""
     runs = comparison.intervals.runs
-    figure = Figure(figsize=(5.2, _ROW_INCHES * len(runs) + 0.1))
-    axes = figure.add_axes((0, 0, 0.55, 1))
+    figure = Figure(figsize=(2.8, _ROW_INCHES * len(runs) + 0.1))
+    axes = figure.add_axes((0, 0, 1, 1))
     found = [run.scalars["mean_iou"] for run in runs]
     for row, interval in enumerate(found):
         colour, marker = comparison_figures.look(row, PAPER)
         axes.plot([interval.low, interval.high], [row, row], color=colour, linewidth=1.4)
         axes.plot(interval.estimate, row, marker, color=colour, markersize=5)
         lead = comparison.intervals.differences[row, 0].scalars["mean_iou"] if row else None
-        for place, text in ((1.06, _told(interval)), (1.5, _lead(lead))):
-            axes.text(
-                place, row, text, transform=axes.get_yaxis_transform(), size=10, color=PAPER.text,
-                verticalalignment="center",
-            )  # fmt: skip
-    for place, text in ((1.06, "mean IoU"), (1.5, "difference to the first")):
-        axes.text(
-            place, -0.75, text, transform=axes.get_yaxis_transform(), size=10, color=PAPER.text,
-            verticalalignment="center", weight="bold",
-        )  # fmt: skip
+        beside = ("mean IoU", _told(interval)), ("difference to the first", _lead(lead))
+        for column_number, (head, text) in enumerate(beside):
+            _write(axes, row, column_number, text)
+            if row == 0:
+                _write(axes, -0.8, column_number, head, weight="bold")
     low, high = _bounds(found)
     axes.set_xlim(low, high)
     axes.set_ylim(len(runs) - 0.4, -0.6)
@@ -114,6 +112,15 @@ def _ranking(comparison: Comparison) -> Figure:
     axes.spines[:].set_visible(False)
     plates.label(axes, x="mean IoU")
     return figure
+
+
+def _write(axes: Axes, row: float, number: int, text: str, *, weight: str = "normal") -> None:
+    """Write into a column of text to the right of the axes."""
+    axes.annotate(
+        text, (1, row), xycoords=axes.get_yaxis_transform(), annotation_clip=False,
+        xytext=(12 + number * _COLUMN_POINTS, 0), textcoords="offset points",
+        verticalalignment="center", size=10, weight=weight, color=PAPER.text,
+    )  # fmt: skip
 
 
 def _bounds(found: list[Interval]) -> tuple[float, float]:

@@ -17,8 +17,8 @@ from terrazzo.report.figures import PAPER, Ink
 FORMATS = ("png", "svg")
 _DOTS_AN_INCH = {"png": 300, "svg": 72}
 _MARGIN_INCHES = 0.06
-_SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#0064a6"])
-_DARK = 0.55
+_SHADES = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#084582"])
+_DARK = 0.65
 """Share from which white letters are read more easily."""
 _MAX_NUMBERED = 24
 """More classes than these leave no room for numbers in the cells."""

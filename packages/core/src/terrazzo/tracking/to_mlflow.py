@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import logging
@@ -9,6 +10,7 @@ import os
 import re
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,7 @@ class MlflowTracker:
         """Open the run, under the id it has had before if it still exists."""
         from mlflow import MlflowClient
 
+        _make_file(_sqlite_file(self._uri))
         self._client = MlflowClient(tracking_uri=self._uri)
         run = self._known_run()
         if run is None:
@@ -192,6 +195,24 @@ def _scheme(uri: str) -> str:
 
 def _sqlite_file(uri: str) -> Path | None:
     return Path(uri.partition("///")[2]) if _scheme(uri) == "sqlite" else None
+
+
+def _make_file(file: Path | None) -> None:
+    """Make a SQLite file that is not there yet: with all its tables, or not at all.
+
+    It takes seconds, and MLflow refuses a file that a killed run has left half made.
+    """
+    from mlflow import MlflowClient
+
+    if file is None or file.exists():
+        return
+    unfinished = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    try:
+        MlflowClient(tracking_uri=f"sqlite:///{unfinished}").search_experiments(max_results=1)
+        with contextlib.suppress(FileExistsError):  # another run was faster
+            os.link(unfinished, file)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _artifacts(uri: str) -> str | None:
