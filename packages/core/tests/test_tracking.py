@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from terrazzo import commands, runs, tracking
+from terrazzo import commands, compare, runs, tracking
 from terrazzo.config import Config
 from terrazzo.errors import ConfigError, Stopped
+from terrazzo.report import run_pictures
 from terrazzo.runs import RunFolder
+from terrazzo.testing.compared_runs import write_run
 from terrazzo.tracking import facts, follower, to_mlflow
 
 LABELS = """
@@ -120,9 +122,11 @@ def impatient(monkeypatch):
     monkeypatch.setattr(follower, "SECONDS_BEFORE_RETRY", 0.001)
 
 
-def run(data, out, monkeypatch, fake=None, **arguments):
+def run(data, out, monkeypatch, fake=None, *, draw=False, **arguments):
     """Run in this process, with `fake` for a tracker; returns what was said."""
     told = Told()
+    if not draw:
+        monkeypatch.setattr(run_pictures, "draw", lambda record, split: {})
     made = {} if fake is None else {"fake": fake}
     monkeypatch.setattr(tracking, "trackers", lambda settings, folder: made)
     config = recipe(data, deadline=arguments.pop("deadline", 60.0))
@@ -141,7 +145,7 @@ def series(points, name):
 
 def test_a_tracker_gets_settings_every_line_and_the_results(data, tmp_path, monkeypatch):
     fake = Fake()
-    told = run(data, tmp_path / "run", monkeypatch, fake)
+    told = run(data, tmp_path / "run", monkeypatch, fake, draw=True)
     assert not told.about("fake")
     (about,) = fake.begun
     assert about.settings["training.epochs"] == "3"
@@ -294,6 +298,13 @@ def test_settings_of_both_recipe_and_command_line_are_used(data):
     assert tracking.also(recipe(data), ["mlflow"]).tracking.kind == ("mlflow",)
     with pytest.raises(ConfigError, match=r"SEG-X004(.|\n)*did you mean 'mlflow'"):
         tracking.also(recipe(data), ["mlfow"])
+
+
+def test_where_a_run_is_shown_is_no_difference_between_runs(tmp_path):
+    folders = [write_run(tmp_path / name, error=0.2) for name in ("one", "two")]
+    with (folders[0] / "config.toml").open("a") as file:
+        file.write('[tracking]\nkind = "mlflow"\n')
+    assert not compare.differing_settings(compare.compare(folders, resamples=10))
 
 
 @pytest.mark.parametrize(
