@@ -93,7 +93,7 @@ def tables(comparison: Comparison) -> Iterator[Table]:
     )
     yield _pairs(comparison, names)
     for key, title in PER_CLASS.items():
-        rows = [
+        rows: list[tuple[Entry, ...]] = [
             (name, *(run.per_class[key][k] for run in runs))
             for k, name in enumerate(comparison.label_map.names)
         ]

@@ -93,7 +93,6 @@ def follow(
     status, seconds = "failed", _SECONDS_WHEN_CUT_SHORT
     try:
         yield logged
-        assert settings is not None or not followers
         status, seconds = "finished", settings.deadline if settings else 0.0
     except Stopped:
         status = "stopped"

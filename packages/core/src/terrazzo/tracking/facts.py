@@ -67,7 +67,8 @@ def read(folder: RunFolder) -> Facts:
 
 def digest(settings: Mapping[str, Any]) -> str:
     """Return the SHA-256 of settings: the same for runs that were asked to do the same."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def class_keys(names: Sequence[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -110,11 +111,15 @@ class Follower:
             lines, end = _read_lines(self._folder.log, self._read_bytes)
             if not lines:
                 return
-            missing = [line for line in lines if line["step"] > self._arrived.get(line["kind"], 0)]
+            missing = [line for line in lines if self._is_missing(line)]
             if missing:
                 self._tracker.send([facts.of_line(line, self._facts.classes) for line in missing])
             self._read_bytes = end
             self._sent_bytes = max(self._sent_bytes, end)
+
+    def _is_missing(self, line: Mapping[str, Any]) -> bool:
+        kind = line["kind"]
+        return kind in facts.MARKERS and line["step"] > self._arrived.get(kind, 0)
 
     def _finish(self) -> None:
         assert self._facts is not None
@@ -144,12 +149,13 @@ class Follower:
             return file.read().count(b"\n")
 
     def _note(self, what: dict[str, Any]) -> None:
-        runs.append(self._folder.timing, {"tracker": self._name, **what})
+        with contextlib.suppress(OSError):  # a full disk is the run's to tell of
+            runs.append(self._folder.timing, {"tracker": self._name, **what})
 
 
 def _read_lines(log: Path, start: int) -> tuple[list[dict[str, Any]], int]:
     """Read up to `MOST_LINES` whole lines from byte `start`; return them and where they end."""
-    lines = []
+    lines: list[dict[str, Any]] = []
     with log.open("rb") as file:
         file.seek(start)
         for line in file:

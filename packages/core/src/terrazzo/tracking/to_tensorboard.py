@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import time
@@ -40,6 +41,9 @@ class TensorboardTracker:
 
     def begin(self, facts: Facts) -> Mapping[str, int]:
         """Begin a file with settings and tags; nothing has arrived in it."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
         older = sorted(self._path.glob("events.out.tfevents.*"))
         self._path.mkdir(exist_ok=True)
         self._file = self._writer.EventsWriter(
