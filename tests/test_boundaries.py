@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FRAMEWORKS = {"torch", "torchvision", "keras", "tensorflow", "jax", "timm", "transformers"}
 HEAVY = FRAMEWORKS | {"rasterio", "cv2", "numba", "pydantic", "grain", "matplotlib", "PIL", "rich"}
 HEAVY |= {"pooch", "requests"}
+TRACKERS = {"mlflow", "tensorboardX", "sqlalchemy"}
 
 
 def loaded_by(program: str) -> set[str]:
@@ -48,7 +49,8 @@ CORE = sorted(
 def test_no_module_of_core_loads_a_framework():
     assert len(CORE) > 30
     imports = "\n".join(f"import {name}" for name in CORE if name != "terrazzo.testing.kill")
-    assert not loaded_by(imports) & (FRAMEWORKS | {"terrazzo_torch", "terrazzo_keras"})
+    unwanted = FRAMEWORKS | TRACKERS | {"terrazzo_torch", "terrazzo_keras"}
+    assert not loaded_by(imports) & unwanted
 
 
 @pytest.mark.parametrize("backend", ["torch", "keras"])
@@ -102,7 +104,7 @@ def test_import_contracts_hold():
 @pytest.mark.parametrize(
     ("command", "options"),
     [
-        ("run", "--backend --config --help --out --overwrite --resume --set"),
+        ("run", "--backend --config --help --out --overwrite --resume --set --track"),
         ("evaluate", "--data --help --split"),
         ("study", "--help --out --resume --set"),
         ("data", "--help --root"),

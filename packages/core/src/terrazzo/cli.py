@@ -55,6 +55,10 @@ def run(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the run in DIR first.")
     ] = False,
+    track: Annotated[
+        list[str],
+        typer.Option(metavar="KIND", help="Show it in mlflow or tensorboard; may be repeated."),
+    ] = [],  # noqa: B006
 ) -> None:
     """Train by a recipe, score the best epoch on the test split, write a report.
 
@@ -64,13 +68,15 @@ def run(
         terrazzo run --config recipes/camvid/unet_quick.toml --backend torch
         terrazzo run --config recipes/camvid/unet_quick.toml --set training.epochs=2 --out runs/try
         terrazzo run --config recipes/camvid/unet_quick.toml --resume
+        terrazzo run --config recipes/camvid/unet_quick.toml --track mlflow --track tensorboard
     """
-    from terrazzo import commands, progress
+    from terrazzo import commands, progress, tracking
     from terrazzo import config as recipes
 
     if config is None:
         config = _demo_recipe(context.obj, backend)
     recipe = recipes.load(config, assignments=tuple(assignments), backend=backend)
+    recipe = tracking.also(recipe, track)
     out = out or Path("runs") / recipe.name
     with progress.shown(recipe.name) as shown:
         outcome = commands.run(
@@ -216,6 +222,12 @@ def compare(
     ] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="All scores as CSV.")] = None,
     latex: Annotated[Path | None, typer.Option(metavar="FILE", help="A LaTeX table.")] = None,
+    tables: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="All tables as CSV and LaTeX.")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="All figures as PNG and SVG.")
+    ] = None,
 ) -> None:
     """Rank runs that were scored on the same pictures, with intervals; write one page.
 
@@ -223,12 +235,16 @@ def compare(
     Examples:
         terrazzo compare runs/camvid_torch runs/camvid_keras --out compare.html
         terrazzo compare runs/* --group '^[^_]+' --csv scores.csv --latex scores.tex
+        terrazzo compare runs/a runs/b --tables paper --figures paper
     """
     from terrazzo import compare as comparing
     from terrazzo import compare_tables
 
     comparison = comparing.compare(run_folders, split=split, group=group)
-    for path in compare_tables.write_all(comparison, out, csv=csv, latex=latex):
+    written = compare_tables.write_all(
+        comparison, out, csv=csv, latex=latex, tables=tables, figures=figures
+    )
+    for path in written:
         print(path)
 
 

@@ -29,6 +29,7 @@ from terrazzo import (
     ground,
     model_folder,
     runs,
+    tracking,
 )
 from terrazzo.atomic import replacing
 from terrazzo.config import Config, TrainingConfig
@@ -86,6 +87,7 @@ def run(
     """
     backend = backends.load(recipe.backend)
     _check_model(backend, recipe)
+    trackers = tracking.trackers(recipe.tracking, RunFolder(out))
     data = datasets.with_kept_draw(recipe.data, RunFolder(out).splits) if resume else recipe.data
     splits = {name: datasets.open_split(data, name) for name in datasets.SPLITS}
     label_map = splits["train"].label_map
@@ -119,17 +121,20 @@ def run(
             progress.say(remark)
         for note in dict.fromkeys(n for split in splits.values() for n in split.source.notes):
             progress.say(note)
-        position = engine.train(
-            folder,
-            trainer,
-            recipe,
-            splits["train"],
-            splits["val"],
-            progress=progress,
-            stop_requested=stop_requested,
-        )
-        _keep_best(folder, recipe, trainer, splits["train"], bands, position)
-        return _score(folder, recipe, trainer, splits["test"], position.best_step, progress)
+        trackers = trackers if trainer.world.rank == 0 else {}
+        with tracking.follow(trackers, recipe.tracking, folder, progress) as logged:
+            position = engine.train(
+                folder,
+                trainer,
+                recipe,
+                splits["train"],
+                splits["val"],
+                progress=progress,
+                stop_requested=stop_requested,
+                logged=logged,
+            )
+            _keep_best(folder, recipe, trainer, splits["train"], bands, position)
+            return _score(folder, recipe, trainer, splits["test"], position.best_step, progress)
 
 
 def evaluate(

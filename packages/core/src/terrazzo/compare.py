@@ -164,6 +164,7 @@ def _competitor(path: Path, name: str, split: str) -> Competitor:
     for scored in found.scored:
         if scored.summary["split"] == split and scored.names:
             settings = _flat(tomllib.loads(found.config_text))
+            settings = {k: v for k, v in settings.items() if not k.startswith("tracking.")}
             return Competitor(name, found, scored, settings)
     raise CheckpointError(
         "SEG-C040",

@@ -16,13 +16,28 @@ from terrazzo.report import write_comparison
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 )
 
 
 def write_all(
-    comparison: Comparison, page: Path, *, csv: Path | None, latex: Path | None
+    comparison: Comparison,
+    page: Path,
+    *,
+    csv: Path | None,
+    latex: Path | None,
+    tables: Path | None = None,
+    figures: Path | None = None,
 ) -> list[Path]:
-    """Write the page and the tables that are asked for; return their paths.
+    """Write the page, the tables and the figures that are asked for; return their paths.
+
+    Args:
+        comparison: what is written.
+        page: HTML file.
+        csv: file of all scores.
+        latex: file of the ranking.
+        tables: folder for all tables, see `paper_tables`.
+        figures: folder for all figures, see `report.comparison_plates`.
 
     Raises:
         ResourceError: SEG-R004 the disk is full or refuses.
@@ -34,6 +49,14 @@ def write_all(
             with atomic.replacing(path) as unfinished:
                 unfinished.write_text(text(comparison), encoding="utf-8")
             written.append(path)
+    if tables is not None:
+        from terrazzo import paper_tables
+
+        written += paper_tables.write(comparison, tables)
+    if figures is not None:
+        from terrazzo.report import comparison_plates
+
+        written += comparison_plates.write(comparison, figures)
     return written
 
 
@@ -77,14 +100,14 @@ def as_latex(comparison: Comparison) -> str:
         lead = "--"
         if number:
             difference = comparison.intervals.differences[number, 0].scalars["mean_iou"]
-            lead = _latex_interval(difference, signed=True)
+            lead = latex_interval(difference, signed=True)
             lead += "*" if difference.excludes_zero else ""
         means = [found.scalars[f"mean_{score}"] for score in ("precision", "recall", "f1")]
         cells = [
-            run.name.translate(_LATEX),
-            _latex_interval(found.scalars["mean_iou"]),
+            escape(run.name),
+            latex_interval(found.scalars["mean_iou"]),
             lead,
-            *(_latex_interval(mean) for mean in means),
+            *(latex_interval(mean) for mean in means),
         ]
         lines.append(" & ".join(cells) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
@@ -94,7 +117,7 @@ def as_latex(comparison: Comparison) -> str:
 def _caption(comparison: Comparison) -> str:
     found = comparison.intervals.runs[0]
     drawn = "pictures" if comparison.groups is None else "groups of pictures"
-    split = comparison.split.translate(_LATEX)
+    split = escape(comparison.split)
     return (
         f"Scores on {len(comparison.pictures)} {split} pictures. Pixels are summed over the split; "
         "means are unweighted, over the classes in truth or prediction; ignored pixels count "
@@ -117,7 +140,13 @@ def _numbers(interval: Interval) -> list[str]:
     return ["" if math.isnan(value) else f"{value:.6f}" for value in values]
 
 
-def _latex_interval(interval: Interval, *, signed: bool = False) -> str:
+def escape(text: str) -> str:
+    """Return text that LaTeX prints as it is."""
+    return text.translate(_LATEX)
+
+
+def latex_interval(interval: Interval, *, signed: bool = False) -> str:
+    """Return a score and its ends in brackets, with signs where it is a difference."""
     if math.isnan(interval.estimate):
         return "--"
     sign = "+" if signed else ""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import pydantic
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from terrazzo.errors import ConfigError, did_you_mean
 
@@ -243,6 +243,26 @@ class LogConfig(Frozen):
     every_steps: Count = 10
 
 
+def _one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class TrackingConfig(Frozen):
+    """Where the log of a run is sent as well; nothing in the run depends on it."""
+
+    kind: Annotated[
+        tuple[Literal["mlflow", "tensorboard"], ...], BeforeValidator(_one_or_more)
+    ] = ()
+    """One or a list."""
+    uri: str | None = None
+    """MLflow only: ``sqlite:///mlflow.db`` or ``https://server``. None: the environment variable
+    ``MLFLOW_TRACKING_URI``, or else ``sqlite:///mlflow.db`` in the working directory."""
+    experiment: str = "terrazzo"
+    """MLflow only."""
+    deadline: Positive = 60.0
+    """Seconds that a finished run waits for trackers that lag."""
+
+
 class Config(Frozen):
     """One run."""
 
@@ -258,6 +278,7 @@ class Config(Frozen):
     validation: ValidationConfig = ValidationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
+    tracking: TrackingConfig | None = None
 
 
 Settings = TypeVar("Settings", bound=pydantic.BaseModel)

@@ -100,10 +100,12 @@ def train(
     *,
     progress: Progress,
     stop_requested: Callable[[], bool] = lambda: False,
+    logged: Callable[[], None] = lambda: None,
 ) -> Position:
     """Train to the end, from the newest checkpoint in the run folder if there is one.
 
-    Kill it at any moment and call it again: weights and log end up the same, bit for bit.
+    Kill it at any moment and call it again: weights and log end up the same, bit for bit. `logged`
+    is called once the log is cut back to where the run goes on, and whenever it has grown.
 
     Raises:
         NonFiniteLossError: SEG-R008; the weights and the last checkpoint are as before the step.
@@ -117,6 +119,7 @@ def train(
     )
     agenda = Agenda(recipe, order.steps_per_epoch)
     position = _resume(run, trainer, progress)
+    logged()
     if agenda.is_last(position.step) or agenda.stops_early(position):
         return position
     unread: list[_Unread] = []
@@ -156,6 +159,8 @@ def train(
             if agenda.validates(position.step):
                 _validate(run, trainer, recipe, agenda, val_split, position, progress)
                 clock.restart(position.step)
+            if logging or agenda.validates(position.step):
+                logged()
             if saving:
                 _save(run, trainer, recipe, position)
             if stopping:
@@ -261,6 +266,7 @@ def _validate(
         "epoch": position.step // agenda.steps_per_epoch,
         "mean_iou": position.scores[-1][1],
         "pixel_accuracy": float(np.nan_to_num(scores.pixel_accuracy)),
+        "iou": [None if np.isnan(iou) else float(iou) for iou in scores.iou],
         "best": best,
     }
     if trainer.world.rank == 0:

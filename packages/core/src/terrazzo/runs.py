@@ -27,7 +27,7 @@ from terrazzo.config import Config
 from terrazzo.errors import CheckpointError, ResourceError
 from terrazzo.labels import LabelMap
 
-_FREE_TO_CHANGE = ("loader", "name")
+_FREE_TO_CHANGE = ("loader", "name", "tracking")
 """Recipe tables that change nothing but speed or place, so a resume may differ in them."""
 
 
@@ -160,11 +160,11 @@ def reopen(path: Path, recipe: Config) -> RunFolder:
         CheckpointError: SEG-C001 no run folder; SEG-C011 the recipe has changed since.
     """
     folder = RunFolder(path)
-    before, now = _flat(_toml(folder.read_config())), _flat(_toml(recipe))
+    before, now = settings(folder.read_config()), settings(recipe)
     changed = [
         f"{key}: {before.get(key, '(unset)')} → {now.get(key, '(unset)')}"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key.partition(".")[0] not in _FREE_TO_CHANGE
+        if before.get(key) != now.get(key)
     ]
     if changed:
         raise CheckpointError(
@@ -201,6 +201,12 @@ def locked(folder: RunFolder) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {os.uname().nodename}\n")
         file.flush()
         yield
+
+
+def settings(recipe: Config) -> dict[str, Any]:
+    """Return what decides a run, by dotted key; not what changes only its speed or place."""
+    kept = {key: each for key, each in _toml(recipe).items() if key not in _FREE_TO_CHANGE}
+    return _flat(kept)
 
 
 def append(path: Path, line: Mapping[str, Any]) -> None:

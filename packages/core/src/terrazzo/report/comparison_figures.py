@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from terrazzo.metrics.intervals import Interval
-from terrazzo.report.figures import GRID, RUNS, TEXT, inline, step_axes
+from terrazzo.report.figures import PAGE, RUNS, Ink, inline, step_axes
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 """A run is told by its marker as well as by its colour."""
@@ -19,9 +19,9 @@ MARKER_SIGNS = ("●", "■", "▲", "◆", "▼", "✚", "✖", "⬟")
 _POINTS_AN_INCH = 72
 
 
-def look(run: int) -> tuple[str, str]:
+def look(run: int, ink: Ink = PAGE) -> tuple[str, str]:
     """Return colour and marker of a run; unlike those of the 63 others."""
-    return RUNS[run % len(RUNS)], MARKERS[(run + run // len(RUNS)) % len(MARKERS)]
+    return ink.runs[run % len(RUNS)], MARKERS[(run + run // len(RUNS)) % len(MARKERS)]
 
 
 def dots(
@@ -38,13 +38,26 @@ def dots(
     Returns:
         An ``<svg>`` element.
     """
+    told = "; ".join(f"run {run + 1} mean {each.estimate:.3f}" for run, each in enumerate(mean))
+    name = f"dots-{score.lower().replace(' ', '-')}"
+    figure = draw_dots(classes, runs, mean, PAGE)
+    return inline(figure, name, f"{score} of each class and run: {told}. The table has all values.")
+
+
+def draw_dots(
+    classes: Sequence[str],
+    runs: Sequence[Sequence[Interval]],
+    mean: Sequence[Interval],
+    ink: Ink,
+) -> Figure:
+    """Draw what `dots` is made of."""
     rows = [*classes, "Mean"]
     step = min(0.28, 0.75 / len(runs))
     height = max(22, 8.5 * len(runs)) * len(rows) + 34
     figure = Figure(figsize=(430 / _POINTS_AN_INCH, height / _POINTS_AN_INCH))
     axes = figure.add_axes((0.27, 22 / height, 0.70, 1 - 30 / height))
     for run, found in enumerate(runs):
-        colour, marker = look(run)
+        colour, marker = look(run, ink)
         offset = (run - (len(runs) - 1) / 2) * step
         for row, interval in enumerate([*found, mean[run]]):
             if not math.isnan(interval.estimate):
@@ -58,16 +71,14 @@ def dots(
     axes.set_xlim(-0.01, 1.01)
     axes.set_ylim(len(rows) - 0.45, -0.55)
     axes.set_yticks(range(len(rows)), rows)
-    axes.axhline(len(rows) - 1.5, color=TEXT, linewidth=0.8)
+    axes.axhline(len(rows) - 1.5, color=ink.text, linewidth=0.8)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.tick_params(length=0, pad=5, labelsize=10, labelcolor=TEXT)
-    axes.grid(color=GRID, linewidth=0.7)
+    axes.tick_params(length=0, pad=5, labelsize=10, labelcolor=ink.text)
+    axes.grid(color=ink.grid, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
-    told = "; ".join(f"run {run + 1} mean {each.estimate:.3f}" for run, each in enumerate(mean))
-    name = f"dots-{score.lower().replace(' ', '-')}"
-    return inline(figure, name, f"{score} of each class and run: {told}. The table has all values.")
+    return figure
 
 
 def curves(name: str, runs: Sequence[tuple[Sequence[int], Sequence[float]]]) -> str:
@@ -82,10 +93,23 @@ def curves(name: str, runs: Sequence[tuple[Sequence[int], Sequence[float]]]) -> 
     """
     if not any(steps for steps, _ in runs):
         return ""
-    figure, axes = step_axes(max(max(steps) for steps, _ in runs if steps))
+    ends = "; ".join(
+        f"run {run + 1} ends at {values[-1]:.3g}"
+        for run, (steps, values) in enumerate(runs)
+        if steps
+    )
+    anchor = f"curves-{name.lower().replace(' ', '-')}"
+    return inline(draw_curves(name, runs, PAGE), anchor, f"{name} by step: {ends}.")
+
+
+def draw_curves(
+    name: str, runs: Sequence[tuple[Sequence[int], Sequence[float]]], ink: Ink
+) -> Figure:
+    """Draw what `curves` is made of, where some run has a value."""
+    figure, axes = step_axes(max(max(steps) for steps, _ in runs if steps), ink)
     for run, (steps, values) in enumerate(runs):
         if steps:
-            colour, marker = look(run)
+            colour, marker = look(run, ink)
             every = max(1, len(steps) // 8)
             (line,) = axes.plot(
                 steps, values, color=colour, linewidth=1.4, marker=marker, markersize=4,
@@ -94,9 +118,4 @@ def curves(name: str, runs: Sequence[tuple[Sequence[int], Sequence[float]]]) -> 
             line.set_gid(f"run-{run}")
     highest = np.nanmax([np.nanmax(values) for steps, values in runs if steps])
     axes.set_ylim(0, max(1.0, highest * 1.05) if name == "Mean IoU" else highest * 1.05)
-    ends = "; ".join(
-        f"run {run + 1} ends at {values[-1]:.3g}"
-        for run, (steps, values) in enumerate(runs)
-        if steps
-    )
-    return inline(figure, f"curves-{name.lower().replace(' ', '-')}", f"{name} by step: {ends}.")
+    return figure

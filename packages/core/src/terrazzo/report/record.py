@@ -7,6 +7,8 @@ report may be made while it goes on.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,6 +96,13 @@ def read(folder: RunFolder) -> Record:
         label_map=labels.from_toml(config.read_toml(folder.labels), where=folder.labels),
         scored=tuple(_read_scored(path) for path in _summaries(folder.evaluation)),
     )
+
+
+def column(log: Sequence[Mapping[str, Any]], kind: str, key: str) -> tuple[list[int], list[float]]:
+    """Return steps and values of the lines of one kind; NaN where a value is not defined."""
+    entries = [entry for entry in log if entry["kind"] == kind]
+    values = [math.nan if entry[key] is None else float(entry[key]) for entry in entries]
+    return [entry["step"] for entry in entries], values
 
 
 def _summaries(folder: Path) -> list[Path]:
