@@ -87,6 +87,13 @@ def run(
 def evaluate(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    calibration: Annotated[
+        bool | None,
+        typer.Option(help="Reliability, Brier, ROC areas; by default as the recipe says."),
+    ] = None,
+    boundary: Annotated[
+        bool | None, typer.Option(help="Boundary and trimap IoU; by default as the recipe says.")
+    ] = None,
 ) -> None:
     """Score the model of a run on one split.
 
@@ -94,11 +101,13 @@ def evaluate(
     Examples:
         terrazzo evaluate runs/demo_torch
         terrazzo evaluate runs/demo_torch --split val
+        terrazzo evaluate runs/demo_torch --calibration --boundary
     """
     from terrazzo import commands, progress
 
+    wanted = {"calibration": calibration, "boundary": boundary}
     with progress.shown(f"evaluate {split}") as shown:
-        outcome = commands.evaluate(run_folder, split, progress=shown)
+        outcome = commands.evaluate(run_folder, split, wanted=wanted, progress=shown)
     _print_scores(outcome)
 
 

@@ -12,9 +12,10 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from terrazzo import (
@@ -33,12 +34,14 @@ from terrazzo.config import Config, TrainingConfig
 from terrazzo.datasets import Split
 from terrazzo.errors import ConfigError, unknown_name
 from terrazzo.evaluation import Evaluation
+from terrazzo.further_counts import Counter
 from terrazzo.labels import LabelMap
 from terrazzo.model_folder import ModelCard
 from terrazzo.progress import Progress
 from terrazzo.report import write_report
 from terrazzo.runs import RunFolder
 from terrazzo.sample import Bands
+from terrazzo.scene_map import Mapper, Placed
 from terrazzo.statistics import bands_of, class_weights
 from terrazzo.trainer import Backend, Trainer
 
@@ -130,14 +133,28 @@ def run(
         return _score(folder, recipe, trainer, splits["test"], position.best_step, progress)
 
 
-def evaluate(run_folder: Path, split: str, *, progress: Progress) -> Outcome:
+def evaluate(
+    run_folder: Path,
+    split: str,
+    *,
+    wanted: Mapping[str, bool | None] = MappingProxyType({}),
+    progress: Progress,
+) -> Outcome:
     """Score the model of a finished run on one split.
+
+    Args:
+        run_folder: of the run.
+        split: train, val or test.
+        wanted: settings that take the place of the recipe's ``[evaluation]``, unless None.
+        progress: told how far it is.
 
     Raises:
         TerrazzoError: of every kind; see `terrazzo.errors`.
     """
     folder = RunFolder(run_folder)
     recipe = folder.read_config()
+    given = {name: value for name, value in wanted.items() if value is not None}
+    recipe = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=given)})
     opened = datasets.open_split(datasets.with_kept_draw(recipe.data, folder.splits), split)
     card, trainer = model_folder.load(folder.model)
     model_folder.refuse_other_labels(card.label_map, opened.label_map, folder.model)
@@ -220,6 +237,8 @@ def _score(
         batch_size=recipe.validation.batch_size,
         step=step or 0,
         progress=progress,
+        counter=Counter(split, recipe.evaluation),
+        mapper=Mapper(split.source) if isinstance(split.source, Placed) else None,
     )
     report = folder.path / "report.html"
     if trainer.world.rank == 0:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tomli_w
+from numpy.typing import NDArray
 
 from terrazzo import evaluation
+from terrazzo.config import EvaluationConfig
 from terrazzo.evaluation import Evaluation, Example
+from terrazzo.further_counts import Counter
 from terrazzo.labels import LabelClass, LabelMap
 from terrazzo.metrics import ConfusionMatrix
+from terrazzo.sample import Sample
+from terrazzo.scene_map import MappedScene, Mapper
+from terrazzo.testing.memory import MemorySplit
+from terrazzo.trainer import SingleProcess
 
 LABEL_MAP = LabelMap(
     "blocks",
@@ -39,6 +48,8 @@ def write_run(
     num_pictures: int = 12,
     size: tuple[int, int] = (24, 32),
     first_picture: int = 0,
+    num_examples: int = 4,
+    further: bool = True,
 ) -> Path:
     """Write a finished run whose predictions err in blocks.
 
@@ -50,6 +61,8 @@ def write_run(
         num_pictures: of the test split.
         size: rows and columns of the labels.
         first_picture: number of the first picture.
+        num_examples: pictures to look at.
+        further: count borders and probabilities as well, and draw maps of two scenes.
     """
     folder.mkdir(parents=True)
     numbers = range(first_picture, first_picture + num_pictures)
@@ -64,7 +77,8 @@ def write_run(
         tuple(example.name for example in examples),
         np.stack([matrix.counts for matrix in matrices]),
         np.array([matrix.ignored for matrix in matrices]),
-        examples[:4],
+        examples[:num_examples],
+        **(_further(examples, error, label_map) if further else {}),
     )
     table = {
         "backend": "torch",
@@ -79,11 +93,64 @@ def write_run(
     (folder / "run.json").write_text(json.dumps({"num_parameters": 1234}), encoding="utf-8")
     _write_lines(folder / "log.jsonl", [_logged(step, error) for step in range(5, 45, 5)])
     timing: list[dict[str, object]] = [
-        {"step": s, "seconds": s / 2, "steps_per_second": 2.0} for s in range(5, 45, 5)
+        {"step": s, "seconds": s / 2, "steps_per_second": 2.0, "peak_memory_bytes": s << 26}
+        for s in range(5, 45, 5)
     ]
     _write_lines(folder / "timing.jsonl", timing)
     evaluation.write(scored, label_map, folder / "evaluation")
     return folder
+
+
+def _further(
+    examples: tuple[Example, ...], error: float, label_map: LabelMap
+) -> dict[str, Any]:
+    labels = tuple(example.label_HW for example in examples)
+    split = MemorySplit("test", labels, labels, label_map)
+    wanted = EvaluationConfig(calibration=True, boundary=True, boundary_width=0.03)
+    counter, mapper = Counter(split, wanted), Mapper(_Mosaic(labels[0].shape, len(examples)))
+    for index, example in enumerate(examples):
+        sample = Sample(example.name, example.image_HWC, example.label_HW, "")
+        probabilities_HWK = _probabilities(index, example, error, len(label_map))
+        counter.add(index, sample, example.prediction_HW, probabilities_HWK)
+        mapper.add(index, example.label_HW, example.prediction_HW)
+    world = SingleProcess()
+    return {"further": counter.counted(world), "maps": mapper.maps(world)}
+
+
+def _probabilities(
+    index: int, example: Example, error: float, num_classes: int
+) -> NDArray[np.float32]:
+    """Probabilities of a model that is the more overconfident the more it errs."""
+    drawing = np.random.default_rng(index)
+    prediction_HW: NDArray[Any] = example.prediction_HW
+    sure_HW1 = drawing.uniform(0.5 + error, 1, (*prediction_HW.shape, 1))
+    others_HWK = np.broadcast_to((1 - sure_HW1) / (num_classes - 1), (*sure_HW1.shape[:2], num_classes))
+    chosen_HWK = np.eye(num_classes, dtype=bool)[prediction_HW]
+    return np.where(chosen_HWK, sure_HW1, others_HWK).astype(np.float32)
+
+
+class _Mosaic:
+    """Pictures side by side in one scene, every other place empty."""
+
+    def __init__(self, size: tuple[int, ...], num_pictures: int) -> None:
+        self._rows, self._columns = size
+        self._across = math.isqrt(2 * num_pictures) + 1
+        down = -(-2 * num_pictures // self._across)
+        self.scenes = (
+            MappedScene(
+                "town <north>",
+                down * self._rows,
+                self._across * self._columns,
+                "EPSG:32633",
+                (0.5, 0.0, 392_000.0, 0.0, -0.5, 5_820_000.0),
+                "",
+                (0, 1, 2),
+            ),
+        )
+
+    def place(self, index: int) -> tuple[int, int, int]:
+        row, column = divmod(2 * index, self._across)
+        return 0, row * self._rows, column * self._columns
 
 
 def _picture(
