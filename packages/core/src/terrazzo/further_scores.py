@@ -19,8 +19,8 @@ from terrazzo.metrics.resampling import Interval, bootstrap_sums
 NAN = float("nan")
 
 BOUNDARY_DEFINITION = (
-    "Boundary IoU (Cheng et al. 2021) of the rims of truth and prediction, trimap IoU of all within "
-    "a rim of the true border; pixels summed over the split, mean over the classes present; "
+    "Boundary IoU (Cheng et al. 2021) of the rims of truth and prediction, trimap IoU of all "
+    "within a rim of the true border; pixels summed over the split, mean over the classes present; "
     "ignored pixels make no border and count nowhere"
 )
 CALIBRATION_DEFINITION = (
@@ -32,8 +32,8 @@ CALIBRATION_DEFINITION = (
     "count nowhere"
 )
 INSTANCE_DEFINITION = (
-    "iIoU of the Cityscapes benchmark: pixels of things weighted by the average size of an instance "
-    "of the class over the size of their instance"
+    "iIoU of the Cityscapes benchmark: pixels of things weighted by the average size of an "
+    "instance of the class over the size of their instance"
 )
 
 

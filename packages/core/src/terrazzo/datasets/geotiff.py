@@ -134,9 +134,7 @@ class Chips:
     @property
     def scenes(self) -> tuple[MappedScene, ...]:
         """Return the scenes, for maps of what is scored."""
-        return tuple(
-            map_of(raster.name, raster.grid, *raster.images[0]) for raster in self.rasters
-        )
+        return tuple(map_of(raster.name, raster.grid, *raster.images[0]) for raster in self.rasters)
 
     def place(self, index: int) -> tuple[int, int, int]:
         """Return the scene, the first row and the first column of a chip."""

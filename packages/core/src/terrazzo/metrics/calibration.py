@@ -125,7 +125,7 @@ def _add_class(
     found: CalibrationCounts, k: int, p_P: NDArray[np.floating], right_P: NDArray[np.bool_]
 ) -> None:
     if p_P.size and p_P.min() < 0:
-        raise _not_probabilities(f"{p_P.min():.4g}")
+        raise _not_probabilities(p_P.min(), p_P.max())
     # Σ(p − y)² = Σp² − 2·Σp(of the class) + n(of the class), without an array of y.
     of_class = p_P[right_P].sum(dtype=np.float64)
     found.squares[k] += np.square(p_P, dtype=np.float64).sum() - 2 * of_class + right_P.sum()
@@ -240,14 +240,14 @@ def _check_labels(truth_P: NDArray[np.integer], num_classes: int, ignore_index: 
 
 def _check_sums(sum_P: NDArray[np.float32]) -> None:
     if not (np.abs(sum_P - 1) < 1e-3).all():
-        raise _not_probabilities(f"sums from {sum_P.min():.4g} to {sum_P.max():.4g}")
+        raise _not_probabilities(sum_P.min(), sum_P.max())
 
 
-def _not_probabilities(observed: str) -> DataError:
+def _not_probabilities(lowest: float, highest: float) -> DataError:
     return DataError(
         "SEG-M016",
         "not probabilities",
-        observed=observed,
+        observed=f"values or sums from {lowest:.4g} to {highest:.4g}",
         allowed="0 or more, a sum of 1 over the classes",
         next_step="apply the softmax first",
     )

@@ -25,6 +25,7 @@ from terrazzo.metrics.picture_counts import PictureCounts, class_pixels, mean_of
 
 NAN = float("nan")
 
+
 @dataclass(frozen=True, slots=True)
 class Profile:
     """One way to make one number of label maps.

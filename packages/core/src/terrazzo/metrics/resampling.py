@@ -92,9 +92,7 @@ def units(sums_NF: NDArray[np.float64], groups: Sequence[object] | None) -> NDAr
     return sums_NF
 
 
-def _summed_by_group(
-    sums_NF: NDArray[np.float64], groups: Sequence[object]
-) -> NDArray[np.float64]:
+def _summed_by_group(sums_NF: NDArray[np.float64], groups: Sequence[object]) -> NDArray[np.float64]:
     if len(groups) != len(sums_NF):
         raise DataError(
             "SEG-M011",

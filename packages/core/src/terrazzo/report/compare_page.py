@@ -84,9 +84,7 @@ def render(comparison: Comparison) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        filters(), signed=_signed, duration=_duration, score4=_four_decimals
-    )
+    environment.filters.update(filters(), signed=_signed, duration=_duration, score4=_four_decimals)
     script = _text("report.js") + _text("compare.js")
     summary = comparison.competitors[0].scored.summary
     first = comparison.intervals.runs[0]
@@ -195,7 +193,7 @@ def _calibrations(comparison: Comparison) -> dict[str, Any] | None:
     """What the section of calibration shows; None where no run has counted probabilities."""
     if not any(each.calibration for each in comparison.further):
         return None
-    definition = CALIBRATION_DEFINITION
+    definition = CALIBRATION_DEFINITION.replace("_", " ")
     further = [run.scored.further for run in comparison.competitors]
     return {
         "definition": f"{definition[0].upper()}{definition[1:]}",

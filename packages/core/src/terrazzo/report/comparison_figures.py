@@ -107,8 +107,7 @@ def reliability(
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.02, 1.02)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(4))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_ticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
     axes.set_xlabel("probability", color=TEXT, size=10)
     axes.tick_params(length=0, pad=4, labelsize=10, labelcolor=TEXT)
     axes.grid(color=GRID, linewidth=0.7)

@@ -50,6 +50,7 @@ def write_run(
     first_picture: int = 0,
     num_examples: int = 4,
     further: bool = True,
+    noisy: bool = False,
 ) -> Path:
     """Write a finished run whose predictions err in blocks.
 
@@ -62,11 +63,15 @@ def write_run(
         size: rows and columns of the labels.
         first_picture: number of the first picture.
         num_examples: pictures to look at.
-        further: count borders and probabilities as well, and draw maps of two scenes.
+        further: count borders and probabilities as well, and draw a map.
+        noisy: enlarge the pictures to look at four times, and make them as heavy as photographs.
     """
     folder.mkdir(parents=True)
     numbers = range(first_picture, first_picture + num_pictures)
     examples = tuple(_picture(number, error, seed, size, label_map) for number in numbers)
+    shown = examples[:num_examples]
+    if noisy:
+        shown = tuple(_photographed(example, number) for number, example in enumerate(shown))
     matrices = []
     for example in examples:
         matrices.append(ConfusionMatrix(len(label_map), label_map.ignore_index))
@@ -77,7 +82,7 @@ def write_run(
         tuple(example.name for example in examples),
         np.stack([matrix.counts for matrix in matrices]),
         np.array([matrix.ignored for matrix in matrices]),
-        examples[:num_examples],
+        shown,
         **(_further(examples, error, label_map) if further else {}),
     )
     table = {
@@ -101,9 +106,7 @@ def write_run(
     return folder
 
 
-def _further(
-    examples: tuple[Example, ...], error: float, label_map: LabelMap
-) -> dict[str, Any]:
+def _further(examples: tuple[Example, ...], error: float, label_map: LabelMap) -> dict[str, Any]:
     labels = tuple(example.label_HW for example in examples)
     split = MemorySplit("test", labels, labels, label_map)
     wanted = EvaluationConfig(calibration=True, boundary=True, boundary_width=0.03)
@@ -124,7 +127,9 @@ def _probabilities(
     drawing = np.random.default_rng(index)
     prediction_HW: NDArray[Any] = example.prediction_HW
     sure_HW1 = drawing.uniform(0.5 + error, 1, (*prediction_HW.shape, 1))
-    others_HWK = np.broadcast_to((1 - sure_HW1) / (num_classes - 1), (*sure_HW1.shape[:2], num_classes))
+    others_HWK = np.broadcast_to(
+        (1 - sure_HW1) / (num_classes - 1), (*sure_HW1.shape[:2], num_classes)
+    )
     chosen_HWK = np.eye(num_classes, dtype=bool)[prediction_HW]
     return np.where(chosen_HWK, sure_HW1, others_HWK).astype(np.float32)
 
@@ -166,6 +171,21 @@ def _picture(
     label_HW[: rows // 12] = label_map.ignore_index
     image_HWC = np.zeros((rows, columns, 3), np.uint8) + drawing.integers(0, 256, 3, np.uint8)
     return Example(f"scene{number // 4}_{number:03d}", image_HWC, label_HW, prediction_HW)
+
+
+def _photographed(example: Example, number: int) -> Example:
+    """Enlarge a picture four times, with a camera's noise and ragged predictions."""
+    label_HW, prediction_HW = (
+        np.repeat(np.repeat(ids, 4, axis=0), 4, axis=1)
+        for ids in (example.label_HW, example.prediction_HW)
+    )
+    drawing = np.random.default_rng(number)
+    shades_HW1 = 40.0 * (label_HW % 6)[..., None]
+    noise_HWC = drawing.normal(0, 12, (*label_HW.shape, 3))
+    image_HWC = np.clip(shades_HW1 + noise_HWC, 0, 255).astype(np.uint8)
+    rows, columns = np.indices(label_HW.shape)
+    bent = (columns + drawing.integers(-1, 2, len(rows)).cumsum()[:, None]) % columns.shape[1]
+    return Example(example.name, image_HWC, label_HW, prediction_HW[rows, bent])
 
 
 def _enlarged(blocks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
