@@ -57,6 +57,7 @@ def main() -> None:
                 label_map=labels.load("cityscapes_19"),
                 num_pictures=given.pictures,
                 size=(252, 512),
+                num_drawn=19,
                 num_examples=8,
                 noisy=True,
             )

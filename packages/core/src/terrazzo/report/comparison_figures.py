@@ -85,15 +85,18 @@ def reliability(
         row: 0 for the winning class, 1 + k for class k.
 
     Returns:
-        An ``<svg>`` element, empty where no bin has `FEWEST_PIXELS`.
+        An ``<svg>`` element; empty where no bin has `FEWEST_PIXELS`, and for a class that is not
+        in the truth.
     """
     figure = Figure(figsize=(230 / _POINTS_AN_INCH, 200 / _POINTS_AN_INCH))
     axes = figure.add_axes((0.16, 0.17, 0.81, 0.8))
     axes.plot([0, 1], [0, 1], color=TEXT, linewidth=0.9, linestyle=(0, (3, 3)))
     told = []
     for run, counts in enumerate(runs):
-        if counts is not None and (counts.pixels[row] >= FEWEST_PIXELS).any():
-            enough = counts.pixels[row] >= FEWEST_PIXELS
+        if counts is None or (row and not counts.right[row].any()):
+            continue
+        enough = counts.pixels[row] >= FEWEST_PIXELS
+        if enough.any():
             pixels = counts.pixels[row][enough]
             colour, marker = look(run)
             (line,) = axes.plot(

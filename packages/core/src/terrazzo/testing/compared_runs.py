@@ -48,6 +48,7 @@ def write_run(
     num_pictures: int = 12,
     size: tuple[int, int] = (24, 32),
     first_picture: int = 0,
+    num_drawn: int = 3,
     num_examples: int = 4,
     further: bool = True,
     noisy: bool = False,
@@ -62,13 +63,16 @@ def write_run(
         num_pictures: of the test split.
         size: rows and columns of the labels.
         first_picture: number of the first picture.
+        num_drawn: classes that occur.
         num_examples: pictures to look at.
         further: count borders and probabilities as well, and draw a map.
         noisy: enlarge the pictures to look at four times, and make them as heavy as photographs.
     """
     folder.mkdir(parents=True)
     numbers = range(first_picture, first_picture + num_pictures)
-    examples = tuple(_picture(number, error, seed, size, label_map) for number in numbers)
+    examples = tuple(
+        _picture(number, error, seed, size, label_map, num_drawn) for number in numbers
+    )
     shown = examples[:num_examples]
     if noisy:
         shown = tuple(_photographed(example, number) for number, example in enumerate(shown))
@@ -159,14 +163,19 @@ class _Mosaic:
 
 
 def _picture(
-    number: int, error: float, seed: int, size: tuple[int, int], label_map: LabelMap
+    number: int,
+    error: float,
+    seed: int,
+    size: tuple[int, int],
+    label_map: LabelMap,
+    num_drawn: int,
 ) -> Example:
     rows, columns = size
     drawing = np.random.default_rng(number)
-    label_HW = _enlarged(drawing.integers(0, 3, (3, 4)), size)
+    label_HW = _enlarged(drawing.integers(0, num_drawn, (3, 4)), size)
     erring = np.random.default_rng([number, seed])
     wrong_HW = _enlarged(erring.random((6, 8)) < error, size).astype(bool)
-    prediction_HW = np.where(wrong_HW, (label_HW + 1) % 3, label_HW).astype(label_map.dtype)
+    prediction_HW = np.where(wrong_HW, (label_HW + 1) % num_drawn, label_HW).astype(label_map.dtype)
     label_HW = label_HW.astype(label_map.dtype)
     label_HW[: rows // 12] = label_map.ignore_index
     image_HWC = np.zeros((rows, columns, 3), np.uint8) + drawing.integers(0, 256, 3, np.uint8)
