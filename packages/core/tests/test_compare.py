@@ -255,8 +255,8 @@ def test_worst_pictures_come_first(page, comparison):
 
 def test_csv_holds_every_score_and_difference(comparison):
     rows = list(csv.DictReader(io.StringIO(compare_tables.as_csv(comparison))))
-    scores = 6 + 4 * len(LABEL_MAP)
-    assert len(rows) == (3 + 3) * scores
+    scores, rims = 6 + 4 * len(LABEL_MAP), 1 + len(LABEL_MAP)
+    assert len(rows) == (3 + 3) * scores + 3 * (2 * rims + 2) + 2 * rims
     first = comparison.intervals.runs[0].scalars["mean_iou"]
     assert float(rows[0]["low"]) == pytest.approx(first.low, abs=1e-6)
     absent = [row for row in rows if row["class"] == "tram & <bus>"]
