@@ -103,7 +103,7 @@ def test_import_contracts_hold():
     ("command", "options"),
     [
         ("run", "--backend --config --help --out --overwrite --resume --set"),
-        ("evaluate", "--help --split"),
+        ("evaluate", "--boundary --calibration --help --split"),
         ("data", "--help --root"),
         ("list", "--help"),
     ],

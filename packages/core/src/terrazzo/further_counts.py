@@ -169,7 +169,8 @@ class Counter:
     def _add_rims(
         self, index: int, label_HW: NDArray[np.integer], prediction_HW: NDArray[np.integer]
     ) -> None:
-        rim = boundary.rim_width(*label_HW.shape, self._wanted.boundary_width)
+        rows, columns = label_HW.shape
+        rim = boundary.rim_width(rows, columns, self._wanted.boundary_width)
         for name, count in _RIMS.items():
             pixels = count(
                 label_HW,

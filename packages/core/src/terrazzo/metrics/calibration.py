@@ -205,7 +205,8 @@ class Calibration:
     @property
     def pixels(self) -> NDArray[np.int64]:
         """Pixels in each bin of the winning class."""
-        return self.counts.pixels[0].copy()
+        pixels: NDArray[np.int64] = self.counts.pixels[0].copy()
+        return pixels
 
     @property
     def accuracy(self) -> NDArray[np.float64]:
@@ -238,7 +239,7 @@ def _check_labels(truth_P: NDArray[np.integer], num_classes: int, ignore_index: 
         )
 
 
-def _check_sums(sum_P: NDArray[np.float32]) -> None:
+def _check_sums(sum_P: NDArray[np.float64]) -> None:
     if not (np.abs(sum_P - 1) < 1e-3).all():
         raise _not_probabilities(sum_P.min(), sum_P.max())
 

@@ -24,8 +24,10 @@ SCORE_BINS = 2 * _HALF + 1
 def score_bins(probabilities: NDArray[np.float32]) -> NDArray[np.int32]:
     """Return the bin of each probability, 0…S−1; a higher probability is never in a lower bin."""
     nearer_end = np.minimum(probabilities, 1 - probabilities)
-    bins = np.maximum(nearer_end.view(np.int32) >> _SHIFT, _SMALLEST) - _SMALLEST
-    return np.where(probabilities < 0.5, bins, SCORE_BINS - 1 - bins)
+    bits: NDArray[np.int32] = nearer_end.view(np.int32)
+    bins = np.maximum(bits >> _SHIFT, _SMALLEST) - _SMALLEST
+    chosen: NDArray[np.int32] = np.where(probabilities < 0.5, bins, SCORE_BINS - 1 - bins)
+    return chosen
 
 
 def areas(scores: NDArray[np.int64]) -> NDArray[np.float64]:

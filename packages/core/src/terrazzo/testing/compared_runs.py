@@ -118,7 +118,8 @@ def _further(examples: tuple[Example, ...], error: float, label_map: LabelMap) -
     for index, example in enumerate(examples):
         sample = Sample(example.name, example.image_HWC, example.label_HW, "")
         probabilities_HWK = _probabilities(index, example, error, len(label_map))
-        counter.add(index, sample, example.prediction_HW, probabilities_HWK)
+        prediction_HW: NDArray[Any] = example.prediction_HW
+        counter.add(index, sample, prediction_HW, probabilities_HWK)
         mapper.add(index, example.label_HW, example.prediction_HW)
     world = SingleProcess()
     return {"further": counter.counted(world), "maps": mapper.maps(world)}
@@ -192,9 +193,11 @@ def _photographed(example: Example, number: int) -> Example:
     shades_HW1 = 40.0 * (label_HW % 6)[..., None]
     noise_HWC = drawing.normal(0, 12, (*label_HW.shape, 3))
     image_HWC = np.clip(shades_HW1 + noise_HWC, 0, 255).astype(np.uint8)
-    rows, columns = np.indices(label_HW.shape)
-    bent = (columns + drawing.integers(-1, 2, len(rows)).cumsum()[:, None]) % columns.shape[1]
-    return Example(example.name, image_HWC, label_HW, prediction_HW[rows, bent])
+    height, width = label_HW.shape
+    shifts_H = drawing.integers(-1, 2, height).cumsum()
+    bent_HW = (np.arange(width) + shifts_H[:, None]) % width
+    ragged_HW = np.take_along_axis(prediction_HW, bent_HW, axis=1)
+    return Example(example.name, image_HWC, label_HW, ragged_HW)
 
 
 def _enlarged(blocks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
