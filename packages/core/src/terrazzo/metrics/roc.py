@@ -26,8 +26,10 @@ def score_bins(probabilities: NDArray[np.float32]) -> NDArray[np.int32]:
     nearer_end = np.minimum(probabilities, 1 - probabilities)
     bits: NDArray[np.int32] = nearer_end.view(np.int32)
     bins = np.maximum(bits >> _SHIFT, _SMALLEST) - _SMALLEST
-    chosen: NDArray[np.int32] = np.where(probabilities < 0.5, bins, SCORE_BINS - 1 - bins)
-    return chosen
+    # Mirrored above one half; in arithmetic, because np.where takes longer than all the rest.
+    above = (probabilities >= 0.5).view(np.int8).astype(np.int32)
+    bins += above * (SCORE_BINS - 1 - 2 * bins)
+    return bins
 
 
 def areas(scores: NDArray[np.int64]) -> NDArray[np.float64]:
