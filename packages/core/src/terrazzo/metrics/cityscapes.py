@@ -47,7 +47,7 @@ INSTANCE_PIXELS: dict[str, float] = {
 """Average pixels of an instance in the training set, as in the benchmark's script."""
 
 IDS_PER_CLASS = 1000
-"""``instanceIds`` are 1000·label id + number; what is not above 1000 is no instance."""
+"""``instanceIds`` are 1000·label id + number; what is below 1000 is no instance, but a label id."""
 
 
 def is_cityscapes(class_names: tuple[str, ...]) -> bool:
@@ -117,7 +117,7 @@ def instance_shares(
     ids_P = instances_HW.reshape(-1).astype(np.intp)
     pixels_I = np.bincount(ids_P)
     found = np.flatnonzero(pixels_I)
-    found = found[(found > IDS_PER_CLASS) & np.isin(found // IDS_PER_CLASS, list(class_of))]
+    found = found[np.isin(found // IDS_PER_CLASS, list(class_of))]
     train_id_I = np.full(len(pixels_I), -1)
     train_id_I[found] = [class_of[int(each) // IDS_PER_CLASS] for each in found]
     inside_P = train_id_I[ids_P] >= 0
