@@ -113,6 +113,14 @@ def test_a_run_can_be_hidden_everywhere(browser):
     assert browser.script(f"{parts}.every(part => part.style.display === '')")
 
 
+def test_links_to_sections_meet_their_mark(browser):
+    for section in ("pictures", "classes", "maps"):
+        browser.script(f"document.querySelector('nav a[href=\"#{section}\"]').click()")
+        browser.script("return new Promise(done => requestAnimationFrame(() => done()))")
+        top = f"return document.getElementById('{section}').getBoundingClientRect().top"
+        assert 0 <= browser.script(top) < 120
+
+
 def test_the_page_fits_the_window_and_its_ground_is_one_colour(browser, request):
     assert browser.script("return document.documentElement.scrollWidth <= innerWidth")
     browser.script("document.querySelector('#classes').scrollIntoView({behavior: 'instant'})")
