@@ -197,7 +197,7 @@ def _calibrations(comparison: Comparison) -> dict[str, Any] | None:
     further = [run.scored.further for run in comparison.competitors]
     return {
         "definition": f"{definition[0].upper()}{definition[1:]}",
-        "fewest": figures.FEWEST_PIXELS,
+        "fewest": reliability.FEWEST_PIXELS,
         "figures": reliability.figures(further, comparison.label_map),
     }
 

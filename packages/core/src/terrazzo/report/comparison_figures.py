@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from terrazzo.metrics.calibration import CalibrationCounts
 from terrazzo.metrics.intervals import Interval
 from terrazzo.report.figures import GRID, RUNS, TEXT, inline, step_axes
 
@@ -18,8 +17,6 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 MARKER_SIGNS = ("●", "■", "▲", "◆", "▼", "✚", "✖", "⬟")
 """The same for text."""
 _POINTS_AN_INCH = 72
-FEWEST_PIXELS = 30
-"""A bin with fewer pixels than these is not drawn: its share is chance."""
 
 
 def look(run: int) -> tuple[str, str]:
@@ -71,53 +68,6 @@ def dots(
     told = "; ".join(f"run {run + 1} mean {each.estimate:.3f}" for run, each in enumerate(mean))
     name = f"dots-{score.lower().replace(' ', '-')}"
     return inline(figure, name, f"{score} of each class and run: {told}. The table has all values.")
-
-
-def reliability(
-    name: str, figure_id: str, runs: Sequence[CalibrationCounts | None], row: int
-) -> str:
-    """Draw how often predictions of each probability are right, a curve a run.
-
-    Args:
-        name: of the figure, for its text.
-        figure_id: for its ids.
-        runs: counts of all pictures together, R; None where a run has none.
-        row: 0 for the winning class, 1 + k for class k.
-
-    Returns:
-        An ``<svg>`` element; empty where no bin has `FEWEST_PIXELS`, and for a class that is not
-        in the truth.
-    """
-    figure = Figure(figsize=(230 / _POINTS_AN_INCH, 200 / _POINTS_AN_INCH))
-    axes = figure.add_axes((0.16, 0.17, 0.81, 0.8))
-    axes.plot([0, 1], [0, 1], color=TEXT, linewidth=0.9, linestyle=(0, (3, 3)))
-    told = []
-    for run, counts in enumerate(runs):
-        if counts is None or (row and not counts.right[row].any()):
-            continue
-        enough = counts.pixels[row] >= FEWEST_PIXELS
-        if enough.any():
-            pixels = counts.pixels[row][enough]
-            colour, marker = look(run)
-            (line,) = axes.plot(
-                counts.confidence[row][enough] / pixels, counts.right[row][enough] / pixels,
-                color=colour, linewidth=1.4, marker=marker, markersize=4,
-            )  # fmt: skip
-            line.set_gid(f"run-{run}")
-            told.append(f"run {run + 1} over {int(pixels.sum()):,} pixels")
-    if not told:
-        return ""
-    axes.set_xlim(-0.02, 1.02)
-    axes.set_ylim(-0.02, 1.02)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
-    axes.set_xlabel("probability", color=TEXT, size=10)
-    axes.tick_params(length=0, pad=4, labelsize=10, labelcolor=TEXT)
-    axes.grid(color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[:].set_visible(False)
-    text = f"{name}: share that is right against probability: {'; '.join(told)}."
-    return inline(figure, f"reliability-{figure_id}", text)
 
 
 def curves(name: str, runs: Sequence[tuple[Sequence[int], Sequence[float]]]) -> str:
