@@ -123,7 +123,8 @@ def test_more_is_counted_by_recipe_or_when_asked_for(data):
     timing = [json.loads(line) for line in (folder / "timing.jsonl").read_text().splitlines()]
     assert 10 << 20 < timing[-1]["peak_memory_bytes"] < 10 << 30
 
-    terrazzo(data, "evaluate", folder, "--calibration", "--no-boundary", code=0)
+    answer = terrazzo(data, "evaluate", folder, "--calibration", "--no-boundary", code=0)
+    assert "calibration error 0." in answer.stdout
     second = json.loads(path.read_text())
     assert "boundary" not in second
     assert 0 <= second["calibration"]["expected_calibration_error"] < 1

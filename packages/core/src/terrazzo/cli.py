@@ -405,6 +405,8 @@ def _print_scores(outcome: Outcome) -> None:
         f"{matrix.ignored:,} ignored; pixel accuracy {scores.pixel_accuracy:.4f}",
         highlight=False,
     )
+    for line in outcome.further:
+        console.print(line, highlight=False)
     console.print(f"report: {outcome.report}", highlight=False, soft_wrap=True)
 
 

@@ -26,6 +26,7 @@ from terrazzo import (
     datasets,
     engine,
     evaluation,
+    further_scores,
     model_folder,
     runs,
 )
@@ -61,6 +62,13 @@ class Outcome:
     label_map: LabelMap
     evaluation: Evaluation
     report: Path
+
+    @property
+    def further(self) -> list[str]:
+        """What was scored beside the classes, a line each."""
+        counts_NKK, names = self.evaluation.counts_NKK, self.label_map.names
+        told = further_scores.summary(self.evaluation.further, counts_NKK, names)
+        return further_scores.lines(told)
 
 
 def run(

@@ -76,6 +76,24 @@ def summary(
     return found
 
 
+def lines(told: dict[str, Any]) -> list[str]:
+    """Say the scores of `summary` in a line each, for a terminal."""
+    found = []
+    for part, names in {
+        "boundary": {"mean_boundary_iou": "mean Boundary IoU", "mean_trimap_iou": "trimap IoU"},
+        "calibration": {"expected_calibration_error": "calibration error", "brier": "Brier score"},
+        "instances": {"mean_iiou": "mean iIoU", "mean_category_iiou": "of categories"},
+    }.items():
+        scores = [(name, told.get(part, {}).get(key)) for key, name in names.items()]
+        if part in told:
+            found.append(", ".join(f"{name} {_text(value)}" for name, value in scores))
+    return found
+
+
+def _text(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.4f}"
+
+
 def _number(value: float | NDArray[np.float64]) -> float | None:
     return None if math.isnan(value) else float(value)
 
