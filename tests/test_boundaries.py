@@ -105,7 +105,10 @@ def test_import_contracts_hold():
     ("command", "options"),
     [
         ("run", "--backend --config --help --out --overwrite --resume --set --track"),
-        ("evaluate", "--data --help --split"),
+        (
+            "evaluate",
+            "--boundary --calibration --data --help --split",
+        ),
         ("study", "--help --out --resume --set"),
         ("data", "--help --root"),
         ("list", "--help"),

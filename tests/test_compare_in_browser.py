@@ -4,58 +4,20 @@ Needs Chromium and its driver (Debian: ``apt-get install chromium chromium-drive
 spoken to by plain HTTP (W3C WebDriver).
 """
 
-import base64
-import io
-import json
 import shutil
-import socket
-import subprocess
-import time
-import urllib.request
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from terrazzo import compare
-from terrazzo.report import write_comparison
+from terrazzo.report import write_comparison, write_report
+from terrazzo.testing.browser import Browser, driver
 from terrazzo.testing.compared_runs import write_run
 
 pytestmark = pytest.mark.skipif(
     shutil.which("chromedriver") is None, reason="chromedriver is not installed"
 )
 ARROW_RIGHT = "\ue014"
-
-
-class Browser:
-    """One page in headless Chromium."""
-
-    def __init__(self, port, *, dark):
-        self.driver = f"http://127.0.0.1:{port}"
-        flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,1000"]
-        if dark:
-            flags.append("--blink-settings=preferredColorScheme=0")
-        wanted = {"goog:chromeOptions": {"args": flags}, "goog:loggingPrefs": {"browser": "ALL"}}
-        self.path = ""
-        answer = self.call("/session", {"capabilities": {"alwaysMatch": wanted}})
-        self.path = f"/session/{answer['sessionId']}"
-
-    def call(self, path, body=None, method=None):
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.driver + self.path + path, data, method=method)
-        with urllib.request.urlopen(request, timeout=120) as response:
-            return json.load(response)["value"]
-
-    def script(self, code):
-        return self.call("/execute/sync", {"script": code, "args": []})
-
-    def press(self, selector, keys):
-        found = self.call("/element", {"using": "css selector", "value": selector})
-        self.call(f"/element/{next(iter(found.values()))}/value", {"text": keys})
-
-    def screenshot(self):
-        png = base64.b64decode(self.call("/screenshot"))
-        return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 @pytest.fixture(scope="module")
@@ -70,30 +32,22 @@ def page(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def run_page(page):
+    return write_report(page.parent / "run_1")
+
+
+@pytest.fixture(scope="module")
 def port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        number = free.getsockname()[1]
-    driver = subprocess.Popen(
-        ["chromedriver", f"--port={number}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    for _ in range(100):
-        with socket.socket() as reached:
-            if reached.connect_ex(("127.0.0.1", number)) == 0:
-                break
-        time.sleep(0.1)
-    yield number
-    driver.terminate()
-    driver.wait()
+    with driver() as number:
+        yield number
 
 
 @pytest.fixture(params=["light", "dark"])
 def browser(page, port, request):
     opened = Browser(port, dark=request.param == "dark")
-    opened.call("/url", {"url": page.as_uri()})
+    opened.open(page)
     yield opened
-    errors = opened.call("/se/log", {"type": "browser"})
-    opened.call("", method="DELETE")
+    errors = opened.close()
     assert errors == []
 
 
@@ -124,16 +78,30 @@ def test_pictures_are_filtered_by_name(browser):
 
 
 def test_the_slider_moves_the_border_and_the_layers_can_be_chosen(browser):
-    browser.script("document.querySelector('.stage').scrollIntoView({behavior: 'instant'})")
-    browser.press(".layered input[type=range]", ARROW_RIGHT * 25)
-    clip = "return getComputedStyle(document.querySelector('.stage img + img')).clipPath"
+    browser.script(
+        "document.querySelector('#pictures .stage').scrollIntoView({behavior: 'instant'})"
+    )
+    browser.press("#pictures .layered input[type=range]", ARROW_RIGHT * 25)
+    clip = "return getComputedStyle(document.querySelector('#pictures .stage img + img')).clipPath"
     assert browser.script(clip) == "inset(0px 0px 0px 75%)"
     browser.script(
-        "const choice = document.querySelector('.layered select'); choice.value = 1;"
+        "const choice = document.querySelector('#pictures .layered select'); choice.value = 1;"
         "choice.dispatchEvent(new Event('change'))"
     )
-    shown = "return document.querySelector('.stage img').alt"
+    shown = "return document.querySelector('#pictures .stage img').alt"
     assert browser.script(shown).startswith("Truth: scene")
+
+
+def test_the_map_has_a_slider_too_here_and_in_the_page_of_a_run(browser, run_page):
+    for path in (None, run_page):
+        if path:
+            browser.open(path)
+        browser.press(".map input[type=range]", ARROW_RIGHT * 10)
+        clip = "return getComputedStyle(document.querySelector('.map .stage img + img')).clipPath"
+        assert browser.script(clip) == "inset(0px 0px 0px 60%)"
+        width = "return document.querySelector('.map .stage img').naturalWidth"
+        assert browser.script(width) > 100
+    assert browser.script("return document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_a_run_can_be_hidden_everywhere(browser):
@@ -143,6 +111,14 @@ def test_a_run_can_be_hidden_everywhere(browser):
     assert browser.script(f"{parts}.every(part => getComputedStyle(part).display === 'none')")
     browser.script("document.querySelectorAll('.runs input')[1].click()")
     assert browser.script(f"{parts}.every(part => part.style.display === '')")
+
+
+def test_links_to_sections_meet_their_mark(browser):
+    for section in ("pictures", "classes", "maps"):
+        browser.script(f"document.querySelector('nav a[href=\"#{section}\"]').click()")
+        browser.script("return new Promise(done => requestAnimationFrame(() => done()))")
+        top = f"return document.getElementById('{section}').getBoundingClientRect().top"
+        assert 0 <= browser.script(top) < 120
 
 
 def test_the_page_fits_the_window_and_its_ground_is_one_colour(browser, request):

@@ -93,6 +93,15 @@ def test_a_perfect_prediction_scores_1_and_an_outline_error_shows_at_the_border(
     assert rims.right[1] / rims.in_either[1] == 0  # its rims do not meet
 
 
+def test_a_class_missed_altogether_and_one_imagined_are_counted():
+    label, prediction = np.zeros((9, 9), np.uint8), np.zeros((9, 9), np.uint8)
+    label[:4, :4], prediction[5:, 5:] = 1, 2
+    for count in (boundary_pixels, trimap_pixels):
+        found = count(label, prediction, 4, rim=1)
+        assert (found.in_truth[1], found.right[1], found.in_truth[2]) == (12, 0, 0)
+    assert tuple(boundary_pixels(label, prediction, 4, rim=1).in_prediction[1:]) == (0, 12, 0)
+
+
 def test_rim_width_is_a_part_of_the_diagonal():
     assert rim_width(1024, 2048) == 46
     assert rim_width(8, 8) == 1

@@ -112,6 +112,27 @@ def test_run_then_evaluate(data):
     assert json.loads((folder / "evaluation" / "test.json").read_text()) == result
 
 
+def test_more_is_counted_by_recipe_or_when_asked_for(data):
+    run(data, "--set", "evaluation.boundary=true", "--set", "training.epochs=1", code=0)
+    folder = data / "runs" / "colours"
+    path = folder / "evaluation" / "test.json"
+    first = json.loads(path.read_text())
+    assert 0 < first["boundary"]["mean_boundary_iou"] <= 1
+    assert "calibration" not in first
+    assert "Borders, test split" in (folder / "report.html").read_text()
+    timing = [json.loads(line) for line in (folder / "timing.jsonl").read_text().splitlines()]
+    assert 10 << 20 < timing[-1]["peak_memory_bytes"] < 10 << 30
+
+    answer = terrazzo(data, "evaluate", folder, "--calibration", "--no-boundary", code=0)
+    assert "calibration error 0." in answer.stdout
+    second = json.loads(path.read_text())
+    assert "boundary" not in second
+    assert 0 <= second["calibration"]["expected_calibration_error"] < 1
+    assert second["scores"] == first["scores"]
+    counts = load_file(folder / "evaluation" / "test.safetensors")
+    assert counts["calibration_pixels"][:, 0].sum() == second["pixels_counted"]
+
+
 def canonical(folder):
     """The bytes a run must end with, however often it was killed."""
     state = load_file(folder / "checkpoints" / f"step-{STEPS:06d}" / "weights.safetensors")

@@ -16,7 +16,7 @@ from terrazzo import compare, compare_tables, explanation
 from terrazzo.errors import CheckpointError, ConfigError, DataError
 from terrazzo.labels import LabelClass, LabelMap
 from terrazzo.metrics import ConfusionMatrix
-from terrazzo.report import write_comparison
+from terrazzo.report import write_comparison, write_report
 from terrazzo.testing.compared_runs import LABEL_MAP, write_run
 
 BUS = LabelClass("bus", "#00FF00", (3,))
@@ -185,9 +185,59 @@ def test_no_difference_without_its_verdict(page, comparison):
     text = html.unescape(re.sub(r"<[^>]+>", " ", page))
     found = re.findall(r"[+−]0\.\d{3} +\[[+−]0\.\d{3}, [+−]0\.\d{3}\] +(\w+ zero)", text)
     pairs = len(comparison.intervals.differences)
-    assert len(found) == 2 + pairs  # beside the first run, and in the table of pairs
+    # Beside the first run, in the table of pairs, and of borders beside the first run.
+    assert len(found) == 2 + pairs + 2
     assert {"excludes zero", "includes zero"} == set(found)
     assert "mean over the classes present in truth or prediction" in text
+
+
+def test_borders_calibration_memory_and_maps_are_shown(page, comparison):
+    text = html.unescape(re.sub(r"<[^>]+>", " ", page))
+    for run, found in zip(comparison.competitors, comparison.further, strict=True):
+        row = page.split('id="borders-table"')[1].split(f'data-value="{run.name}"')[1]
+        assert f"{found.boundary[0].estimate:.3f}" in row.split("</tr>")[0]
+        row = page.split('id="calibration-table"')[1].split(f'data-value="{run.name}"')[1]
+        for interval in found.calibration:
+            assert f"{interval.estimate:.3f} <span" in row.split("</tr>")[0]
+        assert run.peak_memory == 40 << 26
+    assert text.count("2.50 GiB") == 3
+    figures = re.findall(r'aria-label="([^"]*): share that is right against probability', page)
+    assert figures == ["Predicted class", "road", "car", "sky"]  # the last is not in the truth
+    for part in ("town <north>", "EPSG:32633", "392,000 to 392,", "5,820,000"):
+        assert part in text
+    assert page.count("Errors of poor: town &lt;north&gt;") == 1
+
+
+def test_the_page_of_a_run_shows_them_too(runs):
+    text = write_report(runs[1]).read_text(encoding="utf-8")
+    told = json.loads((runs[1] / "evaluation" / "test.json").read_text(encoding="utf-8"))
+    shown = html.unescape(re.sub(r"<[^>]+>", " ", text))
+    assert "Borders and calibration, test split" in shown
+    for score in (
+        told["boundary"]["mean_boundary_iou"],
+        told["calibration"]["expected_calibration_error"],
+        told["calibration"]["per_class"]["roc_area"][1],
+    ):
+        assert f"{score:.3f}" in shown
+    assert "2.50 GiB of memory at most" in shown
+    tags = Tags(text).tags
+    ids = [attributes["id"] for _, attributes in tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert "Prediction: town <north>" in [attributes.get("alt") for _, attributes in tags]
+
+
+def test_runs_without_further_counts_say_so(runs, tmp_path):
+    plain = write_run(tmp_path / "plain", error=0.2, further=False)
+    found = compare.compare([runs[1], plain], resamples=50)
+    write_comparison(found, tmp_path / "mixed.html")
+    text = (tmp_path / "mixed.html").read_text(encoding="utf-8")
+    assert text.count("not counted") == 8 + 2 * len(LABEL_MAP)
+    assert 'id="maps"' not in text
+    more = write_run(tmp_path / "more", error=0.1, further=False)
+    write_comparison(compare.compare([plain, more], resamples=50), tmp_path / "none.html")
+    text = (tmp_path / "none.html").read_text(encoding="utf-8")
+    assert "Calibration" not in text
+    assert "Borders" not in text
 
 
 def test_the_same_comparison_gives_the_same_page(runs, page, tmp_path):
@@ -205,8 +255,8 @@ def test_worst_pictures_come_first(page, comparison):
 
 def test_csv_holds_every_score_and_difference(comparison):
     rows = list(csv.DictReader(io.StringIO(compare_tables.as_csv(comparison))))
-    scores = 6 + 4 * len(LABEL_MAP)
-    assert len(rows) == (3 + 3) * scores
+    scores, rims = 6 + 4 * len(LABEL_MAP), 1 + len(LABEL_MAP)
+    assert len(rows) == (3 + 3) * scores + 3 * (2 * rims + 2) + 2 * rims
     first = comparison.intervals.runs[0].scalars["mean_iou"]
     assert float(rows[0]["low"]) == pytest.approx(first.low, abs=1e-6)
     absent = [row for row in rows if row["class"] == "tram & <bus>"]

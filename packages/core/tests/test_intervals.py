@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from terrazzo.errors import DataError
-from terrazzo.metrics import ConfusionMatrix, intervals
+from terrazzo.metrics import ConfusionMatrix, intervals, resampling
 from terrazzo.metrics.intervals import Interval, bootstrap, paired_bootstrap
 
 
@@ -55,14 +55,14 @@ def test_quantiles_are_those_of_numpy_over_what_is_defined():
     scores[random.random(scores.shape) < 0.3] = np.nan
     scores[:, 4] = np.nan
     scores[1:, 3], scores[0, 3] = np.nan, 0.5
-    found = intervals._quantiles(scores, (0.025, 0.9))
+    found = resampling._quantiles(scores, (0.025, 0.9))
     with pytest.warns(RuntimeWarning, match="All-NaN"):
         expected = np.nanquantile(scores, (0.025, 0.9), axis=0)
     assert np.allclose(found, expected, rtol=0, atol=1e-15, equal_nan=True)
 
 
 def test_weights_are_multinomial():
-    weights = intervals._weights(np.random.default_rng(0), 5000, 6)
+    weights = resampling._weights(np.random.default_rng(0), 5000, 6)
     assert (weights.sum(axis=1) == 6).all()
     assert weights.mean(axis=0) == pytest.approx(np.ones(6), abs=0.05)
     assert weights.var(axis=0) == pytest.approx(np.full(6, 5 / 6), abs=0.08)

@@ -11,6 +11,7 @@ from terrazzo.errors import ConfigError, DataError
 from terrazzo.metrics import library_profiles as library
 from terrazzo.metrics import profiles
 from terrazzo.metrics import published_profiles as published
+from terrazzo.metrics.cityscapes import CITYSCAPES_CATEGORIES, category_counts
 from terrazzo.metrics.picture_counts import PictureCounts
 
 FCN = [[4033812, 123525, 336828], [144007, 8285907, 260710], [398114, 470591, 974730]]
@@ -143,7 +144,7 @@ def test_study_e_is_a_constant():
 
 
 def cityscapes(counts):
-    names = tuple(n for members in profiles.CITYSCAPES_CATEGORIES.values() for n in members)
+    names = tuple(n for members in CITYSCAPES_CATEGORIES.values() for n in members)
     return pictures_of(counts, names=names)
 
 
@@ -165,14 +166,14 @@ def test_categories_in_any_order_of_the_classes():
     names = cityscapes(counts[None]).class_names
     shuffled = tuple(names[k] for k in order)
     assert np.array_equal(
-        profiles.category_counts(counts, names),
-        profiles.category_counts(counts[np.ix_(order, order)], shuffled),
+        category_counts(counts, names),
+        category_counts(counts[np.ix_(order, order)], shuffled),
     )
 
 
 def test_a_class_without_category_is_named():
     with pytest.raises(ConfigError, match=r"SEG-M009(.|\n)*bollard"):
-        profiles.category_counts(np.zeros((2, 2), np.int64), ("road", "bollard"))
+        category_counts(np.zeros((2, 2), np.int64), ("road", "bollard"))
 
 
 def test_counts_of_other_pictures_are_refused():

@@ -98,6 +98,13 @@ def evaluate(
         Path | None,
         typer.Option(metavar="FILE", help="Other data: a recipe, or a TOML with [data] alone."),
     ] = None,
+    calibration: Annotated[
+        bool | None,
+        typer.Option(help="Reliability, Brier, ROC areas; by default as the recipe says."),
+    ] = None,
+    boundary: Annotated[
+        bool | None, typer.Option(help="Boundary and trimap IoU; by default as the recipe says.")
+    ] = None,
 ) -> None:
     """Score the model of a run on one split, of its own data or of others.
 
@@ -106,11 +113,13 @@ def evaluate(
         terrazzo evaluate runs/demo_torch
         terrazzo evaluate runs/demo_torch --split val
         terrazzo evaluate runs/a_gta --data recipes/systems/a_city.toml
+        terrazzo evaluate runs/demo_torch --calibration --boundary
     """
     from terrazzo import commands, progress
 
+    wanted = {"calibration": calibration, "boundary": boundary}
     with progress.shown(f"evaluate {split}") as shown:
-        outcome = commands.evaluate(run_folder, split, data=data, progress=shown)
+        outcome = commands.evaluate(run_folder, split, data=data, wanted=wanted, progress=shown)
     _print_scores(outcome)
 
 
@@ -392,6 +401,8 @@ def _print_scores(outcome: Outcome) -> None:
         f"{matrix.ignored:,} ignored; pixel accuracy {scores.pixel_accuracy:.4f}",
         highlight=False,
     )
+    for line in outcome.further:
+        console.print(line, highlight=False)
     console.print(f"report: {outcome.report}", highlight=False, soft_wrap=True)
 
 

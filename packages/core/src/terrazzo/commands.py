@@ -12,9 +12,10 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from terrazzo import (
@@ -26,6 +27,7 @@ from terrazzo import (
     elsewhere,
     engine,
     evaluation,
+    further_scores,
     ground,
     model_folder,
     runs,
@@ -36,12 +38,14 @@ from terrazzo.config import Config, TrainingConfig
 from terrazzo.datasets import Split
 from terrazzo.errors import ConfigError, unknown_name
 from terrazzo.evaluation import Evaluation
+from terrazzo.further_counts import Counter
 from terrazzo.labels import LabelMap
 from terrazzo.model_folder import ModelCard
 from terrazzo.progress import Progress
 from terrazzo.report import write_report
 from terrazzo.runs import RunFolder
 from terrazzo.sample import Bands
+from terrazzo.scene_map import Mapper, Placed
 from terrazzo.statistics import bands_of, class_weights
 from terrazzo.trainer import Backend, Trainer
 
@@ -61,6 +65,13 @@ class Outcome:
     label_map: LabelMap
     evaluation: Evaluation
     report: Path
+
+    @property
+    def further(self) -> list[str]:
+        """What was scored beside the classes, a line each."""
+        counts_NKK, names = self.evaluation.counts_NKK, self.label_map.names
+        told = further_scores.summary(self.evaluation.further, counts_NKK, names)
+        return further_scores.lines(told)
 
 
 def run(
@@ -138,7 +149,12 @@ def run(
 
 
 def evaluate(
-    run_folder: Path, split: str, *, data: Path | None = None, progress: Progress
+    run_folder: Path,
+    split: str,
+    *,
+    data: Path | None = None,
+    wanted: Mapping[str, bool | None] = MappingProxyType({}),
+    progress: Progress,
 ) -> Outcome:
     """Score the model of a finished run on one split.
 
@@ -146,6 +162,7 @@ def evaluate(
         run_folder: the run.
         split: train, val or test.
         data: a TOML file with a table ``data`` of other data; their scores are kept as STEM-SPLIT.
+        wanted: settings that take the place of the recipe's ``[evaluation]``, unless None.
         progress: told how far it is.
 
     Raises:
@@ -157,6 +174,8 @@ def evaluate(
         opened = datasets.open_split(datasets.with_kept_draw(recipe.data, folder.splits), split)
     else:
         recipe, opened = elsewhere.open_other(recipe, data, split)
+    given = {name: value for name, value in wanted.items() if value is not None}
+    recipe = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=given)})
     card, trainer = model_folder.load(folder.model)
     model_folder.refuse_other_labels(card.label_map, opened.label_map, folder.model)
     elsewhere.refuse_other_bands(card, opened)
@@ -240,6 +259,8 @@ def _score(
         batch_size=recipe.validation.batch_size,
         step=step or 0,
         progress=progress,
+        counter=Counter(split, recipe.evaluation),
+        mapper=Mapper(split.source) if isinstance(split.source, Placed) else None,
     )
     report = folder.path / "report.html"
     if trainer.world.rank == 0:

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from terrazzo import further_scores
 from terrazzo.errors import CheckpointError, ConfigError, DataError
+from terrazzo.further_scores import FurtherIntervals
 from terrazzo.labels import LabelMap
 from terrazzo.metrics import intervals
 from terrazzo.metrics.intervals import RunIntervals, Spread
@@ -57,6 +59,12 @@ class Competitor:
             else None
         )
 
+    @property
+    def peak_memory(self) -> int | None:
+        """Most bytes of memory a process of the training had in use; None where not known."""
+        peaks = [entry.get("peak_memory_bytes", 0) for entry in self.record.timing]
+        return max(peaks, default=0) or None
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -71,6 +79,7 @@ class Comparison:
         groups: how many groups of pictures were drawn from; None for single pictures.
         picture_iou_NR: mean IoU of each picture by itself; NaN where nothing is counted.
         seeds: by the names of runs that differ in nothing but the seed: spread of their mean IoU.
+        further: scores of borders and probabilities, a run.
     """
 
     split: str
@@ -81,6 +90,7 @@ class Comparison:
     groups: int | None
     picture_iou_NR: NDArray[np.float64]
     seeds: dict[tuple[str, ...], Spread]
+    further: tuple[FurtherIntervals, ...]
 
 
 def compare(
@@ -131,6 +141,9 @@ def compare(
         groups=None if groups is None else len(set(groups)),
         picture_iou_NR=np.stack([_picture_iou(each.scored) for each in ranked], axis=1),
         seeds=_seeds(ranked),
+        further=further_scores.with_intervals(
+            [each.scored.further for each in ranked], groups=groups, resamples=resamples
+        ),
     )
 
 

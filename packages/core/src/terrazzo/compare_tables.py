@@ -10,6 +10,7 @@ from pathlib import Path
 
 from terrazzo import atomic
 from terrazzo.compare import Comparison
+from terrazzo.further_scores import FurtherIntervals
 from terrazzo.metrics.intervals import PER_CLASS, SCALARS, Interval, ScoreIntervals
 from terrazzo.report import write_comparison
 
@@ -74,6 +75,16 @@ def as_csv(comparison: Comparison) -> str:
     for name, found in zip(names, comparison.intervals.runs, strict=True):
         for score, of_class, interval in _rows(comparison, found):
             writer.writerow([name, "", score, of_class, *_numbers(interval), "", found.level])
+    level = comparison.intervals.runs[0].level
+    for name, further in zip(names, comparison.further, strict=True):
+        for score, of_class, interval in _further_rows(comparison, further):
+            writer.writerow([name, "", score, of_class, *_numbers(interval), "", level])
+        for score, of_class, interval in _rim_rows(
+            comparison, "boundary_iou", further.boundary_to_first
+        ):
+            verdict = str(interval.excludes_zero).lower()
+            row = [name, names[0], score, of_class, *_numbers(interval), verdict, level]
+            writer.writerow(row)
     for (i, j), found in comparison.intervals.differences.items():
         if i < j:
             for score, of_class, interval in _rows(comparison, found):
@@ -132,6 +143,26 @@ def _rows(comparison: Comparison, found: ScoreIntervals) -> Iterator[tuple[str, 
         yield score, "", found.scalars[score]
     for score in PER_CLASS:
         for name, interval in zip(comparison.label_map.names, found.per_class[score], strict=True):
+            yield score, name, interval
+
+
+def _further_rows(
+    comparison: Comparison, further: FurtherIntervals
+) -> Iterator[tuple[str, str, Interval]]:
+    yield from _rim_rows(comparison, "boundary_iou", further.boundary)
+    yield from _rim_rows(comparison, "trimap_iou", further.trimap)
+    # Both, or none where probabilities were not counted.
+    names = ("expected_calibration_error", "brier")
+    for score, interval in zip(names, further.calibration, strict=False):
+        yield score, "", interval
+
+
+def _rim_rows(
+    comparison: Comparison, score: str, found: tuple[Interval, ...]
+) -> Iterator[tuple[str, str, Interval]]:
+    if found:
+        yield f"mean_{score}", "", found[0]
+        for name, interval in zip(comparison.label_map.names, found[1:], strict=True):
             yield score, name, interval
 
 

@@ -228,6 +228,20 @@ class ValidationConfig(Frozen):
     batch_size: Count = 8
 
 
+class EvaluationConfig(Frozen):
+    """What the test is scored by beside the confusion counts; each costs time, and off by default.
+
+    Validations while training have none of it.
+    """
+
+    calibration: bool = False
+    """Reliability, calibration errors, Brier scores and ROC areas from the probabilities."""
+    boundary: bool = False
+    """Boundary IoU and trimap IoU."""
+    boundary_width: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    """Of the rim along borders, as a part of the picture's diagonal; 0.005 for Cityscapes."""
+
+
 class CheckpointConfig(Frozen):
     """What is kept on disk beside the best and the last state."""
 
@@ -276,6 +290,7 @@ class Config(Frozen):
     training: TrainingConfig
     init: InitConfig | None = None
     validation: ValidationConfig = ValidationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
     tracking: TrackingConfig | None = None

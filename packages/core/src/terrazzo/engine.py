@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -16,11 +18,13 @@ from terrazzo.config import Config, DataConfig, LoaderConfig
 from terrazzo.datasets import Split
 from terrazzo.errors import NonFiniteLossError, Stopped
 from terrazzo.evaluation import Evaluation, Example
+from terrazzo.further_counts import Counter, Further
 from terrazzo.loader import TrainingOrder, evaluation_samples, training_batches
 from terrazzo.metrics import ConfusionMatrix
 from terrazzo.progress import Progress
 from terrazzo.runs import RunFolder
 from terrazzo.sample import Sample
+from terrazzo.scene_map import Mapper
 from terrazzo.schedules import learning_rate
 from terrazzo.trainer import StepResult, Trainer
 
@@ -216,6 +220,12 @@ class _Clock:
         return {"step": step, "seconds": elapsed, "steps_per_second": (step - self.step) / elapsed}
 
 
+def peak_memory() -> int:
+    """Return the most memory this process ever had in use, in bytes, the accelerator's apart."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
 def _log_first_step(run: RunFolder, result: StepResult, clock: _Clock, step: int) -> None:
     """Note how long this process took to its first update: reading, tracing, compiling."""
     _ = result.loss  # waits for the device
@@ -235,7 +245,8 @@ def _log_losses(
             "learning_rate": rate,
         }
         runs.append(run.log, line)
-        runs.append(run.timing, clock.read(position.step))
+        memory = {"peak_memory_bytes": peak_memory()}
+        runs.append(run.timing, clock.read(position.step) | memory)
     position.losses.clear()
 
 
@@ -331,6 +342,8 @@ def evaluate(
     step: int,
     progress: Progress,
     num_examples: int = _EXAMPLES,
+    counter: Counter | None = None,
+    mapper: Mapper | None = None,
 ) -> Evaluation:
     """Score a model on a split: every pixel of every label file counts exactly once.
 
@@ -346,6 +359,8 @@ def evaluate(
         step: optimiser steps behind the weights, for the record.
         progress: told after every batch.
         num_examples: how many pictures to keep for people, evenly spaced over the split.
+        counter: counts more of each picture; changes no score.
+        mapper: puts the pictures on maps of their scenes.
     """
     world, label_map = trainer.world, split.label_map
     num_samples, num_classes = len(split), len(label_map)
@@ -356,12 +371,18 @@ def evaluate(
     done = 0
     with closing(evaluation_samples(split, data, loader, world=world)) as samples:
         for group in _same_size(samples, batch_size):
-            predictions = _predict(trainer, group)
-            for (index, _, sample), prediction_HW in zip(group, predictions, strict=True):
+            predictions = _predict(trainer, group, counter is not None and counter.probabilities)
+            for (index, _, sample), (prediction_HW, probabilities_HWK) in zip(
+                group, predictions, strict=True
+            ):
                 matrix = ConfusionMatrix(num_classes, label_map.ignore_index)
                 matrix.update(sample.label_HW, prediction_HW)
                 assert matrix.counts.sum() + matrix.ignored == sample.label_HW.size
                 counts_NKK[index], ignored_N[index] = matrix.counts, matrix.ignored
+                if counter is not None:
+                    counter.add(index, sample, prediction_HW, probabilities_HWK)
+                if mapper is not None:
+                    mapper.add(index, sample.label_HW, prediction_HW)
                 if index in wanted:
                     examples.append(
                         Example(sample.name, sample.image_HWC, sample.label_HW, prediction_HW)
@@ -375,6 +396,8 @@ def evaluate(
         counts_NKK=world.sum(counts_NKK),
         ignored_N=world.sum(ignored_N),
         examples=tuple(examples),
+        further=Further() if counter is None else counter.counted(world),
+        maps=() if mapper is None else mapper.maps(world),
     )
 
 
@@ -394,21 +417,30 @@ def _same_size(samples: Iterator[_Prepared], most: int) -> Iterator[list[_Prepar
         yield group
 
 
-def _predict(trainer: Trainer, group: list[_Prepared]) -> Iterator[NDArray[np.generic]]:
-    """Yield the predicted labels of each picture at the size of its label file."""
+_Predicted = tuple[NDArray[np.integer], NDArray[np.float32] | None]
+"""Labels H×W at the size of the label file; probabilities H×W×K at the model's size."""
+
+
+def _predict(
+    trainer: Trainer, group: list[_Prepared], with_probabilities: bool
+) -> Iterator[_Predicted]:
+    """Yield what is predicted for each picture; the labels are the same with probabilities."""
     images_BHWC = np.stack([image for _, image, _ in group])
     size = images_BHWC.shape[1:3]
     if all(sample.label_HW.shape == size for _, _, sample in group):
-        yield from trainer.predict_labels(images_BHWC)
+        # Not the argmax of rounded probabilities, where two classes may have become equal.
+        labels_BHW = trainer.predict_labels(images_BHWC)
+        probabilities = trainer.predict(images_BHWC) if with_probabilities else [None] * len(group)
+        yield from zip(labels_BHW, probabilities, strict=True)
         return
     probabilities_BHWK = trainer.predict(images_BHWC)
     for probabilities_HWK, (_, _, sample) in zip(probabilities_BHWK, group, strict=True):
-        yield resample_labels(probabilities_HWK, sample.label_HW.shape)
+        yield resample_labels(probabilities_HWK, sample.label_HW.shape), probabilities_HWK
 
 
 def resample_labels(
     probabilities_HWK: NDArray[np.float32], size: tuple[int, ...]
-) -> NDArray[np.generic]:
+) -> NDArray[np.integer]:
     """Resample probabilities bilinearly to `size` (rows, columns), then take the best class.
 
     Returns:

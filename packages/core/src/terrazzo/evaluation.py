@@ -1,14 +1,15 @@
 """The outcome of scoring one model on one split, and its files in ``evaluation/``.
 
 ``<split>.json`` holds the summed counts, every score and how it is defined;
-``<split>.safetensors`` the counts of each picture; ``<split>_examples/`` a few pictures to look at.
+``<split>.safetensors`` the counts of each picture; ``<split>_examples/`` a few pictures to look at;
+``<split>_maps.safetensors`` coarse maps of the scenes, where pictures are parts of scenes.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from terrazzo import further_scores, scene_map
+from terrazzo.further_counts import Further
 from terrazzo.labels import LabelMap
 from terrazzo.metrics import ConfusionMatrix
+from terrazzo.scene_map import SceneMap
 
 DEFINITION = (
     "scores from one confusion matrix summed over all pixels of the split, at the size of the "
@@ -54,6 +58,8 @@ class Evaluation:
         counts_NKK: int64 confusion counts a picture, rows truth, columns prediction.
         ignored_N: int64 ignored pixels a picture.
         examples: a few pictures, for the report; empty on other ranks than 0.
+        further: what else was counted.
+        maps: of the scenes the pictures are parts of, where they are.
     """
 
     split: str
@@ -62,6 +68,8 @@ class Evaluation:
     counts_NKK: NDArray[np.int64]
     ignored_N: NDArray[np.int64]
     examples: tuple[Example, ...] = ()
+    further: Further = field(default_factory=Further)
+    maps: tuple[SceneMap, ...] = ()
 
     @property
     def matrix(self) -> ConfusionMatrix:
@@ -102,6 +110,7 @@ def summary(evaluation: Evaluation, label_map: LabelMap) -> dict[str, Any]:
             name: [_number(value) for value in getattr(scores, name)] for name in PER_CLASS
         },
         "counts": matrix.counts.tolist(),
+        **further_scores.summary(evaluation.further, evaluation.counts_NKK, label_map.names),
     }
 
 
@@ -115,7 +124,11 @@ def write(evaluation: Evaluation, label_map: LabelMap, folder: Path) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     save_file(
-        {"counts": evaluation.counts_NKK, "ignored": evaluation.ignored_N},
+        {
+            "counts": evaluation.counts_NKK,
+            "ignored": evaluation.ignored_N,
+            **{k: np.ascontiguousarray(v) for k, v in evaluation.further.arrays().items()},
+        },
         folder / f"{evaluation.split}.safetensors",
         metadata={"names": json.dumps(evaluation.names)},
     )
@@ -126,15 +139,29 @@ def write(evaluation: Evaluation, label_map: LabelMap, folder: Path) -> Path:
         write_png(examples / f"{stem}_picture.png", as_rgb(example.image_HWC))
         write_png(examples / f"{stem}_truth.png", label_map.colourise(example.label_HW))
         write_png(examples / f"{stem}_prediction.png", label_map.colourise(example.prediction_HW))
+    maps = maps_file(folder, evaluation.split)
+    maps.unlink(missing_ok=True)  # of an earlier evaluation
+    if evaluation.maps:
+        scene_map.write(evaluation.maps, maps)
     path = folder / f"{evaluation.split}.json"
     path.write_text(json.dumps(summary(evaluation, label_map), indent=1) + "\n", encoding="utf-8")
     return path
+
+
+def maps_file(folder: Path, split: str) -> Path:
+    """Return where the maps of a stored evaluation lie."""
+    return folder / f"{split}_maps.safetensors"
 
 
 def read_counts(folder: Path, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return counts N×K×K and ignored pixels N of a stored evaluation."""
     arrays = load_file(folder / f"{split}.safetensors")
     return arrays["counts"], arrays["ignored"]
+
+
+def read_further(folder: Path, split: str) -> Further:
+    """Return what a stored evaluation has counted beside."""
+    return Further.of_arrays(load_file(folder / f"{split}.safetensors"))
 
 
 def as_rgb(image_HWC: NDArray[np.generic]) -> NDArray[np.uint8]:

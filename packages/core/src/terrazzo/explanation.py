@@ -46,7 +46,10 @@ def _counts(run: Path, split: str) -> PictureCounts:
     for scored in found.scored:
         if scored.summary["split"] == split and scored.names:
             return PictureCounts(
-                scored.counts_NKK, scored.ignored_N, tuple(scored.summary["classes"])
+                scored.counts_NKK,
+                scored.ignored_N,
+                tuple(scored.summary["classes"]),
+                scored.further.instances_N3K,
             )
     raise CheckpointError(
         "SEG-C040",

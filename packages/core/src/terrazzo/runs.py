@@ -27,8 +27,8 @@ from terrazzo.config import Config
 from terrazzo.errors import CheckpointError, ResourceError
 from terrazzo.labels import LabelMap
 
-_FREE_TO_CHANGE = ("loader", "name", "tracking")
-"""Recipe tables that change nothing but speed or place, so a resume may differ in them."""
+_FREE_TO_CHANGE = ("loader", "name", "tracking", "evaluation")
+"""Recipe tables that change nothing of the training, so a resume may differ in them."""
 
 
 @dataclass(frozen=True)

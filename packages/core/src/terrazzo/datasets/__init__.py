@@ -5,6 +5,7 @@ A format module holds
     class Options(config.Frozen)                      its settings under [data.options]
     LABELS = "camvid"                                 its own label map, or None
     def open_split(root, split, options) -> Source    pictures of one split, nothing decoded yet
+    def instance_file(label_file) -> Path             where it has instance ids; may be missing
 
 A format reads files and nothing else. The label map is applied here, once, for all of them. A
 format that divides pictures by a draw has the options ``split``, a `_draw.Draw` or None, and
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -23,7 +24,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo import config, labels
+from terrazzo import config, images, labels
 from terrazzo.config import DataConfig
 from terrazzo.datasets import _draw
 from terrazzo.datasets._faults import noting as noting
@@ -109,12 +110,14 @@ class Split:
         source: where the raw samples come from.
         label_map: applied to every label.
         length: number of samples in use; less than the source holds where a limit is set.
+        instance_file: from a label file to that of its instance ids, where the format has them.
     """
 
     name: str
     source: Source
     label_map: LabelMap
     length: int
+    instance_file: Callable[[Path], Path] | None = None
 
     def __len__(self) -> int:
         return self.length
@@ -152,6 +155,22 @@ class Split:
         if raw.valid_HW is not None:
             label_HW[~raw.valid_HW] = np.asarray(self.label_map.ignore_index, label_HW.dtype)
         return Sample(raw.name, raw.image_HWC, label_HW, raw.image_file)
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether there is a file of instance ids for every picture."""
+        return self.instance_file is not None and all(
+            self.instance_file(self.source.files(index)[1]).is_file() for index in range(len(self))
+        )
+
+    def read_instances(self, index: int) -> NDArray[Any]:
+        """Decode the instance ids of one picture, H×W; see `has_instances`.
+
+        Raises:
+            DataError: as `images.read_label`.
+        """
+        assert self.instance_file is not None
+        return images.read_label(self.instance_file(self.source.files(index)[1]), "index")
 
 
 def formats() -> tuple[str, ...]:
@@ -222,7 +241,8 @@ def open_split(data: DataConfig, split: str) -> Split:
     label_map = load_labels(data)
     source = open_source(data, split)
     limit = data.limit.get(split, len(source.names))  # type: ignore[call-overload]
-    return Split(split, source, label_map, min(limit, len(source.names)))
+    instance_file = getattr(load_format(data.format), "instance_file", None)
+    return Split(split, source, label_map, min(limit, len(source.names)), instance_file)
 
 
 def open_source(data: DataConfig, split: str) -> Source:

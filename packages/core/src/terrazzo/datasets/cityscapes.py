@@ -3,6 +3,7 @@
     leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png
     gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png
     leftImg8bit/val/frankfurt/…                      gtFine/val/frankfurt/…
+    gtFine/val/frankfurt/…_gtFine_instanceIds.png    where all are there, iIoU is scored as well
 
 The labels of the official test part are not published, so the official val part is the test split
 here, and val is drawn from train, whole cities together: nothing is chosen on the pictures that
@@ -35,6 +36,12 @@ class Options(config.Frozen):
     """See `Draw`; a group is a city unless it says otherwise."""
     split_file: str | None = None
     """``splits.json`` of a run: its draw takes the place of a new one."""
+
+
+def instance_file(label_file: Path) -> Path:
+    """Return where the instance ids of a picture lie, from which iIoU is worked out."""
+    stem = label_file.stem.rpartition("_")[0]
+    return label_file.with_name(f"{stem}_instanceIds.png")
 
 
 def open_split(root: Path, split: str, options: Options) -> PairedFiles:

@@ -20,6 +20,7 @@ from terrazzo.atomic import replacing
 from terrazzo.datasets import _city
 from terrazzo.errors import ResourceError
 from terrazzo.sample import RawSample
+from terrazzo.scene_map import MappedScene, map_of
 
 LABELS = "demo"
 
@@ -69,6 +70,17 @@ class Blocks:
     def notes(self) -> tuple[str, ...]:
         """Nothing is left out."""
         return ()
+
+    @property
+    def scenes(self) -> tuple[MappedScene, ...]:
+        """Return the one scene, for the map of what is scored."""
+        path = self.root / _IMAGE
+        return (map_of("city", rasters.info(path), path, tuple(range(len(BAND_NAMES)))),)
+
+    def place(self, index: int) -> tuple[int, int, int]:
+        """Return the scene, the first row and the first column of a block."""
+        row, column = self.positions[index]
+        return 0, row * self.block, column * self.block
 
     def files(self, index: int) -> tuple[Path, Path]:  # noqa: ARG002 - one scene holds all blocks
         """Return the image and label rasters, the same for every block."""

@@ -32,6 +32,7 @@ from terrazzo.datasets._draw import Draw
 from terrazzo.errors import ConfigError, DataError
 from terrazzo.rasters import RasterInfo
 from terrazzo.sample import RawSample
+from terrazzo.scene_map import MappedScene, map_of
 
 LABELS = None
 
@@ -129,6 +130,16 @@ class Chips:
     def notes(self) -> tuple[str, ...]:
         """Nothing is left out."""
         return ()
+
+    @property
+    def scenes(self) -> tuple[MappedScene, ...]:
+        """Return the scenes, for maps of what is scored."""
+        return tuple(map_of(raster.name, raster.grid, *raster.images[0]) for raster in self.rasters)
+
+    def place(self, index: int) -> tuple[int, int, int]:
+        """Return the scene, the first row and the first column of a chip."""
+        chip, size = self.chips[index], self.options.chip
+        return chip.scene, chip.row * size, chip.column * size
 
     def files(self, index: int) -> tuple[Path, ...]:
         """Return the image rasters and the label file behind a chip."""

@@ -69,7 +69,7 @@ def boundary_pixels(
     _check(label_HW, prediction_HW)
     ignored_HW = label_HW == ignore_index
     counts = np.zeros((3, num_classes), dtype=np.int64)
-    for k in range(num_classes):
+    for k in _present(label_HW, prediction_HW, num_classes):
         truth_HW = _inner_rim((label_HW == k) & ~ignored_HW, ignored_HW, rim)
         predicted_HW = _inner_rim((prediction_HW == k) & ~ignored_HW, ignored_HW, rim)
         counts[:, k] = _sums(truth_HW, predicted_HW)
@@ -91,7 +91,7 @@ def trimap_pixels(
     _check(label_HW, prediction_HW)
     ignored_HW = label_HW == ignore_index
     counts = np.zeros((3, num_classes), dtype=np.int64)
-    for k in range(num_classes):
+    for k in _present(label_HW, prediction_HW, num_classes):
         truth_HW = (label_HW == k) & ~ignored_HW
         other_HW = ~truth_HW & ~ignored_HW
         # Beyond the picture there is nothing to count, so its edge bounds the inner side alone.
@@ -100,6 +100,17 @@ def trimap_pixels(
         predicted_HW = (prediction_HW == k) & ~ignored_HW
         counts[:, k] = _sums(truth_HW & band_HW, predicted_HW & band_HW)
     return ClassPixels(*counts)
+
+
+def _present(
+    label_HW: NDArray[np.integer], prediction_HW: NDArray[np.integer], num_classes: int
+) -> NDArray[np.intp]:
+    """Return the classes there is something to count of: a few of many in most pictures."""
+    seen_K = np.zeros(num_classes, np.bool_)
+    for ids_HW in (label_HW, prediction_HW):
+        pixels = np.bincount(ids_HW.reshape(-1), minlength=num_classes)[:num_classes]
+        seen_K |= pixels > 0
+    return np.flatnonzero(seen_K)
 
 
 def _inner_rim(

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from terrazzo.errors import DataError
 from terrazzo.metrics.picture_counts import ratio
+from terrazzo.metrics.resampling import LEVEL, intervals, resampled, units
+from terrazzo.metrics.resampling import RESAMPLES as RESAMPLES
+from terrazzo.metrics.resampling import Interval as Interval
 
-RESAMPLES = 10_000
-LEVEL = 0.95
 SCALARS = (
     "mean_iou",
     "mean_precision",
@@ -35,28 +36,7 @@ SCALARS = (
 PER_CLASS = ("iou", "precision", "recall", "f1")
 """Scores of a class."""
 
-_CHUNK = 1024  # resamples at a time: bounds the memory at about 100 MB for 1000 pictures
 NAN = float("nan")
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A score and where it would lie with other pictures.
-
-    Attributes:
-        estimate: from the pictures as they are; NaN where it is not defined.
-        low: lower end.
-        high: upper end.
-    """
-
-    estimate: float
-    low: float
-    high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether zero lies outside; False where the interval is not defined."""
-        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +113,9 @@ def bootstrap(
         DataError: SEG-M010 there are fewer than two pictures or groups; SEG-M011 there are not as
             many group labels as pictures.
     """
-    units = _units(counts_NKK, groups)
-    scores = _resampled(units, resamples, seed)
-    return _intervals(_score(units.sum(axis=0)), scores, level, resamples, len(units))
+    drawn_UF = units(_sums(counts_NKK), groups)
+    scores = resampled(drawn_UF, _score, resamples, seed)
+    return _by_name(_score(drawn_UF.sum(axis=0)), scores, level, resamples, len(drawn_UF))
 
 
 def paired_bootstrap(
@@ -182,17 +162,17 @@ def bootstrap_runs(
     """
     for other_NKK in runs[1:]:
         _refuse_other_truth(runs[0], other_NKK)
-    units = [_units(counts_NKK, groups) for counts_NKK in runs]
-    scores = [_resampled(each, resamples, seed) for each in units]
-    estimates = [_score(each.sum(axis=0)) for each in units]
-    drawn = len(units[0])
+    drawn_UF = [units(_sums(counts_NKK), groups) for counts_NKK in runs]
+    scores = [resampled(each, _score, resamples, seed) for each in drawn_UF]
+    estimates = [_score(each.sum(axis=0)) for each in drawn_UF]
+    drawn = len(drawn_UF[0])
     return RunIntervals(
         tuple(
-            _intervals(estimate, score, level, resamples, drawn)
+            _by_name(estimate, score, level, resamples, drawn)
             for estimate, score in zip(estimates, scores, strict=True)
         ),
         {
-            (i, j): _intervals(
+            (i, j): _by_name(
                 estimates[i] - estimates[j], scores[i] - scores[j], level, resamples, drawn
             )
             for i in range(len(runs))
@@ -224,12 +204,12 @@ def spread(values: Sequence[float]) -> Spread:
     )
 
 
-def _units(counts_NKK: NDArray[np.int64], groups: Sequence[object] | None) -> NDArray[np.float64]:
-    """Return what is drawn, U×3K: right, in truth, in prediction; all that the scores need.
+def _sums(counts_NKK: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return N×3K: right, in truth, in prediction; all that the scores need.
 
     float64 is exact to 2^53 pixels and multiplies as fast matrices do.
     """
-    pixels_NF = np.concatenate(
+    sums_NF: NDArray[np.float64] = np.concatenate(
         [
             np.diagonal(counts_NKK, axis1=1, axis2=2),
             counts_NKK.sum(axis=2),
@@ -237,50 +217,7 @@ def _units(counts_NKK: NDArray[np.int64], groups: Sequence[object] | None) -> ND
         ],
         axis=1,
     ).astype(np.float64)
-    if groups is not None:
-        pixels_NF = _summed_by_group(pixels_NF, groups)
-    if len(pixels_NF) < 2:
-        raise DataError(
-            "SEG-M010",
-            "an interval needs at least two pictures or groups",
-            observed=len(pixels_NF),
-            next_step="score more pictures, or draw single pictures instead of groups",
-        )
-    return pixels_NF
-
-
-def _summed_by_group(
-    pixels_NF: NDArray[np.float64], groups: Sequence[object]
-) -> NDArray[np.float64]:
-    if len(groups) != len(pixels_NF):
-        raise DataError(
-            "SEG-M011",
-            "every picture needs a group",
-            observed=f"{len(groups)} groups",
-            allowed=f"{len(pixels_NF)}, one a picture",
-        )
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    summed = np.zeros((len(numbers), pixels_NF.shape[1]))
-    np.add.at(summed, [numbers[group] for group in groups], pixels_NF)
-    return summed
-
-
-def _resampled(units_UF: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:
-    """Return resamples × scores. The draws depend on U, `resamples` and `seed` alone."""
-    random = np.random.default_rng(seed)
-    chunks = []
-    for start in range(0, resamples, _CHUNK):
-        draws = min(_CHUNK, resamples - start)
-        chunks.append(_score(_weights(random, draws, len(units_UF)) @ units_UF))
-    return np.concatenate(chunks)
-
-
-def _weights(random: np.random.Generator, draws: int, num_units: int) -> NDArray[np.float64]:
-    """How often each draw holds each unit: multinomial, by counting drawn positions."""
-    drawn = random.integers(0, num_units, (draws, num_units), dtype=np.int32)
-    drawn += (np.arange(draws, dtype=np.int32) * num_units)[:, None]
-    times = np.bincount(drawn.reshape(-1), minlength=draws * num_units)
-    return times.reshape(draws, num_units).astype(np.float64)
+    return sums_NF
 
 
 def _score(pixels: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -307,47 +244,23 @@ def _mean_of_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1), NAN)
 
 
-def _intervals(
+def _by_name(
     estimates: NDArray[np.float64],
     scores: NDArray[np.float64],
     level: float,
     resamples: int,
-    units: int,
+    num_units: int,
 ) -> ScoreIntervals:
-    lows, highs = _quantiles(scores, (0.5 - level / 2, 0.5 + level / 2))
-    found = [
-        Interval(float(estimate), float(low), float(high))
-        for estimate, low, high in zip(estimates, lows, highs, strict=True)
-    ]
+    found = intervals(estimates, scores, level)
     num_classes = (len(found) - len(SCALARS)) // len(PER_CLASS)
     by_class = found[len(SCALARS) :]
     return ScoreIntervals(
         scalars=dict(zip(SCALARS, found, strict=False)),
         per_class={
-            name: tuple(by_class[number * num_classes : (number + 1) * num_classes])
+            name: by_class[number * num_classes : (number + 1) * num_classes]
             for number, name in enumerate(PER_CLASS)
         },
         level=level,
         resamples=resamples,
-        units=units,
+        units=num_units,
     )
-
-
-def _quantiles(
-    scores: NDArray[np.float64], shares: tuple[float, float]
-) -> tuple[NDArray[np.float64], ...]:
-    """Return quantiles of each column over what is not NaN, interpolated as np.quantile does.
-
-    np.nanquantile takes a thousand times as long.
-    """
-    ordered = np.sort(scores, axis=0)  # NaN last
-    defined = np.count_nonzero(~np.isnan(ordered), axis=0)
-    columns = np.arange(ordered.shape[1])
-    found = []
-    for share in shares:
-        position = share * np.maximum(defined - 1, 0)
-        below = position.astype(np.intp)
-        above = np.minimum(below + 1, np.maximum(defined - 1, 0))
-        low, high = ordered[below, columns], ordered[above, columns]
-        found.append(low + (high - low) * (position - below))
-    return tuple(found)

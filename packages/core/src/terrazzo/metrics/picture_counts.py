@@ -18,6 +18,8 @@ class PictureCounts:
         counts_NKK: int64, rows truth, columns prediction.
         ignored_N: int64 pixels that are not scored.
         class_names: K names; some scores are defined for certain classes only.
+        instances_N3K: float64, see `terrazzo.metrics.cityscapes.instance_shares`; None where the
+            data set has no instances.
 
     Raises:
         DataError: SEG-M008, the shapes do not belong together.
@@ -26,6 +28,7 @@ class PictureCounts:
     counts_NKK: NDArray[np.int64]
     ignored_N: NDArray[np.int64]
     class_names: tuple[str, ...]
+    instances_N3K: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         num_pictures, num_classes = len(self.ignored_N), len(self.class_names)

@@ -12,25 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from terrazzo.errors import ConfigError
 from terrazzo.metrics import library_profiles as library
 from terrazzo.metrics import published_profiles as published
+from terrazzo.metrics.cityscapes import (
+    category_counts,
+    is_cityscapes,
+    mean_category_iiou,
+    mean_class_iiou,
+)
 from terrazzo.metrics.picture_counts import PictureCounts, class_pixels, mean_of_defined, ratio
 
 NAN = float("nan")
-
-CITYSCAPES_CATEGORIES: dict[str, tuple[str, ...]] = {
-    "flat": ("road", "sidewalk"),
-    "construction": ("building", "wall", "fence"),
-    "object": ("pole", "traffic light", "traffic sign"),
-    "nature": ("vegetation", "terrain"),
-    "sky": ("sky",),
-    "human": ("person", "rider"),
-    "vehicle": ("car", "truck", "bus", "train", "motorcycle", "bicycle"),
-}
-"""Source: cityscapesScripts, ``helpers/labels.py``; the classes that are scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +101,7 @@ def per_image(pictures: PictureCounts) -> float:
 
 def cityscapes_classes(pictures: PictureCounts) -> float:
     """Average class IoU of cityscapesScripts; NaN where the classes are not its 19."""
-    return dataset(pictures) if _is_cityscapes(pictures) else NAN
+    return dataset(pictures) if is_cityscapes(pictures.class_names) else NAN
 
 
 def cityscapes_categories(pictures: PictureCounts) -> float:
@@ -116,50 +109,10 @@ def cityscapes_categories(pictures: PictureCounts) -> float:
 
     Pixels taken for another class of their own category are right.
     """
-    if not _is_cityscapes(pictures):
+    if not is_cityscapes(pictures.class_names):
         return NAN
     pixels = class_pixels(category_counts(pictures.total, pictures.class_names))
     return mean_of_defined(ratio(pixels.right, pixels.in_either, NAN))
-
-
-def category_counts(
-    counts_KK: NDArray[np.int64], class_names: tuple[str, ...]
-) -> NDArray[np.int64]:
-    """Sum the counts of the 19 Cityscapes classes to its 7 categories.
-
-    Args:
-        counts_KK: int64, rows truth, columns prediction.
-        class_names: in any order.
-
-    Returns:
-        7×7 int64 in the order of `CITYSCAPES_CATEGORIES`.
-
-    Raises:
-        ConfigError: SEG-M009, a class belongs to no category.
-    """
-    category_of = {
-        name: number
-        for number, members in enumerate(CITYSCAPES_CATEGORIES.values())
-        for name in members
-    }
-    unknown = [name for name in class_names if name not in category_of]
-    if unknown:
-        raise ConfigError(
-            "SEG-M009",
-            "these classes have no Cityscapes category",
-            observed=", ".join(unknown),
-            allowed=", ".join(category_of),
-            next_step="use the label map cityscapes_19",
-        )
-    member_KC = np.zeros((len(class_names), len(CITYSCAPES_CATEGORIES)), dtype=np.int64)
-    member_KC[np.arange(len(class_names)), [category_of[name] for name in class_names]] = 1
-    summed: NDArray[np.int64] = member_KC.T @ counts_KK @ member_KC
-    return summed
-
-
-def _is_cityscapes(pictures: PictureCounts) -> bool:
-    members = {name for names in CITYSCAPES_CATEGORIES.values() for name in names}
-    return set(pictures.class_names) == members
 
 
 _SUMMED = "pixels summed over the data set, then the mean over classes"
@@ -185,12 +138,23 @@ PROFILES: tuple[Profile, ...] = (
     ),
     Profile(
         "cityscapes", _SUMMED, _SKIPPED, _DROPPED, "dataset, for its 19 classes only",
-        cityscapes_classes, "iIoU needs instance ids, which label maps do not hold",
+        cityscapes_classes,
     ),
     Profile(
         "cityscapes categories", "pixels summed over the data set and to 7 categories, then the "
         "mean over categories", _SKIPPED, _DROPPED,
         "errors within a category (car for bus) are no errors", cityscapes_categories,
+    ),
+    Profile(
+        "cityscapes iIoU", "pixels weighted so that every instance counts alike, summed over the "
+        "data set, then the mean over the 8 classes of things", _SKIPPED, _DROPPED,
+        "a small far car weighs as much as a large near one; stuff has no part in it",
+        mean_class_iiou, "false positives are not weighted: predictions have no instances",
+    ),
+    Profile(
+        "cityscapes iIoU categories", "as cityscapes iIoU, for the categories human and vehicle",
+        _SKIPPED, _DROPPED, "as cityscapes iIoU, and errors within a category are no errors",
+        mean_category_iiou,
     ),
     Profile(
         "torchmetrics JaccardIndex macro", _SUMMED, _SKIPPED, _DROPPED, _SAME,
@@ -276,7 +240,8 @@ def explain(pictures: PictureCounts) -> tuple[ProfileScore, ...]:
     """Score the same label maps by every profile that is defined for their classes.
 
     Returns:
-        In the order of `PROFILES`; those of Cityscapes only for its classes.
+        In the order of `PROFILES`; those of Cityscapes only for its classes, and iIoU only where
+        instances were counted.
     """
     present = int(np.count_nonzero(class_pixels(pictures.total).in_either))
     return tuple(
@@ -289,8 +254,16 @@ def explain(pictures: PictureCounts) -> tuple[ProfileScore, ...]:
             pictures.pixels_ignored,
         )
         for profile in PROFILES
-        if _is_cityscapes(pictures) or not profile.name.startswith("cityscapes")
+        if _applies(profile, pictures)
     )
+
+
+def _applies(profile: Profile, pictures: PictureCounts) -> bool:
+    if not profile.name.startswith("cityscapes"):
+        return True
+    if "iIoU" in profile.name and pictures.instances_N3K is None:
+        return False
+    return is_cityscapes(pictures.class_names)
 
 
 def span(scores: tuple[ProfileScore, ...]) -> tuple[float, float]:

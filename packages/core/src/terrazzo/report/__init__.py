@@ -1,8 +1,9 @@
 """The report of a run: one HTML file that opens offline, made from the run folder alone.
 
 ``record`` reads the folder, ``figures`` draws the curves, ``gallery`` prepares the pictures and
-``page`` puts them into ``run.html`` with ``report.css`` and ``report.js``. matplotlib and Jinja are
-imported by the first `write_report`, not before.
+``page`` puts them into ``run.html`` with ``report.css`` and ``report.js``. A comparison has
+``compare_page`` and ``compare.html``; what both pages hold is in ``head.html`` and ``parts.html``,
+``reliability`` and ``map_layers``. matplotlib and Jinja are imported by the first page, not before.
 """
 
 from __future__ import annotations

@@ -22,31 +22,3 @@ for (const search of document.querySelectorAll("input[data-filters]")) {
     told.textContent = `${shown} of ${body.rows.length} pictures`;
   });
 }
-
-// The strip below shows every layer without this; it lays two of them over each other.
-for (const example of document.querySelectorAll(".example.layered")) {
-  const layers = [...example.querySelectorAll(".strip img")];
-  const stage = document.createElement("div");
-  stage.className = "stage";
-  const [left, right] = [0, 1].map(() => stage.appendChild(document.createElement("img")));
-  const [first, second, slider] = example.querySelectorAll(".controls select, .controls input");
-  const show = (image, choice) => {
-    const layer = layers[choice.value];
-    image.src = layer.src;
-    image.alt = layer.alt;
-    image.className = layer.className;
-  };
-  first.addEventListener("change", () => show(left, first));
-  second.addEventListener("change", () => show(right, second));
-  const cut = () => {
-    stage.style.setProperty("--cut", `${slider.value}%`);
-    slider.setAttribute("aria-valuetext", `${slider.value} per cent of the left picture`);
-  };
-  slider.addEventListener("input", cut);
-  show(left, first);
-  show(right, second);
-  cut();
-  const controls = example.querySelector(".controls");
-  controls.hidden = false;
-  controls.after(stage);
-}

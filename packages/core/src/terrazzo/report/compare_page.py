@@ -9,19 +9,26 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import jinja2
 import numpy as np
 from markupsafe import Markup
 
 from terrazzo.compare import Comparison, Competitor, differing_settings
+from terrazzo.further_scores import (
+    BOUNDARY_DEFINITION,
+    CALIBRATION_DEFINITION,
+    FurtherIntervals,
+)
 from terrazzo.metrics.intervals import Interval, ScoreIntervals
 from terrazzo.report import comparison_figures as figures
-from terrazzo.report import layers
+from terrazzo.report import layers, map_layers, reliability
 from terrazzo.report.figures import RUNS
 from terrazzo.report.layers import Layered
 from terrazzo.report.page import MAX_EXAMPLES, MAX_MATRIX_CLASSES, Cell, cells, filters
 from terrazzo.report.record import ExampleFiles
+from terrazzo.report.reliability import ClassCalibration
 
 SCORES = {"IoU": "iou", "Precision": "precision", "Recall": "recall", "F1": "f1"}
 
@@ -43,7 +50,10 @@ class RunView:
     parameters: int | None
     seconds: float | None
     steps_per_second: float | None
+    memory: int | None
     device: str | None
+    further: FurtherIntervals
+    calibration: ClassCalibration | None
     matrix: list[list[Cell]] | None
 
 
@@ -74,7 +84,7 @@ def render(comparison: Comparison) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(filters(), signed=_signed, duration=_duration)
+    environment.filters.update(filters(), signed=_signed, duration=_duration, score4=_four_decimals)
     script = _text("report.js") + _text("compare.js")
     summary = comparison.competitors[0].scored.summary
     first = comparison.intervals.runs[0]
@@ -100,6 +110,13 @@ def render(comparison: Comparison) -> str:
         seeds=comparison.seeds,
         dots={title: _dots(comparison, title, key) for title, key in SCORES.items()},
         class_tables={title: _class_rows(comparison, key) for title, key in SCORES.items()},
+        borders=_borders(comparison),
+        calibrations=_calibrations(comparison),
+        scenes=map_layers.encode(
+            [run.scored.maps for run in comparison.competitors],
+            [run.name for run in comparison.competitors],
+            comparison.label_map,
+        ),
         curves=_curves(comparison),
         examples=_examples(comparison),
         pictures=_pictures(comparison),
@@ -129,7 +146,10 @@ def _run(comparison: Comparison, number: int) -> RunView:
         parameters=run.record.run.get("num_parameters"),
         seconds=run.training_seconds,
         steps_per_second=median(rates) if rates else None,
+        memory=run.peak_memory,
         device=run.record.run.get("device"),
+        further=comparison.further[number],
+        calibration=reliability.of_classes(run.scored.further),
         matrix=cells(counts_KK) if len(counts_KK) <= MAX_MATRIX_CLASSES else None,
     )
 
@@ -160,6 +180,26 @@ def _class_rows(comparison: Comparison, key: str) -> list[ClassRow]:
         scores = tuple(run.per_class[key][k] for run in found.runs)
         rows.append(ClassRow(each.name, each.colour, scores, (False, *told)))
     return rows
+
+
+def _borders(comparison: Comparison) -> dict[str, str] | None:
+    """What the section of borders says; None where no run has counted them."""
+    if not any(each.boundary for each in comparison.further):
+        return None
+    return {"definition": BOUNDARY_DEFINITION}
+
+
+def _calibrations(comparison: Comparison) -> dict[str, Any] | None:
+    """What the section of calibration shows; None where no run has counted probabilities."""
+    if not any(each.calibration for each in comparison.further):
+        return None
+    definition = CALIBRATION_DEFINITION.replace("_", " ")
+    further = [run.scored.further for run in comparison.competitors]
+    return {
+        "definition": f"{definition[0].upper()}{definition[1:]}",
+        "fewest": reliability.FEWEST_PIXELS,
+        "figures": reliability.figures(further, comparison.label_map),
+    }
 
 
 def _curves(comparison: Comparison) -> dict[str, str]:
@@ -215,6 +255,10 @@ def _total(scores: tuple[float, ...]) -> float:
     """For sorting: what is not known comes last."""
     total = sum(scores)
     return math.inf if not scores or math.isnan(total) else total
+
+
+def _four_decimals(value: float) -> str:
+    return "absent" if math.isnan(value) else f"{value:.4f}"
 
 
 def _signed(value: float) -> str:

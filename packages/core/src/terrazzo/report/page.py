@@ -18,9 +18,11 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from terrazzo.metrics import ConfusionMatrix
-from terrazzo.report import figures, gallery
+from terrazzo.report import figures, gallery, map_layers, reliability
 from terrazzo.report.gallery import Shown
+from terrazzo.report.map_layers import MapView
 from terrazzo.report.record import Record, Scored
+from terrazzo.report.reliability import Reliability
 
 MAX_MATRIX_CLASSES = 60
 """More classes than these make a matrix that no one can read, and a page that is slow."""
@@ -93,6 +95,10 @@ class SplitView:
     median_iou: float
     examples: list[ExampleRow]
     examples_left_out: int
+    borders: dict[str, Any] | None
+    calibration: dict[str, Any] | None
+    reliability: tuple[Reliability, ...]
+    maps: tuple[MapView, ...]
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,7 @@ def render(record: Record) -> str:
         stopped=[entry for entry in record.log if entry["kind"] == "stopped"][-1:],
         steps_per_second=_median_of(record.timing, "steps_per_second"),
         seconds_to_first_step=_median_of(record.timing, "seconds_to_first_step"),
+        peak_memory=max((e.get("peak_memory_bytes", 0) for e in record.timing), default=0),
         splits=_splits(record),
         style=Markup((folder / "report.css").read_text(encoding="utf-8")),  # noqa: S704 - our own
         script=Markup(script),  # noqa: S704 - our own
@@ -140,6 +147,8 @@ def filters() -> dict[str, Callable[..., str]]:
         "count": _count,
         "percent": _percent,
         "whole_percent": _whole_percent,
+        "gigabytes": _gigabytes,
+        "coordinate": _coordinate,
     }
 
 
@@ -206,6 +215,12 @@ def _split(record: Record, scored: Scored, examples: list[ExampleRow]) -> SplitV
         median_iou=median(picture.mean_iou for picture in pictures) if pictures else math.nan,
         examples=examples,
         examples_left_out=len(scored.examples) - len(examples),
+        borders=scored.summary.get("boundary"),
+        calibration=scored.summary.get("calibration"),
+        reliability=reliability.figures(
+            [scored.further], record.label_map, prefix=f"{scored.summary['split']}-"
+        ),
+        maps=map_layers.encode([scored.maps], [""], record.label_map),
     )
 
 
@@ -310,3 +325,14 @@ def _whole_percent(share: float) -> str:
     if 0.995 < share < 1:
         return ">99"
     return f"{100 * share:.0f}"
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB"
+
+
+def _coordinate(value: float) -> str:
+    """Degrees to about a decimetre, metres to a centimetre; no zeros that say nothing."""
+    decimals = 6 if abs(value) < 1000 else 2
+    text = f"{value:,.{decimals}f}".rstrip("0").rstrip(".")
+    return text.replace("-", "−")

@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from terrazzo import config, evaluation, labels
+from terrazzo import config, evaluation, labels, scene_map
 from terrazzo.config import Config
 from terrazzo.errors import CheckpointError
+from terrazzo.further_counts import Further
 from terrazzo.labels import LabelMap
 from terrazzo.runs import RunFolder
+from terrazzo.scene_map import SceneMap
 
 SPLIT_ORDER = ("test", "val", "train")
 """The split whose score leads the report is the first of these that was scored."""
@@ -47,6 +49,8 @@ class Scored:
         counts_NKK: int64 confusion counts a picture, rows truth, columns prediction.
         ignored_N: int64 ignored pixels a picture.
         examples: in the order of their files.
+        further: what else was counted.
+        maps: of scenes.
     """
 
     summary: dict[str, Any]
@@ -54,6 +58,8 @@ class Scored:
     counts_NKK: NDArray[np.int64]
     ignored_N: NDArray[np.int64]
     examples: tuple[ExampleFiles, ...]
+    further: Further
+    maps: tuple[SceneMap, ...]
 
 
 @dataclass(frozen=True)
@@ -119,14 +125,16 @@ def _read_scored(path: Path) -> Scored:
     names: tuple[str, ...] = ()
     counts_NKK = np.zeros((0, num_classes, num_classes), dtype=np.int64)
     ignored_N = np.zeros(0, dtype=np.int64)
+    further = Further()
     counts_file = path.with_suffix(".safetensors")
     if counts_file.is_file():
         counts_NKK, ignored_N = evaluation.read_counts(path.parent, path.stem)
+        further = evaluation.read_further(path.parent, path.stem)
         with safe_open(counts_file, framework="numpy") as file:
             names = tuple(json.loads(file.metadata()["names"]))
-    return Scored(
-        summary, names, counts_NKK, ignored_N, _examples(path.with_name(f"{path.stem}_examples"))
-    )
+    examples = _examples(path.with_name(f"{path.stem}_examples"))
+    maps = scene_map.read(evaluation.maps_file(path.parent, path.stem))
+    return Scored(summary, names, counts_NKK, ignored_N, examples, further, maps)
 
 
 def _examples(folder: Path) -> tuple[ExampleFiles, ...]:

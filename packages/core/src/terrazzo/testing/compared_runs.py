@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tomli_w
+from numpy.typing import NDArray
 
 from terrazzo import evaluation
+from terrazzo.config import EvaluationConfig
 from terrazzo.evaluation import Evaluation, Example
+from terrazzo.further_counts import Counter
 from terrazzo.labels import LabelClass, LabelMap
 from terrazzo.metrics import ConfusionMatrix
+from terrazzo.sample import Sample
+from terrazzo.scene_map import MappedScene, Mapper
+from terrazzo.testing.memory import MemorySplit
+from terrazzo.trainer import SingleProcess
 
 LABEL_MAP = LabelMap(
     "blocks",
@@ -39,6 +48,10 @@ def write_run(
     num_pictures: int = 12,
     size: tuple[int, int] = (24, 32),
     first_picture: int = 0,
+    num_drawn: int = 3,
+    num_examples: int = 4,
+    further: bool = True,
+    noisy: bool = False,
 ) -> Path:
     """Write a finished run whose predictions err in blocks.
 
@@ -50,10 +63,19 @@ def write_run(
         num_pictures: of the test split.
         size: rows and columns of the labels.
         first_picture: number of the first picture.
+        num_drawn: classes that occur.
+        num_examples: pictures to look at.
+        further: count borders and probabilities as well, and draw a map.
+        noisy: enlarge the pictures to look at four times, and make them as heavy as photographs.
     """
     folder.mkdir(parents=True)
     numbers = range(first_picture, first_picture + num_pictures)
-    examples = tuple(_picture(number, error, seed, size, label_map) for number in numbers)
+    examples = tuple(
+        _picture(number, error, seed, size, label_map, num_drawn) for number in numbers
+    )
+    shown = examples[:num_examples]
+    if noisy:
+        shown = tuple(_photographed(example, number) for number, example in enumerate(shown))
     matrices = []
     for example in examples:
         matrices.append(ConfusionMatrix(len(label_map), label_map.ignore_index))
@@ -64,7 +86,8 @@ def write_run(
         tuple(example.name for example in examples),
         np.stack([matrix.counts for matrix in matrices]),
         np.array([matrix.ignored for matrix in matrices]),
-        examples[:4],
+        shown,
+        **(_further(examples, error, label_map) if further else {}),
     )
     table = {
         "backend": "torch",
@@ -79,26 +102,102 @@ def write_run(
     (folder / "run.json").write_text(json.dumps({"num_parameters": 1234}), encoding="utf-8")
     _write_lines(folder / "log.jsonl", [_logged(step, error) for step in range(5, 45, 5)])
     timing: list[dict[str, object]] = [
-        {"step": s, "seconds": s / 2, "steps_per_second": 2.0} for s in range(5, 45, 5)
+        {"step": s, "seconds": s / 2, "steps_per_second": 2.0, "peak_memory_bytes": s << 26}
+        for s in range(5, 45, 5)
     ]
     _write_lines(folder / "timing.jsonl", timing)
     evaluation.write(scored, label_map, folder / "evaluation")
     return folder
 
 
+def _further(examples: tuple[Example, ...], error: float, label_map: LabelMap) -> dict[str, Any]:
+    labels = tuple(example.label_HW for example in examples)
+    split = MemorySplit("test", labels, labels, label_map)
+    wanted = EvaluationConfig(calibration=True, boundary=True, boundary_width=0.03)
+    counter, mapper = Counter(split, wanted), Mapper(_Mosaic(labels[0].shape, len(examples)))
+    for index, example in enumerate(examples):
+        sample = Sample(example.name, example.image_HWC, example.label_HW, "")
+        probabilities_HWK = _probabilities(index, example, error, len(label_map))
+        prediction_HW: NDArray[Any] = example.prediction_HW
+        counter.add(index, sample, prediction_HW, probabilities_HWK)
+        mapper.add(index, example.label_HW, example.prediction_HW)
+    world = SingleProcess()
+    return {"further": counter.counted(world), "maps": mapper.maps(world)}
+
+
+def _probabilities(
+    index: int, example: Example, error: float, num_classes: int
+) -> NDArray[np.float32]:
+    """Probabilities of a model that is the more overconfident the more it errs."""
+    drawing = np.random.default_rng(index)
+    prediction_HW: NDArray[Any] = example.prediction_HW
+    sure_HW1 = drawing.uniform(0.5 + error, 1, (*prediction_HW.shape, 1))
+    others_HWK = np.broadcast_to(
+        (1 - sure_HW1) / (num_classes - 1), (*sure_HW1.shape[:2], num_classes)
+    )
+    chosen_HWK = np.eye(num_classes, dtype=bool)[prediction_HW]
+    return np.where(chosen_HWK, sure_HW1, others_HWK).astype(np.float32)
+
+
+class _Mosaic:
+    """Pictures side by side in one scene, every other place empty."""
+
+    def __init__(self, size: tuple[int, ...], num_pictures: int) -> None:
+        self._rows, self._columns = size
+        self._across = math.isqrt(2 * num_pictures) + 1
+        down = -(-2 * num_pictures // self._across)
+        self.scenes = (
+            MappedScene(
+                "town <north>",
+                down * self._rows,
+                self._across * self._columns,
+                "EPSG:32633",
+                (0.5, 0.0, 392_000.0, 0.0, -0.5, 5_820_000.0),
+                "",
+                (0, 1, 2),
+            ),
+        )
+
+    def place(self, index: int) -> tuple[int, int, int]:
+        row, column = divmod(2 * index, self._across)
+        return 0, row * self._rows, column * self._columns
+
+
 def _picture(
-    number: int, error: float, seed: int, size: tuple[int, int], label_map: LabelMap
+    number: int,
+    error: float,
+    seed: int,
+    size: tuple[int, int],
+    label_map: LabelMap,
+    num_drawn: int,
 ) -> Example:
     rows, columns = size
     drawing = np.random.default_rng(number)
-    label_HW = _enlarged(drawing.integers(0, 3, (3, 4)), size)
+    label_HW = _enlarged(drawing.integers(0, num_drawn, (3, 4)), size)
     erring = np.random.default_rng([number, seed])
     wrong_HW = _enlarged(erring.random((6, 8)) < error, size).astype(bool)
-    prediction_HW = np.where(wrong_HW, (label_HW + 1) % 3, label_HW).astype(label_map.dtype)
+    prediction_HW = np.where(wrong_HW, (label_HW + 1) % num_drawn, label_HW).astype(label_map.dtype)
     label_HW = label_HW.astype(label_map.dtype)
     label_HW[: rows // 12] = label_map.ignore_index
     image_HWC = np.zeros((rows, columns, 3), np.uint8) + drawing.integers(0, 256, 3, np.uint8)
     return Example(f"scene{number // 4}_{number:03d}", image_HWC, label_HW, prediction_HW)
+
+
+def _photographed(example: Example, number: int) -> Example:
+    """Enlarge a picture four times, with a camera's noise and ragged predictions."""
+    label_HW, prediction_HW = (
+        np.repeat(np.repeat(ids, 4, axis=0), 4, axis=1)
+        for ids in (example.label_HW, example.prediction_HW)
+    )
+    drawing = np.random.default_rng(number)
+    shades_HW1 = 40.0 * (label_HW % 6)[..., None]
+    noise_HWC = drawing.normal(0, 12, (*label_HW.shape, 3))
+    image_HWC = np.clip(shades_HW1 + noise_HWC, 0, 255).astype(np.uint8)
+    height, width = label_HW.shape
+    shifts_H = drawing.integers(-1, 2, height).cumsum()
+    bent_HW = (np.arange(width) + shifts_H[:, None]) % width
+    ragged_HW = np.take_along_axis(prediction_HW, bent_HW, axis=1)
+    return Example(example.name, image_HWC, label_HW, ragged_HW)
 
 
 def _enlarged(blocks: np.ndarray, size: tuple[int, int]) -> np.ndarray:

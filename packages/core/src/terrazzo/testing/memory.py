@@ -20,12 +20,14 @@ class MemorySplit:
         images: N arrays H×W×C.
         labels: N arrays H×W of train ids or the map's ignore value.
         label_map: its classes.
+        instances: N arrays H×W of instance ids, where there are any.
     """
 
     name: str
     images: tuple[NDArray[np.generic], ...]
     labels: tuple[NDArray[np.generic], ...]
     label_map: LabelMap
+    instances: tuple[NDArray[np.integer], ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -44,3 +46,12 @@ class MemorySplit:
         """Return one sample; the arrays are shared."""
         name = f"{self.name}{index:04d}"
         return Sample(name, self.images[index], self.labels[index], f"{name}.png")
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether there are instance ids."""
+        return bool(self.instances)
+
+    def read_instances(self, index: int) -> NDArray[np.integer]:
+        """Return the instance ids of one sample."""
+        return self.instances[index]

@@ -1,0 +1,138 @@
+"""Reliability curves of one run or several, for their pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from terrazzo import further_scores
+from terrazzo.further_counts import Further
+from terrazzo.labels import LabelMap
+from terrazzo.metrics import calibration, roc
+from terrazzo.metrics.calibration import CalibrationCounts
+from terrazzo.metrics.picture_counts import mean_of_defined
+from terrazzo.report.comparison_figures import look
+from terrazzo.report.figures import GRID, TEXT, inline
+
+MAX_FIGURES = 24
+"""Classes of more than these have no curves of their own: their table is there."""
+
+
+FEWEST_PIXELS = 30
+"""A bin with fewer pixels than these is not drawn: its share is chance."""
+
+_POINTS_AN_INCH = 72
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """One figure; `colour` of its class, empty for that of the predicted class."""
+
+    title: str
+    colour: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class ClassCalibration:
+    """Calibration error and ROC area of each class of a run, and their means; NaN undefined."""
+
+    errors: tuple[float, ...]
+    areas: tuple[float, ...]
+    mean_error: float
+    mean_area: float
+
+
+def figures(
+    runs: Sequence[Further], label_map: LabelMap, *, prefix: str = ""
+) -> tuple[Reliability, ...]:
+    """Draw the curves of the predicted class and of each class, all runs in each.
+
+    Args:
+        runs: counts of each run.
+        label_map: names and colours.
+        prefix: of the figures' ids, apart from all others of the page.
+    """
+    totals = _totals(runs)
+    rows = [("Predicted class", "")]
+    if len(label_map) <= MAX_FIGURES:
+        rows += [(each.name, each.colour) for each in label_map.classes]
+    drawn = (
+        (title, colour, draw(title, f"{prefix}{row}", totals, row))
+        for row, (title, colour) in enumerate(rows)
+    )
+    return tuple(
+        Reliability(title, colour, Markup(svg))  # noqa: S704 - matplotlib escapes the class names
+        for title, colour, svg in drawn
+        if svg
+    )
+
+
+def of_classes(run: Further) -> ClassCalibration | None:
+    """Return the scores of each class; None where probabilities were not counted."""
+    if run.calibration is None:
+        return None
+    counts = further_scores.total(run.calibration)
+    errors_K, areas_K = calibration.class_calibration_errors(counts), roc.areas(counts.scores)
+    # A class that is not in the truth has an error, of its false alarms, but no area.
+    return ClassCalibration(
+        tuple(map(float, errors_K)),
+        tuple(map(float, areas_K)),
+        mean_of_defined(np.asarray(errors_K)),
+        mean_of_defined(np.asarray(areas_K)),
+    )
+
+
+def _totals(runs: Sequence[Further]) -> list[CalibrationCounts | None]:
+    return [
+        None if run.calibration is None else further_scores.total(run.calibration) for run in runs
+    ]
+
+
+def draw(name: str, figure_id: str, runs: Sequence[CalibrationCounts | None], row: int) -> str:
+    """Draw how often predictions of each probability are right, a curve a run.
+
+    Args:
+        name: of the figure, for its text.
+        figure_id: for its ids.
+        runs: counts of all pictures together, R; None where a run has none.
+        row: 0 for the winning class, 1 + k for class k.
+
+    Returns:
+        An ``<svg>`` element; empty where no bin has `FEWEST_PIXELS`, and for a class that is not
+        in the truth.
+    """
+    figure = Figure(figsize=(230 / _POINTS_AN_INCH, 200 / _POINTS_AN_INCH))
+    axes = figure.add_axes((0.16, 0.17, 0.81, 0.8))
+    axes.plot([0, 1], [0, 1], color=TEXT, linewidth=0.9, linestyle=(0, (3, 3)))
+    told = []
+    for run, counts in enumerate(runs):
+        if counts is None or (row and not counts.right[row].any()):
+            continue
+        enough = counts.pixels[row] >= FEWEST_PIXELS
+        if enough.any():
+            pixels = counts.pixels[row][enough]
+            colour, marker = look(run)
+            (line,) = axes.plot(
+                counts.confidence[row][enough] / pixels, counts.right[row][enough] / pixels,
+                color=colour, linewidth=1.4, marker=marker, markersize=4,
+            )  # fmt: skip
+            line.set_gid(f"run-{run}")
+            told.append(f"run {run + 1} over {int(pixels.sum()):,} pixels")
+    if not told:
+        return ""
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks([0, 0.25, 0.5, 0.75, 1], ["0", "0.25", "0.5", "0.75", "1"])
+    axes.set_xlabel("probability", color=TEXT, size=10)
+    axes.tick_params(length=0, pad=4, labelsize=10, labelcolor=TEXT)
+    axes.grid(color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[:].set_visible(False)
+    text = f"{name}: share that is right against probability: {'; '.join(told)}."
+    return inline(figure, f"reliability-{figure_id}", text)

@@ -1,0 +1,216 @@
+"""Counts beside the confusion matrix: the same for any batch, order and number of processes."""
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+
+from terrazzo import engine, evaluation, further_scores
+from terrazzo.augment import resize_image
+from terrazzo.config import DataConfig, EvaluationConfig, LoaderConfig
+from terrazzo.further_counts import Counter, Further
+from terrazzo.labels import LabelClass, LabelMap
+from terrazzo.metrics import boundary, roc
+from terrazzo.metrics.calibration import Calibration
+from terrazzo.progress import Silent
+from terrazzo.sample import IGNORE
+from terrazzo.testing.memory import MemorySplit
+from terrazzo.trainer import SingleProcess
+
+LABELS = LabelMap(
+    "three", tuple(LabelClass(name, "#00000" + name, (k,)) for k, name in enumerate("abc"))
+)
+ALL = EvaluationConfig(calibration=True, boundary=True, boundary_width=0.05)
+
+
+class ColourTrainer:
+    """Takes the bands of a pixel for the odds of its classes."""
+
+    world = SingleProcess()
+
+    def predict(self, images_BHWC):
+        weights = images_BHWC.astype(np.float64) + 1
+        return (weights / weights.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+    def predict_labels(self, images_BHWC):
+        return images_BHWC.argmax(axis=-1).astype(np.uint8)
+
+
+class Recording:
+    """A process among several: remembers what it was asked to sum, or adds what others were."""
+
+    def __init__(self, rank, size, others=()):
+        self.rank, self.size, self.asked = rank, size, []
+        self.others = iter(others)
+
+    def sum(self, counts):
+        assert counts.dtype == np.int64
+        self.asked.append(counts)
+        return counts + next(self.others, 0)
+
+
+def split(num_samples=7, size=(18, 15)):
+    draw = np.random.default_rng(1)
+    blocks = draw.integers(0, 3, (num_samples, 6, 5))
+    labels = np.kron(blocks, np.ones((1, 3, 3), int)).astype(np.uint8)
+    images = np.eye(3)[labels] * 90 + draw.integers(0, 120, (num_samples, *size, 3))
+    labels[draw.random(labels.shape) < 0.07] = IGNORE
+    labels[num_samples // 2] = IGNORE
+    return MemorySplit("test", tuple(images.astype(np.uint8)), tuple(labels), LABELS)
+
+
+def evaluate(samples, *, batch_size=3, image_size=None, wanted=ALL, world=None):
+    trainer = ColourTrainer()
+    trainer.world = world or SingleProcess()
+    return engine.evaluate(
+        trainer,
+        samples,
+        DataConfig(format="memory", root="", image_size=image_size),
+        LoaderConfig(threads=0),
+        batch_size=batch_size,
+        step=1,
+        progress=Silent(),
+        counter=None if wanted is None else Counter(samples, wanted),
+    )
+
+
+def assert_same(first, second):
+    assert first.arrays().keys() == second.arrays().keys()
+    for name, array in first.arrays().items():
+        np.testing.assert_array_equal(array, second.arrays()[name], strict=True)
+
+
+@pytest.mark.parametrize("image_size", [None, (9, 8)])
+def test_batch_size_and_number_of_processes_change_no_bit(image_size):
+    samples = split()
+    whole = evaluate(samples, image_size=image_size).further
+    assert len(whole.arrays()) == 8
+    for batch_size in (1, 7):
+        again = evaluate(samples, image_size=image_size, batch_size=batch_size)
+        assert_same(again.further, whole)
+    others = Recording(1, 2)
+    evaluate(samples, image_size=image_size, world=others)
+    shared = evaluate(samples, image_size=image_size, world=Recording(0, 2, others.asked))
+    assert_same(shared.further, whole)
+
+
+@pytest.mark.parametrize("image_size", [None, (9, 8)])
+def test_scores_are_the_same_with_and_without(image_size):
+    plain = evaluate(split(), image_size=image_size, wanted=None)
+    np.testing.assert_array_equal(
+        plain.counts_NKK, evaluate(split(), image_size=image_size).counts_NKK
+    )
+    assert plain.further.arrays() == {}
+
+
+def test_every_counted_pixel_is_in_one_bin_of_every_row():
+    found = evaluate(split())
+    counted_N = found.counts_NKK.sum(axis=(1, 2))
+    assert counted_N[3] == 0
+    pixels_NRB = found.further.calibration.pixels
+    np.testing.assert_array_equal(pixels_NRB.sum(axis=2), np.repeat(counted_N[:, None], 4, axis=1))
+    truth_NK = found.counts_NKK.sum(axis=2)
+    np.testing.assert_array_equal(found.further.calibration.right[:, 1:].sum(axis=2), truth_NK)
+    right_N = np.trace(found.counts_NKK, axis1=1, axis2=2)
+    np.testing.assert_array_equal(found.further.calibration.right[:, 0].sum(axis=1), right_N)
+    scores = found.further.calibration.scores
+    np.testing.assert_array_equal(scores.sum(axis=(1, 2)), [counted_N.sum()] * 3)
+    np.testing.assert_array_equal(scores[:, 1].sum(axis=1), truth_NK.sum(axis=0))
+
+
+def test_probabilities_are_resampled_to_the_label_and_pictures_add_up():
+    samples = split()
+    expected = Calibration(3)
+    for image_HWC, label_HW in zip(samples.images, samples.labels, strict=True):
+        small_HWC = resize_image(image_HWC, (9, 8))
+        p = ColourTrainer().predict(small_HWC[None])[0]
+        p = np.stack([cv2.resize(p[..., k], (15, 18)) for k in range(3)], axis=-1)
+        expected.update(label_HW, p)
+    found = further_scores.total(evaluate(samples, image_size=(9, 8)).further.calibration)
+    np.testing.assert_array_equal(found.pixels, expected.counts.pixels)
+    np.testing.assert_array_equal(found.right, expected.counts.right)
+    np.testing.assert_allclose(found.squares, expected.counts.squares, rtol=1e-12)
+
+
+def test_scores_of_each_class_by_definition():
+    samples = split(3)
+    found = evaluate(samples)
+    told = further_scores.summary(found.further, found.counts_NKK, LABELS.names)["calibration"]
+    p = np.stack([ColourTrainer().predict(image[None])[0] for image in samples.images])
+    label = np.stack(samples.labels)
+    scored = label != IGNORE
+    p, label = p[scored].astype(float), label[scored]
+    for k in range(3):
+        of_it, other = p[label == k, k], p[label != k, k]
+        bins = roc.score_bins(of_it.astype(np.float32)), roc.score_bins(other.astype(np.float32))
+        won = bins[0][:, None] > bins[1][None]
+        tied = bins[0][:, None] == bins[1][None]
+        area = (won + tied / 2).mean()
+        assert told["per_class"]["roc_area"][k] == pytest.approx(area, abs=1e-12)
+        exact = ((of_it[:, None] > other) + (of_it[:, None] == other) / 2).mean()
+        assert area == pytest.approx(exact, abs=2e-3)
+        squares = (p[:, k] - (label == k)) ** 2
+        assert told["per_class"]["brier"][k] == pytest.approx(squares.mean(), abs=1e-12)
+        number = np.ceil(p[:, k] * 15).astype(int)
+        gap = sum(
+            abs(p[number == b, k].sum() - (label[number == b] == k).sum()) for b in range(1, 16)
+        )
+        error = told["per_class"]["class_calibration_error"][k]
+        assert error == pytest.approx(gap / len(label), abs=1e-12)
+    assert told["brier"] == pytest.approx(sum(told["per_class"]["brier"]), abs=1e-12)
+
+
+def test_order_of_scores_is_kept_to_both_ends():
+    p = np.sort(np.random.default_rng(0).random(2000).astype(np.float32))
+    ends = np.float32([0, 1e-30, 2**-24, 2**-20, 0.25, 0.5, 0.75, 1 - 2**-20, 1 - 2**-24, 1])
+    assert (np.diff(roc.score_bins(p)) >= 0).all()
+    bins = roc.score_bins(ends)
+    assert (bins[0], bins[1], bins[-1]) == (0, 0, roc.SCORE_BINS - 1)
+    assert (np.diff(bins)[1:] > 0).all()
+    assert math.isnan(roc.areas(np.zeros((2, roc.SCORE_BINS), np.int64)))
+
+
+def test_borders_are_those_of_each_picture():
+    samples = split()
+    found = evaluate(samples).further
+    rim = boundary.rim_width(18, 15, 0.05)
+    for index in range(len(samples)):
+        prediction = ColourTrainer().predict_labels(samples.images[index])
+        one = boundary.boundary_pixels(samples.labels[index], prediction, 3, rim=rim)
+        np.testing.assert_array_equal(found.boundary.right[index], one.right)
+        one = boundary.trimap_pixels(samples.labels[index], prediction, 3, rim=rim)
+        np.testing.assert_array_equal(found.trimap.in_prediction[index], one.in_prediction)
+    assert found.boundary_width == 0.05
+
+
+def test_files_hold_all_of_it(tmp_path):
+    found = evaluate(split())
+    evaluation.write(found, LABELS, tmp_path)
+    assert_same(evaluation.read_further(tmp_path, "test"), found.further)
+    evaluation.write(evaluate(split(), wanted=None), LABELS, tmp_path)
+    assert evaluation.read_further(tmp_path, "test").arrays() == Further().arrays()
+
+
+def test_intervals_are_of_the_pictures_and_differences_of_the_same_draws():
+    samples = split(12)
+    good = evaluate(samples).further
+    good.calibration.right[:, 0, 9:] //= 3  # overconfident there, underconfident below
+    poor = evaluate(samples, image_size=(5, 4)).further
+    runs = further_scores.with_intervals([good, poor, Further()], groups=None, resamples=300)
+    for run, further in zip(runs[:2], (good, poor), strict=True):
+        told = further_scores.summary(further, np.zeros((12, 3, 3), int), LABELS.names)
+        assert run.boundary[0].estimate == pytest.approx(told["boundary"]["mean_boundary_iou"])
+        estimates = [each.estimate for each in run.boundary[1:]]
+        assert estimates == pytest.approx(told["boundary"]["per_class"]["boundary_iou"])
+        error, brier = run.calibration
+        assert error.estimate == pytest.approx(told["calibration"]["expected_calibration_error"])
+        assert brier.low < told["calibration"]["brier"] < brier.high
+    difference = runs[1].boundary_to_first[0]
+    gap = runs[1].boundary[0].estimate - runs[0].boundary[0].estimate
+    assert difference.estimate == pytest.approx(gap)
+    assert difference.high - difference.low < 2 * (
+        runs[1].boundary[0].high - runs[1].boundary[0].low
+    )
+    assert difference.excludes_zero
+    assert (runs[0].boundary_to_first, runs[2].boundary, runs[2].calibration) == ((), (), ())
