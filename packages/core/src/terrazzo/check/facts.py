@@ -96,8 +96,10 @@ def of_image(
         grid_HWC = np.ascontiguousarray(image_HWC[whole][::step, ::step])
         inside = np.s_[:] if valid_HW is None else valid_HW[whole][::step, ::step]
         mean, std, low, high, at_high = _statistics(grid_HWC[inside].reshape(-1, bands))
+    rows, columns = size or (rows, columns)
     return ImageFacts(
-        *(size or (rows, columns)),
+        rows,
+        columns,
         image_HWC.dtype.name,
         mean,
         std,

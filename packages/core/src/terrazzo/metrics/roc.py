@@ -25,7 +25,7 @@ def score_bins(probabilities: NDArray[np.float32]) -> NDArray[np.int32]:
     """Return the bin of each probability, 0…S−1; a higher probability is never in a lower bin."""
     nearer_end = np.minimum(probabilities, 1 - probabilities)
     bits: NDArray[np.int32] = nearer_end.view(np.int32)
-    bins = np.maximum(bits >> _SHIFT, _SMALLEST) - _SMALLEST
+    bins: NDArray[np.int32] = np.maximum(bits >> _SHIFT, _SMALLEST) - _SMALLEST
     # Mirrored above one half; in arithmetic, because np.where takes longer than all the rest.
     above = (probabilities >= 0.5).view(np.int8).astype(np.int32)
     bins += above * (SCORE_BINS - 1 - 2 * bins)
