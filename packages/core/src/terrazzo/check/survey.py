@@ -94,7 +94,7 @@ class _File:
     Attributes:
         stamp: its state.
         palette_PC: of a PNG that has one.
-        size: rows and columns of a PNG or JPEG, else None.
+        size: rows and columns of a JPEG, which may have been decoded at half its size; else None.
     """
 
     stamp: Stamp
@@ -118,7 +118,8 @@ class _Files:
                 return self.known[path]
             data = path.read_bytes()
             stamp = Stamp(len(data), changed_ns, hashlib.sha256(data).hexdigest())
-            header = image_headers.parse(data, whole=False)
+            is_jpeg = data.startswith(image_headers.JPEG_SIGNATURE)
+            header = image_headers.parse(data, whole=False) if is_jpeg else None
             size = None if header is None else (header.rows, header.columns)
             self.known[path] = _File(stamp, images.palette(data), size)
         return self.known[path]
