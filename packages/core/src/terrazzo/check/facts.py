@@ -120,9 +120,10 @@ def _byte_statistics(
     mean, std = cv2.meanStdDev(grid_HWC)
     low, high, at_high = [], [], 0.0
     for plane_HW in cv2.split(grid_HWC):  # NumPy is slow along the bands of a picture
+        largest = plane_HW.max()
         low.append(float(plane_HW.min()))
-        high.append(float(plane_HW.max()))
-        at_high += np.count_nonzero(plane_HW == plane_HW.max())
+        high.append(float(largest))
+        at_high += np.count_nonzero(plane_HW == largest)
     return (
         tuple(mean.ravel().tolist()),
         tuple(std.ravel().tolist()),
