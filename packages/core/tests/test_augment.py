@@ -168,6 +168,10 @@ def test_flips_and_turns_move_whole_pixels(bands, dtype):
     flipped = change(sample, flip_horizontal=1.0, flip_vertical=1.0)
     np.testing.assert_array_equal(flipped.image_HWC, sample.image_HWC[::-1, ::-1])
     np.testing.assert_array_equal(flipped.label_HW, sample.label_HW[::-1, ::-1])
+    upside_down = change(sample, flip_vertical=1.0)
+    np.testing.assert_array_equal(upside_down.image_HWC, sample.image_HWC[::-1])
+    mirrored = change(sample, flip_horizontal=1.0)
+    np.testing.assert_array_equal(mirrored.label_HW, sample.label_HW[:, ::-1])
     seen = set()
     for seed in range(30):
         turned = change(sample, seed=seed, turns=True)

@@ -131,6 +131,13 @@ def test_a_sample_differs_from_epoch_to_epoch():
     assert len(seen) == 20
 
 
+def test_the_pictures_of_one_batch_are_changed_each_in_its_own_way():
+    one = make_split(count=1)
+    split = replace(one, images=one.images * 6, labels=one.labels * 6)
+    (batch,) = batches(split, TrainingOrder(6, 6, 0), 0, 1, augment=EVERYTHING)
+    assert len({image_HWC.tobytes() for image_HWC in batch.images_BHWC}) == 6
+
+
 def test_the_digest_sees_every_part_of_a_batch():
     batch = Batch(
         np.zeros((1, 2, 2, 1), np.uint8), np.zeros((1, 2, 2), np.uint8), ("a",), ("a.png",)

@@ -12,6 +12,7 @@ OpenCV's own threads are left alone here; who reads in several threads calls
 from __future__ import annotations
 
 import io
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +41,17 @@ _PNG_COLOUR_TYPE = 25, b"\x03"  # place of the colour type in the file, and that
 _BANDS = {Colour.GREY: 1, Colour.GREY_ALPHA: 1}
 
 
+class _Recent(threading.local):
+    """The file that this thread decoded last."""
+
+    path: Path | None = None
+    data: bytes = b""
+    header: Header | None = None
+
+
+_recent = _Recent()
+
+
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
     """What `read_image` will return, known without decoding: rows, columns, bands, dtype name."""
@@ -66,6 +78,20 @@ def image_info(path: Path) -> ImageInfo:
     _check_header(path, header)
     dtype = "uint16" if header.bits == 16 else "uint8"
     return ImageInfo(header.rows, header.columns, _BANDS.get(header.colour, 3), dtype)
+
+
+def decoded_bytes(path: Path) -> tuple[bytes, Header | None]:
+    """Return the bytes of a file and its header, None where it is neither PNG nor JPEG.
+
+    What this thread has just decoded is not read again: the bytes are those that were decoded.
+
+    Raises:
+        DataError: as `read_image`, as far as the header can tell.
+    """
+    if _recent.path == path:
+        return _recent.data, _recent.header
+    data = _read_bytes(path)
+    return data, _parse(path, data)
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -247,7 +273,7 @@ def _pillow(path: Path, data: bytes) -> Image.Image:
 
 def _parse(path: Path, data: bytes) -> Header | None:
     try:
-        return image_headers.parse(data)
+        header = image_headers.parse(data)
     except image_headers.CutShortError:
         raise DataError(
             "SEG-D011",
@@ -258,6 +284,8 @@ def _parse(path: Path, data: bytes) -> Header | None:
         ) from None
     except image_headers.DamagedError as error:
         raise _damaged(path, data, str(error)) from None
+    _recent.path, _recent.data, _recent.header = path, data, header
+    return header
 
 
 def _check_header(path: Path, header: Header) -> None:

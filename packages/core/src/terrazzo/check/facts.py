@@ -120,9 +120,10 @@ def _byte_statistics(
     mean, std = cv2.meanStdDev(grid_HWC)
     low, high, at_high = [], [], 0.0
     for plane_HW in cv2.split(grid_HWC):  # NumPy is slow along the bands of a picture
+        largest = plane_HW.max()
         low.append(float(plane_HW.min()))
-        high.append(float(plane_HW.max()))
-        at_high += np.count_nonzero(plane_HW == plane_HW.max())
+        high.append(float(largest))
+        at_high += np.count_nonzero(plane_HW == largest)
     return (
         tuple(mean.ravel().tolist()),
         tuple(std.ravel().tolist()),
@@ -190,22 +191,33 @@ def of_label(
 
 
 def count_values(values: NDArray[Any]) -> dict[int, int]:
-    """Count each value of an array of integers.
+    """Count each value of an array of integers; labels are made of runs, which are counted as one.
 
-    Runs of one value are counted as one, and bytes by words of eight: labels are made of runs, and
-    this takes a quarter of the time of a histogram of their pixels.
+    Bytes are looked at by words of eight, in a third of the time of a histogram of pixels.
     """
     flat = np.ascontiguousarray(values).reshape(-1)
     if flat.dtype == np.uint8:
-        whole = flat.size - flat.size % 8
-        words, lengths = _runs(flat[:whole].view(np.uint64))
-        counts = np.bincount(words.view(np.uint8), np.repeat(lengths, 8), minlength=256)
-        counts += np.bincount(flat[whole:], minlength=256)
+        counts = _count_bytes(flat)
         return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
     each, lengths = _runs(flat)
     found, index = np.unique(each, return_inverse=True)
     counts = np.bincount(index, lengths, minlength=len(found))  # float64: exact up to 2^53
     return dict(zip(found.tolist(), counts.astype(np.int64).tolist(), strict=True))
+
+
+_EIGHT_TIMES = np.uint64(0x0101010101010101)
+"""Times a byte: the word of eight such bytes."""
+
+
+def _count_bytes(flat: NDArray[np.uint8]) -> NDArray[np.int64]:
+    whole = flat.size - flat.size % 8
+    words, firsts = flat[:whole].view(np.uint64), flat[:whole:8]
+    mixed = np.flatnonzero(words != firsts * _EIGHT_TIMES)
+    counts: NDArray[np.int64] = 8 * np.bincount(firsts, minlength=256)
+    counts -= 8 * np.bincount(firsts[mixed], minlength=256)
+    for rest in (words[mixed].view(np.uint8), flat[whole:]):
+        counts += np.bincount(rest, minlength=256)
+    return counts
 
 
 def _runs(flat: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo import config, datasets, image_headers, images
+from terrazzo import config, datasets, images
 from terrazzo.check import facts
 from terrazzo.check.cache import Cache, Entry, Stamp, open_cache, sha256_of
 from terrazzo.check.facts import ImageFacts, LabelFacts
@@ -116,9 +116,8 @@ class _Files:
                 stamp = Stamp(path.stat().st_size, changed_ns, sha256_of(path))
                 self.known[path] = _File(stamp, None, None)
                 return self.known[path]
-            data = path.read_bytes()
+            data, header = images.decoded_bytes(path)
             stamp = Stamp(len(data), changed_ns, hashlib.sha256(data).hexdigest())
-            header = image_headers.parse(data, whole=False)
             size = None if header is None else (header.rows, header.columns)
             self.known[path] = _File(stamp, images.palette(data), size)
         return self.known[path]
