@@ -181,6 +181,14 @@ def test_the_page_is_sound_and_loads_nothing(page):
     assert "<bus>" not in page
 
 
+def test_every_row_has_a_cell_for_every_column(page):
+    tables = re.findall(r'<table class="data.*?</table>', page, re.DOTALL)
+    assert len(tables) > 8
+    for table in tables:
+        counts = {len(re.findall(r"<t[hd][ >]", row)) for row in table.split("<tr")[1:]}
+        assert len(counts) == 1, table[:200]
+
+
 def test_no_difference_without_its_verdict(page, comparison):
     text = html.unescape(re.sub(r"<[^>]+>", " ", page))
     found = re.findall(r"[+−]0\.\d{3} +\[[+−]0\.\d{3}, [+−]0\.\d{3}\] +(\w+ zero)", text)
