@@ -271,7 +271,7 @@ def test_polygons_with_values_and_bad_ones(tmp_path):
     source = geotiff.open_split(tmp_path, "train", chosen)
     expected = np.ones((100, 130), np.uint8)
     expected[:10, :10] = 3
-    np.testing.assert_array_equal(source.rasters[0].label_HW, expected)
+    np.testing.assert_array_equal(source.open_scenes[0].label_HW, expected)
     document["crs"] = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::4326"}}
     path.write_text(json.dumps(document))
     with pytest.raises(DataError, match="SEG-D025"):

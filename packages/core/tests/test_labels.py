@@ -184,6 +184,7 @@ RAW_VALUES = {
     "sperm_parts_4": range(4),
     "sperm_parts_6": range(6),
     "loveda_7": range(8),
+    "nc_landcover_7": range(8),
     "isprs_6": range(7),
 }
 STREET = (

@@ -48,8 +48,9 @@ class DataConfig(Frozen):
     labels as the files are: probabilities are resampled to them."""
     limit: dict[Literal["train", "val", "test"], Count] = {}
     """Use only the first pictures of a split, for trials. The run record says so."""
-    normalize: Literal["dataset", "imagenet", "none"] = "dataset"
-    """Where the mean and standard deviation of each band come from."""
+    normalize: Literal["dataset", "robust", "imagenet", "none"] = "dataset"
+    """Where the mean and standard deviation of each band come from; ``robust`` takes percentiles,
+    which a few extreme pixels do not move."""
 
 
 class AugmentConfig(Frozen):

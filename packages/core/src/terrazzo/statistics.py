@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.datasets import Split
-from terrazzo.errors import ConfigError
+from terrazzo.errors import ConfigError, DataError
 from terrazzo.sample import Bands
 
 _PICTURES = 200
+_PIXELS = 10_000  # of each picture, for quantiles
+_ONE_DEVIATION = (0.158655, 0.5, 0.841345)
 _IMAGENET_MEAN = (123.675, 116.28, 103.53)  # Deng et al. 2009, as used by torchvision, × 255
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
@@ -18,10 +23,12 @@ def bands_of(train: Split, normalize: str) -> Bands:
     """Return the bands of a training split with their normalisation.
 
     Args:
-        train: its pictures; up to 200 of them, evenly spaced, are read for ``dataset``.
-        normalize: ``dataset``, ``imagenet`` or ``none``.
+        train: its pictures; the valid pixels of up to 200 of them, evenly spaced, are read for
+            ``dataset`` and ``robust``.
+        normalize: ``dataset``, ``robust``, ``imagenet`` or ``none``.
 
     Raises:
+        DataError: SEG-D023, none of these pictures holds a valid pixel.
         ConfigError: SEG-X011, ``imagenet`` for pictures that are not three bands of uint8.
     """
     first = train.source.read(0)
@@ -42,8 +49,9 @@ def bands_of(train: Split, normalize: str) -> Bands:
                 )
             return Bands(names, dtype, _IMAGENET_MEAN, IMAGENET_STD)
         case "dataset":
-            mean, std = _moments(train, len(names))
-            return Bands(names, dtype, mean, std)
+            return Bands(names, dtype, *_moments(train, len(names)))
+        case "robust":
+            return Bands(names, dtype, *_quantiles(train, len(names)))
     raise AssertionError(normalize)
 
 
@@ -87,18 +95,51 @@ def _moments(train: Split, num_bands: int) -> tuple[tuple[float, ...], tuple[flo
     """Mean and standard deviation over the valid pixels, in float64 and in one fixed order."""
     count = 0
     total, squares = np.zeros(num_bands), np.zeros(num_bands)
+    for pixels_PC in _valid_pixels(train, num_bands):
+        values_PC = pixels_PC.astype(np.float64)
+        count += len(values_PC)
+        total += values_PC.sum(axis=0)
+        squares += np.square(values_PC).sum(axis=0)
+    mean = total / count
+    variance = np.maximum(squares / count - mean**2, 0)
+    return tuple(map(float, mean)), _deviations(np.sqrt(variance))
+
+
+def _quantiles(train: Split, num_bands: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Median, and half the way between the quantiles that lie one deviation off in a normal one."""
+    some = [
+        pixels_PC[:: max(len(pixels_PC) // _PIXELS, 1)]
+        for pixels_PC in _valid_pixels(train, num_bands)
+    ]
+    low, middle, high = np.quantile(np.concatenate(some), _ONE_DEVIATION, axis=0)
+    return tuple(map(float, middle)), _deviations((high - low) / 2)
+
+
+def _deviations(std: NDArray[np.float64]) -> tuple[float, ...]:
+    return tuple(map(float, np.where(std > 0, std, 1.0)))
+
+
+def _valid_pixels(train: Split, num_bands: int) -> Iterator[NDArray[Any]]:
+    """Yield the valid pixels P×C of up to 200 pictures, in one fixed order.
+
+    Raises:
+        DataError: SEG-D023 there is none.
+    """
     chosen = np.unique(np.linspace(0, len(train) - 1, min(_PICTURES, len(train))).astype(int))
+    found = False
     for index in chosen:
         raw = train.source.read(int(index))
-        pixels_PC = (
-            raw.image_HWC.reshape(-1, num_bands)
-            if raw.valid_HW is None
-            else raw.image_HWC[raw.valid_HW]
-        ).astype(np.float64)
-        count += len(pixels_PC)
-        total += pixels_PC.sum(axis=0)
-        squares += np.square(pixels_PC).sum(axis=0)
-    mean = total / max(count, 1)
-    variance = np.maximum(squares / max(count, 1) - mean**2, 0)
-    std = np.where(variance > 0, np.sqrt(variance), 1.0)
-    return tuple(map(float, mean)), tuple(map(float, std))
+        pixels_PC = raw.image_HWC.reshape(-1, num_bands)
+        if raw.valid_HW is not None:
+            pixels_PC = raw.image_HWC[raw.valid_HW]
+        if len(pixels_PC):
+            found = True
+            yield pixels_PC
+    if not found:
+        raise DataError(
+            "SEG-D023",
+            "the training pictures hold no valid pixel",
+            file=train.source.files(int(chosen[0]))[0],
+            observed=f"0 valid pixels in {len(chosen)} pictures",
+            next_step="check nodata, area and the buffer between the splits",
+        )

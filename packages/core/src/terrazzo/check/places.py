@@ -24,6 +24,8 @@ def find(survey: Survey) -> Iterator[Finding]:
     seen = set()
     for picture in survey.pictures:
         pair = picture.files[:2]
+        if survey.sources[picture.split].is_cut_from_scenes:
+            continue  # opening it compared them, by its own settings
         if len(picture.files) == 2 and all(map(is_raster, pair)) and pair not in seen:
             seen.add(pair)
             yield from _compare(picture, *pair)

@@ -19,7 +19,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +86,16 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class OfPlaces(Protocol):
+    """A source whose split was drawn by places, about which its pictures may be cut anywhere."""
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """Names of the places that a draw gave the split, wherever its pictures are cut there."""
+        ...
+
+
 class Format(Protocol):
     """What a module in this folder holds."""
 
@@ -147,13 +157,14 @@ class Split:
                 next_step="export the mask again at the size of its image",
             )
         raw_label = raw.raw_label
-        if raw.valid_HW is not None and not self.label_map.colour_coded:
+        valid_HW = None if raw.valid_HW is None or raw.valid_HW.all() else raw.valid_HW
+        if valid_HW is not None and not self.label_map.colour_coded:
             # What a label file holds where there is no data need not be in the label map.
             some = np.asarray(self.label_map.classes[0].raw[0], raw_label.dtype)
-            raw_label = np.where(raw.valid_HW, raw_label, some)
+            raw_label = np.where(valid_HW, raw_label, some)
         label_HW = self.label_map.remap(raw_label, file=raw.label_file)
-        if raw.valid_HW is not None:
-            label_HW[~raw.valid_HW] = np.asarray(self.label_map.ignore_index, label_HW.dtype)
+        if valid_HW is not None:
+            label_HW[~valid_HW] = np.asarray(self.label_map.ignore_index, label_HW.dtype)
         return Sample(raw.name, raw.image_HWC, label_HW, raw.image_file)
 
     @property
@@ -217,7 +228,11 @@ def draws(data: DataConfig) -> bool:
 
 def keep_draw(splits: Mapping[str, Split], file: Path) -> None:
     """Write which pictures were drawn for which split, whatever limit is set on them."""
-    _draw.write(file, {name: split.source.names for name, split in splits.items()})
+    _draw.write(file, {name: _drawn(split.source) for name, split in splits.items()})
+
+
+def _drawn(source: Source) -> tuple[str, ...]:
+    return source.drawn if isinstance(source, OfPlaces) else source.names
 
 
 def with_kept_draw(data: DataConfig, file: Path) -> DataConfig:

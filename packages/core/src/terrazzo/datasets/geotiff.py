@@ -1,23 +1,22 @@
-"""GeoTIFF scenes with a label raster or GeoJSON polygons each, cut into chips on a grid.
+"""GeoTIFF scenes with a label raster or polygons each, cut into chips.
 
     [data.options]
-    scenes = [{ images = ["north.tif"], label = "north_classes.tif" },
-              { images = ["rgb.tif", "nir.tif"], label = "south.geojson" }]
+    scenes = [{ images = ["north.tif"], label = "north_classes.tif", area = "north.geojson" },
+              { images = ["rgb.tif", "nir.tif"], label = "south.gpkg" }]
     chip = 256
 
-Paths are below `data.root`. The rasters of a scene must lie on one grid: CRS, transform and size;
-``align = "reproject"`` brings a label raster onto the image's grid instead (nearest neighbour).
-Several image rasters are stacked, band after band. Pixels without data in the image (nodata, alpha,
-inner mask) or in the label raster (nodata) are ignored; 0 is an ordinary value unless declared.
+Paths are below `data.root`. The files of a scene must lie on one grid: CRS, transform and size;
+``align = "reproject"`` brings them onto that of the first image instead. Several image rasters are
+stacked, band after band. Pixels without data in the image (nodata, alpha, inner mask, NaN) or in
+the label raster, and those outside the area, are ignored; 0 is an ordinary value unless declared.
 
-Splits are drawn by blocks of ``block``×``block`` chips. Labels of training pixels nearer than
-``buffer`` pixels to a block of val or test are ignored, and those of val near test: neighbouring
-pixels are much alike, and scores would flatter.
+Splits are drawn by blocks of ``block``×``block`` chips of the grid; see `_blocks`. Val and test are
+cut on the grid, so that every pixel is scored once; training may draw its chips, see `_windows`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,52 +25,39 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from terrazzo import config, rasters
-from terrazzo.datasets import _draw
+from terrazzo import config
+from terrazzo.datasets import _draw, _histogram, _windows
+from terrazzo.datasets._blocks import Block, Blocks
 from terrazzo.datasets._draw import Draw
-from terrazzo.errors import ConfigError, DataError
-from terrazzo.rasters import RasterInfo
+from terrazzo.datasets._scenes import OpenScene, RawValue, Reading, Scene, open_scene
+from terrazzo.datasets._windows import Place
+from terrazzo.errors import DataError
 from terrazzo.sample import RawSample
 from terrazzo.scene_map import MappedScene, map_of
 
 LABELS = None
 
-_GEOJSON = (".geojson", ".json")
-_AVOIDED: Mapping[str, tuple[str, ...]] = {"train": ("val", "test"), "val": ("test",), "test": ()}
-"""Splits whose blocks the pixels of a split keep their distance from."""
 
-
-class Scene(config.Frozen):
-    """One scene: its image rasters and where its labels are."""
-
-    images: Annotated[tuple[str, ...], Field(min_length=1)]
-    label: str
-    """A GeoTIFF of class indices, or GeoJSON in the CRS of the image."""
-
-
-class Options(config.Frozen):
+class Options(Reading):
     """Which scenes, how they are cut, and how they are divided."""
 
     scenes: Annotated[tuple[Scene, ...], Field(min_length=1)]
-    bands: tuple[str, ...] = ()
-    """Bands to use, by name, in this order. Empty: all."""
     chip: config.Count = 256
     """Rows and columns of a chip. The last ones are filled up with ignored pixels."""
+    chips: Literal["grid", "random", "balanced"] = "grid"
+    """Chips of training: side by side, drawn at random, or drawn so that each class is asked for
+    equally often. Val and test are always side by side."""
+    count: config.Count | None = None
+    """Chips that are drawn: an epoch. With steps × batch_size of them none comes twice. None: as
+    many as the grid has."""
+    balance: tuple[RawValue, ...] = ()
+    """Raw values that balanced chips ask for. Empty: all that occur."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Of the draw of chips."""
     block: config.Count = 2
     """Chips along the side of a block, which belongs to one split."""
     buffer: Annotated[int, Field(ge=0)] = 32
     """Pixels."""
-    align: Literal["exact", "reproject"] = "exact"
-    crs_tolerance: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    """Pixels. A label raster with another CRS than the image is taken as it lies if no point of the
-    scene moves by more than this from one CRS to the other: for files of one place whose CRS are
-    written in two ways."""
-    burn: Annotated[int, Field(ge=0, le=255)] = 1
-    """GeoJSON: raw value of pixels whose centre is inside a polygon."""
-    burn_property: str | None = None
-    """GeoJSON: property of the polygons that holds their raw value; takes the place of `burn`."""
-    background: Annotated[int, Field(ge=0, le=255)] = 0
-    """GeoJSON: raw value of all other pixels."""
     split: Draw = Draw(train=0.6, val=0.2, test=0.2)
     """Shares of the blocks."""
     split_file: str | None = None
@@ -79,52 +65,29 @@ class Options(config.Frozen):
 
 
 @dataclass(frozen=True)
-class Raster:
-    """A scene that has been looked at: its files, grid and bands.
-
-    Attributes:
-        name: unique within the data set.
-        images: image rasters and the positions of the bands used in each.
-        label: label file.
-        grid: of the first image.
-        label_HW: rasterised polygons; None for a label raster, which is read by window.
-    """
-
-    name: str
-    images: tuple[tuple[Path, tuple[int, ...]], ...]
-    label: Path
-    grid: RasterInfo
-    label_HW: NDArray[np.uint8] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Chip:
-    """A square of a scene; row and column are counted in chips."""
-
-    scene: int
-    row: int
-    column: int
-
-
-@dataclass(frozen=True)
 class Chips:
     """A `Source` over chips of one split.
 
     Attributes:
-        rasters: all scenes.
-        chips: of this split, in the order of their names.
+        open_scenes: all of them.
+        places: of the chips, in the order of their names.
         names: N names such as ``north/r0003_c0012``.
-        band_names: C names.
+        drawn: names of the tiles that the draw gave this split.
         options: as given.
-        avoided: blocks by scene, row and column that pixels keep their distance from.
+        blocks: where other splits are.
     """
 
-    rasters: tuple[Raster, ...]
-    chips: tuple[Chip, ...]
+    open_scenes: tuple[OpenScene, ...]
+    places: tuple[Place, ...]
     names: tuple[str, ...]
-    band_names: tuple[str, ...]
+    drawn: tuple[str, ...]
     options: Options
-    avoided: frozenset[tuple[int, int, int]]
+    blocks: Blocks
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """C names."""
+        return self.open_scenes[0].band_names
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -132,48 +95,52 @@ class Chips:
         return ()
 
     @property
+    def is_cut_from_scenes(self) -> bool:
+        """Chips of scenes, whose files were compared on opening."""
+        return True
+
+    @property
     def scenes(self) -> tuple[MappedScene, ...]:
         """Return the scenes, for maps of what is scored."""
-        return tuple(map_of(raster.name, raster.grid, *raster.images[0]) for raster in self.rasters)
+        return tuple(
+            map_of(scene.name, scene.grid, scene.images[0].path, scene.images[0].bands)
+            for scene in self.open_scenes
+        )
 
-    def place(self, index: int) -> tuple[int, int, int]:
+    def place(self, index: int) -> Place:
         """Return the scene, the first row and the first column of a chip."""
-        chip, size = self.chips[index], self.options.chip
-        return chip.scene, chip.row * size, chip.column * size
+        return self.places[index]
 
     def files(self, index: int) -> tuple[Path, ...]:
         """Return the image rasters and the label file behind a chip."""
-        raster = self.rasters[self.chips[index].scene]
-        return (*(path for path, _ in raster.images), raster.label)
+        scene = self.open_scenes[self.places[index][0]]
+        return (*(image.path for image in scene.images), scene.label)
 
     def read(self, index: int) -> RawSample:
         """Read one chip.
 
         Raises:
-            DataError: see `rasters.read_window` and `rasters.read_label_window`.
+            DataError: see `OpenScene.read`.
         """
-        chip = self.chips[index]
-        raster, window = self.rasters[chip.scene], self._window(chip)
-        _, _, rows, columns = window
-        pieces = [rasters.read_window(path, *window, bands) for path, bands in raster.images]
-        valid_HW = np.logical_and.reduce([valid for _, valid in pieces])
-        valid_HW &= ~self._near_avoided(chip, rows, columns)
-        label_HW, labelled_HW = self._label(raster, window)
-        valid_HW &= labelled_HW
-        fill = self._fill(window)
+        number, size = self.places[index][0], self.options.chip
+        scene = self.open_scenes[number]
+        window = self._window(index)
+        image_HWC, label_HW, valid_HW = scene.read(window)
+        far_HW = self.blocks.far(number, *window)
+        if far_HW is not None:
+            valid_HW &= far_HW
+        if window[2:] != (size, size):
+            fill = ((0, size - window[2]), (0, size - window[3]))
+            image_HWC = np.pad(image_HWC, (*fill, (0, 0)))
+            label_HW, valid_HW = np.pad(label_HW, fill), np.pad(valid_HW, fill)
         return RawSample(
             self.names[index],
-            np.pad(np.concatenate([image for image, _ in pieces], axis=2), (*fill, (0, 0))),
-            np.pad(label_HW, fill),
-            np.pad(valid_HW, fill),
-            str(raster.images[0][0]),
-            str(raster.label),
+            image_HWC,
+            label_HW,
+            valid_HW,
+            str(scene.images[0].path),
+            str(scene.label),
         )
-
-    @property
-    def is_cut_from_scenes(self) -> bool:
-        """Chips of scenes."""
-        return True
 
     def read_image(
         self,
@@ -187,193 +154,192 @@ class Chips:
 
     def read_label(self, index: int) -> NDArray[Any]:
         """Read the label of one chip alone."""
-        chip = self.chips[index]
-        window = self._window(chip)
-        label_HW, _ = self._label(self.rasters[chip.scene], window)
-        return np.pad(label_HW, self._fill(window))
+        window, size = self._window(index), self.options.chip
+        label_HW, _ = self.open_scenes[self.places[index][0]].read_label(window)
+        return np.pad(label_HW, ((0, size - window[2]), (0, size - window[3])))
 
-    def _window(self, chip: Chip) -> tuple[int, int, int, int]:
-        """Return first row, first column, rows and columns of a chip within its scene."""
-        size, grid = self.options.chip, self.rasters[chip.scene].grid
-        row, column = chip.row * size, chip.column * size
+    def _window(self, index: int) -> tuple[int, int, int, int]:
+        number, row, column = self.places[index]
+        grid, size = self.open_scenes[number].grid, self.options.chip
         return row, column, min(size, grid.rows - row), min(size, grid.columns - column)
-
-    def _fill(self, window: tuple[int, int, int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Return what a chip at the edge lacks below and to the right, for `np.pad`."""
-        _, _, rows, columns = window
-        return (0, self.options.chip - rows), (0, self.options.chip - columns)
-
-    def _label(
-        self, raster: Raster, window: tuple[int, int, int, int]
-    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        row, column, rows, columns = window
-        if raster.label_HW is not None:
-            label_HW = raster.label_HW[row : row + rows, column : column + columns]
-            return label_HW, np.ones(label_HW.shape, bool)
-        onto = raster.grid if self.options.align == "reproject" else None
-        return rasters.read_label_with_mask(raster.label, *window, onto=onto)
-
-    def _near_avoided(self, chip: Chip, rows: int, columns: int) -> NDArray[np.bool_]:
-        """Return which pixels of a chip are nearer than the buffer to a block to keep away from."""
-        near_HW = np.zeros((rows, columns), bool)
-        side = self.options.chip * self.options.block
-        reach = -(-self.options.buffer // side)
-        row0, column0 = chip.row * self.options.chip, chip.column * self.options.chip
-        block_row, block_column = row0 // side, column0 // side
-        for other_row in range(block_row - reach, block_row + reach + 1):
-            for other_column in range(block_column - reach, block_column + reach + 1):
-                if (chip.scene, other_row, other_column) in self.avoided:
-                    down = _distance(np.arange(row0, row0 + rows), other_row * side, side)
-                    across = _distance(
-                        np.arange(column0, column0 + columns), other_column * side, side
-                    )
-                    near_HW |= np.hypot(down[:, None], across[None]) < self.options.buffer
-        return near_HW
 
 
 def open_split(root: Path, split: str, options: Options) -> Chips:
     """Look at all scenes below `root` and return the chips of one split.
 
     Raises:
-        ConfigError: SEG-X011, a band is not there.
-        DataError: as `rasters.info`; SEG-D009, SEG-D025 or SEG-D026 the files of a scene differ in
-            size, CRS or transform; SEG-D020 scenes differ in their bands.
+        ConfigError: as `open_scene`.
+        DataError: as `open_scene`; SEG-D014 the earlier draw was of other scenes or chips; SEG-D020
+            scenes differ in their bands; SEG-D023 no tile holds a pixel to balance by.
     """
-    opened = tuple(
-        _look_at(root, scene, number, options) for number, scene in enumerate(options.scenes)
+    names = _scene_names(options.scenes)
+    scenes = tuple(
+        open_scene(root, scene, name, options)
+        for scene, name in zip(options.scenes, names, strict=True)
     )
-    scenes = tuple(raster for raster, _ in opened)
-    band_names = opened[0][1]
-    for raster, names in opened:
-        if names != band_names or raster.grid.dtype != scenes[0].grid.dtype:
+    _refuse_unlike(scenes)
+    tiles = {_name(scenes, tile, options): tile for tile in _tiles(scenes, options)}
+    grids = tuple(scene.grid for scene in scenes)
+    owner = _divide(scenes, tiles, options)
+    blocks = Blocks(grids, options.chip * options.block, options.buffer, split, owner)
+    own = sorted(name for name, tile in tiles.items() if owner[_block(tile, options)] == split)
+    places = tuple(tiles[name] for name in own)
+    chips = Chips(scenes, places, tuple(own), tuple(own), options, blocks)
+    if split == "train" and options.chips != "grid" and places:
+        return _drawn(chips)
+    return chips
+
+
+def _drawn(tiles: Chips) -> Chips:
+    """Return random chips about tiles."""
+    options = tiles.options
+    places = _windows.draw(
+        tiles.places,
+        _windows.weights(_histogram_of(tiles)) if options.chips == "balanced" else None,
+        tiles.blocks,
+        chip=options.chip,
+        count=options.count or len(tiles.places),
+        seed=options.seed,
+    )
+    named = {
+        f"{tiles.open_scenes[scene].name}/y{row:06d}_x{column:06d}_{number:07d}": (
+            scene,
+            row,
+            column,
+        )
+        for number, (scene, row, column) in enumerate(places)
+    }
+    names = tuple(sorted(named))
+    return Chips(
+        tiles.open_scenes,
+        tuple(named[name] for name in names),
+        names,
+        tiles.drawn,
+        options,
+        tiles.blocks,
+    )
+
+
+def _histogram_of(tiles: Chips) -> NDArray[np.int64]:
+    options = tiles.options
+
+    def read(index: int) -> NDArray[Any]:
+        raw = tiles.read(index)
+        values: NDArray[Any] = raw.raw_label[raw.valid_HW]
+        return values
+
+    files = {file for index in range(len(tiles.names)) for file in tiles.files(index)}
+    files |= {file.with_suffix(".dbf") for file in files if file.with_suffix(".dbf").exists()}
+    found = _histogram.count(
+        read,
+        len(tiles.names),
+        files=files,
+        settings=[
+            options.model_dump(mode="json", exclude={"chips", "count", "balance", "seed"}),
+            tiles.names,
+        ],
+    )
+    counts_NV = found.of(options.balance)
+    if not counts_NV.any():
+        raise DataError(
+            "SEG-D023",
+            "no training tile holds a pixel to balance by",
+            file=tiles.open_scenes[0].label,
+            observed=f"raw values {', '.join(map(str, found.values_V)) or 'none'} in "
+            f"{len(tiles.names)} tiles",
+            allowed=f"some of {', '.join(map(str, options.balance))}"
+            if options.balance
+            else "labelled pixels with data",
+            next_step="check nodata, area and labels, or balance by other values",
+        )
+    return counts_NV
+
+
+def _refuse_unlike(scenes: Sequence[OpenScene]) -> None:
+    first = scenes[0]
+    for scene in scenes[1:]:
+        if (scene.band_names, scene.dtype) != (first.band_names, first.dtype):
             raise DataError(
                 "SEG-D020",
                 "the scenes differ in their bands",
-                file=raster.images[0][0],
-                observed=f"{', '.join(names)} of {raster.grid.dtype}",
-                allowed=f"{', '.join(band_names)} of {scenes[0].grid.dtype}, as in "
-                f"{scenes[0].images[0][0]}",
+                file=scene.images[0].path,
+                observed=f"{', '.join(scene.band_names)} of {scene.dtype}",
+                allowed=f"{', '.join(first.band_names)} of {first.dtype}, as in "
+                f"{first.images[0].path}",
                 next_step="choose the bands by name with data.options.bands",
             )
-    chips = {_name(scenes, chip): chip for chip in _all_chips(scenes, options)}
-    split_of = _divide(scenes, chips, options)
-    names = tuple(sorted(name for name in chips if split_of[_block(chips[name], options)] == split))
-    avoided = frozenset(block for block, owner in split_of.items() if owner in _AVOIDED[split])
-    return Chips(scenes, tuple(chips[name] for name in names), names, band_names, options, avoided)
 
 
-def _look_at(
-    root: Path, scene: Scene, number: int, options: Options
-) -> tuple[Raster, tuple[str, ...]]:
-    """Check the grids of one scene; return it and the names of its bands."""
-    paths = [root / image for image in scene.images]
-    infos = [rasters.info(path) for path in paths]
-    for path, other in zip(paths[1:], infos[1:], strict=True):
-        rasters.require_same_grid(paths[0], infos[0], path, other)
-        if other.dtype != infos[0].dtype:
-            raise DataError(
-                "SEG-D019",
-                "the image rasters of a scene differ in their type of pixel",
-                file=path,
-                observed=other.dtype,
-                allowed=f"{infos[0].dtype}, as in {paths[0]}",
-                next_step="convert one of them",
-            )
-    label = root / scene.label
-    label_HW = None
-    if label.suffix.lower() in _GEOJSON:
-        label_HW = rasters.rasterise(
-            label,
-            infos[0],
-            value=options.burn,
-            value_property=options.burn_property,
-            background=options.background,
-        )
-    elif options.align == "exact":
-        rasters.require_same_grid(
-            paths[0], infos[0], label, rasters.info(label), tolerance=options.crs_tolerance
-        )
-    names = [
-        (name, at, band) for at, i in enumerate(infos) for band, name in enumerate(i.band_names)
+def _scene_names(scenes: Sequence[Scene]) -> list[str]:
+    names = [Path(scene.images[0]).with_suffix("").as_posix() for scene in scenes]
+    return [
+        name if names.count(name) == 1 else f"{number:03d}_{name}"
+        for number, name in enumerate(names)
     ]
-    chosen = [_find(paths[0], names, wanted) for wanted in options.bands] or names
-    # Bands are read file by file, so their order is that of the files.
-    ordered = sorted(chosen, key=lambda band: band[1])
-    images = tuple(
-        (path, tuple(band for _, file, band in ordered if file == at))
-        for at, path in enumerate(paths)
-        if any(file == at for _, file, _ in ordered)
-    )
-    name = Path(scene.images[0]).with_suffix("").as_posix()
-    if [Path(s.images[0]).with_suffix("").as_posix() for s in options.scenes].count(name) > 1:
-        name = f"{number:03d}_{name}"
-    return Raster(name, images, label, infos[0], label_HW), tuple(n for n, _, _ in ordered)
 
 
-def _find(path: Path, names: list[tuple[str, int, int]], wanted: str) -> tuple[str, int, int]:
-    for each in names:
-        if each[0] == wanted:
-            return each
-    raise ConfigError(
-        "SEG-X011",
-        f"data.options.bands: the scene has no band {wanted!r}",
-        file=path,
-        observed=wanted,
-        allowed=", ".join(name for name, _, _ in names),
-        next_step="use one of these names, or leave bands empty for all",
-    )
-
-
-def _all_chips(scenes: tuple[Raster, ...], options: Options) -> list[Chip]:
+def _tiles(scenes: Sequence[OpenScene], options: Options) -> list[Place]:
     size = options.chip
     return [
-        Chip(number, row, column)
-        for number, raster in enumerate(scenes)
-        for row in range(-(-raster.grid.rows // size))
-        for column in range(-(-raster.grid.columns // size))
+        (number, row, column)
+        for number, scene in enumerate(scenes)
+        for row in range(0, scene.grid.rows, size)
+        for column in range(0, scene.grid.columns, size)
     ]
 
 
 def _divide(
-    scenes: tuple[Raster, ...], chips: Mapping[str, Chip], options: Options
-) -> dict[tuple[int, int, int], str]:
-    """Return the split of every block."""
+    scenes: Sequence[OpenScene], tiles: Mapping[str, Place], options: Options
+) -> dict[Block, str]:
+    """Return the split of every block; scenes on one grid, such as seasons, share theirs."""
     if options.split_file is not None:
-        kept = _draw.read(config.resolve_path(options.split_file, where="data.options.split_file"))
-        split_of = {
-            _block(chips[name], options): split
-            for split, names in kept.items()
-            for name in names
-            if name in chips
-        }
-        missing = {_block(chip, options) for chip in chips.values()} - split_of.keys()
-        gone = sorted(name for names in kept.values() for name in names if name not in chips)
-        if missing or gone:
-            raise DataError(
-                "SEG-D014",
-                "the chips are not those of the earlier draw",
-                file=options.split_file,
-                observed=f"{len(missing)} blocks without a split, {len(gone)} chips that are gone",
-                next_step="use the scenes, chip and block of that run, or draw anew in a new run",
-            )
-        return split_of
-    blocks = {
-        _name(scenes, Chip(*block)): block
-        for block in (_block(chip, options) for chip in chips.values())
+        return _kept(tiles, options)
+    places = [_place(number, scene) for number, scene in enumerate(scenes)]
+    first_on = [places.index(place) for place in places]
+    blocks = {_block(tile, options) for tile in tiles.values()}
+    size = options.chip * options.block
+    names = {
+        _name(scenes, (scene, row * size, column * size), options): (scene, row, column)
+        for scene, row, column in blocks
+        if first_on[scene] == scene
     }
-    drawn = _draw.draw(blocks, options.split)
-    return {blocks[name]: split for split, names in drawn.items() for name in names}
+    drawn = _draw.draw(names, options.split)
+    owner = {names[name]: split for split, several in drawn.items() for name in several}
+    return {block: owner[first_on[block[0]], block[1], block[2]] for block in blocks}
 
 
-def _block(chip: Chip, options: Options) -> tuple[int, int, int]:
-    return chip.scene, chip.row // options.block, chip.column // options.block
+def _place(number: int, scene: OpenScene) -> tuple[Any, ...]:
+    grid = scene.grid
+    return (grid.crs, grid.transform, grid.rows, grid.columns) if grid.has_place else (number,)
 
 
-def _name(scenes: tuple[Raster, ...], chip: Chip) -> str:
-    return f"{scenes[chip.scene].name}/r{chip.row:04d}_c{chip.column:04d}"
+def _kept(tiles: Mapping[str, Place], options: Options) -> dict[Block, str]:
+    assert options.split_file is not None
+    kept = _draw.read(config.resolve_path(options.split_file, where="data.options.split_file"))
+    owner = {
+        _block(tiles[name], options): split
+        for split, names in kept.items()
+        for name in names
+        if name in tiles
+    }
+    missing = {_block(tile, options) for tile in tiles.values()} - owner.keys()
+    gone = sorted(name for names in kept.values() for name in names if name not in tiles)
+    if missing or gone:
+        raise DataError(
+            "SEG-D014",
+            "the chips are not those of the earlier draw",
+            file=options.split_file,
+            observed=f"{len(missing)} blocks without a split, {len(gone)} chips that are gone",
+            next_step="use the scenes, chip and block of that run, or draw anew in a new run",
+        )
+    return owner
 
 
-def _distance(pixels: NDArray[np.int64], start: int, length: int) -> NDArray[np.int64]:
-    """Return how far pixels are from `length` pixels beginning at `start`; 0 inside."""
-    distance: NDArray[np.int64] = np.maximum(start - pixels, pixels - (start + length - 1))
-    return np.maximum(distance, 0)
+def _block(tile: Place, options: Options) -> Block:
+    size = options.chip * options.block
+    return tile[0], tile[1] // size, tile[2] // size
+
+
+def _name(scenes: Sequence[OpenScene], tile: Place, options: Options) -> str:
+    size = options.chip
+    return f"{scenes[tile[0]].name}/r{tile[1] // size:04d}_c{tile[2] // size:04d}"

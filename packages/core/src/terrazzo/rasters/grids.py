@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
+from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.warp import transform as transform_points
 
 from terrazzo.errors import DataError
 from terrazzo.rasters.header import RasterInfo
+
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+"""Some of what GDAL and PROJ say comes through rasterio as it is."""
 
 
 def require_same_grid(
@@ -51,19 +57,91 @@ def require_same_grid(
         )
     if same_crs(expected.crs, found.crs):
         return
-    moved = _moved(expected, found)
+    distance = moved(expected, found.crs)
     # Without a tolerance no measure will do: GDAL knows no shift from a datum it does not know.
-    if tolerance == 0 or moved > tolerance:
+    if tolerance == 0 or distance > tolerance:
         raise DataError(
             "SEG-D025",
             "the rasters of a scene differ in CRS",
             file=other,
             observed=f"{crs_text(found.crs)}; from one to the other points move by "
-            + (f"{moved:.4f} px" if math.isfinite(moved) else "an unknown distance"),
+            + (f"{distance:.4f} px" if math.isfinite(distance) else "an unknown distance"),
             allowed=f"{crs_text(expected.crs)}, as in {image}",
             next_step='set align = "reproject"; or, if both mean the same place, crs_tolerance to '
             "the pixels they may differ by",
         )
+
+
+def require_crs(path: Path, found: Any, expected: Any) -> None:
+    """Refuse what cannot be brought onto another grid.
+
+    Raises:
+        DataError: SEG-D027.
+    """
+    if found is None or expected is None:
+        raise DataError(
+            "SEG-D027",
+            "without a CRS a file cannot be brought onto another grid",
+            file=path,
+            observed=f"its CRS {crs_text(found)}, that of the image {crs_text(expected)}",
+            next_step='give both a CRS, or use align = "exact" for files of one grid',
+        )
+
+
+def neighbours(grids: Sequence[RasterInfo], margin: float) -> tuple[tuple[int, ...], ...]:
+    """Return, for each raster, those others that may lie within `margin` pixels of it.
+
+    Judged by upright boxes, in degrees where there is a CRS: some that are named are further away.
+    """
+    outlines = [_outline(grid, margin) for grid in grids]
+    systems = np.array([system for system, _ in outlines])
+    boxes = np.array([box for _, box in outlines])
+    found = []
+    for number, (left, bottom, right, top) in enumerate(boxes):
+        near = (boxes[:, 0] <= right) & (boxes[:, 2] >= left)
+        near &= (boxes[:, 1] <= top) & (boxes[:, 3] >= bottom)
+        near &= (systems == systems[number]) & (systems != _NOWHERE)
+        near[number] = False
+        found.append(tuple(map(int, np.flatnonzero(near))))
+    return tuple(found)
+
+
+_NOWHERE = "nowhere"
+
+
+def _outline(grid: RasterInfo, margin: float) -> tuple[str, tuple[float, float, float, float]]:
+    """Return a system of coordinates, and a box in it."""
+    columns, rows = _grid_points(grid)
+    columns = np.where(columns > grid.columns / 2, columns + margin, columns - margin)
+    rows = np.where(rows > grid.rows / 2, rows + margin, rows - margin)
+    x, y = grid.transform @ (columns, rows)
+    system = crs_text(grid.crs) if grid.has_place else _NOWHERE
+    if grid.crs is not None:
+        try:
+            x, y = map(np.array, transform_points(grid.crs, CRS.from_epsg(4326), x, y))
+            system = "degrees"
+        except GDAL_ERRORS:
+            pass  # a system of its own, such as that of a building site
+    return system, (float(x.min()), float(y.min()), float(x.max()), float(y.max()))
+
+
+def boxes_on(grid: RasterInfo, other: RasterInfo, boxes_M4: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where boxes of another raster lie on a grid, grown to whole pixels.
+
+    Args:
+        grid: counts the pixels that are returned.
+        other: counts those that are given.
+        boxes_M4: first row, last row + 1, first column, last column + 1.
+    """
+    rows_M4, columns_M4 = boxes_M4[:, [0, 0, 1, 1]], boxes_M4[:, [2, 3, 2, 3]]
+    x, y = other.transform @ (columns_M4.ravel().astype(float), rows_M4.ravel().astype(float))
+    if grid.crs is not None and not same_crs(grid.crs, other.crs):
+        x, y = map(np.array, transform_points(other.crs, grid.crs, x, y))
+    columns, rows = (np.reshape(a, (-1, 4)) for a in ~grid.transform @ (x, y))
+    slack = 1e-3  # what rounding does to a box that lies on whole pixels
+    lowest = [np.floor(a.min(axis=1) + slack) for a in (rows, columns)]
+    highest = [np.ceil(a.max(axis=1) - slack) for a in (rows, columns)]
+    return np.stack([lowest[0], highest[0], lowest[1], highest[1]], axis=1).astype(np.int64)
 
 
 def _grid_points(size: RasterInfo) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -79,17 +157,17 @@ def _offset(expected: RasterInfo, found: RasterInfo) -> float:
     return float(np.hypot(back_columns - columns, back_rows - rows).max())
 
 
-def _moved(expected: RasterInfo, found: RasterInfo) -> float:
-    """Return how far points of the scene move from one CRS to the other, in pixels."""
-    if expected.crs is None or found.crs is None:
+def moved(grid: RasterInfo, crs: Any) -> float:
+    """Return how far points move from `crs` to that of a grid, in pixels; infinite if unknown."""
+    if grid.crs is None or crs is None:
         return math.inf
-    columns, rows = _grid_points(expected)
-    x, y = found.transform @ (columns, rows)
+    columns, rows = _grid_points(grid)
+    x, y = grid.transform @ (columns, rows)
     try:
-        moved_x, moved_y = transform_points(found.crs, expected.crs, x, y)
-    except RasterioError:
+        moved_x, moved_y = transform_points(crs, grid.crs, x, y)
+    except GDAL_ERRORS:
         return math.inf
-    back_columns, back_rows = ~expected.transform @ (np.array(moved_x), np.array(moved_y))
+    back_columns, back_rows = ~grid.transform @ (np.array(moved_x), np.array(moved_y))
     distance = float(np.hypot(back_columns - columns, back_rows - rows).max())
     return distance if math.isfinite(distance) else math.inf
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from rasterio.enums import ColorInterp
-
-from terrazzo.rasters.handles import handle
+IMAGE_DTYPES = ("uint8", "uint16", "float32")
+"""What images are read as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +18,12 @@ class RasterInfo:
         rows: height in pixels.
         columns: width in pixels.
         band_names: C names; ``band 1`` … where the file gives none. An alpha band is none of them.
-        dtype: NumPy dtype name of all bands.
+        dtype: NumPy dtype name that images are read as; other numbers than `IMAGE_DTYPES` become
+            float32.
         nodata: value of pixels without data, or None.
         crs: rasterio CRS, or None.
         transform: affine.Affine from (column, row) to coordinates.
+        stored_dtype: NumPy dtype name of the pixels in the file.
     """
 
     rows: int
@@ -33,6 +33,7 @@ class RasterInfo:
     nodata: float | None
     crs: Any
     transform: Any
+    stored_dtype: str
 
     @property
     def bands(self) -> int:
@@ -49,37 +50,3 @@ class RasterInfo:
         """Height and width of a pixel in the units of the CRS, also where the raster is turned."""
         t = self.transform
         return math.hypot(t.b, t.e), math.hypot(t.a, t.d)
-
-
-def info(path: Path) -> RasterInfo:
-    """Read the header of a GeoTIFF.
-
-    Raises:
-        DataError: SEG-D011 damaged; SEG-D012 not TIFF; SEG-D013 missing, empty or unreadable;
-            SEG-D030 a VRT or a remote path.
-    """
-    dataset = handle(path)
-    names = tuple(dataset.descriptions[n - 1] or f"band {n}" for n in image_bands(dataset))
-    return RasterInfo(
-        dataset.height,
-        dataset.width,
-        names,
-        dataset.dtypes[0],
-        dataset.nodata,
-        dataset.crs,
-        dataset.transform,
-    )
-
-
-def image_bands(dataset: Any) -> tuple[int, ...]:
-    """Return the numbers of the bands that are no alpha band, from 1.
-
-    GDAL takes the fourth of four nameless 8-bit bands for alpha; a band with a name is a band.
-    """
-    return tuple(
-        number
-        for number, kind, name in zip(
-            dataset.indexes, dataset.colorinterp, dataset.descriptions, strict=True
-        )
-        if kind is not ColorInterp.alpha or name
-    )

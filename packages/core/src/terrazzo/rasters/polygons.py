@@ -1,91 +1,102 @@
-"""Polygons burnt onto the grid of a raster."""
+"""Shapes burnt onto the grid of a raster: a pixel is inside if its centre is."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio import features
-from rasterio.crs import CRS
 
 from terrazzo.errors import DataError
-from terrazzo.rasters.grids import crs_text, same_crs
-from terrazzo.rasters.handles import ENVIRONMENT, unreadable
+from terrazzo.rasters.handles import ENVIRONMENT
 from terrazzo.rasters.header import RasterInfo
 from terrazzo.rasters.reading import BYTE_LIMIT
+from terrazzo.rasters.vectors import Features
+
+_LARGEST = int(np.iinfo(np.uint16).max)
 
 
 def rasterise(
-    path: Path,
+    shapes: Features,
     onto: RasterInfo,
     *,
-    value: int,
-    value_property: str | None = None,
+    value: int | None,
+    values: Mapping[str, int] | None = None,
     background: int,
-) -> NDArray[np.uint8]:
-    """Burn the polygons of a GeoJSON file onto a grid: a pixel is inside if its centre is.
+) -> NDArray[Any]:
+    """Burn shapes onto a grid; later ones cover earlier ones.
 
     Args:
-        path: GeoJSON; its ``crs`` member is compared with the grid, and without one its coordinates
-            are taken to be the grid's.
+        shapes: in the coordinates of the grid.
         onto: the grid.
-        value: what pixels inside become.
-        value_property: property of each feature that says it instead.
+        value: what pixels inside become. None: the attribute of each shape.
+        values: what each value of the attribute becomes; nothing here: itself, a whole number.
         background: what all other pixels become.
 
     Returns:
-        H×W uint8. Later features cover earlier ones.
+        H×W uint8, or uint16 where a value needs it.
 
     Raises:
-        DataError: SEG-D013 unreadable; SEG-D012 not GeoJSON, or a property is missing; SEG-D025 its
-            CRS differs from the grid's; SEG-D031 a grid of more than `BYTE_LIMIT` pixels.
+        DataError: SEG-D012 an attribute that is no such number, or not in `values`; SEG-D031 a grid
+            of more than `BYTE_LIMIT` pixels.
     """
+    burnt = [
+        value if value is not None else _number(shapes, at, values)
+        for at in range(len(shapes.geometries))
+    ]
+    dtype = np.uint8 if max([*burnt, background]) < 256 else np.uint16
+    return _burn(shapes, burnt, np.dtype(dtype), background, onto)
+
+
+def inside(shapes: Features, onto: RasterInfo) -> NDArray[np.bool_]:
+    """Return H×W bool, True where a pixel is inside any shape.
+
+    Raises:
+        DataError: SEG-D031 as `rasterise`.
+    """
+    ones = [1] * len(shapes.geometries)
+    return _burn(shapes, ones, np.dtype(np.uint8), 0, onto).view(np.bool_)
+
+
+def _burn(
+    shapes: Features, values: list[int], dtype: np.dtype[Any], background: int, onto: RasterInfo
+) -> NDArray[Any]:
     if onto.rows * onto.columns > BYTE_LIMIT:
         raise DataError(
             "SEG-D031",
-            "the scene is too large for polygons to be drawn at once",
-            file=path,
+            "the scene is too large for shapes to be drawn at once",
+            file=shapes.path,
             observed=f"{onto.rows}×{onto.columns} px",
             allowed=f"{BYTE_LIMIT} px",
-            next_step="rasterise the polygons with gdal_rasterize and name that raster",
+            next_step="rasterise the shapes with gdal_rasterize and name that raster",
         )
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        named = document.get("crs", {}).get("properties", {}).get("name")
-        shapes = [
-            (
-                feature["geometry"],
-                int(feature["properties"][value_property]) if value_property else value,
+    burnt_HW = np.full((onto.rows, onto.columns), background, dtype)
+    if values:
+        with rasterio.Env(**ENVIRONMENT):
+            features.rasterize(
+                zip(shapes.geometries, values, strict=True), out=burnt_HW, transform=onto.transform
             )
-            for feature in document["features"]
-            if feature["geometry"] is not None
-        ]
-    except OSError as error:
-        raise unreadable(path, error) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    return burnt_HW
+
+
+def _number(shapes: Features, at: int, values: Mapping[str, int] | None) -> int:
+    told = shapes.values[at]
+    if values:
+        number = values.get(str(told))
+        allowed = ", ".join(values)
+    else:
+        number = int(told) if isinstance(told, int | float) and told == int(told) else None
+        allowed = f"whole numbers from 0 to {_LARGEST}"
+    if number is None or not 0 <= number <= _LARGEST:
         raise DataError(
             "SEG-D012",
-            "the file holds no GeoJSON features of the form that is wanted",
-            file=path,
-            observed=f"{type(error).__name__}: {error}",
-            allowed="a FeatureCollection"
-            + (f" whose features have the whole number {value_property!r}" * bool(value_property)),
-            next_step="export the polygons again",
-        ) from None
-    if named is not None and not same_crs(CRS.from_user_input(named), onto.crs):
-        raise DataError(
-            "SEG-D025",
-            "the polygons are in another CRS than the image",
-            file=path,
-            observed=named,
-            allowed=crs_text(onto.crs),
-            next_step="reproject the polygons, e.g. `ogr2ogr -t_srs EPSG:… out.geojson in.geojson`",
+            "an attribute says no class",
+            file=shapes.path,
+            observed=f"{told!r} of shape {at}",
+            allowed=allowed,
+            next_step="name every value in data.options.burn_values, or correct the attribute",
         )
-    label_HW = np.full((onto.rows, onto.columns), background, np.uint8)
-    if shapes:
-        with rasterio.Env(**ENVIRONMENT):
-            features.rasterize(shapes, out=label_HW, transform=onto.transform)
-    return label_HW
+    return number
