@@ -109,7 +109,10 @@ def test_a_resume_keeps_the_bands_it_finds(tmp_path):
     finally:
         band_task.work = original
     assert not (tmp_path / "map.tif").exists()
-    make_map(model, source, tmp_path / "map.tif", alone(model), resume=True)
+    rows = []
+    crew = band_task.Alone(crew.trainer, lambda: rows.append(1))
+    make_map(model, source, tmp_path / "map.tif", crew, resume=True)
+    assert len(rows) == 3  # those of the first band
     make_map(model, source, tmp_path / "one.tif", alone(model))
     assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "one.tif").read_bytes()
 
