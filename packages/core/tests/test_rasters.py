@@ -93,7 +93,8 @@ def test_pixels_that_are_no_number_are_named(tmp_path, value):
     with pytest.raises(DataError) as caught:
         rasters.read_window(path, 20, 5, 15, 20, refuse_nan=True)
     assert caught.value.code == "SEG-D022"
-    for words in ("a.tif", f"first {value} in band 2 at row 30, column 7", "1 px"):
+    assert ("NaN" if np.isnan(value) else "infinite") in caught.value.problem
+    for words in ("a.tif", "1 px, first in band 2 at row 30, column 7"):
         assert words in str(caught.value)
 
 

@@ -147,10 +147,12 @@ def _refuse_faulty(
         y, x, band = (int(axis[0]) for axis in np.nonzero(faulty_HWC))
         raise DataError(
             "SEG-D022",
-            "the raster has pixels that are no finite number",
+            "the raster has NaN that it does not declare"
+            if np.isnan(image_HWC[y, x, band])
+            else "the raster has infinite pixels",
             file=opened.path,
-            observed=f"{int(faulty_HWC.sum())} px in this window, first {image_HWC[y, x, band]} in "
-            f"band {indexes[band]} at row {corner[0] + y}, column {corner[1] + x}",
+            observed=f"{int(faulty_HWC.sum())} px, first in band {indexes[band]} at row "
+            f"{corner[0] + y}, column {corner[1] + x}",
             allowed="finite numbers, NaN or the nodata value for no data",
             next_step="set these pixels to the nodata value",
         )
