@@ -40,7 +40,7 @@ def blobs(shape, seed=0, smooth=3.0):
 
 def write(path, labels_HW, rows, crs="EPSG:32633", transform=UTM["transform"]):
     crs = None if crs is None else rasterio.crs.CRS.from_user_input(crs)
-    size = RasterInfo(*labels_HW.shape, ("class",), "uint8", 255, crs, transform)
+    size = RasterInfo(*labels_HW.shape, ("class",), "uint8", 255, crs, transform, "uint8")
     groups = (labels_HW[row : row + rows] for row in range(0, len(labels_HW), rows))
     polygons.write(path, groups, size, LABELS)
     meta, _, geometry, fields = pyogrio.raw.read(path)
