@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -220,10 +219,17 @@ class _Clock:
         return {"step": step, "seconds": elapsed, "steps_per_second": (step - self.step) / elapsed}
 
 
-def peak_memory() -> int:
-    """Return the most memory this process ever had in use, in bytes, the accelerator's apart."""
+def peak_memory() -> dict[str, int]:
+    """Return the most bytes this process ever had in use, the accelerator's apart.
+
+    Empty on Windows, where Python cannot tell.
+    """
+    if sys.platform == "win32":
+        return {}
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    return {"peak_memory_bytes": peak if sys.platform == "darwin" else 1024 * peak}
 
 
 def _log_first_step(run: RunFolder, result: StepResult, clock: _Clock, step: int) -> None:
@@ -245,8 +251,7 @@ def _log_losses(
             "learning_rate": rate,
         }
         runs.append(run.log, line)
-        memory = {"peak_memory_bytes": peak_memory()}
-        runs.append(run.timing, clock.read(position.step) | memory)
+        runs.append(run.timing, clock.read(position.step) | peak_memory())
     position.losses.clear()
 
 
