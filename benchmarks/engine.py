@@ -114,15 +114,16 @@ def shuffled(split: MemorySplit, batch: int) -> Iterator[tuple[np.ndarray, np.nd
             )
 
 
-def torch_loop(name: str, options: dict, batches: Iterator) -> Callable[[int], None]:
-    """Return the loop that a careful person would write for PyTorch."""
+def torch_loop(name: str, options: dict, batches: Iterator, network=None) -> Callable[[int], None]:
+    """Return the loop that a careful person would write for PyTorch; `network`: instead of ours."""
     import importlib
 
     import torch
     from torch.nn import functional
 
-    module = importlib.import_module(f"terrazzo_torch.models.{name}")
-    network = module.build(module.Options(**options), 3, CLASSES).train()
+    if network is None:
+        module = importlib.import_module(f"terrazzo_torch.models.{name}")
+        network = module.build(module.Options(**options), 3, CLASSES).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, fused=True)
 
     def loop(steps: int) -> None:

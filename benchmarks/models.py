@@ -1,25 +1,34 @@
-"""Every model inside Terrazzo's train loop against a hand-written loop of the same network.
+"""Every model inside Terrazzo's train loop against a hand-written loop of its library's network.
 
     python benchmarks/models.py                             all models of PyTorch, 256², batch 4
     python benchmarks/models.py --backend keras --model unet
     python benchmarks/models.py --size 512 --batch 8        on a GPU: bfloat16, channels last
 
-Steps a second of both, in turn in one process, and their ratio; then the peak memory of each loop,
-taken in processes of their own. See `engine.py` for what either loop does.
+The hand-written loop trains torchvision's, transformers' or our own network, where no library has
+one. It makes a step before each step of ours, in one process, so that both meet the same minute of
+a shared machine; shown are the median seconds of each and the median of the ratios of the pairs.
+Then the peak memory of each loop, taken in processes of their own.
 """
 
 from __future__ import annotations
 
 import argparse
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import engine
 
-from terrazzo import backends
+from terrazzo import backends, runs
+from terrazzo import engine as train_loop
+from terrazzo.progress import Silent
+from terrazzo.sample import Batch
 
 OPTIONS = {
     "torch": {
@@ -40,11 +49,79 @@ OPTIONS = {
 """ViT-B stands for ViT-L, which takes most of a minute a step on two cores."""
 
 
-def bare_loop(backend: str, name: str, size: int, batch: int):
+def library_network(name: str):
+    """Return the network of torchvision or transformers, answering as ours do; None: ours."""
+    from torch import nn
+    from torch.nn import functional
+    from torchvision.models import segmentation
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+    class Segformer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            sizes = SegformerConfig(num_labels=engine.CLASSES)
+            self.network = SegformerForSemanticSegmentation(sizes)
+
+        def forward(self, images):
+            logits = self.network(images).logits
+            return functional.interpolate(logits, images.shape[2:], mode="bilinear")
+
+    class Torchvision(nn.Module):
+        def __init__(self, network: nn.Module) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, images):
+            output = tuple(self.network(images).values())
+            return output if len(output) > 1 else output[0]
+
+    own = {"weights": None, "weights_backbone": None, "num_classes": engine.CLASSES}
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "segformer": Segformer,
+        "deeplabv3": lambda: Torchvision(segmentation.deeplabv3_resnet50(aux_loss=True, **own)),
+        "fcn": lambda: Torchvision(segmentation.fcn_resnet50(aux_loss=True, **own)),
+        "lraspp": lambda: Torchvision(segmentation.lraspp_mobilenet_v3_large(**own)),
+    }
+    return makers[name]().train() if name in makers else None
+
+
+def bare_loop(backend: str, name: str, size: int, batch: int) -> Callable[[int], None]:
     """Return the hand-written loop of a model."""
-    split = engine.pictures(4 * batch, size)
-    make = engine.torch_loop if backend == "torch" else engine.keras_loop
-    return make(name, OPTIONS[backend][name], engine.shuffled(split, batch)), split
+    batches = engine.shuffled(engine.pictures(4 * batch, size), batch)
+    options = OPTIONS[backend][name]
+    if backend == "torch":
+        return engine.torch_loop(name, options, batches, library_network(name))
+    return engine.keras_loop(name, options, batches)
+
+
+def pairs(arguments: argparse.Namespace, name: str, steps: int, bare: Callable[[int], None] | None):
+    """Train `steps` steps, one of `bare` before each; return seconds of both, without the first."""
+    options = OPTIONS[arguments.backend][name]
+    config = engine.recipe(arguments.backend, name, options, arguments.batch, steps)
+    trainer = backends.load(config.backend).build(
+        config.model, config.training, engine.LABELS, engine.BANDS, config.seed
+    )
+    starts: list[float] = []
+    ends: list[float] = []
+    real_step = trainer.train_step
+
+    def step(batch: Batch, rate: float):
+        ends.append(time.perf_counter())
+        if bare is not None:
+            bare(1)
+        starts.append(time.perf_counter())
+        return real_step(batch, rate)
+
+    trainer.train_step = step
+    place = Path(tempfile.mkdtemp())
+    run = runs.create(place / "run", config, engine.LABELS, overwrite=False)
+    pictures = engine.pictures(4 * arguments.batch, arguments.size)
+    train_loop.train(run, trainer, config, pictures, engine.pictures(1, 32), progress=Silent())
+    shutil.rmtree(place)
+    seconds_bare = [start - end for end, start in zip(ends, starts, strict=True)]
+    seconds_ours = [end - start for start, end in zip(starts, ends[1:], strict=False)]
+    # The first steps make the optimiser's slots and compile; the last of ours has no end.
+    return seconds_bare[2:-1], seconds_ours[2:]
 
 
 def peak(arguments: argparse.Namespace, name: str, which: str) -> float:
@@ -57,23 +134,10 @@ def peak(arguments: argparse.Namespace, name: str, which: str) -> float:
     return float(answer.stdout.split()[-1])
 
 
-def only(arguments: argparse.Namespace, name: str) -> None:
-    """Make three steps of one loop and print the peak memory."""
-    backends.load(arguments.backend).build(*_task(arguments.backend, "unet", {"depth": 1}, 1))
-    if arguments.only == "bare":
-        loop, _ = bare_loop(arguments.backend, name, arguments.size, arguments.batch)
-        loop(3)
-    else:
-        split = engine.pictures(4 * arguments.batch, arguments.size)
-        options = OPTIONS[arguments.backend][name]
-        recipe = engine.recipe(arguments.backend, name, options, arguments.batch, 3)
-        engine.seconds_of_ours(recipe, split)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
-
-
-def _task(backend: str, name: str, options: dict, batch: int) -> tuple:
-    recipe = engine.recipe(backend, name, options, batch, 1)
-    return recipe.model, recipe.training, engine.LABELS, engine.BANDS, 0
+def start_framework(backend: str) -> None:
+    """Bring in the framework with the settings that a run has, by way of a small model."""
+    small = engine.recipe(backend, "unet", {"depth": 1}, 1, 1)
+    backends.load(backend).build(small.model, small.training, engine.LABELS, engine.BANDS, 0)
 
 
 def main() -> None:
@@ -83,33 +147,25 @@ def main() -> None:
     parser.add_argument("--model", action="append")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of the bare loop a round")
+    parser.add_argument("--steps", type=int, default=15, help="of each loop; two are not counted")
     parser.add_argument("--only", choices=("bare", "ours"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    start_framework(arguments.backend)
     for name in arguments.model or OPTIONS[arguments.backend]:
+        if arguments.only == "ours":
+            pairs(arguments, name, 3, None)
+        else:
+            bare = bare_loop(arguments.backend, name, arguments.size, arguments.batch)
+            bare(3)
         if arguments.only:
-            only(arguments, name)
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
             continue
-        # The small model brings in the framework with the settings a run has.
-        backends.load(arguments.backend).build(*_task(arguments.backend, "unet", {"depth": 1}, 1))
-        loop, split = bare_loop(arguments.backend, name, arguments.size, arguments.batch)
-        loop(2)
-        started = time.perf_counter()
-        loop(1)
-        steps = max(4, round(arguments.seconds / (time.perf_counter() - started)))
-        options = OPTIONS[arguments.backend][name]
-        recipe = engine.recipe(arguments.backend, name, options, arguments.batch, steps)
-        bare, ours = [], []
-        for _ in range(arguments.rounds):
-            started = time.perf_counter()
-            loop(steps)
-            bare.append((time.perf_counter() - started) / steps)
-            ours.append(engine.seconds_of_ours(recipe, split))
-        ratio = statistics.median(b / o for b, o in zip(bare, ours, strict=True))
+        seconds_bare, seconds_ours = pairs(arguments, name, arguments.steps, bare)
+        ratios = [b / o for b, o in zip(seconds_bare, seconds_ours, strict=True)]
         print(
-            f"{name:<26} bare {1 / statistics.median(bare):7.3f} steps/s   "
-            f"ours {1 / statistics.median(ours):7.3f}   ratio {ratio:.3f}   "
+            f"{name:<26} bare {statistics.median(seconds_bare):7.3f} s a step   "
+            f"ours {statistics.median(seconds_ours):7.3f}   "
+            f"steps/s {statistics.median(ratios):.3f} of bare   "
             f"peak GiB: bare {peak(arguments, name, 'bare'):.2f}, "
             f"ours {peak(arguments, name, 'ours'):.2f}",
             flush=True,

@@ -33,8 +33,8 @@ PIXEL_LIMIT = 89_478_485
 """Largest rows × columns decoded: a quarter GiB as RGB. Above it Pillow would warn, and a warning
 cannot be caught safely in a thread; larger scenes belong in a GeoTIFF, which is read by window."""
 
-HALVED = 256
-"""Least rows and columns of a picture that is decoded at half its size on request."""
+COARSE = 64
+"""Least rows and columns of a picture that comes reduced on request."""
 
 _HEAD_BYTES = 1 << 18  # enough for the header of nearly any file, with its profile and thumbnail
 _PNG_COLOUR_TYPE = 25, b"\x03"  # place of the colour type in the file, and that of palettes
@@ -104,13 +104,14 @@ def image_size(path: Path) -> tuple[int, int]:
     return info.rows, info.columns
 
 
-def read_image(path: Path, *, half: bool = False) -> NDArray[Any]:
+def read_image(path: Path, *, coarse: bool = False) -> NDArray[Any]:
     """Decode a picture. Its content decides between PNG and JPEG, not its name.
 
     Args:
         path: the file.
-        half: a JPEG of `HALVED` rows and columns or more may come at half its size, each pixel the
-            mean of four; its file is read to the end just the same, in half the time.
+        coarse: a JPEG may come at a quarter of its size, or at half, as long as `COARSE` rows and
+            columns are left; its pixels are means of 16, or of four. Its file is read to the end
+            just the same, in half the time.
 
     Returns:
         H×W×C, uint8 or (16-bit PNG) uint16; C is 1 for grey and 3 for red, green, blue. Palette
@@ -130,8 +131,7 @@ def read_image(path: Path, *, half: bool = False) -> NDArray[Any]:
         # RGBA, not RGB: Pillow warns of transparent palette entries otherwise.
         return _without_alpha(path, np.asarray(_pillow(path, data).convert("RGBA")), header)
     if header.content == "JPEG" and header.colour is Colour.RGB and header.bits == 8:
-        halve = half and min(header.rows, header.columns) >= HALVED
-        size = cv2.IMREAD_REDUCED_GRAYSCALE_2 if halve else 0  # this bit says ½ of colours as well
+        size = _reduction(header) if coarse else 0
         return _opencv(path, data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | size)
     decoded = _opencv(path, data, cv2.IMREAD_UNCHANGED)
     if decoded.ndim == 2:
@@ -197,6 +197,14 @@ def write_png(path: Path, array: NDArray[Any]) -> None:
     picture = Image.fromarray(array)
     with replacing(path) as temporary:
         picture.save(temporary, format="PNG")
+
+
+def _reduction(header: Header) -> int:
+    """Return what asks OpenCV for a part of the size; despite their names, of colours as well."""
+    side = min(header.rows, header.columns)
+    if side >= 4 * COARSE:
+        return cv2.IMREAD_REDUCED_GRAYSCALE_4
+    return cv2.IMREAD_REDUCED_GRAYSCALE_2 if side >= 2 * COARSE else 0
 
 
 def _indices(path: Path, data: bytes, header: Header) -> NDArray[Any]:

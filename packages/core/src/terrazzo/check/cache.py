@@ -21,7 +21,7 @@ from terrazzo.check.facts import ImageFacts, LabelFacts
 from terrazzo.config import DataConfig
 from terrazzo.errors import ResourceError
 
-_VERSION = 2
+_VERSION = 3
 """Raised where facts mean something else than before."""
 
 

@@ -2,8 +2,8 @@
 
 Labels are counted pixel by pixel. Of pictures a regular grid of pixels is taken, about
 `GRID` × `GRID`: means, ranges and thumbnails need no more, and the look at a file then costs little
-beside decoding it. Large JPEGs are looked at at half their size: means stay, and deviations and
-extremes are those of means of four pixels.
+beside decoding it. Large JPEGs are looked at at a quarter of their size: means stay, and deviations
+(on CamVid 4 % less) and extremes are those of means of 16 pixels.
 """
 
 from __future__ import annotations

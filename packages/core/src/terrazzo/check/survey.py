@@ -191,7 +191,7 @@ def _look(
     faults: list[Finding] = []
     image, label, valid_HW = None, None, None
     try:
-        image_HWC, valid_HW = source.read_image(index, half=True)
+        image_HWC, valid_HW = source.read_image(index, coarse=True)
         size = None if source.is_cut_from_scenes else read.of(files[0]).size
         image = facts.of_image(image_HWC, valid_HW, size)
     except DataError as error:

@@ -71,13 +71,13 @@ class Source(Protocol):
         ...
 
     def read_image(
-        self, index: int, *, half: bool = False
+        self, index: int, *, coarse: bool = False
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Decode the picture alone, and where it holds data; None: everywhere.
 
         Args:
             index: which picture.
-            half: it may come at half its size where that is quicker.
+            coarse: it may come at half or a quarter of its size where that is quicker.
         """
         ...
 

@@ -79,10 +79,10 @@ class PairedFiles:
         return False
 
     def read_image(
-        self, index: int, *, half: bool = False
+        self, index: int, *, coarse: bool = False
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Decode the picture alone; see `read_picture`."""
-        return read_picture(self.pairs[index].image, self.band_names, half=half)
+        return read_picture(self.pairs[index].image, self.band_names, coarse=coarse)
 
     def read_label(self, index: int) -> NDArray[Any]:
         """Decode the mask alone: H×W integers, or H×W×3 colours."""
@@ -95,14 +95,14 @@ class PairedFiles:
 
 
 def read_picture(
-    path: Path, band_names: tuple[str, ...], *, half: bool = False
+    path: Path, band_names: tuple[str, ...], *, coarse: bool = False
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Decode one picture.
 
     Args:
         path: PNG, JPEG or GeoTIFF.
         band_names: C names of the data set.
-        half: see `images.read_image`.
+        coarse: see `images.read_image`.
 
     Returns:
         H×W×C, and H×W bool that is False where a GeoTIFF holds no data; None: valid everywhere.
@@ -116,7 +116,7 @@ def read_picture(
 
         image_HWC, valid_HW = rasters.read(path)
     else:
-        image_HWC, valid_HW = images.read_image(path, half=half), None
+        image_HWC, valid_HW = images.read_image(path, coarse=coarse), None
     if image_HWC.shape[2] != len(band_names):
         raise DataError(
             "SEG-D020",

@@ -107,7 +107,7 @@ class Blocks:
         self,
         index: int,
         *,
-        half: bool = False,  # noqa: ARG002
+        coarse: bool = False,  # noqa: ARG002
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Read the picture of one block alone."""
         row, column = (self.block * position for position in self.positions[index])

@@ -146,7 +146,7 @@ class Chips:
         self,
         index: int,
         *,
-        half: bool = False,  # noqa: ARG002
+        coarse: bool = False,  # noqa: ARG002
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Read the picture of one chip, and where it teaches: its label has a say in that."""
         raw = self.read(index)

@@ -128,10 +128,10 @@ class PartMasks:
         return False
 
     def read_image(
-        self, index: int, *, half: bool = False
+        self, index: int, *, coarse: bool = False
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Decode the picture alone; see `read_picture`."""
-        return read_picture(self.pairs[index].image, self.band_names, half=half)
+        return read_picture(self.pairs[index].image, self.band_names, coarse=coarse)
 
     def read_label(self, index: int) -> NDArray[np.uint8]:
         """Make one label of the masks alone."""

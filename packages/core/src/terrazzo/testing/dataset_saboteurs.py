@@ -56,10 +56,10 @@ class _Wrapped:
         return self.source.is_cut_from_scenes
 
     def read_image(
-        self, index: int, *, half: bool = False
+        self, index: int, *, coarse: bool = False
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Decode the picture alone."""
-        return self.source.read_image(index, half=half)
+        return self.source.read_image(index, coarse=coarse)
 
     def read_label(self, index: int) -> NDArray[Any]:
         """Decode the label alone."""
