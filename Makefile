@@ -33,7 +33,9 @@ test-keras: .venv/ready ## the Keras backend on TensorFlow, without what takes m
 test-across: .venv/ready ## boundaries, command line, kill and resume, parity of the backends, recipes
 	$(PYTEST) tests -m "not slow"
 
-test-slow: .venv/ready ## InceptionResNetV2 and ViT-L through the contract, several processes, compilers
+test-slow: .venv/ready ## InceptionResNetV2, ViT-L, several processes, compilers, the five systems' recipes
+	$(PYTEST) packages/core/tests -m slow
+	$(PYTEST) tests -m slow
 	$(PYTEST) packages/torch_models/tests -m slow
 	$(PYTEST) packages/keras_models/tests -m slow
 

@@ -206,7 +206,7 @@ def convert(
         bool, typer.Option("--overwrite", help="Delete the run in DIR first.")
     ] = False,
 ) -> None:
-    """Move a trained unet from PyTorch to Keras or back; it scores the same there.
+    """Move a trained unet or segformer from PyTorch to Keras or back; it scores the same there.
 
     \b
     Examples:

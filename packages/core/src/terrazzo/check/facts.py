@@ -88,9 +88,11 @@ def of_image(
     whole = np.s_[: rows // step * step, : columns // step * step]
     if image_HWC.dtype == np.uint8 and valid_HW is None and bands <= 4:
         # The same pixels as below, in a third of the time.
-        grid = columns // step, rows // step
-        grid_HWC = cv2.resize(image_HWC[whole], grid, interpolation=cv2.INTER_NEAREST)
-        grid_HWC = np.atleast_3d(grid_HWC)
+        grid_HWC = image_HWC
+        if step > 1:
+            grid = columns // step, rows // step
+            grid_HWC = cv2.resize(image_HWC[whole], grid, interpolation=cv2.INTER_NEAREST)
+            grid_HWC = np.atleast_3d(grid_HWC)
         mean, std, low, high, at_high = _byte_statistics(grid_HWC)
     else:
         grid_HWC = np.ascontiguousarray(image_HWC[whole][::step, ::step])
