@@ -2,18 +2,24 @@
 
     python benchmarks/models.py                             all models of PyTorch, 256², batch 4
     python benchmarks/models.py --backend keras --model unet
-    python benchmarks/models.py --size 512 --batch 8        on a GPU: bfloat16, channels last
+    python benchmarks/models.py --size 512 --batch 8 --steps 60         for a GPU
+    python benchmarks/models.py --kernels                   share of our step outside kernels
 
 The hand-written loop trains torchvision's, transformers' or our own network, where no library has
-one. It makes a step before each step of ours, in one process, so that both meet the same minute of
-a shared machine; shown are the median seconds of each and the median of the ratios of the pairs.
-Then the peak memory of each loop, taken in processes of their own.
+one. On a CPU it makes a step before each step of ours, in one process, so that both meet the same
+minute of a shared machine; shown are the median seconds of each and the median of the ratios of the
+pairs. Then the peak memory of each loop, taken in processes of their own.
+
+On a GPU, where both loops use bfloat16, channels last and a fused optimiser, a step goes on while
+the next is prepared, so the loops run one after the other. Memory is then that of the GPU.
+
+`--kernels` watches our loop with PyTorch's profiler: of the time between two steps, how much no
+operation of PyTorch was computing, on the GPU where there is one. The profiler's own work counts.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import shutil
 import statistics
 import subprocess
@@ -47,6 +53,9 @@ OPTIONS = {
     },
 }
 """ViT-B stands for ViT-L, which takes most of a minute a step on two cores."""
+
+FIRST = 2
+"""Steps that are not counted."""
 
 
 def library_network(name: str):
@@ -94,22 +103,17 @@ def bare_loop(backend: str, name: str, size: int, batch: int) -> Callable[[int],
     return engine.keras_loop(name, options, batches)
 
 
-def pairs(arguments: argparse.Namespace, name: str, steps: int, bare: Callable[[int], None] | None):
-    """Train `steps` steps, one of `bare` before each; return seconds of both, without the first."""
+def train(arguments: argparse.Namespace, name: str, steps: int, before: Callable[[], None]) -> None:
+    """Train a model `steps` steps with all that a run does; `before` is called before each."""
     options = OPTIONS[arguments.backend][name]
     config = engine.recipe(arguments.backend, name, options, arguments.batch, steps)
     trainer = backends.load(config.backend).build(
         config.model, config.training, engine.LABELS, engine.BANDS, config.seed
     )
-    starts: list[float] = []
-    ends: list[float] = []
     real_step = trainer.train_step
 
     def step(batch: Batch, rate: float):
-        ends.append(time.perf_counter())
-        if bare is not None:
-            bare(1)
-        starts.append(time.perf_counter())
+        before()
         return real_step(batch, rate)
 
     trainer.train_step = step
@@ -118,10 +122,62 @@ def pairs(arguments: argparse.Namespace, name: str, steps: int, bare: Callable[[
     pictures = engine.pictures(4 * arguments.batch, arguments.size)
     train_loop.train(run, trainer, config, pictures, engine.pictures(1, 32), progress=Silent())
     shutil.rmtree(place)
+
+
+def pairs(arguments: argparse.Namespace, name: str, bare: Callable[[int], None]):
+    """Train with a step of `bare` before each; return seconds of both, without the first steps."""
+    starts: list[float] = []
+    ends: list[float] = []
+
+    def before() -> None:
+        ends.append(time.perf_counter())
+        bare(1)
+        starts.append(time.perf_counter())
+
+    train(arguments, name, arguments.steps, before)
     seconds_bare = [start - end for end, start in zip(ends, starts, strict=True)]
     seconds_ours = [end - start for start, end in zip(starts, ends[1:], strict=False)]
     # The first steps make the optimiser's slots and compile; the last of ours has no end.
-    return seconds_bare[2:-1], seconds_ours[2:]
+    return seconds_bare[FIRST:-1], seconds_ours[FIRST:]
+
+
+def in_turn(arguments: argparse.Namespace, name: str, bare: Callable[[int], None]):
+    """Run one loop after the other; return seconds a step of both, without the first steps."""
+    bare(FIRST)
+    started = time.perf_counter()
+    bare(arguments.steps)
+    seconds_bare = (time.perf_counter() - started) / arguments.steps
+    starts: list[float] = []
+    train(arguments, name, arguments.steps, lambda: starts.append(time.perf_counter()))
+    return [seconds_bare], [(starts[-1] - starts[FIRST]) / (len(starts) - 1 - FIRST)]
+
+
+def outside_kernels(arguments: argparse.Namespace, name: str) -> float:
+    """Return the share of our step in which PyTorch computes nothing."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    on_gpu = torch.cuda.is_available()
+    activities = [ProfilerActivity.CPU, ProfilerActivity.CUDA]
+    profiler = profile(activities=activities[: 1 + on_gpu])
+    starts: list[float] = []
+
+    def before() -> None:
+        if on_gpu and len(starts) in (FIRST, arguments.steps - 1):
+            torch.cuda.synchronize()
+        starts.append(time.perf_counter())
+        if len(starts) == FIRST + 1:
+            profiler.start()
+            starts[-1] = time.perf_counter()
+        elif len(starts) == arguments.steps:
+            profiler.stop()
+
+    train(arguments, name, arguments.steps, before)
+    microseconds = sum(
+        event.self_device_time_total if on_gpu else event.self_cpu_time_total
+        for event in profiler.key_averages()
+    )
+    return 1 - microseconds / 1e6 / (starts[-1] - starts[FIRST])
 
 
 def peak(arguments: argparse.Namespace, name: str, which: str) -> float:
@@ -140,6 +196,26 @@ def start_framework(backend: str) -> None:
     backends.load(backend).build(small.model, small.training, engine.LABELS, engine.BANDS, 0)
 
 
+def has_gpu(backend: str) -> bool:
+    """Tell whether PyTorch computes on a GPU; Keras is measured as on a CPU."""
+    if backend != "torch":
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def peak_now(on_gpu: bool) -> float:
+    """Return the peak memory of this process so far, in GiB: the GPU's where there is one."""
+    if on_gpu:
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 2**30
+    # Of this program alone; `getrusage` would count the process that started it.
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 2**20
+
+
 def main() -> None:
     """Print one line a model."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -147,24 +223,30 @@ def main() -> None:
     parser.add_argument("--model", action="append")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=15, help="of each loop; two are not counted")
+    parser.add_argument("--steps", type=int, default=15, help="of each loop")
+    parser.add_argument("--kernels", action="store_true", help="PyTorch only")
     parser.add_argument("--only", choices=("bare", "ours"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     start_framework(arguments.backend)
+    on_gpu = has_gpu(arguments.backend)
     for name in arguments.model or OPTIONS[arguments.backend]:
+        if arguments.kernels:
+            print(f"{name:<26} {outside_kernels(arguments, name):.3f} outside kernels", flush=True)
+            continue
         if arguments.only == "ours":
-            pairs(arguments, name, 3, None)
+            train(arguments, name, 3, lambda: None)
         else:
             bare = bare_loop(arguments.backend, name, arguments.size, arguments.batch)
             bare(3)
         if arguments.only:
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+            print(peak_now(on_gpu))
             continue
-        seconds_bare, seconds_ours = pairs(arguments, name, arguments.steps, bare)
+        seconds_bare, seconds_ours = (in_turn if on_gpu else pairs)(arguments, name, bare)
         ratios = [b / o for b, o in zip(seconds_bare, seconds_ours, strict=True)]
+        ours = statistics.median(seconds_ours)
         print(
             f"{name:<26} bare {statistics.median(seconds_bare):7.3f} s a step   "
-            f"ours {statistics.median(seconds_ours):7.3f}   "
+            f"ours {ours:7.3f}, {arguments.batch / ours:.2f} images/s   "
             f"steps/s {statistics.median(ratios):.3f} of bare   "
             f"peak GiB: bare {peak(arguments, name, 'bare'):.2f}, "
             f"ours {peak(arguments, name, 'ours'):.2f}",
