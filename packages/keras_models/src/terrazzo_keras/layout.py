@@ -42,6 +42,10 @@ class Layout:
         flat = [ops.reshape(array, (-1,)) for array in arrays]
         return ops.concatenate(flat) if flat else ops.zeros((0,), "float32")
 
+    def repeated(self, numbers: Iterable[float]) -> Any:
+        """Return a device vector that holds, for each element, the number of its array."""
+        return ops.convert_to_tensor(np.repeat(np.array([*numbers], np.float32), self.sizes))
+
     def named(self, vector: Any) -> dict[str, NDArray[Any]]:
         """Return host copies by name."""
         flat = np.array(ops.convert_to_numpy(vector))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from keras import ops
@@ -24,23 +25,35 @@ def one_part(total: Any) -> Any:
     return total
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pixels:
     """What the network says of a batch, and the truth.
 
     Attributes:
-        log_probabilities_BHWK: float32.
-        truth_BHWK: float32, 1 for the class of a valid pixel, else 0.
+        logits_BHWK: float32.
+        labels_BHW: int32, the class of a valid pixel, else 0.
         valid_BHW: float32, 1 where a pixel counts, else 0.
-        weights_K: of the classes, float32.
+        weights_K: of the classes, float32; None: all are 1.
         sum_over: sums over the parts of the batch.
     """
 
-    log_probabilities_BHWK: Any
-    truth_BHWK: Any
+    logits_BHWK: Any
+    labels_BHW: Any
     valid_BHW: Any
-    weights_K: Any
+    weights_K: Any | None
     sum_over: SumOver
+
+    @cached_property
+    def probabilities_BHWK(self) -> Any:
+        """Softmax over the classes."""
+        return ops.softmax(self.logits_BHWK, axis=-1)
+
+    @cached_property
+    def truth_BHWK(self) -> Any:
+        """float32, 1 for the class of a valid pixel, else 0."""
+        classes_K = ops.arange(self.logits_BHWK.shape[-1], dtype="int32")
+        is_class_BHWK = ops.equal(self.labels_BHW[..., None], classes_K)
+        return ops.cast(is_class_BHWK, "float32") * self.valid_BHW[..., None]
 
 
 def total(
@@ -61,18 +74,14 @@ def total(
         sum_over: sums over the parts, where the batch is in several.
     """
     assert not isinstance(config.class_weights, str)  # core counts pixels and gives numbers
-    num_classes = logits_BHWK.shape[-1]
     labels_BHW = ops.cast(labels_BHW, "int32")
     valid_BHW = ops.not_equal(labels_BHW, ignore_index)
-    classes_K = ops.arange(num_classes, dtype="int32")
-    # A label is compared with the classes, so that the ignore index, being none of them, is no
-    # class; one_hot would wrap or fail, depending on the engine.
-    truth_BHWK = ops.logical_and(ops.equal(labels_BHW[..., None], classes_K), valid_BHW[..., None])
+    weights = config.class_weights or None
     pixels = Pixels(
-        ops.log_softmax(ops.cast(logits_BHWK, "float32"), axis=-1),
-        ops.cast(truth_BHWK, "float32"),
+        ops.cast(logits_BHWK, "float32"),
+        ops.where(valid_BHW, labels_BHW, 0),
         ops.cast(valid_BHW, "float32"),
-        ops.convert_to_tensor(config.class_weights or (1.0,) * num_classes, "float32"),
+        None if weights is None else ops.convert_to_tensor(weights, "float32"),
         sum_over,
     )
     loss = ops.zeros((), "float32")
@@ -99,12 +108,16 @@ def focal(pixels: Pixels, gamma: float) -> Any:
 
     0 where Σ w[y] is 0. Lin et al., "Focal loss for dense object detection", 2017.
     """
-    surprise_BHW = -ops.sum(pixels.truth_BHWK * pixels.log_probabilities_BHWK, axis=-1)
+    surprise_BHW = ops.sparse_categorical_crossentropy(
+        pixels.labels_BHW, pixels.logits_BHWK, from_logits=True
+    )
     if gamma:
         # −expm1 is 1 − p without cancellation; a bound keeps the slope of a power below 1 finite.
         doubt_BHW = ops.maximum(-ops.expm1(-surprise_BHW), 1e-12)
         surprise_BHW = doubt_BHW**gamma * surprise_BHW
-    weights_BHW = ops.sum(pixels.truth_BHWK * pixels.weights_K, axis=-1)
+    weights_BHW = pixels.valid_BHW
+    if pixels.weights_K is not None:
+        weights_BHW = weights_BHW * ops.take(pixels.weights_K, pixels.labels_BHW)
     sums = ops.stack([ops.sum(weights_BHW * surprise_BHW), ops.sum(weights_BHW)])
     sums = pixels.sum_over(sums)
     return _ratio(sums[0], sums[1])
@@ -137,7 +150,7 @@ def lovasz(pixels: Pixels) -> Any:
     The mean over pictures of the weighted mean over classes of the Lovász extension of the Jaccard
     loss. Berman et al., "The Lovász-softmax loss", 2018, algorithm 1.
     """
-    probabilities_BPK = _flat(ops.exp(pixels.log_probabilities_BHWK))
+    probabilities_BPK = _flat(pixels.probabilities_BHWK)
     truth_BPK = _flat(pixels.truth_BHWK)
     valid_BP1 = _flat(pixels.valid_BHW[..., None])
     errors_BPK = ops.absolute(truth_BPK - probabilities_BPK)
@@ -152,7 +165,7 @@ def lovasz(pixels: Pixels) -> Any:
     share_BPK = jaccard_BPK - ops.concatenate(
         [ops.zeros_like(true_B1K), jaccard_BPK[:, :-1]], axis=1
     )
-    weights_BK = ops.cast(true_B1K[:, 0] > 0, "float32") * pixels.weights_K
+    weights_BK = _weighted(pixels, ops.cast(true_B1K[:, 0] > 0, "float32"))
     weight_B = ops.sum(weights_BK, axis=1)
     of_class_BK = ops.sum(errors_BPK * share_BPK, axis=1)
     of_picture_B = _ratio(ops.sum(weights_BK * of_class_BK, axis=1), weight_B)
@@ -169,7 +182,7 @@ def _flat(maps_BHWC: Any) -> Any:
 
 def _overlaps(pixels: Pixels) -> tuple[Any, Any, Any]:
     """Return Σpt, Σp and Σt of each class over the valid pixels of the whole batch."""
-    probabilities_BHWK = ops.exp(pixels.log_probabilities_BHWK)
+    probabilities_BHWK = pixels.probabilities_BHWK
     over = (0, 1, 2)
     sums = ops.stack(
         [
@@ -184,8 +197,13 @@ def _overlaps(pixels: Pixels) -> tuple[Any, Any, Any]:
 
 def _mean_of_present(pixels: Pixels, true_K: Any, part_K: Any, whole_K: Any) -> Any:
     """Return the weighted mean of 1 − part / whole over the classes that have a pixel."""
-    weights_K = pixels.weights_K * ops.cast(true_K > 0, "float32")
+    weights_K = _weighted(pixels, ops.cast(true_K > 0, "float32"))
     return _ratio(ops.sum(weights_K * (1 - _ratio(part_K, whole_K))), ops.sum(weights_K))
+
+
+def _weighted(pixels: Pixels, present: Any) -> Any:
+    """Return the weights of the classes, times `present`, whose last axis they are."""
+    return present if pixels.weights_K is None else present * pixels.weights_K
 
 
 def _ratio(numerator: Any, denominator: Any) -> Any:

@@ -94,13 +94,14 @@ def _adam(
     beta_1, beta_2 = config.betas
     first = beta_1 * slots["first_moment"] + (1 - beta_1) * gradient
     second = beta_2 * slots["second_moment"] + (1 - beta_2) * ops.square(gradient)
-    step_size = learning_rate / _bias_correction(beta_1, step)
     new = {"first_moment": first, "second_moment": second}
     if config.amsgrad:
         second = ops.maximum(slots["largest_second_moment"], second)
         new["largest_second_moment"] = second
-    scale = ops.sqrt(second / _bias_correction(beta_2, step)) + config.epsilon
-    return weights - step_size * first / scale, new
+    # The scalar √(1 − β₂^t) is moved out of the root: a pass over all weights less.
+    correction = ops.sqrt(_bias_correction(beta_2, step))
+    step_size = learning_rate * correction / _bias_correction(beta_1, step)
+    return weights - step_size * first / (ops.sqrt(second) + config.epsilon * correction), new
 
 
 def _adadelta(

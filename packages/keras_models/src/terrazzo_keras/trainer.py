@@ -108,13 +108,13 @@ class KerasTrainer:
         seeds = [v for v in others if v.dtype != "float32"]
         self._seed_names = tuple(names[id(v)] for v in seeds)
         self._is_statistic = [v.dtype == "float32" for v in others]
-        self._decayed = np.repeat(
-            [np.float32(len(shape) >= 2) for shape in self._weights.shapes], self._weights.sizes
-        )
-        self._lr_factors = None
+        self._steady: DeviceState = {
+            "decayed": self._weights.repeated(len(shape) >= 2 for shape in self._weights.shapes)
+        }
         if factors := parts.lr_factors(self._weights.names, training):
-            of_weights = [np.float32(factors.get(name, 1)) for name in self._weights.names]
-            self._lr_factors = np.repeat(of_weights, self._weights.sizes)
+            self._steady["lr_factors"] = self._weights.repeated(
+                factors.get(name, 1) for name in self._weights.names
+            )
         self._first_seeds = [np.array(ops.convert_to_numpy(v.value)) for v in seeds]
         self._state: DeviceState = {
             "weights": self._weights.join(v.value for v in model.trainable_variables),
@@ -128,7 +128,7 @@ class KerasTrainer:
 
         The loss is NaN where only the gradient is not finite.
         """
-        rate = ops.convert_to_tensor(learning_rate, "float32")
+        rate = {**self._steady, "rate": ops.convert_to_tensor(learning_rate, "float32")}
         if self._training.accumulate > 1 and len(batch) > 1:
             return DeviceLoss(self._accumulated(batch, rate))
         arrays = (batch.images_BHWC, batch.labels_BHW)
@@ -239,12 +239,12 @@ class KerasTrainer:
         return self._compiled[key]
 
     def _step(
-        self, state: DeviceState, images_BHWC: Any, labels_BHW: Any, learning_rate: Any
+        self, state: DeviceState, images_BHWC: Any, labels_BHW: Any, rate: DeviceState
     ) -> tuple[DeviceState, Any]:
         gradient, moved, loss = self._gradient(state, images_BHWC, labels_BHW, losses.one_part)
-        return self._updated(state, gradient, moved, loss, learning_rate)
+        return self._updated(state, gradient, moved, loss, rate)
 
-    def _accumulated(self, batch: Batch, learning_rate: Any) -> Any:
+    def _accumulated(self, batch: Batch, rate: DeviceState) -> Any:
         """Make one update from the whole batch, taking one part at a time; return the loss.
 
         Terms such as Dice are no sums over pixels, so the gradient of a part needs to know the sums
@@ -270,7 +270,7 @@ class KerasTrainer:
             gradient, moved, loss = add(
                 {**self._state, **moved}, images_BHWC, labels_BHW, totals, gradient
             )
-        end = (gradient, moved, loss, learning_rate)
+        end = (gradient, moved, loss, rate)
         self._state, loss = self._function(self._updated, fixed=end)(self._state, *end)
         return loss
 
@@ -321,30 +321,36 @@ class KerasTrainer:
         gradient: Any,
         moved: DeviceState,
         loss: Any,
-        learning_rate: Any,
+        rate: DeviceState,
     ) -> tuple[DeviceState, Any]:
-        """Return the state after an update, the old one where anything is not finite; the loss."""
+        """Return the state after an update, the old one where anything is not finite; the loss.
+
+        Args:
+            rate: the learning rate and `_steady`, what it and weight decay are for each weight.
+        """
         training = self._training
         norm = ops.sqrt(ops.sum(ops.square(gradient)))
         finite = ops.logical_and(ops.isfinite(loss), ops.isfinite(norm))
-        if training.clip_norm is not None:
-            gradient = optimizers.clipped(gradient, norm, training.clip_norm)
-        if self._lr_factors is not None:
-            learning_rate = learning_rate * ops.convert_to_tensor(self._lr_factors)
-        steps = state["steps"] + 1
-        weights, slots = optimizers.update(
-            training.optimizer,
-            state["weights"],
-            gradient,
-            state["slots"],
-            steps,
-            learning_rate,
-            ops.convert_to_tensor(self._decayed),
-        )
-        new = {"weights": weights, **moved, "slots": slots, "steps": steps}
-        if training.ema is not None:
-            new["average"] = optimizers.averaged(training.ema, steps, state["average"], new)
-        kept = keras.tree.map_structure(lambda n, old: ops.where(finite, n, old), new, state)
+
+        def updated() -> DeviceState:
+            steps = state["steps"] + 1
+            weights, slots = optimizers.update(
+                training.optimizer,
+                state["weights"],
+                gradient
+                if training.clip_norm is None
+                else optimizers.clipped(gradient, norm, training.clip_norm),
+                state["slots"],
+                steps,
+                rate["rate"] * rate["lr_factors"] if "lr_factors" in rate else rate["rate"],
+                rate["decayed"],
+            )
+            new = {"weights": weights, **moved, "slots": slots, "steps": steps}
+            if training.ema is not None:
+                new["average"] = optimizers.averaged(training.ema, steps, state["average"], new)
+            return new
+
+        kept = self._engine.either(finite, updated, state)
         return kept, ops.where(finite, loss, float("nan"))
 
     def _logits(self, state: DeviceState, images_BHWC: Any, training: bool) -> tuple[Any, Any]:

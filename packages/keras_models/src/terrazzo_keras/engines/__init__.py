@@ -1,5 +1,5 @@
 """What Keras has no neutral word for, once for each engine, under the same names.
 
-Each file offers `device`, `compiled` and `value_and_grad`. Everything else in this
+Each file offers `device`, `compiled`, `value_and_grad` and `either`. Everything else in this
 package is `keras.ops`.
 """

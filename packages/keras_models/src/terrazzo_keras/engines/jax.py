@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 
 def device() -> str:
@@ -29,3 +30,11 @@ def value_and_grad(
     """Return ``function(vector)``, a loss and anything else, and the gradient of the loss."""
     result: tuple[tuple[Any, Any], Any] = jax.value_and_grad(function, has_aux=True)(vector)
     return result
+
+
+def either(condition: Any, made: Callable[[], Any], kept: Any) -> Any:
+    """Return the nest ``made()`` where the scalar `condition` holds, else `kept`.
+
+    A choice by element, which XLA makes part of what computes the elements.
+    """
+    return jax.tree.map(lambda new, old: jnp.where(condition, new, old), made(), kept)

@@ -44,6 +44,14 @@ def value_and_grad(
     return (loss, rest), tape.gradient(loss, vector)
 
 
+def either(condition: Any, made: Callable[[], Any], kept: Any) -> Any:
+    """Return the nest ``made()`` where the scalar `condition` holds, else `kept`.
+
+    A branch, not a choice by element, which would hold both nests in memory.
+    """
+    return tf.cond(condition, made, lambda: kept)
+
+
 def batch_normalization(
     maps_BHWC: Any, scale_C: Any, offset_C: Any, epsilon: float
 ) -> tuple[Any, Any, Any]:

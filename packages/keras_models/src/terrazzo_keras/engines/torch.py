@@ -33,3 +33,13 @@ def value_and_grad(
     # Batch statistics hang on the graph too; keeping them would keep the whole step in memory.
     detached = keras.tree.map_structure(lambda tensor: tensor.detach(), rest)
     return (loss.detach(), detached), gradient
+
+
+def either(condition: Any, made: Callable[[], Any], kept: Any) -> Any:
+    """Return the nest ``made()`` where the scalar `condition` holds, else `kept`.
+
+    On a GPU a choice by element: a branch would wait for all that was asked of it.
+    """
+    if condition.device.type == "cpu" and not torch.compiler.is_compiling():
+        return made() if condition else kept
+    return keras.tree.map_structure(lambda new, old: torch.where(condition, new, old), made(), kept)
