@@ -44,13 +44,13 @@ class Pixels:
     sum_over: SumOver
 
     @cached_property
-    def probabilities_BHWK(self) -> Any:
-        """Softmax over the classes."""
+    def probabilities(self) -> Any:
+        """B×H×W×K, the softmax over the classes."""
         return ops.softmax(self.logits_BHWK, axis=-1)
 
     @cached_property
-    def truth_BHWK(self) -> Any:
-        """float32, 1 for the class of a valid pixel, else 0."""
+    def truth(self) -> Any:
+        """B×H×W×K, float32: 1 for the class of a valid pixel, else 0."""
         classes_K = ops.arange(self.logits_BHWK.shape[-1], dtype="int32")
         is_class_BHWK = ops.equal(self.labels_BHW[..., None], classes_K)
         return ops.cast(is_class_BHWK, "float32") * self.valid_BHW[..., None]
@@ -150,8 +150,8 @@ def lovasz(pixels: Pixels) -> Any:
     The mean over pictures of the weighted mean over classes of the Lovász extension of the Jaccard
     loss. Berman et al., "The Lovász-softmax loss", 2018, algorithm 1.
     """
-    probabilities_BPK = _flat(pixels.probabilities_BHWK)
-    truth_BPK = _flat(pixels.truth_BHWK)
+    probabilities_BPK = _flat(pixels.probabilities)
+    truth_BPK = _flat(pixels.truth)
     valid_BP1 = _flat(pixels.valid_BHW[..., None])
     errors_BPK = ops.absolute(truth_BPK - probabilities_BPK)
     # Invalid pixels go last, behind all errors, where their share is multiplied by 0.
@@ -182,13 +182,13 @@ def _flat(maps_BHWC: Any) -> Any:
 
 def _overlaps(pixels: Pixels) -> tuple[Any, Any, Any]:
     """Return Σpt, Σp and Σt of each class over the valid pixels of the whole batch."""
-    probabilities_BHWK = pixels.probabilities_BHWK
+    probabilities_BHWK = pixels.probabilities
     over = (0, 1, 2)
     sums = ops.stack(
         [
-            ops.sum(probabilities_BHWK * pixels.truth_BHWK, axis=over),
+            ops.sum(probabilities_BHWK * pixels.truth, axis=over),
             ops.sum(probabilities_BHWK * pixels.valid_BHW[..., None], axis=over),
-            ops.sum(pixels.truth_BHWK, axis=over),
+            ops.sum(pixels.truth, axis=over),
         ]
     )
     sums = pixels.sum_over(sums)
