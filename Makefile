@@ -19,7 +19,7 @@ demo: .venv/ready ## train Keras and PyTorch on a generated city, print one tabl
 	$(BIN)/python tools/demo.py
 
 test: .venv/ready ## all test suites, two at a time, one framework a process
-	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --output-sync=target -j2 test-keras test-core test-across test-torch
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --output-sync=target -j2 test-across test-keras test-core test-torch
 
 test-core: .venv/ready ## core alone, no framework imported
 	$(PYTEST) packages/core/tests
