@@ -211,9 +211,7 @@ def peak_now(on_gpu: bool) -> float:
         import torch
 
         return torch.cuda.max_memory_allocated() / 2**30
-    # Of this program alone; `getrusage` would count the process that started it.
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 2**20
+    return train_loop.peak_memory()["peak_memory_bytes"] / 2**30
 
 
 def main() -> None:

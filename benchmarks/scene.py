@@ -25,7 +25,6 @@ the largest resident set of a process of its own that does nothing else.
 import argparse
 import importlib
 import importlib.util
-import resource
 import statistics
 import subprocess
 import sys
@@ -41,6 +40,7 @@ from rasterio.windows import Window
 from terrazzo import blending, prediction, rasters, tiles
 from terrazzo.band_task import Alone
 from terrazzo.config import ModelConfig
+from terrazzo.engine import peak_memory
 from terrazzo.labels import LabelClass, LabelMap
 from terrazzo.map_making import make_maps
 from terrazzo.model_folder import ModelCard
@@ -219,7 +219,7 @@ def run_way(way, path, folder):
     begun = time.perf_counter()
     WAYS[way](path, folder / "map.tif")
     seconds = time.perf_counter() - begun
-    print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(seconds, peak_memory()["peak_memory_bytes"] / 2**20)
 
 
 def speeds(path, folder, size, ways, rounds):

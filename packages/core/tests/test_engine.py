@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -313,3 +315,13 @@ def test_the_best_is_the_first_of_equals():
     assert position.best_step == 2
     assert position.validations_since_best == 2
     assert math.isclose(position.scores[1][1], 0.5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count otherwise")
+def test_peak_memory_is_not_that_of_the_process_that_started_this_one():
+    large = np.ones(100 << 20, np.uint64)  # 800 MiB, every page of it in use
+    program = "from terrazzo.engine import peak_memory; print(peak_memory()['peak_memory_bytes'])"
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert 10 << 20 < int(answer.stdout) < large.nbytes
