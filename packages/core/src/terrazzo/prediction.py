@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from terrazzo import engine, evaluation, images, map_making, model_folder, model_input, polygons
 from terrazzo.augment import resize_image
 from terrazzo.band_task import Alone, Crew
-from terrazzo.datasets._pairs import RASTER_SUFFIXES
+from terrazzo.datasets._pairs import RASTER_SUFFIXES, is_raster
 from terrazzo.errors import CheckpointError, ConfigError, DataError
 from terrazzo.map_making import MapInProgress, MapOrder
 from terrazzo.model_folder import ModelCard
@@ -119,7 +119,7 @@ def predict(
             work.source, card, settings.bands, any_pixel_size=settings.any_pixel_size
         )
         for work in works
-        if _is_tif(work.source)
+        if is_raster(work.source)
     }
     if scenes and card.image_size is not None:
         progress.say(
@@ -304,9 +304,9 @@ def _works(files: list[tuple[Path, Path]], out: Path, settings: Settings) -> Ite
         ConfigError: SEG-X032, `out` or the place of polygons does not fit the inputs; SEG-X003,
             what writes polygons is not installed.
     """
-    if out.suffix.lower() in RASTER_SUFFIXES:
+    if is_raster(out):
         (source, _), *more = files
-        if more or not _is_tif(source):
+        if more or not is_raster(source):
             raise ConfigError(
                 "SEG-X032",
                 "--out names one GeoTIFF",
@@ -321,7 +321,7 @@ def _works(files: list[tuple[Path, Path]], out: Path, settings: Settings) -> Ite
     if settings.polygons is not None:
         polygons.require_extra(settings.polygons / f"any{polygons.SUFFIX}")
     for source, name in files:
-        if not _is_tif(source):
+        if not is_raster(source):
             yield _Work(source, out / name.with_suffix(".png"), None)
             continue
         where = settings.polygons and settings.polygons / name.with_suffix(polygons.SUFFIX)
@@ -363,7 +363,3 @@ def _refuse_clashes(works: list[_Work], settings: Settings) -> None:
 
 def _overlay_of(out: Path) -> Path:
     return out.with_name(f"{out.stem}_overlay.png")
-
-
-def _is_tif(path: Path) -> bool:
-    return path.suffix.lower() in RASTER_SUFFIXES
