@@ -1,10 +1,10 @@
-"""What a picture costs beyond its confusion counts: 2048×1024, 19 classes, uint8, one thread.
+"""What an image costs beyond its confusion counts: 2048×1024, 19 classes, uint8, one thread.
 
     TERRAZZO_DATA=… python benchmarks/accumulate.py [--rounds 30]
 
-Bare is `ConfusionMatrix.update` alone. With it are timed: a matrix of its own for the picture, its
+Bare is `ConfusionMatrix.update` alone. With it are timed: a matrix of its own for the image, its
 counts kept, the matrix of the split brought up to date and all scores worked out of it, as for a
-table that is shown after every picture. Borders and calibration, which are asked for by name, are
+table that is shown after every image. Borders and calibration, which are asked for by name, are
 timed beside. Ways take turns within each round; printed are medians of processor time.
 """
 
@@ -29,7 +29,7 @@ HEIGHT, WIDTH, NUM_CLASSES, IGNORE = 1024, 2048, 19, 255
 Labels = NDArray[np.uint8]
 
 
-def picture() -> tuple[Labels, Labels]:
+def image() -> tuple[Labels, Labels]:
     """CamVid's annotation of one street, enlarged, and the same shifted; blocks without CamVid."""
     random = np.random.default_rng(0)
     label_HW: Labels = random.integers(0, NUM_CLASSES, (16, 32), dtype=np.uint8)
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     rounds = parser.parse_args().rounds
     cv2.setNumThreads(1)
-    label_HW, prediction_HW = picture()
+    label_HW, prediction_HW = image()
     counts_NKK = np.zeros((500, NUM_CLASSES, NUM_CLASSES), np.int64)
     whole = ConfusionMatrix(NUM_CLASSES, IGNORE)
     only = ConfusionMatrix(NUM_CLASSES, IGNORE)
@@ -77,20 +77,20 @@ def main() -> None:
         scores = whole.scores()
         return scores.mean_iou + scores.mean_precision + scores.mean_recall + scores.mean_f1
 
-    table = Table("what", "median ms", "× bare", title=f"one picture, {WIDTH}×{HEIGHT}")
+    table = Table("what", "median ms", "× bare", title=f"one image, {WIDTH}×{HEIGHT}")
     ways: dict[str, Callable[[], object]] = {"bare update": bare, "with all scores": with_scores}
     found = median_ms(ways, rounds)
     probabilities_HWK = np.random.default_rng(0).random((HEIGHT, WIDTH, NUM_CLASSES), np.float32)
     probabilities_HWK /= probabilities_HWK.sum(axis=2, keepdims=True)
     planes = np.ascontiguousarray(np.moveaxis(probabilities_HWK, 2, 0))
-    rim = boundary.rim_width(HEIGHT, WIDTH)
+    width = boundary.band_width(HEIGHT, WIDTH)
     found |= median_ms(
         {
             "Boundary IoU": lambda: boundary.boundary_pixels(
-                label_HW, prediction_HW, NUM_CLASSES, rim=rim
+                label_HW, prediction_HW, NUM_CLASSES, width=width
             ),
             "trimap IoU": lambda: boundary.trimap_pixels(
-                label_HW, prediction_HW, NUM_CLASSES, rim=rim
+                label_HW, prediction_HW, NUM_CLASSES, width=width
             ),
             "calibration": lambda: calibration.count(label_HW, prediction_HW, planes, NUM_CLASSES),
         },

@@ -1,7 +1,8 @@
-"""The doctor against plain decoding of the same files by two threads.
+"""The data check against plain decoding of the same files by two threads.
 
 The work: all 701 pairs of CamVid, read from a warm disk cache. Plain decoding is `cv2.imread` of
-picture and mask, or Pillow for the mask, which palettes need; it looks at nothing. The doctor runs
+image and mask, or Pillow for the mask, which palettes need; it looks at nothing. The data check
+runs
 with ``fresh=True``, so nothing is taken from an earlier check; the last line is a check of files
 that have not changed.
 
@@ -23,9 +24,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from terrazzo import check, datasets
-from terrazzo.config import DataConfig
-from terrazzo.progress import Silent
+from terrazzo import check
+from terrazzo.base.progress import Silent
+from terrazzo.base.recipe import DataConfig
+from terrazzo.data import datasets
 
 THREADS = 2
 FLOOR = 0.8
@@ -41,7 +43,7 @@ def opencv(path):
 
 
 def decode(files, read_mask):
-    """Decode every picture and mask; keep nothing."""
+    """Decode every image and mask; keep nothing."""
 
     def one(pair):
         image, mask = pair
@@ -62,8 +64,8 @@ def main():
     files = [source.files(i) for source in sources for i in range(len(source.names))]
 
     def examine(fresh):
-        report = check.examine(data, progress=Silent(), threads=THREADS, fresh=fresh)
-        assert sum(report.pictures.values()) == len(files)
+        report = check.check_data(data, progress=Silent(), threads=THREADS, fresh=fresh)
+        assert sum(report.scanned_images.values()) == len(files)
         assert report.reused == (0 if fresh else len(files))
 
     work = {

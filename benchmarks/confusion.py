@@ -1,9 +1,9 @@
-"""Confusion counts of one 2048×1024 picture, 19 classes, uint8, one thread: ours against peers.
+"""Confusion counts of one 2048×1024 image, 19 classes, uint8, one thread: ours against peers.
 
     pip install "terrazzo[fast]" torchmetrics scikit-learn rich
     TERRAZZO_DATA=… python benchmarks/confusion.py [--rounds 15]
 
-Three pictures: CamVid annotations tiled at their own size (many short runs) and one enlarged to
+Three images: CamVid annotations tiled at their own size (many short runs) and one enlarged to
 2048×1024 (long runs, as in Cityscapes), each with a prediction that errs near borders; and random
 noise, the worst case. Without TERRAZZO_DATA only noise and a drawn map. All ways take turns within
 each round of one process; printed are medians over the rounds, of processor time, so that other
@@ -30,17 +30,17 @@ from sklearn.metrics import confusion_matrix
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from terrazzo.metrics import ConfusionMatrix
-from terrazzo.metrics.counting import count_pairs_numpy
+from terrazzo.metrics.pair_histogram import count_pairs_numpy
 
 HEIGHT, WIDTH, NUM_CLASSES, IGNORE = 1024, 2048, 19, 255
 CAMVID_IGNORE = 11
-Picture = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+Image = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 Way = Callable[[NDArray[np.uint8], NDArray[np.uint8]], NDArray[np.int64]]
 
 
-def pictures() -> dict[str, Picture]:
+def images() -> dict[str, Image]:
     rng = np.random.default_rng(0)
-    found: dict[str, Picture] = {}
+    found: dict[str, Image] = {}
     if "TERRAZZO_DATA" in os.environ:
         files = sorted((Path(os.environ["TERRAZZO_DATA"]) / "camvid" / "testannot").glob("*.png"))
         maps = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in files[::16]]
@@ -62,7 +62,7 @@ def enlarged(labels_HW: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def with_border_errors(
     labels_HW: NDArray[np.uint8], pixels: float, rng: np.random.Generator
-) -> Picture:
+) -> Image:
     """Predict the truth, bent smoothly by about so many pixels."""
     height, width = labels_HW.shape
     bend = rng.normal(0, pixels, (2, 64, 128)).astype(np.float32)
@@ -129,16 +129,16 @@ WAYS: dict[str, Way] = {
 }
 
 
-def seconds(way: Way, picture: Picture) -> float:
+def seconds(way: Way, image: Image) -> float:
     start = time.process_time()
-    way(*picture)
+    way(*image)
     return time.process_time() - start
 
 
-def check(way: Way, picture: Picture) -> None:
-    labels, predictions = picture
+def check(way: Way, image: Image) -> None:
+    labels, predictions = image
     wanted = np.zeros((256, 256), dtype=np.int64)
-    np.add.at(wanted, picture, 1)
+    np.add.at(wanted, image, 1)
     got = way(labels, predictions)
     assert (got == wanted[:NUM_CLASSES, :NUM_CLASSES]).all(), way
 
@@ -149,13 +149,13 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    for name, picture in pictures().items():
+    for name, image in images().items():
         times: dict[str, list[float]] = {way: [] for way in WAYS}
         for way in WAYS.values():
-            check(way, picture)
+            check(way, image)
         for _ in range(rounds):
             for way, function in WAYS.items():
-                times[way].append(seconds(function, picture))
+                times[way].append(seconds(function, image))
         print_table(name, {way: statistics.median(values) for way, values in times.items()})
 
 

@@ -3,7 +3,7 @@
     python benchmarks/engine.py --backend torch            SegFormer-B0, 128², batch 4; a tiny UNet
     python benchmarks/engine.py --backend keras            UNet of width 16, 128², batch 4
 
-Both loops see the same pictures, model and AdamW, and both shuffle, flip and stack. The bare loop
+Both loops see the same images, model and AdamW, and both shuffle, flip and stack. The bare loop
 does nothing else; ours reads ahead in threads, schedules, logs, leaves out steps that are not
 finite and repeats to the bit, as in any run. A third loop, in between, hands the bare loop's
 batches to our trainer alone. They take turns in one process; medians over many short rounds are
@@ -22,12 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
-from terrazzo import backends, engine, runs
-from terrazzo.config import Config
-from terrazzo.labels import LabelClass, LabelMap
-from terrazzo.progress import Silent
-from terrazzo.sample import Bands, Batch
+from terrazzo.base.progress import Silent
+from terrazzo.base.recipe import Config
+from terrazzo.data.labels import LabelClass, LabelMap
+from terrazzo.data.sample import Bands, Batch
+from terrazzo.models import backends
+from terrazzo.runs.folder import create_run
 from terrazzo.testing.memory import MemorySplit
+from terrazzo.training import loop as training_loop
 
 CLASSES = 11
 LABELS = LabelMap("bench", tuple(LabelClass(f"class {k}", "#000000", (k,)) for k in range(CLASSES)))
@@ -56,7 +58,7 @@ def recipe(backend: str, name: str, options: dict, batch: int, steps: int) -> Co
     )
 
 
-def pictures(num: int, size: int) -> MemorySplit:
+def memory_split(num: int, size: int) -> MemorySplit:
     """Return noise with random labels."""
     draw = np.random.default_rng(0)
     images = draw.integers(0, 256, (num, size, size, 3), dtype=np.uint8)
@@ -78,8 +80,8 @@ def seconds_of_ours(config: Config, split: MemorySplit) -> float:
         return real_step(batch, rate)
 
     trainer.train_step = stamped
-    run = runs.create(place / "run", config, LABELS, overwrite=False)
-    engine.train(run, trainer, config, split, pictures(1, 32), progress=Silent())
+    run = create_run(place / "run", config, LABELS, overwrite=False)
+    training_loop.train(run, trainer, config, split, memory_split(1, 32), progress=Silent())
     shutil.rmtree(place)
     warm = len(stamps) // 4
     return (stamps[-1] - stamps[warm]) / (len(stamps) - 1 - warm)
@@ -101,7 +103,7 @@ def trainer_loop(config: Config, batches: Iterator) -> Callable[[int], None]:
 
 
 def shuffled(split: MemorySplit, batch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield pictures and labels for ever: what a careful person would write without a loader."""
+    """Yield images and labels for ever: what a careful person would write without a loader."""
     draw = np.random.default_rng(0)
     while True:
         order = draw.permutation(len(split))
@@ -191,7 +193,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of the bare loop a round")
     arguments = parser.parse_args()
     for title, (name, options, size, batch) in CASES[arguments.backend].items():
-        split = pictures(8 * batch, size)
+        split = memory_split(8 * batch, size)
         batches = shuffled(split, batch)
         make_bare = torch_loop if arguments.backend == "torch" else keras_loop
         probe = make_bare(name, options, batches)

@@ -1,6 +1,6 @@
-"""Bootstrap intervals of all scores: 10,000 resamples of 500 pictures with 19 classes.
+"""Bootstrap intervals of all scores: 10,000 resamples of 500 images with 19 classes.
 
-    python benchmarks/intervals.py [--pictures 500] [--classes 19] [--resamples 10000] [--rounds 5]
+    python benchmarks/intervals.py [--images 500] [--classes 19] [--resamples 10000] [--rounds 5]
 
 Printed are the median and the best of the rounds, wall time, and the same for a paired comparison.
 The resampling of the plain way (a Python loop over the resamples that adds up counts and scores
@@ -17,7 +17,7 @@ from collections.abc import Callable
 import numpy as np
 
 from terrazzo.metrics import ConfusionMatrix
-from terrazzo.metrics.intervals import bootstrap, paired_bootstrap
+from terrazzo.metrics.confidence_intervals import bootstrap, paired_bootstrap
 
 
 def seconds(work: Callable[[], object], rounds: int) -> list[float]:
@@ -31,19 +31,19 @@ def seconds(work: Callable[[], object], rounds: int) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=500)
+    parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--classes", type=int, default=19)
     parser.add_argument("--resamples", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     random = np.random.default_rng(0)
-    shape = (given.pictures, given.classes, given.classes)
+    shape = (given.images, given.classes, given.classes)
     counts = random.integers(0, 5000, shape)
     other = np.stack([random.permuted(each, axis=1) for each in counts])
 
     def plain() -> None:
         for _ in range(given.resamples // 100):
-            drawn = random.integers(0, given.pictures, given.pictures)
+            drawn = random.integers(0, given.images, given.images)
             ConfusionMatrix.from_counts(counts[drawn].sum(axis=0)).scores()
 
     ways: dict[str, tuple[Callable[[], object], int]] = {

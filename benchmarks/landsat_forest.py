@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
-from terrazzo import config, datasets, evaluation
+from terrazzo.base.recipe import load_recipe
+from terrazzo.data import datasets
+from terrazzo.evaluation import result
 from terrazzo.metrics import ConfusionMatrix
-from terrazzo.metrics.intervals import bootstrap, paired_bootstrap
+from terrazzo.metrics.confidence_intervals import bootstrap, paired_bootstrap
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "landsat" / "unet_torch.toml"
 TREES = 200
@@ -92,7 +94,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="*", help="folders of finished runs")
     arguments = parser.parse_args()
-    splits = splits_of(config.load(RECIPE))
+    splits = splits_of(load_recipe(RECIPE))
     begun = time.perf_counter()
     forest = best_forest(splits)
     print(f"{time.perf_counter() - begun:.0f} s for {len(LEAVES) * len(WEIGHTS)} forests")
@@ -101,7 +103,7 @@ def main():
     print(f"test: {len(forest_NKK)} blocks, {forest_NKK.sum()} pixels; {names}")
     tell("forest", forest_NKK)
     for run in arguments.runs:
-        run_NKK, _ = evaluation.read_counts(run / "evaluation", "test")
+        run_NKK, _ = result.read_counts(run / "evaluation", "test")
         tell(run.name, run_NKK)
         tell("  minus the forest", run_NKK, minus=forest_NKK)
 

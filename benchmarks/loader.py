@@ -1,10 +1,10 @@
-"""The loader against loaders people use, on the same pictures and with two readers each.
+"""The loader against loaders people use, on the same images and with two readers each.
 
-The work: decode CamVid, scale 0.5…2, crop 360×360 (padded where the picture is smaller), flip,
+The work: decode CamVid, scale 0.5…2, crop 360×360 (padded where the image is smaller), flip,
 normalise to float32, batches of 8. What reads:
 
     terrazzo        two threads; normalised after the batch is there, as on a device
-    bare OpenCV     two threads; one fused warp a picture and one a label; checks nothing, maps no
+    bare OpenCV     two threads; one fused warp an image and one a label; checks nothing, maps no
                     labels, does not average what it shrinks: the least that can be done
     torchvision v2  torch DataLoader, two workers; torchvision.io, tv_tensors, uint8 until the end
     albumentations  torch DataLoader, two workers; OpenCV, one Affine
@@ -13,8 +13,8 @@ normalise to float32, batches of 8. What reads:
     pip install -r requirements-bench.txt
     TERRAZZO_DATA=… python benchmarks/loader.py
 
-All take turns; printed are the medians in pictures/s and the medians of the ratios. A peer that is
-not installed is left out. ``--tiny`` times the cost of a batch of two 32×32 pictures in memory.
+All take turns; printed are the medians in images/s and the medians of the ratios. A peer that is
+not installed is left out. ``--tiny`` times the cost of a batch of two 32×32 images in memory.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from terrazzo.config import AugmentConfig, DataConfig, LoaderConfig
-from terrazzo.datasets import open_split
-from terrazzo.labels import LabelClass, LabelMap
-from terrazzo.loader import TrainingOrder, training_batches
-from terrazzo.sample import IGNORE
+from terrazzo.base.recipe import AugmentConfig, DataConfig, LoaderConfig
+from terrazzo.data.datasets import open_split
+from terrazzo.data.labels import LabelClass, LabelMap
+from terrazzo.data.loader import TrainingOrder, training_batches
+from terrazzo.data.sample import IGNORE
 from terrazzo.testing.memory import MemorySplit
 
 BATCH = 8
@@ -80,7 +80,7 @@ def our_batches(split, data, num_batches, seed, *, normalise=True):
 
 
 def bare_batches(files, num_batches, seed, *, normalise=True):
-    """Yield images and labels, read by threads a picture at a time."""
+    """Yield images and labels, read by threads an image at a time."""
     rng = np.random.default_rng(seed)
     picks = rng.integers(0, len(files), num_batches * BATCH)
     draws = rng.random((num_batches * BATCH, 4))
@@ -147,7 +147,7 @@ def _single_threaded(_worker):
     cv2.setNumThreads(0)
 
 
-class TorchvisionPictures:
+class TorchvisionImages:
     """CamVid through torchvision.io and torchvision.transforms.v2."""
 
     def __init__(self, files):
@@ -179,7 +179,7 @@ class TorchvisionPictures:
         return self.transform(image, label)
 
 
-class AlbumentationsPictures:
+class AlbumentationsImages:
     """CamVid through OpenCV and albumentations."""
 
     def __init__(self, files):
@@ -253,7 +253,7 @@ def serve_tensorflow(files):
     for line in sys.stdin:
         num_batches, seed = map(int, line.split())
         batches = tensorflow_batches(files, num_batches, seed)
-        print(pictures_per_second(batches, num_batches), flush=True)
+        print(images_per_second(batches, num_batches), flush=True)
 
 
 class TensorFlow:
@@ -269,7 +269,7 @@ class TensorFlow:
             env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
         )
 
-    def pictures_per_second(self, num_batches, seed):
+    def images_per_second(self, num_batches, seed):
         """Let it take one turn."""
         self.process.stdin.write(f"{num_batches} {seed}\n")
         self.process.stdin.flush()
@@ -284,7 +284,7 @@ class TensorFlow:
 # Timing
 
 
-def pictures_per_second(batches, num_batches):
+def images_per_second(batches, num_batches):
     """Time all batches but the first, which starts the readers."""
     next(batches)
     start = time.perf_counter()
@@ -304,7 +304,7 @@ def compare(arguments):
     tensorflow = TensorFlow() if there("tensorflow") else None
 
     def timed(read, *what, **options):
-        return lambda turn: pictures_per_second(iter(read(*what, count, turn, **options)), count)
+        return lambda turn: images_per_second(iter(read(*what, count, turn, **options)), count)
 
     work = {
         "terrazzo": timed(our_batches, split, data),
@@ -313,11 +313,11 @@ def compare(arguments):
         "bare OpenCV, not normalised": timed(bare_batches, files, normalise=False),
     }
     if there("torchvision"):
-        work["torchvision v2"] = timed(torch_batches, TorchvisionPictures, files)
+        work["torchvision v2"] = timed(torch_batches, TorchvisionImages, files)
     if there("torch") and there("albumentations"):
-        work["albumentations"] = timed(torch_batches, AlbumentationsPictures, files)
+        work["albumentations"] = timed(torch_batches, AlbumentationsImages, files)
     if tensorflow is not None:
-        work["tf.data"] = lambda turn: tensorflow.pictures_per_second(count, turn)
+        work["tf.data"] = lambda turn: tensorflow.images_per_second(count, turn)
     speed = {name: [] for name in work}
     for turn in range(arguments.turns + 1):  # the first warms up
         for name, run in work.items():
@@ -326,7 +326,7 @@ def compare(arguments):
         tensorflow.close()
 
     print(f"CamVid, scale 0.5…2, crop {CROP}², flip, normalise, batch {BATCH}, {READERS} readers")
-    print(f"{'':<30}{'pictures/s':>10}{'ours / theirs':>15}  floor")
+    print(f"{'':<30}{'images/s':>10}{'ours / theirs':>15}  floor")
     for name, values in speed.items():
         plain = "terrazzo, not normalised" if "not normalised" in name else "terrazzo"
         ratios = [ours / each for ours, each in zip(speed[plain][1:], values[1:], strict=True)]
@@ -336,7 +336,7 @@ def compare(arguments):
 
 
 def tiny(num_batches=2000):
-    """Print what a batch of two pictures in memory costs its readers, and who asks for it."""
+    """Print what a batch of two images in memory costs its readers, and who asks for it."""
     rng = np.random.default_rng(0)
     labels = LabelMap("bench", tuple(LabelClass(f"{k}", "#000000", (k,)) for k in range(11)))
     split = MemorySplit(
@@ -359,10 +359,10 @@ def tiny(num_batches=2000):
                 start_step=0,
                 stop_step=num_batches,
             )
-            times.append(1e3 / pictures_per_second(batches, num_batches) * BATCH)
+            times.append(1e3 / images_per_second(batches, num_batches) * BATCH)
             busy.append((time.process_time() - start) * 1e3 / num_batches)
         print(
-            f"{threads} threads: {statistics.median(times):.3f} ms a batch of two 32×32 pictures, "
+            f"{threads} threads: {statistics.median(times):.3f} ms a batch of two 32×32 images, "
             f"{statistics.median(busy):.3f} ms of processor time"
         )
 

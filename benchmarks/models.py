@@ -31,10 +31,11 @@ from pathlib import Path
 
 import engine
 
-from terrazzo import backends, runs
-from terrazzo import engine as train_loop
-from terrazzo.progress import Silent
-from terrazzo.sample import Batch
+from terrazzo.base.progress import Silent
+from terrazzo.data.sample import Batch
+from terrazzo.models import backends
+from terrazzo.runs.folder import create_run
+from terrazzo.training import loop as train_loop
 
 OPTIONS = {
     "torch": {
@@ -96,7 +97,7 @@ def library_network(name: str):
 
 def bare_loop(backend: str, name: str, size: int, batch: int) -> Callable[[int], None]:
     """Return the hand-written loop of a model."""
-    batches = engine.shuffled(engine.pictures(4 * batch, size), batch)
+    batches = engine.shuffled(engine.memory_split(4 * batch, size), batch)
     options = OPTIONS[backend][name]
     if backend == "torch":
         return engine.torch_loop(name, options, batches, library_network(name))
@@ -118,9 +119,9 @@ def train(arguments: argparse.Namespace, name: str, steps: int, before: Callable
 
     trainer.train_step = step
     place = Path(tempfile.mkdtemp())
-    run = runs.create(place / "run", config, engine.LABELS, overwrite=False)
-    pictures = engine.pictures(4 * arguments.batch, arguments.size)
-    train_loop.train(run, trainer, config, pictures, engine.pictures(1, 32), progress=Silent())
+    run = create_run(place / "run", config, engine.LABELS, overwrite=False)
+    split = engine.memory_split(4 * arguments.batch, arguments.size)
+    train_loop.train(run, trainer, config, split, engine.memory_split(1, 32), progress=Silent())
     shutil.rmtree(place)
 
 

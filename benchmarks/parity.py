@@ -1,4 +1,4 @@
-"""How far apart a trained UNet and its conversion are on real pictures.
+"""How far apart a trained UNet and its conversion are on real images.
 
     terrazzo run --config recipes/camvid/unet_quick.toml --backend torch
     terrazzo convert runs/camvid_unet_quick --to keras
@@ -23,11 +23,12 @@ PREDICT = """
 import sys
 from pathlib import Path
 import numpy as np
-from terrazzo import datasets, loader, model_folder
-from terrazzo.runs import RunFolder
+from terrazzo.data import datasets, loader
+from terrazzo.runs import saved_model
+from terrazzo.runs.folder import RunFolder
 folder = RunFolder(Path(sys.argv[1]))
 recipe = folder.read_config()
-card, trainer = model_folder.load(folder.model)
+card, trainer = saved_model.load(folder.model)
 split = datasets.open_split(recipe.data, "test")
 samples = loader.evaluation_samples(split, recipe.data, recipe.loader, world=trainer.world)
 np.save(sys.argv[2], np.concatenate([trainer.predict(image[None]) for _, image, _ in samples]))

@@ -1,9 +1,9 @@
-"""The page that compares 6 runs on 200 pictures: its size, and how fast Chromium opens it.
+"""The page that compares 6 runs on 200 images: its size, and how fast Chromium opens it.
 
-    python benchmarks/report.py [--runs 6] [--pictures 200] [--rounds 5] [--keep compare.html]
+    python benchmarks/report.py [--runs 6] [--images 200] [--rounds 5] [--keep compare.html]
 
-The runs are drawn: 19 classes, eight pictures of 2048×1008 to look at each, borders, calibration
-and a map. Pictures are noisy and predictions ragged, the worst that they can do to a file.
+The runs are drawn: 19 classes, eight images of 2048×1008 to look at each, borders, calibration
+and a map. Images are noisy and predictions ragged, the worst that they can do to a file.
 Opening is from the request to the end of the load event, as Chromium's own clock has it, in a new
 window each round; the first is cold. Needs chromium and chromedriver.
 """
@@ -17,7 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from terrazzo import compare, labels
+from terrazzo.comparison import compare
+from terrazzo.data import labels
 from terrazzo.report import write_comparison
 from terrazzo.testing.browser import Browser, driver
 from terrazzo.testing.compared_runs import write_run
@@ -44,7 +45,7 @@ def opened(page: Path, rounds: int) -> list[tuple[float, float, int]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=6)
-    parser.add_argument("--pictures", type=int, default=200)
+    parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--keep", type=Path)
     given = parser.parse_args()
@@ -54,8 +55,8 @@ def main() -> None:
                 Path(folder) / f"run_{number}",
                 error=0.05 + 0.04 * number,
                 seed=number,
-                label_map=labels.load("cityscapes_19"),
-                num_pictures=given.pictures,
+                label_map=labels.load_label_map("cityscapes_19"),
+                num_images=given.images,
                 size=(252, 512),
                 num_drawn=19,
                 num_examples=8,

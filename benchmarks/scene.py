@@ -37,16 +37,18 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window
 
-from terrazzo import blending, prediction, rasters, tiles
-from terrazzo.band_task import Alone
-from terrazzo.config import ModelConfig
-from terrazzo.engine import peak_memory
-from terrazzo.labels import LabelClass, LabelMap
-from terrazzo.map_making import make_maps
-from terrazzo.model_folder import ModelCard
-from terrazzo.prediction import Settings
-from terrazzo.sample import Bands
-from terrazzo.scene import Scene, Tiling
+from terrazzo.base.recipe import ModelConfig
+from terrazzo.data.labels import LabelClass, LabelMap
+from terrazzo.data.sample import Bands
+from terrazzo.inference import blending, predict
+from terrazzo.inference.jobs import ThisProcess
+from terrazzo.inference.map_writer import make_maps
+from terrazzo.inference.outputs import Settings, Work
+from terrazzo.inference.tiled_prediction import Scene, Tiling
+from terrazzo.inference.windows import starts
+from terrazzo.io import rasters
+from terrazzo.models.card import ModelCard
+from terrazzo.training.loop import peak_memory
 
 TILE, OVERLAP, BANDS, CLASSES, BATCH = 512, 128, 3, 6, 4
 
@@ -103,13 +105,13 @@ TILING = Tiling(tile=TILE, overlap=OVERLAP, batch_size=BATCH)
 
 def ours(path, out):
     scene = Scene(path, tuple(range(BANDS)))
-    order = prediction.order_for(scene, card(), out, Settings(tiling=TILING), ("cheap",))
-    (_,) = make_maps([order], Alone(CheapModel(), lambda: None))
+    order = predict.order_for(scene, card(), Work(path, out), Settings(tiling=TILING), ("cheap",))
+    (_,) = make_maps([order], ThisProcess(CheapModel(), lambda: None))
 
 
 def windows(size):
-    starts = tiles.starts(size, TILE, OVERLAP)
-    return [(row, column) for row in starts for column in starts]
+    firsts = starts(size, TILE, OVERLAP)
+    return [(row, column) for row in firsts for column in firsts]
 
 
 def model_alone(path, _out):

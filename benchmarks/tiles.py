@@ -38,9 +38,9 @@ import rasterio
 from affine import Affine
 from rasterio.windows import Window
 
-from terrazzo.config import AugmentConfig, DataConfig, LoaderConfig
-from terrazzo.datasets import open_split
-from terrazzo.loader import TrainingOrder, training_batches
+from terrazzo.base.recipe import AugmentConfig, DataConfig, LoaderConfig
+from terrazzo.data.datasets import open_split
+from terrazzo.data.loader import TrainingOrder, training_batches
 
 CHIP, BANDS, THREADS, BATCH = 256, 4, 2, 8
 CACHE_MB = 3000

@@ -18,10 +18,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from terrazzo import commands, config, tracking
-from terrazzo.progress import Silent
+from terrazzo import tracking
+from terrazzo.base.progress import Silent
+from terrazzo.base.recipe import TrackingConfig, load_recipe
+from terrazzo.models import backends
+from terrazzo.workflows import train as train_workflow
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "demo_torch.toml"
+RECIPE = backends.demo_recipe("torch")
 PACKAGES = {
     "none": "numpy",
     "tensorboard": "tensorboardX",
@@ -60,13 +63,13 @@ def steps_per_second(kind: str, folder: Path, out: Path, steps: int) -> float:
         settings += [f"tracking.kind={kind}", f'tracking.uri="sqlite:///{folder / "runs.db"}"']
     if kind == "closed port":
         settings += ["tracking.kind=mlflow", 'tracking.uri="http://127.0.0.1:9"']
-    recipe = config.load(RECIPE, assignments=tuple(settings))
+    recipe = load_recipe(RECIPE, assignments=tuple(settings))
     make = tracking.trackers
     if kind == "slow":
         tracking.trackers = lambda *_: {"slow": Slow()}
-        recipe = recipe.model_copy(update={"tracking": config.TrackingConfig(deadline=10)})
+        recipe = recipe.model_copy(update={"tracking": TrackingConfig(deadline=10)})
     try:
-        commands.run(recipe, out, progress=Silent())
+        train_workflow.train(recipe, out, progress=Silent())
     finally:
         tracking.trackers = make
     lines = map(json.loads, (out / "timing.jsonl").read_text().splitlines())

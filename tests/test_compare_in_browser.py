@@ -9,7 +9,7 @@ import shutil
 import numpy as np
 import pytest
 
-from terrazzo import compare
+from terrazzo.comparison import compare
 from terrazzo.report import write_comparison, write_report
 from terrazzo.testing.browser import Browser, driver
 from terrazzo.testing.compared_runs import write_run
@@ -69,26 +69,24 @@ def test_a_table_is_sorted_by_keyboard(browser):
     ) == ("ascending")
 
 
-def test_pictures_are_filtered_by_name(browser):
-    assert len(column(browser, "pictures-table", 0)) == 12
+def test_images_are_filtered_by_name(browser):
+    assert len(column(browser, "images-table", 0)) == 12
     browser.press("input[type=search]", "Scene2")
-    assert sorted(column(browser, "pictures-table", 0)) == [f"scene2_{n:03d}" for n in range(8, 12)]
-    told = browser.script("return document.getElementById('pictures-shown').textContent")
-    assert told == "4 of 12 pictures"
+    assert sorted(column(browser, "images-table", 0)) == [f"scene2_{n:03d}" for n in range(8, 12)]
+    told = browser.script("return document.getElementById('images-shown').textContent")
+    assert told == "4 of 12 images"
 
 
 def test_the_slider_moves_the_border_and_the_layers_can_be_chosen(browser):
-    browser.script(
-        "document.querySelector('#pictures .stage').scrollIntoView({behavior: 'instant'})"
-    )
-    browser.press("#pictures .layered input[type=range]", ARROW_RIGHT * 25)
-    clip = "return getComputedStyle(document.querySelector('#pictures .stage img + img')).clipPath"
+    browser.script("document.querySelector('#images .stage').scrollIntoView({behavior: 'instant'})")
+    browser.press("#images .layered input[type=range]", ARROW_RIGHT * 25)
+    clip = "return getComputedStyle(document.querySelector('#images .stage img + img')).clipPath"
     assert browser.script(clip) == "inset(0px 0px 0px 75%)"
     browser.script(
-        "const choice = document.querySelector('#pictures .layered select'); choice.value = 1;"
+        "const choice = document.querySelector('#images .layered select'); choice.value = 1;"
         "choice.dispatchEvent(new Event('change'))"
     )
-    shown = "return document.querySelector('#pictures .stage img').alt"
+    shown = "return document.querySelector('#images .stage img').alt"
     assert browser.script(shown).startswith("Truth: scene")
 
 
@@ -114,7 +112,7 @@ def test_a_run_can_be_hidden_everywhere(browser):
 
 
 def test_links_to_sections_meet_their_mark(browser):
-    for section in ("pictures", "classes", "maps"):
+    for section in ("images", "classes", "maps"):
         browser.script(f"document.querySelector('nav a[href=\"#{section}\"]').click()")
         browser.script("return new Promise(done => requestAnimationFrame(() => done()))")
         top = f"return document.getElementById('{section}').getBoundingClientRect().top"

@@ -61,7 +61,7 @@ def results(place):
 def test_both_backends_report_in_one_form_and_learn(results):
     torch, keras = (results[backend] for backend in BACKENDS)
     assert torch.keys() == keras.keys()
-    for key in ("split", "pictures", "pixels_counted", "pixels_ignored", "classes", "definition"):
+    for key in ("split", "images", "pixels_counted", "pixels_ignored", "classes", "definition"):
         assert torch[key] == keras[key]
     for result in results.values():
         truth = [sum(row) for row in result["counts"]]
@@ -102,11 +102,13 @@ def test_loader_threads_change_nothing_and_both_frameworks_see_the_same_batches(
     program = """
 import sys
 from pathlib import Path
-from terrazzo import config, datasets, loader
+from terrazzo.base.recipe import load_recipe
+from terrazzo.data import datasets, loader
+from terrazzo.models import backends
 digests = set()
 for backend in ("torch", "keras"):
     for threads in (0, 1, 4):
-        recipe = config.load(Path(sys.argv[1]) / f"demo_{backend}.toml",
+        recipe = load_recipe(backends.demo_recipe(backend),
                              assignments=(f"loader.threads={threads}", "training.batch_size=4"))
         split = datasets.open_split(recipe.data, "train")
         order = loader.TrainingOrder(len(split), recipe.training.batch_size, recipe.seed)
@@ -116,7 +118,7 @@ for backend in ("torch", "keras"):
 print(len(digests))
 """
     answer = subprocess.run(
-        [sys.executable, "-c", program, str(ROOT / "recipes")],
+        [sys.executable, "-c", program],
         cwd=place,
         capture_output=True,
         text=True,

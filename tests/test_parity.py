@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from terrazzo.convert import portable
+from terrazzo.models.weight_conversion import portable
 
 BACKENDS = ("torch", "keras")
 STILL = {"drop_path": 0, "dropout": 0}  # nothing random, so that steps can be compared
@@ -29,8 +29,8 @@ STEPS = {
 WORK = """
 import json, sys
 import numpy as np
-from terrazzo import backends
-from terrazzo.config import ModelConfig, TrainingConfig
+from terrazzo.models import backends
+from terrazzo.base.recipe import ModelConfig, TrainingConfig
 from terrazzo.testing.trainer_checks import Task
 
 task = Task(num_classes=3)

@@ -1,7 +1,7 @@
 """Profiles against the libraries themselves, or against their definition written out on pixels.
 
-Each of 200 random cases holds pictures of several sizes, with absent classes, ignored pixels,
-pictures ignored altogether, single classes and 1×1 pictures. torchmetrics and SMP and MONAI are
+Each of 200 random cases holds images of several sizes, with absent classes, ignored pixels,
+images ignored altogether, single classes and 1×1 images. torchmetrics and SMP and MONAI are
 asked where they are installed; they are in no environment by necessity (requirements-bench.txt).
 What cannot be installed beside the others (mmsegmentation), has its metric on a hub (evaluate) or
 reads files (nnU-Net) is written out below as plainly as can be.
@@ -12,9 +12,9 @@ import math
 import numpy as np
 import pytest
 
-from terrazzo.metrics import ConfusionMatrix, profiles
-from terrazzo.metrics import library_profiles as library
-from terrazzo.metrics.picture_counts import PictureCounts
+from terrazzo.metrics import ConfusionMatrix, iou_definitions
+from terrazzo.metrics.image_counts import ImageCounts
+from terrazzo.metrics.iou_definitions import libraries as library
 
 IGNORE = 255
 NUM_CASES = 200
@@ -47,7 +47,7 @@ def counts_of(num_classes, pairs):
     matrices = [ConfusionMatrix(num_classes, IGNORE) for _ in pairs]
     for matrix, (label, prediction) in zip(matrices, pairs, strict=True):
         matrix.update(label, prediction)
-    return PictureCounts(
+    return ImageCounts(
         np.stack([matrix.counts for matrix in matrices]),
         np.array([matrix.ignored for matrix in matrices]),
         tuple(map(str, range(num_classes))),
@@ -80,13 +80,13 @@ def kept(label, prediction):
 
 
 def pixel_sets(num_classes, pairs):
-    """Yield (picture, class, in both, in truth, in prediction), counted pixel by pixel."""
-    for picture, pair in enumerate(pairs):
+    """Yield (image, class, in both, in truth, in prediction), counted pixel by pixel."""
+    for image, pair in enumerate(pairs):
         truth, predicted = kept(*pair)
         for k in range(num_classes):
             in_truth, in_prediction = truth == k, predicted == k
             both = int((in_truth & in_prediction).sum())
-            yield picture, k, both, int(in_truth.sum()), int(in_prediction.sum())
+            yield image, k, both, int(in_truth.sum()), int(in_prediction.sum())
 
 
 def summed_iou(num_classes, pairs):
@@ -103,7 +103,7 @@ def mean(values):
 
 
 def evaluate_mean_iou(num_classes, pairs):
-    """Histograms of each picture added up in float64, nanmean of the quotients."""
+    """Histograms of each image added up in float64, nanmean of the quotients."""
     intersect, union = np.zeros(num_classes), np.zeros(num_classes)
     bins = {"bins": num_classes, "range": (0, num_classes - 1)}
     for pair in pairs:
@@ -146,7 +146,7 @@ def test_mmsegmentation():
 
 
 def test_dataset():
-    compare(profiles.dataset, lambda *each: mean(summed_iou(*each)))
+    compare(iou_definitions.dataset, lambda *each: mean(summed_iou(*each)))
 
 
 def test_torchvision_reference():
@@ -177,7 +177,7 @@ def test_scikit_learn():
         present = sorted({*truth.tolist(), *predicted.tolist()})
         return metrics.jaccard_score(truth, predicted, labels=present, average="macro")
 
-    compare(profiles.dataset, jaccard)
+    compare(iou_definitions.dataset, jaccard)
 
 
 def test_torchmetrics_jaccard():

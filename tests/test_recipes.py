@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from terrazzo import backends, config, datasets, study
+from terrazzo.base import config_parsing
+from terrazzo.base.recipe import load_recipe
+from terrazzo.data import datasets
+from terrazzo.models import backends
+from terrazzo.workflows.study.plan import load_study, plan_study
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = sorted((ROOT / "recipes" / "studies").glob("*.toml"))
-RECIPES = sorted(set((ROOT / "recipes").rglob("*.toml")) - set(STUDIES))
+DEMOS = [backends.demo_recipe(backend) for backend in ("torch", "keras")]
+RECIPES = [*sorted(set((ROOT / "recipes").rglob("*.toml")) - set(STUDIES)), *DEMOS]
 SCALES = ("full", "small")
 
 
@@ -23,10 +28,10 @@ def test_there_are_recipes():
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_recipe_loads_and_says_how_it_is_run(path):
-    recipe = config.load(path)
+    recipe = load_recipe(path)
     assert recipe.model.name in backends.load(recipe.backend).models()
     module = datasets.load_format(recipe.data.format)
-    config.parse(module.Options, recipe.data.options, where=path)
+    config_parsing.parse(module.Options, recipe.data.options, where=path)
     datasets.load_labels(recipe.data)
     head = path.read_text().partition("\n\n")[0]
     assert head.startswith("# terrazzo run ")
@@ -40,8 +45,8 @@ def test_there_are_five_studies():
 
 
 def planned(path, scale):
-    settings = study.load(path, (f"scale={scale}",))
-    return study.plan(settings, path, Path("out")).runs
+    settings = load_study(path, (f"scale={scale}",))
+    return plan_study(settings, path, Path("out")).runs
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
@@ -49,7 +54,7 @@ def test_a_study_is_planned_at_both_scales_and_says_what_is_corrected(path):
     for scale in SCALES:
         for run in planned(path, scale):
             module = datasets.load_format(run.recipe.data.format)
-            config.parse(module.Options, run.recipe.data.options, where=path)
+            config_parsing.parse(module.Options, run.recipe.data.options, where=path)
             if scale == "small":  # no weights can be counted on where it is tried out
                 assert not run.recipe.model.options.get("pretrained", False)
     head = path.read_text().partition("\n\n")[0]
@@ -60,17 +65,18 @@ def test_a_study_is_planned_at_both_scales_and_says_what_is_corrected(path):
 
 OPTIONS = """
 import importlib, json, sys
-from terrazzo import backends, config
+from terrazzo.base import config_parsing
+from terrazzo.models import backends
 for path, name, options in json.loads(sys.argv[2]):
     file = importlib.import_module(f"{backends.PACKAGES[sys.argv[1]]}.models.{name}")
-    config.parse(file.Options, options, where=path)
+    config_parsing.parse(file.Options, options, where=path)
 """
 
 
 @pytest.mark.parametrize("backend", ["torch", "keras"])
 def test_model_options_of_all_recipes_are_known(backend):
     """In a process of its own, since the files of the models import the framework."""
-    recipes = [(str(path), config.load(path)) for path in RECIPES]
+    recipes = [(str(path), load_recipe(path)) for path in RECIPES]
     recipes += [
         (f"{path} {scale} {run.name}", run.recipe)
         for path in STUDIES

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from terrazzo import study, study_runner
-from terrazzo.errors import CheckpointError, DataError, TerrazzoError
+from terrazzo.base.errors import CheckpointError, DataError, TerrazzoError
+from terrazzo.workflows.study import runner
+from terrazzo.workflows.study.plan import load_study, plan_study
 
 RECIPE = """
 backend = "reference"
@@ -78,9 +79,9 @@ def place(tmp_path, monkeypatch):
 def go_on(*assignments, resume=True):
     """Run the study from here; its runs are processes of their own in any case."""
     said = []
-    settings = study.load(Path("study.toml"), assignments)
-    plan = study.plan(settings, Path("study.toml"), OUT)
-    study_runner.run(plan, resume=resume, say=said.append)
+    settings = load_study(Path("study.toml"), assignments)
+    plan = plan_study(settings, Path("study.toml"), OUT)
+    runner.run(plan, resume=resume, say=said.append)
     return said
 
 
@@ -119,7 +120,7 @@ def test_killed_and_resumed_a_study_ends_as_if_nothing_had_been(place):
 
     for folder in (first, second):
         scored = json.loads((folder / "evaluation" / "two-test.json").read_text())
-        assert scored["pictures"] == 2
+        assert scored["images"] == 2
     assert "two-test" in (OUT / "comparison.html").read_text()
     assert "two-test" in (OUT / "comparison.tex").read_text()
     table = (OUT / "comparison.csv").read_text()
@@ -135,7 +136,7 @@ def test_killed_and_resumed_a_study_ends_as_if_nothing_had_been(place):
         go_on()
 
 
-def test_missing_pictures_are_found_before_anything_is_written(place):
+def test_missing_images_are_found_before_anything_is_written(place):
     with pytest.raises(DataError, match="nowhere"):
         go_on("data.two.root=nowhere")
     assert not OUT.exists()
@@ -163,7 +164,7 @@ time.sleep(60)
 def test_signals_are_handed_on_to_the_run(place):
     process = subprocess.Popen([sys.executable, "-c", PATIENT], stdout=subprocess.PIPE)
     process.stdout.readline()
-    with study_runner._handing_on(process) as received:
+    with runner._handing_on(process) as received:
         os.kill(os.getpid(), signal.SIGTERM)
         assert process.wait(timeout=30) == 75
     process.stdout.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from terrazzo import config
+from terrazzo.base.recipe import load_recipe
 from terrazzo.testing.dataset_trees import WRITERS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,13 +45,13 @@ def train(folder, recipe, *assignments):
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )
     assert answer.returncode == 0, answer.stderr[-3000:]
-    name = config.load(recipe).name
+    name = load_recipe(recipe).name
     return json.loads((folder / "runs" / name / "evaluation" / "test.json").read_text())
 
 
 def source(folder, recipe):
     """Return what points a recipe at a sample of its data set."""
-    data = config.load(recipe).data
+    data = load_recipe(recipe).data
     if data.format in REAL:
         if "TERRAZZO_DATA" not in os.environ:
             pytest.skip("TERRAZZO_DATA is not set")
@@ -71,9 +71,9 @@ def test_a_system_trains_two_steps(tmp_path, recipe):
     if recipe.stem in NEEDS:
         first = recipe.with_stem(NEEDS[recipe.stem])
         train(tmp_path, first, *source(tmp_path, first), *random)
-    knows_pretrained = config.load(recipe).model.name != "inception_resnet_v2_unet"
+    knows_pretrained = load_recipe(recipe).model.name != "inception_resnet_v2_unet"
     result = train(
         tmp_path, recipe, *source(tmp_path, recipe), *(random if knows_pretrained else ())
     )
-    assert result["pictures"] == 1
+    assert result["images"] == 1
     assert result["pixels_counted"] > 0

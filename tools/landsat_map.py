@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from terrazzo import config, datasets, rasters
-from terrazzo.config import Config
-from terrazzo.datasets.geotiff import Chips
-from terrazzo.labels import LabelMap
+from terrazzo.base.recipe import Config, load_recipe
+from terrazzo.data import datasets
+from terrazzo.data.datasets.geotiff import Chips
+from terrazzo.data.labels import LabelMap
+from terrazzo.io import rasters
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "landsat" / "unet_torch.toml"
 NEAR_INFRARED = (3, 2, 1)
@@ -28,39 +29,39 @@ GAP = 6
 
 
 def stretched(image_HWC: NDArray[Any], valid_HW: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return the near-infrared picture with 2 % cut off at both ends; white without data."""
+    """Return the near-infrared image with 2 % cut off at both ends; white without data."""
     shown = image_HWC[..., NEAR_INFRARED].astype(np.float32)
     low, high = np.percentile(shown[valid_HW], (2, 98), axis=0)
     scaled = np.clip((shown - low) / (high - low), 0, 1)
-    picture: NDArray[np.uint8] = (scaled * 255).astype(np.uint8)
-    picture[~valid_HW] = 255
-    return picture
+    image: NDArray[np.uint8] = (scaled * 255).astype(np.uint8)
+    image[~valid_HW] = 255
+    return image
 
 
 def coloured(label_map: LabelMap, label_HW: NDArray[Any]) -> NDArray[np.uint8]:
     """Return the classes in their colours; white without data."""
-    picture = label_map.colourise(label_HW)
-    picture[label_HW == label_map.ignore_index] = 255
-    return picture
+    image = label_map.colourise(label_HW)
+    image[label_HW == label_map.ignore_index] = 255
+    return image
 
 
-def framed(picture: NDArray[np.uint8], recipe: Config) -> NDArray[np.uint8]:
+def framed(image: NDArray[np.uint8], recipe: Config) -> NDArray[np.uint8]:
     """Draw a line around every block of the test split."""
     test, size = datasets.open_source(recipe.data, "test"), recipe.data.options["chip"]
     assert isinstance(test, Chips)
-    picture = np.ascontiguousarray(picture)
+    image = np.ascontiguousarray(image)
     for _, row, column in test.places:
-        cv2.rectangle(picture, (column, row), (column + size - 1, row + size - 1), (0, 0, 0), 1)
-    return picture
+        cv2.rectangle(image, (column, row), (column + size - 1, row + size - 1), (0, 0, 0), 1)
+    return image
 
 
 def main() -> None:
-    """Write the picture."""
+    """Write the image."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("map", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
-    recipe = config.load(RECIPE)
+    recipe = load_recipe(RECIPE)
     label_map = datasets.load_labels(recipe.data)
     root = Path(os.environ["TERRAZZO_DATA"]) / "nc_landsat7"
     image_HWC, valid_HW = rasters.read(root / "lsat7_2000_b12345.tif")
@@ -74,8 +75,8 @@ def main() -> None:
     ]
     gap = np.full((image_HWC.shape[0], GAP, 3), 255, np.uint8)
     first, second, third = (framed(panel, recipe) for panel in panels)
-    picture = Image.fromarray(np.concatenate([first, gap, second, gap, third], axis=1))
-    picture.quantize(40).save(arguments.out, optimize=True)  # a fifth of the bytes
+    image = Image.fromarray(np.concatenate([first, gap, second, gap, third], axis=1))
+    image.quantize(40).save(arguments.out, optimize=True)  # a fifth of the bytes
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Picture and label move together, and nothing is invented on the way."""
+"""Image and label move together, and nothing is invented on the way."""
 
 import cv2
 import numpy as np
@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terrazzo.augment import augment, resize_image
-from terrazzo.config import AugmentConfig
-from terrazzo.sample import IGNORE, Sample
+from terrazzo.base.recipe import AugmentConfig
+from terrazzo.data.augment import augment, resize_image
+from terrazzo.data.sample import IGNORE, Sample
 
 IGNORE_16 = 65535
 
 
 def coordinate_sample(rows, columns):
-    """Return a picture of its own (x, y) pixel centres and a label that numbers the pixels."""
+    """Return an image of its own (x, y) pixel centres and a label that numbers the pixels."""
     y, x = np.mgrid[:rows, :columns]
     image_HWC = np.stack([x + 0.5, y + 0.5], axis=-1).astype(np.float32)
     return Sample("s", image_HWC, (y * columns + x).astype(np.uint16), "s.tif")
@@ -60,7 +60,7 @@ versions = st.fixed_dictionaries(
     options=geometries | versions,
     seed=st.integers(0, 2**32),
 )
-def test_picture_and_label_agree_within_half_a_pixel(size, image_size, options, seed):
+def test_image_and_label_agree_within_half_a_pixel(size, image_size, options, seed):
     sample = coordinate_sample(*size)
     moved = change(sample, image_size, seed, IGNORE_16, **options)
 
@@ -115,7 +115,7 @@ def test_rotations_draw_every_version_and_no_other(step):
     for seed in range(36 * len(angles)):
         moved = change(sample, seed=seed, ignore=IGNORE_16, rotations=step)
         x, y = np.moveaxis(moved.image_HWC, 2, 0)
-        # Ten steps to the right in the result, looked up in the picture; then ten steps down.
+        # Ten steps to the right in the result, looked up in the image; then ten steps down.
         right = x[20, 30] - x[20, 20], y[20, 30] - y[20, 20]
         down = x[30, 20] - x[20, 20], y[30, 20] - y[20, 20]
         is_mirrored = right[0] * down[1] - right[1] * down[0] < 0
@@ -125,7 +125,7 @@ def test_rotations_draw_every_version_and_no_other(step):
     assert len(seen) == 3 * len(angles) - 2
     plain = [right for (is_mirrored, _), (right, _) in seen.items() if not is_mirrored]
     found = sorted(round(np.degrees(np.arctan2(right[1], right[0]))) % 360 for right in plain)
-    # Counter-clockwise as seen: the way to the right comes from further down in the picture.
+    # Counter-clockwise as seen: the way to the right comes from further down in the image.
     assert found == angles
 
 
@@ -183,14 +183,14 @@ def test_flips_and_turns_move_whole_pixels(bands, dtype):
     assert seen == {0, 1, 2, 3}
 
 
-def test_turns_keep_the_shape_of_a_picture_that_is_not_square():
+def test_turns_keep_the_shape_of_a_image_that_is_not_square():
     sample = random_sample((12, 20, 3))
     results = {change(sample, seed=seed, turns=True).image_HWC.tobytes() for seed in range(20)}
     assert results == {sample.image_HWC.tobytes(), sample.image_HWC[::-1, ::-1].tobytes()}
     assert change(sample, turns=True, crop=(12, 12)).label_HW.shape == (12, 12)
 
 
-def test_a_crop_is_a_window_of_the_picture_anywhere():
+def test_a_crop_is_a_window_of_the_image_anywhere():
     sample = coordinate_sample(30, 40)
     corners = set()
     for seed in range(400):
@@ -206,7 +206,7 @@ def test_a_crop_is_a_window_of_the_picture_anywhere():
 @pytest.mark.parametrize("scale", [0.6, 1.7])
 @pytest.mark.parametrize("rotate", [0.0, 1e-9])
 def test_scaled_windows_reach_every_edge_and_lie_where_they_should(scale, rotate):
-    """Without a rotation a part of the picture is resized; with one, all of it is warped."""
+    """Without a rotation a part of the image is resized; with one, all of it is warped."""
     sample = coordinate_sample(300, 200)
     seen = np.zeros(300 * 200, bool)
     for seed in range(150):
@@ -229,7 +229,7 @@ def test_scaled_windows_reach_every_edge_and_lie_where_they_should(scale, rotate
 
 
 @pytest.mark.parametrize("bands", [1, 3, 5])
-def test_a_crop_larger_than_the_picture_is_padded_with_ignore(bands):
+def test_a_crop_larger_than_the_image_is_padded_with_ignore(bands):
     sample = random_sample((10, 14, bands))
     for seed in range(10):
         cut = change(sample, seed=seed, crop=(40, 50))
@@ -286,7 +286,7 @@ def test_training_sees_what_evaluation_sees(size):
 
 
 def test_no_pixel_is_left_out_down_to_one_half():
-    """Each single bright pixel shows in the shrunk picture, wherever it lies."""
+    """Each single bright pixel shows in the shrunk image, wherever it lies."""
     for size in ((20, 40), (21, 33), (40, 20)):
         for place in range(40):
             dots_HWC = np.zeros((40, 40, 1), np.float32)

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from terrazzo import beginning, model_folder
-from terrazzo.config import Config, ModelConfig
-from terrazzo.errors import CheckpointError, ConfigError
-from terrazzo.labels import LabelClass, LabelMap
-from terrazzo.model_folder import ModelCard
-from terrazzo.progress import Silent
-from terrazzo.sample import Bands
+from terrazzo.base.errors import CheckpointError, ConfigError
+from terrazzo.base.progress import Silent
+from terrazzo.base.recipe import Config, ModelConfig
+from terrazzo.data.labels import LabelClass, LabelMap
+from terrazzo.data.sample import Bands
+from terrazzo.models.card import ModelCard
+from terrazzo.runs import saved_model
+from terrazzo.runs.init_weights import load_init_weights
 from terrazzo.testing.reference.models import pixel_softmax
 from terrazzo.testing.reference.trainer import ReferenceTrainer
 
@@ -55,7 +56,7 @@ def run(tmp_path):
     card = ModelCard("reference", ModelConfig(name="pixel_softmax"), label_map, BANDS, None, step=1)
     state = trainer(label_map, 7).state()
     weights = {name: array for name, array in state.items() if name.startswith("weights/")}
-    model_folder.write(tmp_path / "run" / "model", card, weights)
+    saved_model.write(tmp_path / "run" / "model", card, weights)
     return tmp_path / "run"
 
 
@@ -66,7 +67,7 @@ def run(tmp_path):
 def test_head_is_taken_with_the_same_classes_only(run, names, part, bias):
     label_map = labels(*names)
     own = trainer(label_map, 1)
-    beginning.begin(own, make_recipe(run, part), label_map, Silent())
+    load_init_weights(own, make_recipe(run, part), label_map, BANDS, Silent())
     expected = trainer(labels("a", "b"), 7)
     np.testing.assert_array_equal(own._weights["kernel"], expected._weights["kernel"])
     np.testing.assert_array_equal(own._weights["bias"], np.full(2, bias))
@@ -77,7 +78,7 @@ def test_other_shapes_in_the_encoder_are_refused_and_named(run):
     own = trainer(label_map, 1)
     before = own.state()
     with pytest.raises(CheckpointError, match=r"SEG-C013") as caught:
-        beginning.begin(own, make_recipe(run), label_map, Silent())
+        load_init_weights(own, make_recipe(run), label_map, BANDS, Silent())
     assert "weights/kernel" in str(caught.value)
     for name, array in own.state().items():
         np.testing.assert_array_equal(array, before[name])
@@ -85,13 +86,17 @@ def test_other_shapes_in_the_encoder_are_refused_and_named(run):
 
 def test_another_model_is_refused(run):
     with pytest.raises(ConfigError, match="SEG-X017"):
-        beginning.begin(
-            trainer(labels("a", "b"), 1), make_recipe(run, model="unet"), labels("a", "b"), Silent()
+        load_init_weights(
+            trainer(labels("a", "b"), 1),
+            make_recipe(run, model="unet"),
+            labels("a", "b"),
+            BANDS,
+            Silent(),
         )
 
 
 def test_an_unfinished_run_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="SEG-C012"):
-        beginning.begin(
-            trainer(labels("a", "b"), 1), make_recipe(tmp_path), labels("a", "b"), Silent()
+        load_init_weights(
+            trainer(labels("a", "b"), 1), make_recipe(tmp_path), labels("a", "b"), BANDS, Silent()
         )

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from terrazzo.errors import ConfigError, DataError
-from terrazzo.metrics.boundary import boundary_pixels, rim_width, trimap_pixels
+from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.metrics.boundary import band_width, boundary_pixels, trimap_pixels
 from terrazzo.metrics.calibration import Calibration
 
 IGNORE = 255
@@ -21,11 +21,11 @@ def blobs(seed, shape=(14, 17), num_classes=3):
     return label, prediction
 
 
-def near(mask, others, rim, row, column, *, edge):
-    """Whether a pixel of `others`, or the outside if `edge`, lies within `rim` of this pixel."""
+def near(mask, others, width, row, column, *, edge):
+    """Whether a pixel of `others`, or the outside if `edge`, lies within `width` of this pixel."""
     rows, columns = mask.shape
-    for r in range(row - rim, row + rim + 1):
-        for c in range(column - rim, column + rim + 1):
+    for r in range(row - width, row + width + 1):
+        for c in range(column - width, column + width + 1):
             if not (0 <= r < rows and 0 <= c < columns):
                 if edge:
                     return True
@@ -34,28 +34,28 @@ def near(mask, others, rim, row, column, *, edge):
     return False
 
 
-def rim_of(ids, ignored, k, rim):
+def band_of(ids, ignored, k, width):
     mask, others = (ids == k) & ~ignored, (ids != k) & ~ignored
-    return {(r, c) for r, c in np.argwhere(mask) if near(mask, others, rim, r, c, edge=True)}
+    return {(r, c) for r, c in np.argwhere(mask) if near(mask, others, width, r, c, edge=True)}
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("rim", [1, 2])
-def test_boundary_pixels_by_distance(seed, rim):
+@pytest.mark.parametrize("width", [1, 2])
+def test_boundary_pixels_by_distance(seed, width):
     label, prediction = blobs(seed)
     ignored = label == IGNORE
-    found = boundary_pixels(label, prediction, 3, rim=rim)
+    found = boundary_pixels(label, prediction, 3, width=width)
     for k in range(3):
-        truth, predicted = rim_of(label, ignored, k, rim), rim_of(prediction, ignored, k, rim)
+        truth, predicted = band_of(label, ignored, k, width), band_of(prediction, ignored, k, width)
         expected = (len(truth & predicted), len(truth), len(predicted))
-        assert (found.right[k], found.in_truth[k], found.in_prediction[k]) == expected
+        assert (found.true_positives[k], found.in_truth[k], found.in_prediction[k]) == expected
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_trimap_pixels_by_distance(seed):
     label, prediction = blobs(seed)
     ignored = label == IGNORE
-    found = trimap_pixels(label, prediction, 3, rim=2)
+    found = trimap_pixels(label, prediction, 3, width=2)
     for k in range(3):
         mask = label == k
         outer = {
@@ -63,11 +63,11 @@ def test_trimap_pixels_by_distance(seed):
             for r, c in np.argwhere(~mask & ~ignored)
             if near(mask, mask, 2, r, c, edge=False)
         }
-        band = rim_of(label, ignored, k, 2) | outer
+        band = band_of(label, ignored, k, 2) | outer
         truth = {p for p in band if label[p] == k}
         predicted = {p for p in band if prediction[p] == k}
         expected = (len(truth & predicted), len(truth), len(predicted))
-        assert (found.right[k], found.in_truth[k], found.in_prediction[k]) == expected
+        assert (found.true_positives[k], found.in_truth[k], found.in_prediction[k]) == expected
 
 
 def test_what_is_predicted_on_ignored_pixels_changes_nothing():
@@ -76,39 +76,39 @@ def test_what_is_predicted_on_ignored_pixels_changes_nothing():
     other[label == IGNORE] = 2 - other[label == IGNORE]
     assert (other != prediction).any()
     for count in (boundary_pixels, trimap_pixels):
-        one, two = count(label, prediction, 3, rim=2), count(label, other, 3, rim=2)
+        one, two = count(label, prediction, 3, width=2), count(label, other, 3, width=2)
         assert np.array_equal(one.in_prediction, two.in_prediction)
-        assert np.array_equal(one.right, two.right)
+        assert np.array_equal(one.true_positives, two.true_positives)
 
 
 def test_a_perfect_prediction_scores_1_and_an_outline_error_shows_at_the_border():
     label = np.zeros((100, 100), np.uint8)
     label[20:80, 20:80] = 1
-    same = boundary_pixels(label, label, 2, rim=2)
-    assert np.array_equal(same.right, same.in_either)
+    same = boundary_pixels(label, label, 2, width=2)
+    assert np.array_equal(same.true_positives, same.union)
     grown = np.zeros_like(label)
     grown[18:82, 18:82] = 1
-    rims = boundary_pixels(label, grown, 2, rim=2)
+    bands = boundary_pixels(label, grown, 2, width=2)
     assert 3600 / 64**2 > 0.87  # IoU of the square
-    assert rims.right[1] / rims.in_either[1] == 0  # its rims do not meet
+    assert bands.true_positives[1] / bands.union[1] == 0  # its bands do not meet
 
 
 def test_a_class_missed_altogether_and_one_imagined_are_counted():
     label, prediction = np.zeros((9, 9), np.uint8), np.zeros((9, 9), np.uint8)
     label[:4, :4], prediction[5:, 5:] = 1, 2
     for count in (boundary_pixels, trimap_pixels):
-        found = count(label, prediction, 4, rim=1)
-        assert (found.in_truth[1], found.right[1], found.in_truth[2]) == (12, 0, 0)
-    assert tuple(boundary_pixels(label, prediction, 4, rim=1).in_prediction[1:]) == (0, 12, 0)
+        found = count(label, prediction, 4, width=1)
+        assert (found.in_truth[1], found.true_positives[1], found.in_truth[2]) == (12, 0, 0)
+    assert tuple(boundary_pixels(label, prediction, 4, width=1).in_prediction[1:]) == (0, 12, 0)
 
 
 def test_rim_width_is_a_part_of_the_diagonal():
-    assert rim_width(1024, 2048) == 46
-    assert rim_width(8, 8) == 1
+    assert band_width(1024, 2048) == 46
+    assert band_width(8, 8) == 1
     with pytest.raises(ConfigError, match="SEG-M013"):
-        rim_width(10, 10, 2.0)
+        band_width(10, 10, 2.0)
     with pytest.raises(DataError, match="SEG-M001"):
-        boundary_pixels(np.zeros((2, 2), int), np.zeros((2, 3), int), 2, rim=1)
+        boundary_pixels(np.zeros((2, 2), int), np.zeros((2, 3), int), 2, width=1)
 
 
 def probabilities(seed, shape, num_classes):

@@ -1,4 +1,4 @@
-"""The doctor beside its findings: cache, report, proposals, doubts of a trained model, `run`."""
+"""The data check beside its findings: cache, report, proposals, doubted labels, `run`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ import pytest
 import tomli_w
 from PIL import Image
 
-from terrazzo import check, config, datasets, labels
-from terrazzo.check import facts
-from terrazzo.check.values import Cause, diagnose
-from terrazzo.config import DataConfig
-from terrazzo.datasets import open_split
-from terrazzo.errors import DataError
-from terrazzo.labels import LabelClass, LabelMap
-from terrazzo.progress import Silent
+from terrazzo import check
+from terrazzo.base.config_parsing import resolve_path
+from terrazzo.base.errors import DataError
+from terrazzo.base.progress import Silent
+from terrazzo.base.recipe import DataConfig
+from terrazzo.check import file_statistics
+from terrazzo.check.label_values import Cause, diagnose
+from terrazzo.data import datasets, labels
+from terrazzo.data.datasets import open_split
+from terrazzo.data.labels import LabelClass, LabelMap
 
 LABELS = """
 name = "colours"
@@ -40,7 +42,7 @@ def own_cache(monkeypatch, tmp_path):
 
 @pytest.fixture
 def data(tmp_path):
-    """Ten pictures whose colour tells the class, with noise of their own."""
+    """Ten images whose colour tells the class, with noise of their own."""
     root, rng = tmp_path / "data", np.random.default_rng(5)
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
@@ -61,11 +63,11 @@ def data(tmp_path):
 
 
 def examine(data, **options):
-    return check.examine(data, progress=Silent(), threads=2, **options)
+    return check.check_data(data, progress=Silent(), threads=2, **options)
 
 
 def mask_of(data, number):
-    return config.resolve_path(data.root, where="root") / "masks" / f"{number}.png"
+    return resolve_path(data.root, where="root") / "masks" / f"{number}.png"
 
 
 def repaint(data, table, numbers=range(10)):
@@ -86,18 +88,20 @@ def test_values_are_counted_as_numpy_counts_them(dtype, size):
     rng = np.random.default_rng(size)
     values = np.repeat(rng.integers(0, 200, size), rng.integers(1, 9, size)).astype(dtype)
     found, counts = np.unique(values, return_counts=True)
-    assert facts.count_values(values) == dict(zip(found.tolist(), counts.tolist(), strict=True))
+    assert file_statistics.count_values(values) == dict(
+        zip(found.tolist(), counts.tolist(), strict=True)
+    )
 
 
 def test_colours_are_counted():
     pixels = np.array([[1, 2, 3], [1, 2, 3], [255, 0, 1], [1, 2, 3]], np.uint8)
-    assert facts.count_colours(pixels) == {0x010203: 3, 0xFF0001: 1}
+    assert file_statistics.count_colours(pixels) == {0x010203: 3, 0xFF0001: 1}
 
 
 def test_the_table_of_classes_equals_a_count_of_the_read_labels(data):
     repaint(data, [0, 0, *range(2, 256)], range(4))
     report = examine(data)
-    pixels, pictures, ignored = np.zeros(2), {s: np.zeros(2) for s in datasets.SPLITS}, 0
+    pixels, scanned_images, ignored = np.zeros(2), {s: np.zeros(2) for s in datasets.SPLITS}, 0
     for split in datasets.SPLITS:
         opened = open_split(data, split)
         for index in range(len(opened)):
@@ -105,21 +109,21 @@ def test_the_table_of_classes_equals_a_count_of_the_read_labels(data):
             ignored += (label_HW == 255).sum()
             for k in range(2):
                 pixels[k] += (label_HW == k).sum()
-                pictures[split][k] += (label_HW == k).any() / len(opened)
+                scanned_images[split][k] += (label_HW == k).any() / len(opened)
     for k, row in enumerate(report.classes):
         assert row.pixel_share == pytest.approx(pixels[k] / pixels.sum())
-        assert row.picture_share == pytest.approx({s: n[k] for s, n in pictures.items()})
+        assert row.image_share == pytest.approx({s: n[k] for s, n in scanned_images.items()})
     assert report.ignored_share == pytest.approx(ignored / (48 * 40 * 10))
 
 
 def test_suggested_weights_are_those_of_training(data):
-    from terrazzo.statistics import class_weights
+    from terrazzo.data.class_weights import class_weights
 
     weights = class_weights(open_split(data, "train"), "median_frequency")
     assert [row.weight for row in examine(data).classes] == pytest.approx(weights)
 
 
-def test_statistics_of_bands_come_from_the_pictures(data):
+def test_statistics_of_bands_come_from_the_images(data):
     files = sorted(mask_of(data, 0).parent.parent.glob("images/*.png"))
     pixels_PC = np.concatenate([np.array(Image.open(f)).reshape(-1, 3) for f in files])
     for band, row in enumerate(examine(data).bands):
@@ -141,7 +145,7 @@ def test_pixels_without_data_count_nowhere(tmp_path):
 
 
 @pytest.mark.parametrize("count", [12, 24])
-def test_a_dark_picture_stands_out_among_many_only(tmp_path, count):
+def test_a_dark_image_stands_out_among_many_only(tmp_path, count):
     root, rng = tmp_path / "data", np.random.default_rng(2)
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True)
@@ -156,7 +160,7 @@ def test_a_dark_picture_stands_out_among_many_only(tmp_path, count):
     assert all("band green: mean" in f.observed for f in found)
 
 
-def test_flat_pictures_are_not_taken_for_one_another(data):
+def test_flat_images_are_not_taken_for_one_another(data):
     """Fog, night and empty sea look alike; what is left of them is the vignette of the lens."""
     faint_HWC = np.tile((100 + np.arange(40) // 8).astype(np.uint8)[None, :, None], (48, 1, 3))
     for number in range(10):
@@ -348,7 +352,7 @@ def test_a_frequent_new_value_becomes_a_class_and_a_rare_one_is_ignored(data):
 
 def terrazzo(*words, cwd):
     return subprocess.run(
-        [sys.executable, "-c", "from terrazzo.cli import main; main()", *map(str, words)],
+        [sys.executable, "-c", "from terrazzo.cli.app import main; main()", *map(str, words)],
         capture_output=True,
         text=True,
         check=False,
@@ -387,7 +391,7 @@ def test_a_recipe_or_a_folder_and_not_both(data, tmp_path):
 
 
 def before_training(data):
-    check.before_training({name: open_split(data, name) for name in datasets.SPLITS}, 2)
+    check.check_before_training({name: open_split(data, name) for name in datasets.SPLITS}, 2)
 
 
 def test_headers_are_looked_at_before_training(data):
@@ -404,7 +408,7 @@ def test_headers_are_looked_at_before_training(data):
         before_training(data)
     image.write_bytes(b"")
     train.source.files(1)[1].write_bytes(b"")
-    with pytest.raises(DataError, match="1 more pictures have faults"):
+    with pytest.raises(DataError, match="1 more images have faults"):
         before_training(data)
 
 
@@ -442,12 +446,12 @@ def test_a_trained_model_doubts_a_wrong_label_and_no_right_one(data, tmp_path):
     path = mask_of(data, 6)
     with Image.open(path) as mask:
         values_HW = np.array(mask)
-    values_HW[10:22, 0:9] = 1  # red in the picture
+    values_HW[10:22, 0:9] = 1  # red in the image
     values_HW[30:36, 0:9] = 1  # the same, and smaller than what is worth a look
     Image.fromarray(values_HW).save(path)
     unsure = path.parent.parent / "images" / "3.png"
-    with Image.open(unsure) as picture:
-        pixels_HWC = np.array(picture)
+    with Image.open(unsure) as scanned:
+        pixels_HWC = np.array(scanned)
     for top, green in ((0, 120), (12, 140), (24, 160)):  # labelled red; green is not sure either
         pixels_HWC[top : top + 12, 0:9] = (105, green, 30)
     Image.fromarray(pixels_HWC).save(unsure)
@@ -483,7 +487,7 @@ def test_scenes_of_several_rasters_are_checked_and_their_headers_pass(tmp_path):
     """Chips share their files; a label raster's own nodata is no stray value."""
     from affine import Affine
 
-    from terrazzo import rasters
+    from terrazzo.io import rasters
 
     root, rng = tmp_path / "scenes", np.random.default_rng(4)
     root.mkdir()
@@ -504,7 +508,7 @@ def test_scenes_of_several_rasters_are_checked_and_their_headers_pass(tmp_path):
     )
     report = examine(data)
     assert [f for f in report.findings if f.level.name != "NOTE"] == []
-    assert sum(report.pictures.values()) == 7 * 5
+    assert sum(report.scanned_images.values()) == 7 * 5
     assert [row.name for row in report.bands][3] == "band 4"
     before_training(data)
     label_HWC[150, 100] = 5

@@ -1,6 +1,6 @@
-"""Faults planted in copies of real samples: the doctor names file, value and advice for each.
+"""Faults planted in copies of real samples: the data check names file, value and advice for each.
 
-Every copy also has a second fault, a picture that was cut short, which must be found as well: one
+Every copy also has a second fault, an image that was cut short, which must be found as well: one
 bad file does not keep the others from being looked at.
 """
 
@@ -22,7 +22,9 @@ from affine import Affine
 from PIL import Image
 from typer.testing import CliRunner
 
-from terrazzo import cli, labels, rasters
+from terrazzo.cli import app
+from terrazzo.data import labels
+from terrazzo.io import rasters
 
 DATA = Path(os.environ.get("TERRAZZO_DATA", "nowhere"))
 CAMVID = DATA / "camvid"
@@ -57,7 +59,7 @@ class Copy:
 
 def diagnosed(copy: Copy) -> tuple[int, dict]:
     """Run the command line; return the exit code and the JSON it prints."""
-    answer = CliRunner().invoke(cli.app, [*copy.arguments(), "--json"])
+    answer = CliRunner().invoke(app.app, [*copy.arguments(), "--json"])
     assert answer.exception is None or isinstance(answer.exception, SystemExit), answer.exception
     return answer.exit_code, json.loads(answer.stdout)
 
@@ -116,36 +118,36 @@ def pets(root: Path) -> Copy:
 
 def sperm(root: Path) -> Copy:
     for split, count in (("train", 4), ("test", 2)):
-        pictures = sorted((SPERM / "images" / split).iterdir())
-        for picture in pictures[:: len(pictures) // count][:count]:
-            take(picture, root / "images" / split)
+        scanned_images = sorted((SPERM / "images" / split).iterdir())
+        for scanned in scanned_images[:: len(scanned_images) // count][:count]:
+            take(scanned, root / "images" / split)
             for part in ("Head", "Midpiece", "Tail"):
-                mask = SPERM / "mask" / f"{part}-Masks" / f"{picture.stem}.png"
+                mask = SPERM / "mask" / f"{part}-Masks" / f"{scanned.stem}.png"
                 take(mask, root / "mask" / f"{part}-Masks")
     return Copy(root, "part_masks")
 
 
 def dubai(root: Path) -> Copy:
-    """A corner of the first picture of each tile."""
+    """A corner of the first image of each tile."""
     for tile in (1, 2, 3, 4, 5):
         stem, folder = "image_part_001", f"Tile {tile}"
         corner = (0, 0, 200, 200)
         for kind, suffix in (("images", "jpg"), ("masks", "png")):
             target = root / folder / kind / f"{stem}.{suffix}"
             target.parent.mkdir(parents=True)
-            with Image.open(DUBAI / folder / kind / f"{stem}.{suffix}") as picture:
-                picture.convert("RGB").crop(corner).save(target, quality=95)
+            with Image.open(DUBAI / folder / kind / f"{stem}.{suffix}") as scanned:
+                scanned.convert("RGB").crop(corner).save(target, quality=95)
     return Copy(root, "colour_tiles", options=["split={train=0.6,val=0.2,test=0.2}"])
 
 
 def city_quarters(root: Path) -> Copy:
     """The one Cityscapes pair in eight pieces, with labelIds."""
-    picture = next(CITY.rglob("*_leftImg8bit.png"))
+    scanned = next(CITY.rglob("*_leftImg8bit.png"))
     mask = next(CITY.rglob("*_labelIds.png"))
     for number in range(8):
         row, column = divmod(number, 4)
         box = (64 * column, 64 * row, 64 * column + 64, 64 * row + 64)
-        for source, folder in ((picture, "images"), (mask, "masks")):
+        for source, folder in ((scanned, "images"), (mask, "masks")):
             (root / folder).mkdir(parents=True, exist_ok=True)
             with Image.open(source) as whole:
                 whole.crop(box).save(root / folder / f"{number}.png")
@@ -178,7 +180,7 @@ def landsat(root: Path) -> Copy:
 
 
 def landsat_floats(root: Path) -> Copy:
-    """As `landsat`, the pictures as floats."""
+    """As `landsat`, the images as floats."""
     copy = landsat(root)
     for image in copy.files("images/*.tif"):
         with rasterio.open(image) as raster:
@@ -277,7 +279,7 @@ def mapped_twice(copy):
 
 def mapped_twice_silently(copy):
     table = np.zeros(256, np.uint8)
-    for train_id, each in enumerate(labels.load("cityscapes_19").classes):
+    for train_id, each in enumerate(labels.load_label_map("cityscapes_19").classes):
         table[list(each.raw)] = train_id
     change(copy.files("masks/*.png"), lambda mask: table[mask])
     return copy.files("masks/*.png")[0], "are train ids of 'cityscapes_19'"
@@ -302,12 +304,12 @@ def one_column_more(copy):
 
 
 def exif(copy):
-    picture = copy.files("train/*.jpg")[2]
-    with Image.open(picture) as image:
+    scanned = copy.files("train/*.jpg")[2]
+    with Image.open(scanned) as image:
         tags = image.getexif()
         tags[0x0112] = 6
-        image.save(picture, exif=tags)
-    return picture, "= 6"
+        image.save(scanned, exif=tags)
+    return scanned, "= 6"
 
 
 def cut_mask(copy):
@@ -315,7 +317,7 @@ def cut_mask(copy):
     return masks(copy)[1], "bytes"
 
 
-def cut_picture(copy):
+def cut_image(copy):
     cut(copy.files("train/*.jpg")[1], 0.5)
     return copy.files("train/*.jpg")[1], "bytes"
 
@@ -347,35 +349,35 @@ def folder_for_a_file(copy):
 
 
 def dangling_link(copy):
-    picture = copy.files("train/*.jpg")[0]
-    picture.unlink()
-    picture.symlink_to(copy.root / "gone.jpg")
-    return picture, "No such file"
+    scanned = copy.files("train/*.jpg")[0]
+    scanned.unlink()
+    scanned.symlink_to(copy.root / "gone.jpg")
+    return scanned, "No such file"
 
 
 def lfs_pointer(copy):
-    picture = copy.files("train/*.jpg")[0]
-    picture.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
-    return picture, "Git LFS pointer"
+    scanned = copy.files("train/*.jpg")[0]
+    scanned.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    return scanned, "Git LFS pointer"
 
 
 def missing_mask(copy):
     mask = copy.files("trainannot/*.png")[1]
     mask.unlink()
-    return copy.root / "train", f"1 pictures without a mask: {mask.stem}"
+    return copy.root / "train", f"1 images without a mask: {mask.stem}"
 
 
 def orphan_mask(copy):
-    picture = copy.files("val/*.jpg")[0]
-    picture.unlink()
-    return copy.root / "val", f"1 masks without a picture: {picture.stem}"
+    scanned = copy.files("val/*.jpg")[0]
+    scanned.unlink()
+    return copy.root / "val", f"1 masks without an image: {scanned.stem}"
 
 
 def two_of_a_stem(copy):
-    picture = copy.files("train/*.jpg")[1]
-    with Image.open(picture) as image:
-        image.save(picture.with_suffix(".png"))
-    return copy.root / "train", f"{picture.name} and {picture.stem}.png"
+    scanned = copy.files("train/*.jpg")[1]
+    with Image.open(scanned) as image:
+        image.save(scanned.with_suffix(".png"))
+    return copy.root / "train", f"{scanned.name} and {scanned.stem}.png"
 
 
 def other_case(copy):
@@ -386,7 +388,7 @@ def other_case(copy):
 
 def palette_of_others(copy):
     """Wear the colours of the next class."""
-    colours = labels.load("camvid").colours
+    colours = labels.load_label_map("camvid").colours
     for mask in masks(copy):
         with_palette(mask, np.roll(colours, 1, axis=0))
     return masks(copy)[0], "1 is 'building' in the map and has the colour of 'sky', #808080"
@@ -401,10 +403,10 @@ def palettes_in_two_orders(copy):
 
 
 def with_palette(mask: Path, colours_KC: np.ndarray) -> None:
-    picture = Image.fromarray(values(mask)).convert("P")
-    picture.putdata(values(mask).ravel().tolist())
-    picture.putpalette(colours_KC.ravel().tolist())
-    picture.save(mask)
+    scanned = Image.fromarray(values(mask)).convert("P")
+    scanned.putdata(values(mask).ravel().tolist())
+    scanned.putpalette(colours_KC.ravel().tolist())
+    scanned.save(mask)
 
 
 def antialiased(copy):
@@ -422,18 +424,18 @@ def undeclared_colour(copy):
 
 
 def sixteen_bits_among_eight(copy):
-    picture = copy.files("train/*.jpg")[1]
-    cv2.imwrite(str(picture.with_suffix(".png")), cv2.imread(str(picture)).astype(np.uint16) * 257)
-    picture.unlink()
-    return picture.with_suffix(".png"), "uint16"
+    scanned = copy.files("train/*.jpg")[1]
+    cv2.imwrite(str(scanned.with_suffix(".png")), cv2.imread(str(scanned)).astype(np.uint16) * 257)
+    scanned.unlink()
+    return scanned.with_suffix(".png"), "uint16"
 
 
-def clipped_picture(copy):
-    picture = copy.files("train/*.jpg")[1]
-    wide = cv2.imread(str(picture)).astype(np.uint16) * 257
-    cv2.imwrite(str(picture.with_suffix(".png")), np.minimum(wide, 255).astype(np.uint8))
-    picture.unlink()
-    return picture.with_suffix(".png"), "of the values are 255"
+def clipped_image(copy):
+    scanned = copy.files("train/*.jpg")[1]
+    wide = cv2.imread(str(scanned)).astype(np.uint16) * 257
+    cv2.imwrite(str(scanned.with_suffix(".png")), np.minimum(wide, 255).astype(np.uint8))
+    scanned.unlink()
+    return scanned.with_suffix(".png"), "of the values are 255"
 
 
 def clipped_mask(copy):
@@ -446,52 +448,52 @@ def clipped_mask(copy):
     return mask, "255 ("
 
 
-def same_picture(copy):
-    picture, mask = copy.files("train/*.jpg")[0], copy.files("trainannot/*.png")[0]
-    with Image.open(picture) as image:
+def same_image(copy):
+    scanned, mask = copy.files("train/*.jpg")[0], copy.files("trainannot/*.png")[0]
+    with Image.open(scanned) as image:
         image.save(copy.root / "val" / "another_name.png")  # other bytes, equal pixels
     shutil.copyfile(mask, copy.root / "valannot" / "another_name.png")
-    return copy.root / "val" / "another_name.png", picture.name
+    return copy.root / "val" / "another_name.png", scanned.name
 
 
 def mirrored_copy(copy):
-    picture, mask = copy.files("train/*.jpg")[0], copy.files("trainannot/*.png")[0]
-    with Image.open(picture) as image:
+    scanned, mask = copy.files("train/*.jpg")[0], copy.files("trainannot/*.png")[0]
+    with Image.open(scanned) as image:
         mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         mirrored.save(copy.root / "val" / "mirrored.jpg", quality=60)
     save(copy.root / "valannot" / "mirrored.png", values(mask)[:, ::-1])
-    return copy.root / "val" / "mirrored.jpg", picture.name
+    return copy.root / "val" / "mirrored.jpg", scanned.name
 
 
 def saved_again(copy):
-    """Another exposure and cut of the picture, saved in poor quality."""
-    picture, mask = copy.files("train/*.jpg")[1], copy.files("trainannot/*.png")[1]
-    with Image.open(picture) as image:
+    """Another exposure and cut of the image, saved in poor quality."""
+    scanned, mask = copy.files("train/*.jpg")[1], copy.files("trainannot/*.png")[1]
+    with Image.open(scanned) as image:
         cut_out = image.crop((3, 2, 478, 358)).resize(image.size).point(lambda v: 0.8 * v + 9)
         cut_out.save(copy.root / "val" / "again.jpg", quality=40)
     shutil.copyfile(mask, copy.root / "valannot" / "again.png")
-    return copy.root / "val" / "again.jpg", picture.name
+    return copy.root / "val" / "again.jpg", scanned.name
 
 
 def turned_copy(copy):
-    picture, mask = copy.files("train/*.jpg")[0], copy.files("trainannot/*.png")[0]
-    with Image.open(picture) as image:
+    scanned, mask = copy.files("train/*.jpg")[0], copy.files("trainannot/*.png")[0]
+    with Image.open(scanned) as image:
         image.transpose(Image.Transpose.ROTATE_90).save(copy.root / "val" / "turned.png")
     save(copy.root / "valannot" / "turned.png", np.rot90(values(mask)))
-    return copy.root / "val" / "turned.png", picture.name
+    return copy.root / "val" / "turned.png", scanned.name
 
 
 def twice_in_one_split(copy):
-    picture, mask = copy.files("train/*.jpg")[0], copy.files("trainannot/*.png")[0]
-    shutil.copyfile(picture, copy.root / "train" / "zz.jpg")
+    scanned, mask = copy.files("train/*.jpg")[0], copy.files("trainannot/*.png")[0]
+    shutil.copyfile(scanned, copy.root / "train" / "zz.jpg")
     shutil.copyfile(mask, copy.root / "trainannot" / "zz.png")
-    return copy.root / "train" / "zz.jpg", picture.name
+    return copy.root / "train" / "zz.jpg", scanned.name
 
 
 def empty_split(copy):
     for file in [*copy.files("val/*.jpg"), *copy.files("valannot/*.png")]:
         file.unlink()
-    return copy.root, "0 pictures"
+    return copy.root, "0 images"
 
 
 def all_ignored_everywhere(copy):
@@ -514,28 +516,28 @@ def class_not_in_train(copy):
     return copy.root, "0 pixels in train: tree"
 
 
-def grey_picture(copy):
-    picture = copy.files("train/*.jpg")[3]
-    with Image.open(picture) as image:
-        image.convert("L").save(picture)
-    return picture, "1 bands"
+def grey_image(copy):
+    scanned = copy.files("train/*.jpg")[3]
+    with Image.open(scanned) as image:
+        image.convert("L").save(scanned)
+    return scanned, "1 bands"
 
 
 def transparent(copy):
-    picture = copy.files("train/*.jpg")[3]
-    with Image.open(picture) as image:
+    scanned = copy.files("train/*.jpg")[3]
+    with Image.open(scanned) as image:
         see_through = image.convert("RGBA")
     see_through.putpixel((5, 4), (0, 0, 0, 0))
-    see_through.save(picture.with_suffix(".png"))
-    picture.unlink()
-    return picture.with_suffix(".png"), "1 px of a RGBA picture, first at row 4, column 5"
+    see_through.save(scanned.with_suffix(".png"))
+    scanned.unlink()
+    return scanned.with_suffix(".png"), "1 px of a RGBA image, first at row 4, column 5"
 
 
 def cmyk(copy):
-    picture = copy.files("train/*.jpg")[3]
-    with Image.open(picture) as image:
-        image.convert("CMYK").save(picture)
-    return picture, "8-bit CMYK JPEG"
+    scanned = copy.files("train/*.jpg")[3]
+    with Image.open(scanned) as image:
+        image.convert("CMYK").save(scanned)
+    return scanned, "8-bit CMYK JPEG"
 
 
 def indices_for_colours(copy):
@@ -545,42 +547,42 @@ def indices_for_colours(copy):
 
 def colours_for_indices(copy):
     mask = masks(copy)[4]
-    save(mask, labels.load("camvid").colours[np.minimum(values(mask), 10)])
+    save(mask, labels.load_label_map("camvid").colours[np.minimum(values(mask), 10)])
     return mask, "RGB PNG"
 
 
 def other_scale(copy):
-    picture = copy.files("train/*.jpg")[0]
-    with Image.open(picture) as image:
-        save(picture.with_suffix(".png"), (np.array(image) // 86).astype(np.uint8))
-    picture.unlink()
-    return picture.with_suffix(".png"), "largest values 2, 2, 2"
+    scanned = copy.files("train/*.jpg")[0]
+    with Image.open(scanned) as image:
+        save(scanned.with_suffix(".png"), (np.array(image) // 86).astype(np.uint8))
+    scanned.unlink()
+    return scanned.with_suffix(".png"), "largest values 2, 2, 2"
 
 
 def larger_scale(copy):
-    for picture in copy.files("*/*.jpg")[2:]:  # the second is to be cut short
-        with Image.open(picture) as image:
-            save(picture.with_suffix(".png"), (np.array(image) // 86).astype(np.uint8))
-        picture.unlink()
+    for scanned in copy.files("*/*.jpg")[2:]:  # the second is to be cut short
+        with Image.open(scanned) as image:
+            save(scanned.with_suffix(".png"), (np.array(image) // 86).astype(np.uint8))
+        scanned.unlink()
     return copy.files("*/*.jpg")[0], "largest values 2"
 
 
-def blank_picture(copy):
-    picture = copy.files("val/*.jpg")[0]
-    Image.new("RGB", (480, 360), (7, 7, 7)).save(picture)
-    return picture, "every band has one value: 7, 7, 7"
+def blank_image(copy):
+    scanned = copy.files("val/*.jpg")[0]
+    Image.new("RGB", (480, 360), (7, 7, 7)).save(scanned)
+    return scanned, "every band has one value: 7, 7, 7"
 
 
 def bomb(copy):
-    picture = copy.files("train/*.jpg")[0]
-    Image.new("1", (60_000, 60_000)).save(picture, format="PNG")
-    return picture, "60000 rows × 60000 columns"
+    scanned = copy.files("train/*.jpg")[0]
+    Image.new("1", (60_000, 60_000)).save(scanned, format="PNG")
+    return scanned, "60000 rows × 60000 columns"
 
 
 def part_missing(copy):
     mask = copy.files("mask/Tail-Masks/*.png")[0]
     mask.unlink()
-    return copy.root, f"1 pictures without a Tail mask: {mask.stem}"
+    return copy.root, f"1 images without a Tail mask: {mask.stem}"
 
 
 def part_of_another_size(copy):
@@ -683,13 +685,13 @@ CASES = [
     Case(camvid, one_column_more, "SEG-D009", "differ in size", "at the size of its image"),
     Case(camvid, exif, "SEG-D010", "turned on display", "auto-orient"),
     Case(camvid, cut_mask, "SEG-D011", "truncated", "export the file again"),
-    Case(camvid, cut_picture, "SEG-D011", "truncated", "export the file again"),
+    Case(camvid, cut_image, "SEG-D011", "truncated", "export the file again"),
     Case(camvid, cut_at_the_end, "SEG-D011", "truncated", "export the file again"),
     Case(camvid, flipped_bit, "SEG-D011", "damaged", "export the file again"),
     Case(camvid, empty_file, "SEG-D013", "empty", "export the file again"),
     Case(camvid, folder_for_a_file, "SEG-D013", "cannot read", "check that the file is there"),
     Case(camvid, dangling_link, "SEG-D013", "cannot read", "check that the file is there"),
-    Case(camvid, lfs_pointer, "SEG-D012", "does not hold a picture", "convert the file"),
+    Case(camvid, lfs_pointer, "SEG-D012", "does not hold an image", "convert the file"),
     Case(camvid, missing_mask, "SEG-D014", "do not pair up", "add, rename or remove"),
     Case(camvid, orphan_mask, "SEG-D014", "do not pair up", "add, rename or remove"),
     Case(camvid, two_of_a_stem, "SEG-D014", "do not pair up", "add, rename or remove"),
@@ -698,27 +700,27 @@ CASES = [
     Case(camvid, palettes_in_two_orders, "SEG-D006", "order of palettes", "read the colours"),
     Case(dubai, antialiased, "SEG-D001", "antialiasing", "without antialiasing"),
     Case(dubai, undeclared_colour, "SEG-D001", "not in the label map", "add the value"),
-    Case(camvid, sixteen_bits_among_eight, "SEG-D021", "different types", "convert the picture"),
-    Case(camvid, clipped_picture, "SEG-D019", "clipped from 16", "keep 16 bits", "warning"),
+    Case(camvid, sixteen_bits_among_eight, "SEG-D021", "different types", "convert the image"),
+    Case(camvid, clipped_image, "SEG-D019", "clipped from 16", "keep 16 bits", "warning"),
     Case(camvid, clipped_mask, "SEG-D001", "clipped to 8 bits", "with 16 bits"),
-    Case(camvid, same_picture, "SEG-D015", "in two splits", "remove it from one"),
+    Case(camvid, same_image, "SEG-D015", "in two splits", "remove it from one"),
     Case(camvid, mirrored_copy, "SEG-D039", "nearly the same", "one split", "warning"),
     Case(camvid, saved_again, "SEG-D039", "nearly the same", "one split", "warning"),
     Case(camvid, turned_copy, "SEG-D039", "nearly the same", "one split", "warning"),
     Case(camvid, twice_in_one_split, "SEG-D015", "twice in one split", "remove one", "note"),
     Case(camvid, empty_split, "SEG-D016", "'val' is empty", "check data.root"),
-    Case(camvid, all_ignored_everywhere, "SEG-D017", "every pixel", "leave the picture out"),
+    Case(camvid, all_ignored_everywhere, "SEG-D017", "every pixel", "leave the image out"),
     Case(camvid, class_nowhere, "SEG-D037", "in no mask", "draw the splits", "note"),
-    Case(camvid, all_ignored, "SEG-D017", "every pixel", "leave the picture out", "warning"),
+    Case(camvid, all_ignored, "SEG-D017", "every pixel", "leave the image out", "warning"),
     Case(camvid, class_not_in_train, "SEG-D037", "absent", "draw the splits", "warning"),
-    Case(camvid, grey_picture, "SEG-D020", "number of bands", "convert the picture"),
+    Case(camvid, grey_image, "SEG-D020", "number of bands", "convert the image"),
     Case(camvid, transparent, "SEG-D019", "transparent pixels", "flatten"),
     Case(camvid, cmyk, "SEG-D019", "kind of pixel", "to RGB"),
     Case(camvid, indices_for_colours, "SEG-D007", "hold class indices", "of the other kind"),
     Case(camvid, colours_for_indices, "SEG-D007", "holds colours", 'mask_kind = "colour"'),
     Case(camvid, other_scale, "SEG-D021", "another scale", "0…1 to 0…255", "warning"),
     Case(camvid, larger_scale, "SEG-D021", "another scale", "0…1 to 0…255", "warning"),
-    Case(camvid, blank_picture, "SEG-D038", "holds nothing", "look at the file", "warning"),
+    Case(camvid, blank_image, "SEG-D038", "holds nothing", "look at the file", "warning"),
     Case(camvid, bomb, "SEG-D031", "impossible number of pixels", "GeoTIFF"),
     Case(sperm, part_missing, "SEG-D014", "do not pair up", "add, rename or remove"),
     Case(sperm, part_of_another_size, "SEG-D009", "differ in size", "at the size"),
@@ -742,7 +744,7 @@ _LAST = {
     landsat: "images/*.tif",
     landsat_floats: "images/*.tif",
 }
-"""The last of these pictures is cut short as well."""
+"""The last of these images is cut short as well."""
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.plant.__name__)
@@ -769,7 +771,7 @@ def test_a_planted_fault_is_named_and_the_other_files_are_checked(tmp_path, case
 
 def test_a_palette_is_accused_once(tmp_path):
     copy = camvid(tmp_path / "data")
-    colours_KC = labels.load("camvid").colours
+    colours_KC = labels.load_label_map("camvid").colours
     for mask in masks(copy):
         with_palette(mask, colours_KC)
     with_palette(masks(copy)[4], np.roll(colours_KC, 1, axis=0))
@@ -807,5 +809,5 @@ def test_a_clean_sample_raises_no_alarm(tmp_path, sample, label_map):
     assert code == 0
     assert [f for f in report["findings"] if f["level"] != "note"] == []
     assert report["proposal"] is None
-    assert sum(report["pictures"].values()) >= 5
+    assert sum(report["images"].values()) >= 5
     assert sum(row["pixel_share"] for row in report["classes"]) == pytest.approx(1)

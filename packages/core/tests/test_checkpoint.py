@@ -9,8 +9,8 @@ import shutil
 import numpy as np
 import pytest
 
-from terrazzo import checkpoint
-from terrazzo.errors import CheckpointError, ResourceError
+from terrazzo.base.errors import CheckpointError, ResourceError
+from terrazzo.runs import checkpoint
 
 STATE = {
     "weights/a": np.arange(6, dtype=np.float32).reshape(2, 3),

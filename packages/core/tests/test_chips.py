@@ -10,11 +10,14 @@ import pytest
 from affine import Affine
 from typer.testing import CliRunner
 
-from terrazzo import check, cli, datasets, rasters
-from terrazzo.config import DataConfig
-from terrazzo.datasets import _blocks, _histogram, _windows, geotiff
-from terrazzo.errors import DataError
-from terrazzo.statistics import bands_of
+from terrazzo import check
+from terrazzo.base.errors import DataError
+from terrazzo.base.recipe import DataConfig
+from terrazzo.cli import app
+from terrazzo.data import datasets
+from terrazzo.data.datasets import _chip_sampling, _spatial_blocks, _tile_histogram, geotiff
+from terrazzo.data.normalization import bands_of
+from terrazzo.io import rasters
 
 LEFT, TOP, PIXEL = 392_000, 5_820_000, 2
 CHIP, BLOCK = 16, 2
@@ -75,7 +78,7 @@ def test_drawn_chips_keep_to_their_split(tmp_path, chips):
     for name in ("val", "test"):
         other, _ = pixels(splits[name])
         assert apart(train, other) >= 5
-        assert apart(seen, other) >= 1  # no pixel of another split is in a picture
+        assert apart(seen, other) >= 1  # no pixel of another split is in an image
         assert len(splits[name].names) * CHIP**2 == len(pixels_of_grid(splits[name]))
     assert len(splits["train"].names) == len(set(splits["train"].names)) == 150
     assert list(splits["train"].names) == sorted(splits["train"].names)
@@ -119,7 +122,7 @@ def test_balanced_chips_ask_for_each_class_equally(tmp_path):
 def test_weights_by_hand():
     counts_NV = np.array([[10, 0, 0], [30, 5, 0], [0, 15, 0]])
     expected = [(10 / 40) / 2, (30 / 40 + 5 / 20) / 2, (15 / 20) / 2]
-    np.testing.assert_allclose(_windows.weights(counts_NV), expected)
+    np.testing.assert_allclose(_chip_sampling.weights(counts_NV), expected)
 
 
 def test_tiles_are_counted_once(tmp_path):
@@ -132,13 +135,13 @@ def test_tiles_are_counted_once(tmp_path):
 
     files = [tmp_path / "a.tif", tmp_path / "a_label.tif"]
     for settings, expected in (("x", 4), ("x", 4), ("y", 8)):
-        found = _histogram.count(read, 4, files=files, settings=settings)
+        found = _tile_histogram.count(read, 4, files=files, settings=settings)
         assert len(looked) == expected
         assert found.values_V.tolist() == [0, 1, 2, 3]
         assert found.counts_NV.tolist() == [[1, 0, 0, 2], [0, 1, 0, 2], [0, 0, 1, 2], [0, 0, 0, 3]]
         assert found.of((3, 9)).tolist() == [[2], [2], [2], [3]]
     files[1].write_bytes(files[1].read_bytes() + b" ")  # another state of a file
-    _histogram.count(read, 4, files=files, settings="x")
+    _tile_histogram.count(read, 4, files=files, settings="x")
     assert len(looked) == 12
     assert scene
 
@@ -192,9 +195,11 @@ def test_the_check_of_distances_sees_a_pixel_too_near(monkeypatch):
     box = np.array([[0, 8, 10, 20]])
     pixels_HW = np.zeros((16, 30), bool)
     pixels_HW[12, 24] = True  # 5 rows and 5 columns from the corner
-    assert _blocks.distance_to(box, pixels_HW, 12) == pytest.approx(np.hypot(5, 5), abs=1e-3)
+    assert _spatial_blocks.distance_to(box, pixels_HW, 12) == pytest.approx(
+        np.hypot(5, 5), abs=1e-3
+    )
     pixels_HW[4, 12] = True
-    assert _blocks.distance_to(box, pixels_HW, 12) == 0
+    assert _spatial_blocks.distance_to(box, pixels_HW, 12) == 0
 
 
 def test_a_kept_draw_of_random_chips(tmp_path):
@@ -269,7 +274,7 @@ def test_scenes_of_several_files_pass_the_checks(tmp_path):
         options=chosen.model_dump(mode="json", exclude_none=True),
     )
     splits = {name: datasets.open_split(data, name) for name in datasets.SPLITS}
-    check.before_training(splits, 2)
+    check.check_before_training(splits, 2)
     sample = splits["test"].read(0)
     assert sample.image_HWC.dtype == np.float32
     row, column = splits["test"].source.places[0][1:]
@@ -279,6 +284,6 @@ def test_scenes_of_several_files_pass_the_checks(tmp_path):
     import tomli_w
 
     recipe.write_text(tomli_w.dumps({"data": data.model_dump(mode="json", exclude_none=True)}))
-    answer = CliRunner().invoke(cli.app, ["check", "--config", str(recipe), "--json"])
+    answer = CliRunner().invoke(app.app, ["check", "--config", str(recipe), "--json"])
     assert answer.exit_code == 0, answer.output
-    assert '"pictures"' in answer.output
+    assert '"images"' in answer.output

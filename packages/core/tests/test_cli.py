@@ -52,12 +52,12 @@ classes = [
 ]
 """
 STEPS = 9
-"""3 epochs of 6 training pictures in batches of 2."""
+"""3 epochs of 6 training images in batches of 2."""
 
 
 @pytest.fixture
 def data(tmp_path):
-    """Ten pictures whose colour tells the class."""
+    """Ten images whose colour tells the class."""
     draw = np.random.default_rng(0)
     for folder in ("images", "masks"):
         (tmp_path / "data" / folder).mkdir(parents=True)
@@ -75,7 +75,7 @@ def data(tmp_path):
 
 
 def terrazzo(folder, *words, kill_at=None, code=None):
-    program = ["-c", "from terrazzo.cli import main; main()"]
+    program = ["-c", "from terrazzo.cli.app import main; main()"]
     if kill_at is not None:
         program = ["-m", "terrazzo.testing.kill", kill_at]
     command = [sys.executable, *program, *map(str, words)]
@@ -98,11 +98,11 @@ def test_run_then_evaluate(data):
     assert (folder / "report.html").stat().st_size > 10_000
     result = json.loads((folder / "evaluation" / "test.json").read_text())
     assert result["scores"]["mean_iou"] > 0.9
-    assert result["pictures"] == 2
+    assert result["images"] == 2
     assert result["pixels_counted"] == 2 * 15 * 12
     assert result["pixels_ignored"] == 2 * 12
     record = json.loads((folder / "run.json").read_text())
-    assert record["data"]["splits"]["train"]["pictures"] == 6
+    assert record["data"]["splits"]["train"]["images"] == 6
     assert record["backend"] == "reference"
 
     terrazzo(data, "evaluate", folder, "--split", "val", code=0)
@@ -166,7 +166,7 @@ def test_sigterm_saves_and_exits_75_and_resume_ends_with_the_same_bits(data):
         *(w for c in changes for w in ("--set", c)),
         "--out",
     )
-    program = [sys.executable, "-c", "from terrazzo.cli import main; main()", *words]
+    program = [sys.executable, "-c", "from terrazzo.cli.app import main; main()", *words]
     process = subprocess.Popen([*program, "parts"], cwd=data, stderr=subprocess.PIPE, text=True)
     log = data / "parts" / "log.jsonl"
     deadline = time.monotonic() + 600
@@ -191,8 +191,8 @@ def test_an_existing_run_is_not_overwritten_unasked(data):
     run(data, "--set", "training.epochs=2", "--overwrite", code=0)
 
 
-def test_a_run_keeps_its_draw_when_pictures_are_added(data):
-    """A new draw over the grown folder would move test pictures into training."""
+def test_a_run_keeps_its_draw_when_images_are_added(data):
+    """A new draw over the grown folder would move test images into training."""
     settings = ("--set", "training.epochs=1")
     run(data, *settings, "--set", "checkpoint.every_steps=1", code=0)
     folder = data / "runs" / "colours"
@@ -212,7 +212,7 @@ def test_a_run_keeps_its_draw_when_pictures_are_added(data):
     for kind in ("images", "masks"):
         (data / "data" / kind / f"{kept['test'][0]}.png").unlink()
     answer = terrazzo(data, "evaluate", folder, code=3)
-    assert "pictures of the earlier draw are gone" in answer.stderr
+    assert "images of the earlier draw are gone" in answer.stderr
     assert kept["test"][0] in answer.stderr
 
 
@@ -290,7 +290,7 @@ def test_one_bad_mask_in_the_middle_of_training_is_named(data):
         pytest.fail("no mask was met in training only")
 
 
-def test_crop_larger_than_the_picture_and_masks_all_ignored_train(data):
+def test_crop_larger_than_the_image_and_masks_all_ignored_train(data):
     for number in range(10):
         damage(data, number, lambda mask: np.full_like(mask, 9))
     answer = run(data, "--set", "augment.crop=[40, 40]", code=0)
@@ -329,7 +329,7 @@ def test_list_shows_models_formats_and_labels(tmp_path):
 
 
 def test_output_into_a_closed_pipe_ends_quietly(tmp_path):
-    program = "from terrazzo.cli import main; main()"
+    program = "from terrazzo.cli.app import main; main()"
     command = [sys.executable, "-c", program, "list", "labels"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=tmp_path, **pipes) as process:
@@ -341,7 +341,7 @@ def test_output_into_a_closed_pipe_ends_quietly(tmp_path):
 def test_help_needs_nothing_heavy():
     program = (
         "import sys; sys.argv = ['terrazzo', '--help']\n"
-        "from terrazzo.cli import main\n"
+        "from terrazzo.cli.app import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'numpy', 'pydantic', 'rich', 'rasterio', 'cv2', 'torch', 'keras', 'tensorflow',"

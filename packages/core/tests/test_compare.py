@@ -12,12 +12,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from terrazzo import compare, compare_tables, explanation
-from terrazzo.errors import CheckpointError, ConfigError, DataError
-from terrazzo.labels import LabelClass, LabelMap
+from terrazzo.base.errors import CheckpointError, ConfigError, DataError
+from terrazzo.comparison import compare, export
+from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.metrics import ConfusionMatrix
 from terrazzo.report import write_comparison, write_report
 from terrazzo.testing.compared_runs import LABEL_MAP, write_run
+from terrazzo.workflows import explain_metrics
 
 BUS = LabelClass("bus", "#00FF00", (3,))
 
@@ -74,7 +75,7 @@ def test_groups_are_drawn_whole(runs):
 
 def test_intervals_of_few_groups_come_with_a_warning(runs, page, tmp_path):
     write_comparison(compare.compare(runs, group=r"^scene\d+", resamples=50), tmp_path / "few.html")
-    warning = "Only 3 groups of pictures were drawn from"
+    warning = "Only 3 groups of images were drawn from"
     assert warning in (tmp_path / "few.html").read_text(encoding="utf-8")
     assert "were drawn from" not in page
 
@@ -82,8 +83,8 @@ def test_intervals_of_few_groups_come_with_a_warning(runs, page, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"num_pictures": 11}, "other pictures: 12 and 11; scene2_011 is in one of them only"),
-        ({"first_picture": 1}, "other pictures: 12 and 12"),
+        ({"num_images": 11}, "other images: 12 and 11; scene2_011 is in one of them only"),
+        ({"first_image": 1}, "other images: 12 and 12"),
         ({"size": (48, 64)}, "other label sizes: scene0_000 has 768 and 3,072 pixels"),
         (
             {"label_map": LabelMap("other", (*LABEL_MAP.classes[:3], BUS))},
@@ -201,7 +202,7 @@ def test_no_difference_without_its_verdict(page, comparison):
 
 def test_borders_calibration_memory_and_maps_are_shown(page, comparison):
     text = html.unescape(re.sub(r"<[^>]+>", " ", page))
-    for run, found in zip(comparison.competitors, comparison.further, strict=True):
+    for run, found in zip(comparison.competitors, comparison.extra, strict=True):
         row = page.split('id="borders-table"')[1].split(f'data-value="{run.name}"')[1]
         assert f"{found.boundary[0].estimate:.3f}" in row.split("</tr>")[0]
         row = page.split('id="calibration-table"')[1].split(f'data-value="{run.name}"')[1]
@@ -235,13 +236,13 @@ def test_the_page_of_a_run_shows_them_too(runs):
 
 
 def test_runs_without_further_counts_say_so(runs, tmp_path):
-    plain = write_run(tmp_path / "plain", error=0.2, further=False)
+    plain = write_run(tmp_path / "plain", error=0.2, extra=False)
     found = compare.compare([runs[1], plain], resamples=50)
     write_comparison(found, tmp_path / "mixed.html")
     text = (tmp_path / "mixed.html").read_text(encoding="utf-8")
     assert text.count("not counted") == 8 + 2 * len(LABEL_MAP)
     assert 'id="maps"' not in text
-    more = write_run(tmp_path / "more", error=0.1, further=False)
+    more = write_run(tmp_path / "more", error=0.1, extra=False)
     write_comparison(compare.compare([plain, more], resamples=50), tmp_path / "none.html")
     text = (tmp_path / "none.html").read_text(encoding="utf-8")
     assert "Calibration" not in text
@@ -254,17 +255,17 @@ def test_the_same_comparison_gives_the_same_page(runs, page, tmp_path):
     assert path.read_text(encoding="utf-8") == page
 
 
-def test_worst_pictures_come_first(page, comparison):
-    body = page.split('id="pictures-table"')[1]
+def test_worst_images_come_first(page, comparison):
+    body = page.split('id="images-table"')[1]
     names = re.findall(r'<th scope="row">(scene\d_\d+)</th>', body)
-    totals = dict(zip(comparison.pictures, comparison.picture_iou_NR.sum(axis=1), strict=True))
+    totals = dict(zip(comparison.images, comparison.image_iou_NR.sum(axis=1), strict=True))
     assert [totals[name] for name in names] == sorted(totals.values())
 
 
 def test_csv_holds_every_score_and_difference(comparison):
-    rows = list(csv.DictReader(io.StringIO(compare_tables.as_csv(comparison))))
-    scores, rims = 6 + 4 * len(LABEL_MAP), 1 + len(LABEL_MAP)
-    assert len(rows) == (3 + 3) * scores + 3 * (2 * rims + 2) + 2 * rims
+    rows = list(csv.DictReader(io.StringIO(export.as_csv(comparison))))
+    scores, bands = 6 + 4 * len(LABEL_MAP), 1 + len(LABEL_MAP)
+    assert len(rows) == (3 + 3) * scores + 3 * (2 * bands + 2) + 2 * bands
     first = comparison.intervals.runs[0].scalars["mean_iou"]
     assert float(rows[0]["low"]) == pytest.approx(first.low, abs=1e-6)
     absent = [row for row in rows if row["class"] == "tram & <bus>"]
@@ -274,7 +275,7 @@ def test_csv_holds_every_score_and_difference(comparison):
 
 
 def test_latex_names_are_escaped_and_the_table_is_whole(comparison):
-    text = compare_tables.as_latex(comparison)
+    text = export.as_latex(comparison)
     assert r"good\_again" in text
     assert text.count(r"\\") == 4
     assert all(line.count("&") == 5 for line in text.splitlines() if line.endswith(r"\\"))
@@ -286,17 +287,17 @@ def test_explain_prints_every_definition(runs):
     from rich.console import Console
 
     console = Console(width=200, file=io.StringIO())
-    console.print(explanation.table(runs[0], "test"))
+    console.print(explain_metrics.table(runs[0], "test"))
     text = console.file.getvalue()
     for part in ("dataset", "pooled", "SMP macro-imagewise", "nnU-Net", "NaN", "3 of 4 classes"):
         assert part in text
     with pytest.raises(CheckpointError, match="SEG-C040"):
-        explanation.table(runs[0], "val")
+        explain_metrics.table(runs[0], "val")
 
 
 def test_from_the_command_line(runs, tmp_path):
     out = tmp_path / "page.html"
-    code = "from terrazzo.cli import main; main()"
+    code = "from terrazzo.cli.app import main; main()"
     words = ["compare", *map(str, runs), "--out", str(out), "--csv", str(tmp_path / "scores.csv")]
     done = subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from terrazzo import config
-from terrazzo.config import Config, TrainingConfig
-from terrazzo.errors import ConfigError
+from terrazzo.base import config_parsing
+from terrazzo.base.config_parsing import resolve_path
+from terrazzo.base.errors import ConfigError
+from terrazzo.base.recipe import Config, TrainingConfig, load_recipe
 
 RECIPE = """
 backend = "torch"
@@ -28,13 +29,13 @@ def recipe(tmp_path):
 
 
 def test_a_recipe_is_named_after_its_file_and_numbers_are_numbers(recipe):
-    loaded = config.load(recipe)
+    loaded = load_recipe(recipe)
     assert loaded.name == "quick"
     assert loaded.training.schedule.learning_rate == 0.001
 
 
 def test_assignments_come_last_and_are_toml_or_a_bare_word(recipe):
-    loaded = config.load(
+    loaded = load_recipe(
         recipe,
         assignments=("training.batch_size=3", "data.image_size=[64, 96]", "data.labels=camvid"),
         backend="keras",
@@ -47,7 +48,7 @@ def test_assignments_come_last_and_are_toml_or_a_bare_word(recipe):
 
 def test_an_unknown_key_is_named_with_its_nearest_neighbour(recipe):
     with pytest.raises(ConfigError, match=r"SEG-X001: unknown key 'training\.batchsize'") as caught:
-        config.load(recipe, assignments=("training.batchsize=3",))
+        load_recipe(recipe, assignments=("training.batchsize=3",))
     assert "did you mean 'batch_size'?" in str(caught.value)
     assert str(recipe) in str(caught.value)
     assert caught.value.exit_code == 2
@@ -67,13 +68,13 @@ def test_an_unknown_key_is_named_with_its_nearest_neighbour(recipe):
 )
 def test_a_wrong_value_is_shown_with_its_key(recipe, assignment, observed):
     with pytest.raises(ConfigError, match="SEG-X002") as caught:
-        config.load(recipe, assignments=(assignment,))
+        load_recipe(recipe, assignments=(assignment,))
     assert observed in str(caught.value)
 
 
 def test_every_wrong_value_is_named_not_only_the_first(recipe):
     with pytest.raises(ConfigError) as caught:
-        config.load(recipe, assignments=("training.batch_size=0", "seed=-1"))
+        load_recipe(recipe, assignments=("training.batch_size=0", "seed=-1"))
     assert "training.batch_size = 0" in str(caught.value)
     assert "seed = -1" in str(caught.value)
 
@@ -82,45 +83,45 @@ def test_missing_tables_are_named(tmp_path):
     path = tmp_path / "empty.toml"
     path.write_text("backend = 'torch'")
     with pytest.raises(ConfigError, match="data is missing; model is missing; training is missing"):
-        config.load(path)
+        load_recipe(path)
 
 
 def test_a_misspelt_file_is_answered_with_its_neighbour(recipe):
     with pytest.raises(ConfigError, match=r"did you mean 'quick\.toml'"):
-        config.load(recipe.with_name("quik.toml"))
+        load_recipe(recipe.with_name("quik.toml"))
 
 
 def test_broken_toml_is_named_with_its_line(tmp_path):
     path = tmp_path / "broken.toml"
     path.write_text("a = 1\nb = = 2\n")
     with pytest.raises(ConfigError, match=r"SEG-X006.*\n.*\n.*line 2"):
-        config.load(path)
+        load_recipe(path)
 
 
 @pytest.mark.parametrize("assignment", ["training.batch_size", "=3", "seed.deeper=3"])
 def test_a_malformed_assignment_is_refused(recipe, assignment):
     with pytest.raises(ConfigError, match="SEG-X007"):
-        config.load(recipe, assignments=("seed=1", assignment))
+        load_recipe(recipe, assignments=("seed=1", assignment))
 
 
 def test_an_unset_variable_in_a_path_is_named(monkeypatch):
     monkeypatch.delenv("TERRAZZO_NOT_SET", raising=False)
     with pytest.raises(ConfigError, match="SEG-X008") as caught:
-        config.resolve_path("$TERRAZZO_NOT_SET/camvid", where="data.root")
+        resolve_path("$TERRAZZO_NOT_SET/camvid", where="data.root")
     assert "$TERRAZZO_NOT_SET/camvid" in str(caught.value)
 
 
 def test_settings_cannot_be_changed_after_reading(recipe):
-    loaded = config.load(recipe)
+    loaded = load_recipe(recipe)
     with pytest.raises(ValueError, match="frozen"):
         loaded.seed = 3
 
 
 def test_a_dumped_recipe_reads_back_equal(recipe):
-    loaded = config.load(recipe, assignments=("augment.crop=[3, 4]",))
+    loaded = load_recipe(recipe, assignments=("augment.crop=[3, 4]",))
     assert Config.model_validate(loaded.model_dump(mode="json", exclude_none=True)) == loaded
 
 
 def test_parse_names_the_choices_of_a_nested_table():
     with pytest.raises(ConfigError, match="amsgrad, betas, epsilon, momentum, name"):
-        config.parse(TrainingConfig, {"steps": 1, "optimizer": {"lr": 1}}, where="x.toml")
+        config_parsing.parse(TrainingConfig, {"steps": 1, "optimizer": {"lr": 1}}, where="x.toml")

@@ -1,12 +1,12 @@
-"""The contract suite: the reference passes it, and every check catches its saboteurs."""
+"""The contract suite: the reference passes it, and every check catches its faulty_backends."""
 
 import pytest
 
-from terrazzo.config import ModelConfig
+from terrazzo.base.recipe import ModelConfig
 from terrazzo.testing import trainer_checks
+from terrazzo.testing.faulty_backends import FAULTY_BACKENDS, Building
 from terrazzo.testing.reference.backend import ReferenceBackend, backend
 from terrazzo.testing.reference.models import pixel_softmax
-from terrazzo.testing.saboteurs import SABOTEURS, Building
 from terrazzo.testing.trainer_checks import CHECKS, Factory
 
 FEATURES = ("colour", "neighbourhood")
@@ -17,8 +17,8 @@ def _factory(tested: ReferenceBackend, features: str = "neighbourhood") -> Facto
     return Factory(tested, model, size=16)
 
 
-def _name(saboteur: ReferenceBackend) -> str:
-    kind = saboteur.trainer if isinstance(saboteur, Building) else type(saboteur)
+def _name(faulty: ReferenceBackend) -> str:
+    kind = faulty.trainer if isinstance(faulty, Building) else type(faulty)
     return kind.__name__
 
 
@@ -29,29 +29,29 @@ def test_reference_passes(features: str, check: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("check", "saboteur"),
-    [(check, saboteur) for check, several in SABOTEURS.items() for saboteur in several],
+    ("check", "faulty"),
+    [(check, faulty) for check, several in FAULTY_BACKENDS.items() for faulty in several],
     ids=lambda value: value if isinstance(value, str) else _name(value),
 )
-def test_saboteur_is_caught(check: str, saboteur: ReferenceBackend) -> None:
+def test_faulty_is_caught(check: str, faulty: ReferenceBackend) -> None:
     with pytest.raises(AssertionError):
-        CHECKS[check](_factory(saboteur))
+        CHECKS[check](_factory(faulty))
 
 
-def test_every_check_has_a_saboteur() -> None:
-    caught_by = {check for check, several in SABOTEURS.items() if several}
+def test_every_check_has_a_faulty_one() -> None:
+    caught_by = {check for check, several in FAULTY_BACKENDS.items() if several}
     assert caught_by == set(CHECKS)
 
 
-def test_every_saboteur_in_the_module_is_used() -> None:
-    from terrazzo.testing import saboteurs
+def test_every_faulty_in_the_module_is_used() -> None:
+    from terrazzo.testing import faulty_backends
 
     written = {
         name
-        for name, kind in vars(saboteurs).items()
-        if isinstance(kind, type) and kind.__module__ == saboteurs.__name__
+        for name, kind in vars(faulty_backends).items()
+        if isinstance(kind, type) and kind.__module__ == faulty_backends.__name__
     }
-    used = {_name(saboteur) for several in SABOTEURS.values() for saboteur in several}
+    used = {_name(faulty) for several in FAULTY_BACKENDS.values() for faulty in several}
     assert used == written - {"Building"}
 
 

@@ -9,11 +9,13 @@ import pytest
 from affine import Affine
 from PIL import Image
 
-from terrazzo import config, datasets, images, rasters
-from terrazzo.config import DataConfig
-from terrazzo.datasets import _draw, folder
-from terrazzo.datasets._draw import Draw
-from terrazzo.errors import ConfigError, DataError
+from terrazzo.base import config_parsing
+from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.base.recipe import DataConfig
+from terrazzo.data import datasets
+from terrazzo.data.datasets import _split_draw, folder
+from terrazzo.data.datasets._split_draw import Draw
+from terrazzo.io import images, rasters
 
 DATA = os.environ.get("TERRAZZO_DATA")
 ALL = {"train": 1, "val": 0, "test": 0}
@@ -89,9 +91,9 @@ def test_every_pairing_fault_is_listed_at_once(tmp_path):
     error = refusal(datasets.open_split, data, "train")
     assert error.code == "SEG-D014"
     assert error.file == str(tmp_path / "train")
-    assert "2 pictures without a mask: lonely_a, lonely_b" in str(error)
-    assert "2 masks without a picture: orphan_c, orphan_d" in str(error)
-    assert "1 pictures of one name: train_0.jpg and train_0.png" in str(error)
+    assert "2 images without a mask: lonely_a, lonely_b" in str(error)
+    assert "2 masks without an image: orphan_c, orphan_d" in str(error)
+    assert "1 images of one name: train_0.jpg and train_0.png" in str(error)
 
 
 def test_names_that_differ_in_case_only(tmp_path):
@@ -109,7 +111,7 @@ def test_missing_folder_and_empty_split(tmp_path):
         path.unlink()
     error = refusal(datasets.open_split, data, "val")
     assert error.code == "SEG-D016"
-    assert "0 pictures" in str(error)
+    assert "0 images" in str(error)
 
 
 def test_mask_of_another_size(tmp_path):
@@ -123,7 +125,7 @@ def test_mask_of_another_size(tmp_path):
     assert str(tmp_path / "trainannot" / "train_0.png") in str(error)
 
 
-def test_grey_picture_among_colour_pictures(tmp_path):
+def test_grey_image_among_colour_images(tmp_path):
     data = camvid_tree(tmp_path)
     put_image(tmp_path / "train" / "train_1.png", bands=1)
     error = refusal(datasets.open_split(data, "train").read, 1)
@@ -190,7 +192,7 @@ def test_wrong_lists(tmp_path, label_file):
     (tmp_path / "train.txt").write_text("a\nghost\nphantom\n")
     error = refusal(open_folder, tmp_path, "train", label_file, lists={"train": "train.txt"})
     assert error.code == "SEG-D014"
-    assert "2 names without a picture: ghost, phantom" in str(error)
+    assert "2 names without an image: ghost, phantom" in str(error)
     (tmp_path / "train.txt").write_text("a\na\n")
     error = refusal(open_folder, tmp_path, "train", label_file, lists={"train": "train.txt"})
     assert error.code == "SEG-D014"
@@ -219,8 +221,8 @@ def test_folder_by_a_draw(tmp_path, label_file):
 def test_draw_depends_on_no_order_and_covers_everything():
     names = tuple(f"flight{n // 4}_{n}" for n in range(60))
     rule = Draw(train=0.7, val=0.3, test=0, group=r"(flight\d+)_")
-    drawn = _draw.draw(names, rule)
-    assert drawn == _draw.draw(names[::-1], rule)
+    drawn = _split_draw.draw(names, rule)
+    assert drawn == _split_draw.draw(names[::-1], rule)
     assert drawn["test"] == frozenset()
     assert drawn["train"] | drawn["val"] == set(names)
     flights = [{name.split("_")[0] for name in drawn[split]} for split in ("train", "val")]
@@ -230,15 +232,15 @@ def test_draw_depends_on_no_order_and_covers_everything():
 
 @pytest.mark.parametrize("num_names", range(3, 30))
 def test_no_wanted_split_is_left_empty(num_names):
-    drawn = _draw.draw(map(str, range(num_names)), Draw(train=0.9, val=0.05, test=0.05))
+    drawn = _split_draw.draw(map(str, range(num_names)), Draw(train=0.9, val=0.05, test=0.05))
     sizes = [len(names) for names in drawn.values()]
     assert min(sizes) >= 1
     assert sum(sizes) == num_names
 
 
 def test_draw_is_the_same_for_ever():
-    """Pinned: another draw would quietly move test pictures into the training of old runs."""
-    drawn = _draw.draw("abcdefghij", folder.Options().split)
+    """Pinned: another draw would quietly move test images into the training of old runs."""
+    drawn = _split_draw.draw("abcdefghij", folder.Options().split)
     assert {split: "".join(sorted(names)) for split, names in drawn.items()} == PINNED_DRAW
 
 
@@ -270,7 +272,7 @@ def test_group_that_fits_no_name(tmp_path, label_file):
     assert caught.value.code == "SEG-X011"
 
 
-def test_pictures_and_masks_in_one_folder(tmp_path, label_file):
+def test_images_and_masks_in_one_folder(tmp_path, label_file):
     for name in ("1", "2"):
         put_image(tmp_path / "all" / f"{name}_sat.jpg")
         put_mask(tmp_path / "all" / f"{name}_mask.png")
@@ -502,4 +504,4 @@ def test_real_landsat_scene():
 
 def test_options_are_frozen():
     with pytest.raises(ValueError, match="frozen"):
-        config.parse(folder.Options, {}, where="x").images = "y"
+        config_parsing.parse(folder.Options, {}, where="x").images = "y"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from terrazzo import datasets
-from terrazzo.config import DataConfig
-from terrazzo.datasets import gta5
-from terrazzo.errors import ConfigError, DataError
+from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.base.recipe import DataConfig
+from terrazzo.data import datasets
+from terrazzo.data.datasets import gta5
 from terrazzo.testing import dataset_trees
 from terrazzo.testing.dataset_trees import save
 
@@ -64,7 +64,7 @@ def test_pooled_parts_with_a_name_in_common_are_refused(tmp_path):
     data = DataConfig(
         format="mapillary", root=str(tmp_path), labels="mapillary_v1_19", options={"split": shares}
     )
-    with pytest.raises(DataError, match="two pictures have one name") as caught:
+    with pytest.raises(DataError, match="two images have one name") as caught:
         datasets.open_split(data, "train")
     assert "training/images/t0_-x.png and " in str(caught.value)
 
@@ -108,7 +108,9 @@ def test_kept_draw_has_all_names_whatever_the_limit(tmp_path):
     assert len(splits["train"]) == 1
     datasets.keep_draw(splits, tmp_path / "splits.json")
     kept = json.loads((tmp_path / "splits.json").read_text())
-    assert sorted(name for several in kept.values() for name in several) == sorted(tree.pictures)
+    assert sorted(name for several in kept.values() for name in several) == sorted(
+        tree.written_images
+    )
 
 
 # gta5
@@ -120,12 +122,14 @@ def test_gta5_leaves_out_the_unusable_files_and_says_so(tmp_path):
         save(tmp_path / "images" / f"{name}.png", np.zeros((*SIZE, 3), np.uint8))
         save(tmp_path / "labels" / f"{name}.png", np.zeros((3, 3), np.uint8))
     assert sorted(n for several in names(tree.data).values() for n in several) == sorted(
-        tree.pictures
+        tree.written_images
     )
     notes = datasets.open_split(tree.data, "train").source.notes
-    assert notes == ("gta5: 2 pictures with unusable labels are left out (skip_unusable)",)
+    assert notes == ("gta5: 2 images with unusable labels are left out (skip_unusable)",)
     everything = names(changed(tree, skip_unusable=False))
-    assert len([n for several in everything.values() for n in several]) == len(tree.pictures) + 2
+    assert (
+        len([n for several in everything.values() for n in several]) == len(tree.written_images) + 2
+    )
 
 
 def test_gta5_knows_63_unusable_files():
@@ -143,7 +147,7 @@ def test_gta5_keeps_a_hundred_frames_together(tmp_path):
 
 def test_gta5_by_colour_and_not_by_the_wrong_map(tmp_path):
     tree = dataset_trees.gta5(tmp_path)
-    for written in tree.pictures.values():
+    for written in tree.written_images.values():
         road, sky = np.array([128, 64, 128]), np.array([70, 130, 180])
         raw = np.where(np.arange(SIZE[1])[None, :, None] < 4, road, sky).astype(np.uint8)
         save(written.masks[0], np.broadcast_to(raw, (*SIZE, 3)).copy())
@@ -171,7 +175,7 @@ def test_mapillary_first_package(tmp_path):
     for part in ("training", "validation"):
         (tmp_path / part / "v1.2" / "labels").rename(tmp_path / part / "labels")
     divided = names(changed(tree, version="v1.1"))
-    trained = sorted(name for name in tree.pictures if name.startswith("t"))
+    trained = sorted(name for name in tree.written_images if name.startswith("t"))
     assert sorted((*divided["train"], *divided["val"])) == trained
     assert len(divided["test"]) == 2
     with pytest.raises(DataError, match=r"v1\.2/labels"):
@@ -193,7 +197,7 @@ def test_oxford_pet_ignores_what_is_not_listed_and_skips_by_name(tmp_path):
     assert datasets.open_split(tree.data, "test").source.notes == ()
 
 
-def test_oxford_pet_lists_that_share_a_picture(tmp_path):
+def test_oxford_pet_lists_that_share_a_image(tmp_path):
     tree = dataset_trees.oxford_pet(tmp_path)
     with (tmp_path / "annotations" / "test.txt").open("a") as file:
         file.write("Abyssinian_0 1 1 1\n")
@@ -225,7 +229,7 @@ def test_colour_tiles_keeps_tiles_together(tmp_path):
 def test_antialiased_colour_is_named(tmp_path):
     tree = dataset_trees.colour_tiles(tmp_path)
     split = datasets.open_split(tree.data, "train")
-    mask = tree.pictures[split.names[0]].masks[0]
+    mask = tree.written_images[split.names[0]].masks[0]
     blurred = np.asarray(Image.open(mask).convert("RGB")).copy()
     blurred[3, 3] = 0x12, 0x34, 0x56
     save(mask, blurred)
@@ -250,7 +254,7 @@ def test_loveda_of_one_scene(tmp_path):
 
 @pytest.fixture
 def parts(tmp_path):
-    """One picture with head and tail masks that overlap and have soft edges."""
+    """One image with head and tail masks that overlap and have soft edges."""
     head, tail = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
     head[:, :5], head[:, 5], tail[:, 4:] = 255, 16, 255
     tail[0, 4:] = 17

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from terrazzo import datasets
-from terrazzo.config import DataConfig
+from terrazzo.base.recipe import DataConfig
+from terrazzo.data import datasets
 
 DATA = Path(os.environ.get("TERRAZZO_DATA", "nowhere"))
 LAYOUTS = DATA / "layout_samples"
@@ -236,11 +236,11 @@ def test_mapillary(tmp_path, version, labels, train_id):
 def test_mapillary_versions_agree_on_the_19():
     """The same pixels, labelled twice by the data set's makers, end in the same classes."""
     sample = LAYOUTS / "pseudo_mapillary_dataset"
-    from terrazzo import labels
+    from terrazzo.data import labels
 
     maps = {"v1.2": "mapillary_v1_19", "v2.0": "mapillary_v2_19"}
     train_ids = [
-        labels.load(name).remap(
+        labels.load_label_map(name).remap(
             np.asarray(Image.open(sample / version / "__CRyFzoDOXn6unQ6a3DnQ.png")), file=version
         )
         for version, name in maps.items()

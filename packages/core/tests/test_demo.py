@@ -7,9 +7,10 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from terrazzo import datasets, rasters
-from terrazzo.config import DataConfig
-from terrazzo.datasets import _city, demo
+from terrazzo.base.recipe import DataConfig
+from terrazzo.data import datasets
+from terrazzo.data.datasets import _generate_city, demo
+from terrazzo.io import rasters
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_files_are_real_rasters(root):
 
 def test_drawing_depends_on_the_seed(root):
     drawn_HW = rasters.read_label(root / "labels.tif", "index")
-    assert (_city.draw(4)[1] != drawn_HW).mean() > 0.2
+    assert (_generate_city.draw(4)[1] != drawn_HW).mean() > 0.2
 
 
 def test_written_once(root):

@@ -15,10 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from terrazzo import archives, download
-from terrazzo.download import Archive, DataSet
-from terrazzo.errors import DataError, ResourceError
-from terrazzo.progress import Silent
+from terrazzo.base.errors import DataError, ResourceError
+from terrazzo.base.progress import Silent
+from terrazzo.data import download
+from terrazzo.data.download import Archive, DataSet
+from terrazzo.io import archives
 
 FILES = {"set/train/a.png": b"first", "set/trainannot/a.png": b"second" * 50_000}
 
@@ -343,7 +344,7 @@ def test_camvid_masks_are_those_the_table_knows():
 
 
 def terrazzo(folder, *words):
-    command = [sys.executable, "-c", "from terrazzo.cli import main; main()", *words]
+    command = [sys.executable, "-c", "from terrazzo.cli.app import main; main()", *words]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 

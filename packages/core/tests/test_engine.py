@@ -9,15 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from terrazzo import checkpoint, engine, runs
-from terrazzo.config import Config
-from terrazzo.engine import Agenda, Position, resample_labels
-from terrazzo.errors import NonFiniteLossError, ResourceError, Stopped
-from terrazzo.labels import LabelClass, LabelMap
-from terrazzo.progress import Silent
-from terrazzo.sample import IGNORE, Bands
+from terrazzo.base.atomic_write import append_json_line
+from terrazzo.base.errors import NonFiniteLossError, ResourceError, Stopped
+from terrazzo.base.progress import Silent
+from terrazzo.base.recipe import Config
+from terrazzo.data.labels import LabelClass, LabelMap
+from terrazzo.data.sample import IGNORE, Bands
+from terrazzo.evaluation import loop as evaluation_loop
+from terrazzo.models.probabilities import labels_at_size
+from terrazzo.runs import checkpoint
+from terrazzo.runs.folder import RunFolder, create_run
 from terrazzo.testing.memory import MemorySplit
 from terrazzo.testing.reference.backend import backend
+from terrazzo.training import loop as training_loop
+from terrazzo.training.loop import EventSchedule, Position
 
 LABELS = LabelMap(
     "three",
@@ -27,7 +32,7 @@ BANDS = Bands(("red", "green", "blue"), "uint8", (127.0,) * 3, (60.0,) * 3)
 
 
 def split(name, num_samples, *, size=(12, 10), seed=0):
-    """Pictures whose colour tells the class, with noise and some ignored pixels."""
+    """Images whose colour tells the class, with noise and some ignored pixels."""
     draw = np.random.default_rng(seed)
     labels = draw.integers(0, 3, (num_samples, *size)).astype(np.uint8)
     images = np.eye(3)[labels] * 120 + draw.integers(0, 130, (num_samples, *size, 3))
@@ -58,9 +63,9 @@ def train(folder, config, **arguments):
     """Train in `folder`; returns the position and the trainer."""
     trainer = make_trainer(config)
     if not folder.exists():
-        runs.create(folder, config, LABELS, overwrite=False)
-    position = engine.train(
-        runs.RunFolder(folder),
+        create_run(folder, config, LABELS, overwrite=False)
+    position = training_loop.train(
+        RunFolder(folder),
         trainer,
         config,
         arguments.pop("train_split", split("train", 10)),
@@ -124,10 +129,10 @@ def test_lines_after_the_last_checkpoint_are_cut_off_on_resume(tmp_path):
     config = recipe()
     train(tmp_path / "run", config)
     log = (tmp_path / "run" / "log.jsonl").read_bytes()
-    checkpoints = runs.RunFolder(tmp_path / "run").checkpoints
+    checkpoints = RunFolder(tmp_path / "run").checkpoints
     checkpoint.sweep(checkpoints, keep=2, also=None)
     (checkpoints / "step-000009").rename(tmp_path / "gone")
-    runs.append(tmp_path / "run" / "log.jsonl", {"kind": "train", "step": 999})
+    append_json_line(tmp_path / "run" / "log.jsonl", {"kind": "train", "step": 999})
     train(tmp_path / "run", config)
     assert (tmp_path / "run" / "log.jsonl").read_bytes() == log
 
@@ -212,13 +217,13 @@ def test_all_ignored_labels_train_with_loss_zero(tmp_path):
 
 
 def evaluate(trainer, of, config, **changes):
-    return engine.evaluate(
+    return evaluation_loop.evaluate(
         trainer, of, config.data, config.loader, step=0, progress=Silent(), batch_size=2, **changes
     )
 
 
 def test_every_pixel_of_every_label_counts_once_at_its_own_size(tmp_path):
-    """Pictures of several sizes, scored with a model that sees them at another size."""
+    """Images of several sizes, scored with a model that sees them at another size."""
     parts = [split("val", 2, size=size, seed=7) for size in ((12, 10), (9, 31), (20, 20))]
     mixed = MemorySplit(
         "val",
@@ -244,7 +249,7 @@ def test_scores_do_not_depend_on_the_batch_size_or_the_threads(tmp_path):
     val = split("val", 7, seed=2)
     first = evaluate(trainer, val, config)
     threads = recipe(loader={"threads": 3})
-    other = engine.evaluate(
+    other = evaluation_loop.evaluate(
         trainer, val, threads.data, threads.loader, step=0, progress=Silent(), batch_size=5
     )
     np.testing.assert_array_equal(first.counts_NKK, other.counts_NKK)
@@ -261,7 +266,7 @@ class Half:
         return counts
 
 
-def test_two_processes_score_each_picture_once(tmp_path):
+def test_two_processes_score_each_image_once(tmp_path):
     config = recipe()
     _, trainer = train(tmp_path / "run", config)
     val = split("val", 7, seed=2)
@@ -289,25 +294,25 @@ def test_resampling_takes_classes_after_interpolation():
     """Between a 0 and a 2 lies no 1: what goes wrong where labels are interpolated."""
     probabilities = np.zeros((1, 2, 3), np.float32)
     probabilities[0, 0, 0] = probabilities[0, 1, 2] = 1
-    labels = resample_labels(probabilities, (1, 8))
+    labels = labels_at_size(probabilities, (1, 8))
     np.testing.assert_array_equal(labels, [[0, 0, 0, 0, 2, 2, 2, 2]])
     assert labels.dtype == np.uint8
 
 
 def test_resampling_to_the_same_size_is_argmax():
     probabilities = np.random.default_rng(0).random((7, 5, 300)).astype(np.float32)
-    labels = resample_labels(probabilities, (7, 5))
+    labels = labels_at_size(probabilities, (7, 5))
     np.testing.assert_array_equal(labels, probabilities.argmax(axis=-1))
     assert labels.dtype == np.uint16
 
 
 def test_agenda_is_what_the_recipe_says():
-    agenda = Agenda(recipe(training={"steps": 25}, validation={"every_epochs": 2}), 5)
-    assert [step for step in range(1, 26) if agenda.validates(step)] == [10, 20, 25]
-    agenda = Agenda(recipe(validation={"every_steps": 4}), 3)
-    assert [step for step in range(1, 10) if agenda.validates(step)] == [4, 8, 9]
-    agenda = Agenda(recipe(checkpoint={"every_steps": 2}), 3)
-    assert [step for step in range(1, 10) if agenda.saves(step)] == [2, 3, 4, 6, 8, 9]
+    schedule = EventSchedule(recipe(training={"steps": 25}, validation={"every_epochs": 2}), 5)
+    assert [step for step in range(1, 26) if schedule.validates(step)] == [10, 20, 25]
+    schedule = EventSchedule(recipe(validation={"every_steps": 4}), 3)
+    assert [step for step in range(1, 10) if schedule.validates(step)] == [4, 8, 9]
+    schedule = EventSchedule(recipe(checkpoint={"every_steps": 2}), 3)
+    assert [step for step in range(1, 10) if schedule.saves(step)] == [2, 3, 4, 6, 8, 9]
 
 
 def test_the_best_is_the_first_of_equals():
@@ -320,7 +325,9 @@ def test_the_best_is_the_first_of_equals():
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems count otherwise")
 def test_peak_memory_is_not_that_of_the_process_that_started_this_one():
     large = np.ones(100 << 20, np.uint64)  # 800 MiB, every page of it in use
-    program = "from terrazzo.engine import peak_memory; print(peak_memory()['peak_memory_bytes'])"
+    program = (
+        "from terrazzo.training.loop import peak_memory; print(peak_memory()['peak_memory_bytes'])"
+    )
     answer = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

@@ -6,17 +6,18 @@ import cv2
 import numpy as np
 import pytest
 
-from terrazzo import engine, evaluation, further_scores
-from terrazzo.augment import resize_image
-from terrazzo.config import DataConfig, EvaluationConfig, LoaderConfig
-from terrazzo.further_counts import Counter, Further
-from terrazzo.labels import LabelClass, LabelMap
+from terrazzo.base.processes import SingleProcess
+from terrazzo.base.progress import Silent
+from terrazzo.base.recipe import DataConfig, EvaluationConfig, LoaderConfig
+from terrazzo.data.augment import resize_image
+from terrazzo.data.labels import LabelClass, LabelMap
+from terrazzo.data.sample import IGNORE
+from terrazzo.evaluation import extra_scores, result
+from terrazzo.evaluation import loop as evaluation_loop
+from terrazzo.evaluation.extra_counts import Counter, ExtraCounts
 from terrazzo.metrics import boundary, roc
 from terrazzo.metrics.calibration import Calibration
-from terrazzo.progress import Silent
-from terrazzo.sample import IGNORE
 from terrazzo.testing.memory import MemorySplit
-from terrazzo.trainer import SingleProcess
 
 LABELS = LabelMap(
     "three", tuple(LabelClass(name, "#00000" + name, (k,)) for k, name in enumerate("abc"))
@@ -63,7 +64,7 @@ def split(num_samples=7, size=(18, 15)):
 def evaluate(samples, *, batch_size=3, image_size=None, wanted=ALL, world=None):
     trainer = ColourTrainer()
     trainer.world = world or SingleProcess()
-    return engine.evaluate(
+    return evaluation_loop.evaluate(
         trainer,
         samples,
         DataConfig(format="memory", root="", image_size=image_size),
@@ -84,15 +85,15 @@ def assert_same(first, second):
 @pytest.mark.parametrize("image_size", [None, (9, 8)])
 def test_batch_size_and_number_of_processes_change_no_bit(image_size):
     samples = split()
-    whole = evaluate(samples, image_size=image_size).further
+    whole = evaluate(samples, image_size=image_size).extra
     assert len(whole.arrays()) == 8
     for batch_size in (1, 7):
         again = evaluate(samples, image_size=image_size, batch_size=batch_size)
-        assert_same(again.further, whole)
+        assert_same(again.extra, whole)
     others = Recording(1, 2)
     evaluate(samples, image_size=image_size, world=others)
     shared = evaluate(samples, image_size=image_size, world=Recording(0, 2, others.asked))
-    assert_same(shared.further, whole)
+    assert_same(shared.extra, whole)
 
 
 @pytest.mark.parametrize("image_size", [None, (9, 8)])
@@ -101,25 +102,25 @@ def test_scores_are_the_same_with_and_without(image_size):
     np.testing.assert_array_equal(
         plain.counts_NKK, evaluate(split(), image_size=image_size).counts_NKK
     )
-    assert plain.further.arrays() == {}
+    assert plain.extra.arrays() == {}
 
 
 def test_every_counted_pixel_is_in_one_bin_of_every_row():
     found = evaluate(split())
     counted_N = found.counts_NKK.sum(axis=(1, 2))
     assert counted_N[3] == 0
-    pixels_NRB = found.further.calibration.pixels
+    pixels_NRB = found.extra.calibration.pixels
     np.testing.assert_array_equal(pixels_NRB.sum(axis=2), np.repeat(counted_N[:, None], 4, axis=1))
     truth_NK = found.counts_NKK.sum(axis=2)
-    np.testing.assert_array_equal(found.further.calibration.right[:, 1:].sum(axis=2), truth_NK)
+    np.testing.assert_array_equal(found.extra.calibration.right[:, 1:].sum(axis=2), truth_NK)
     right_N = np.trace(found.counts_NKK, axis1=1, axis2=2)
-    np.testing.assert_array_equal(found.further.calibration.right[:, 0].sum(axis=1), right_N)
-    scores = found.further.calibration.scores
+    np.testing.assert_array_equal(found.extra.calibration.right[:, 0].sum(axis=1), right_N)
+    scores = found.extra.calibration.scores
     np.testing.assert_array_equal(scores.sum(axis=(1, 2)), [counted_N.sum()] * 3)
     np.testing.assert_array_equal(scores[:, 1].sum(axis=1), truth_NK.sum(axis=0))
 
 
-def test_probabilities_are_resampled_to_the_label_and_pictures_add_up():
+def test_probabilities_are_resampled_to_the_label_and_images_add_up():
     samples = split()
     expected = Calibration(3)
     for image_HWC, label_HW in zip(samples.images, samples.labels, strict=True):
@@ -127,7 +128,7 @@ def test_probabilities_are_resampled_to_the_label_and_pictures_add_up():
         p = ColourTrainer().predict(small_HWC[None])[0]
         p = np.stack([cv2.resize(p[..., k], (15, 18)) for k in range(3)], axis=-1)
         expected.update(label_HW, p)
-    found = further_scores.total(evaluate(samples, image_size=(9, 8)).further.calibration)
+    found = extra_scores.total(evaluate(samples, image_size=(9, 8)).extra.calibration)
     np.testing.assert_array_equal(found.pixels, expected.counts.pixels)
     np.testing.assert_array_equal(found.right, expected.counts.right)
     np.testing.assert_allclose(found.squares, expected.counts.squares, rtol=1e-12)
@@ -136,7 +137,7 @@ def test_probabilities_are_resampled_to_the_label_and_pictures_add_up():
 def test_scores_of_each_class_by_definition():
     samples = split(3)
     found = evaluate(samples)
-    told = further_scores.summary(found.further, found.counts_NKK, LABELS.names)["calibration"]
+    told = extra_scores.summary(found.extra, found.counts_NKK, LABELS.names)["calibration"]
     p = np.stack([ColourTrainer().predict(image[None])[0] for image in samples.images])
     label = np.stack(samples.labels)
     scored = label != IGNORE
@@ -171,35 +172,35 @@ def test_order_of_scores_is_kept_to_both_ends():
     assert math.isnan(roc.areas(np.zeros((2, roc.SCORE_BINS), np.int64)))
 
 
-def test_borders_are_those_of_each_picture():
+def test_borders_are_those_of_each_image():
     samples = split()
-    found = evaluate(samples).further
-    rim = boundary.rim_width(18, 15, 0.05)
+    found = evaluate(samples).extra
+    width = boundary.band_width(18, 15, 0.05)
     for index in range(len(samples)):
         prediction = ColourTrainer().predict_labels(samples.images[index])
-        one = boundary.boundary_pixels(samples.labels[index], prediction, 3, rim=rim)
-        np.testing.assert_array_equal(found.boundary.right[index], one.right)
-        one = boundary.trimap_pixels(samples.labels[index], prediction, 3, rim=rim)
+        one = boundary.boundary_pixels(samples.labels[index], prediction, 3, width=width)
+        np.testing.assert_array_equal(found.boundary.true_positives[index], one.true_positives)
+        one = boundary.trimap_pixels(samples.labels[index], prediction, 3, width=width)
         np.testing.assert_array_equal(found.trimap.in_prediction[index], one.in_prediction)
     assert found.boundary_width == 0.05
 
 
 def test_files_hold_all_of_it(tmp_path):
     found = evaluate(split())
-    evaluation.write(found, LABELS, tmp_path)
-    assert_same(evaluation.read_further(tmp_path, "test"), found.further)
-    evaluation.write(evaluate(split(), wanted=None), LABELS, tmp_path)
-    assert evaluation.read_further(tmp_path, "test").arrays() == Further().arrays()
+    result.write(found, LABELS, tmp_path)
+    assert_same(result.read_extra(tmp_path, "test"), found.extra)
+    result.write(evaluate(split(), wanted=None), LABELS, tmp_path)
+    assert result.read_extra(tmp_path, "test").arrays() == ExtraCounts().arrays()
 
 
-def test_intervals_are_of_the_pictures_and_differences_of_the_same_draws():
+def test_intervals_are_of_the_images_and_differences_of_the_same_draws():
     samples = split(12)
-    good = evaluate(samples).further
+    good = evaluate(samples).extra
     good.calibration.right[:, 0, 9:] //= 3  # overconfident there, underconfident below
-    poor = evaluate(samples, image_size=(5, 4)).further
-    runs = further_scores.with_intervals([good, poor, Further()], groups=None, resamples=300)
-    for run, further in zip(runs[:2], (good, poor), strict=True):
-        told = further_scores.summary(further, np.zeros((12, 3, 3), int), LABELS.names)
+    poor = evaluate(samples, image_size=(5, 4)).extra
+    runs = extra_scores.with_intervals([good, poor, ExtraCounts()], groups=None, resamples=300)
+    for run, extra in zip(runs[:2], (good, poor), strict=True):
+        told = extra_scores.summary(extra, np.zeros((12, 3, 3), int), LABELS.names)
         assert run.boundary[0].estimate == pytest.approx(told["boundary"]["mean_boundary_iou"])
         estimates = [each.estimate for each in run.boundary[1:]]
         assert estimates == pytest.approx(told["boundary"]["per_class"]["boundary_iou"])

@@ -12,10 +12,11 @@ import rasterio
 from affine import Affine
 from rasterio.warp import transform_bounds
 
-from terrazzo import datasets, rasters
-from terrazzo.config import DataConfig
-from terrazzo.datasets import geotiff
-from terrazzo.errors import ConfigError, DataError
+from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.base.recipe import DataConfig
+from terrazzo.data import datasets
+from terrazzo.data.datasets import geotiff
+from terrazzo.io import rasters
 
 DATA = os.environ.get("TERRAZZO_DATA")
 PLACE = {"crs": "EPSG:32633", "transform": Affine(2, 0, 392_000, 0, -2, 5_820_000)}

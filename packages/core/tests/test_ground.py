@@ -12,19 +12,25 @@ import pytest
 import tomli_w
 from affine import Affine
 
-from terrazzo import commands, config, ground, model_folder, prediction, rasters, remote
-from terrazzo.errors import DataError
-from terrazzo.prediction import Settings
-from terrazzo.progress import Silent
-from terrazzo.scene import Tiling
+from terrazzo.base import config_parsing
+from terrazzo.base.errors import DataError
+from terrazzo.base.progress import Silent
+from terrazzo.base.recipe import Config
+from terrazzo.data import pixel_size
+from terrazzo.inference.outputs import Settings
+from terrazzo.inference.predict import predict as predict_scenes
+from terrazzo.inference.tiled_prediction import Tiling
+from terrazzo.io import rasters, remote_paths
+from terrazzo.runs import saved_model
 from terrazzo.testing.scenes import LABELS, UTM, make_model, make_scene
+from terrazzo.workflows import train as train_workflow
 
 SMALL = Tiling(tile=32, overlap=12)
 
 
 def predict(model: Path, source: Path, out: Path, **settings):
     settings = Settings(tiling=SMALL, **settings)
-    prediction.predict(model, [source], out, settings, progress=Silent())
+    predict_scenes(model, [source], out, settings, progress=Silent())
 
 
 PLACES = [
@@ -41,7 +47,7 @@ PLACES = [
 def test_pixel_metres(tmp_path, crs, transform, metres):
     path = tmp_path / "s.tif"
     rasters.write(path, np.ones((4, 4, 1), np.uint8), crs=crs, transform=transform)
-    found = ground.pixel_metres(rasters.info(path))
+    found = pixel_size.pixel_metres(rasters.info(path))
     assert found == (metres if metres is None else pytest.approx(metres, rel=1e-4))
 
 
@@ -61,14 +67,14 @@ def test_pixel_sizes_of_training(tmp_path):
     paths = [tmp_path / f"{n}.tif" for n in range(3)]
     for path, (crs, transform, _) in zip(paths, (PLACES[0], PLACES[2], PLACES[4]), strict=True):
         rasters.write(path, np.ones((4, 4, 1), np.uint8), crs=crs, transform=transform)
-    assert ground.pixel_sizes(Source(paths)) == pytest.approx((0.5, 3.048), rel=1e-4)
-    assert ground.pixel_sizes(Source(paths[2:])) is None
-    assert ground.pixel_sizes(Source([tmp_path / "a.png"])) is None
+    assert pixel_size.pixel_sizes(Source(paths)) == pytest.approx((0.5, 3.048), rel=1e-4)
+    assert pixel_size.pixel_sizes(Source(paths[2:])) is None
+    assert pixel_size.pixel_sizes(Source([tmp_path / "a.png"])) is None
 
 
 def test_scenes_of_another_pixel_size_are_refused(tmp_path):
     model = make_model(tmp_path / "model", pixel_metres=(0.25, 0.5))
-    assert model_folder.read_card(model).pixel_metres == (0.25, 0.5)
+    assert saved_model.read_card(model).pixel_metres == (0.25, 0.5)
     coarse = {"crs": "EPSG:32633", "transform": Affine(10, 0, 392_000, 0, -10, 5_820_000)}
     source = make_scene(tmp_path / "coarse.tif", (40, 40, 3), **coarse)
     with pytest.raises(DataError) as caught:
@@ -88,8 +94,8 @@ def test_a_run_keeps_the_pixel_size_of_its_scenes(tmp_path):
     rasters.write(tmp_path / "label.tif", label_HWC, **UTM)
     (tmp_path / "labels.toml").write_text(tomli_w.dumps(LABELS.as_toml()))
     scenes = [{"images": ["image.tif"], "label": "label.tif"}]
-    recipe = config.parse(
-        config.Config,
+    recipe = config_parsing.parse(
+        Config,
         {
             "name": "ground",
             "backend": "reference",
@@ -104,8 +110,8 @@ def test_a_run_keeps_the_pixel_size_of_its_scenes(tmp_path):
         },
         where="here",
     )
-    commands.run(recipe, tmp_path / "run", progress=Silent())
-    assert model_folder.read_card(tmp_path / "run" / "model").pixel_metres == (0.5, 0.5)
+    train_workflow.train(recipe, tmp_path / "run", progress=Silent())
+    assert saved_model.read_card(tmp_path / "run" / "model").pixel_metres == (0.5, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -118,11 +124,11 @@ def test_a_run_keeps_the_pixel_size_of_its_scenes(tmp_path):
     ],
 )
 def test_names_for_gdal(given, name):
-    assert remote.is_remote(Path(given))
-    assert remote.allow(Path(given)).gdal_name == name
-    assert remote.allow(Path("/data/a.tif")) == Path("/data/a.tif")
+    assert remote_paths.is_remote(Path(given))
+    assert remote_paths.allow(Path(given)).gdal_name == name
+    assert remote_paths.allow(Path("/data/a.tif")) == Path("/data/a.tif")
     with pytest.raises(DataError, match="gopher:"):
-        remote.allow(Path("gopher://host/a.tif"))
+        remote_paths.allow(Path("gopher://host/a.tif"))
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -145,11 +151,11 @@ def test_a_remote_scene_needs_leave(tmp_path):
             with pytest.raises(DataError, match="SEG-D030"):
                 predict(model, Path(f"{url}/{name}"), tmp_path / "map.tif")
         assert not asked
-        predict(model, remote.allow(Path(f"{url}/s.tif")), tmp_path / "map.tif")
+        predict(model, remote_paths.allow(Path(f"{url}/s.tif")), tmp_path / "map.tif")
         assert asked
         for name in ("vrt.tif", "missing.tif"):
             with pytest.raises(DataError):
-                predict(model, remote.allow(Path(f"{url}/{name}")), tmp_path / "other.tif")
+                predict(model, remote_paths.allow(Path(f"{url}/{name}")), tmp_path / "other.tif")
         server.shutdown()
     predict(model, tmp_path / "s.tif", tmp_path / "local.tif")
     assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "local.tif").read_bytes()

@@ -1,4 +1,4 @@
-"""Pictures and labels as files: what is read exactly, and what is refused with which words."""
+"""Images and labels as files: what is read exactly, and what is refused with which words."""
 
 import io
 import os
@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from terrazzo import image_headers, images
-from terrazzo.errors import DataError, ResourceError
+from terrazzo.base.errors import DataError, ResourceError
+from terrazzo.io import image_headers, images
 
 
 @pytest.fixture
-def picture_HWC():  # noqa: N802 - an array, named as arrays are
-    """A photo-like picture: smooth enough for JPEG, with three distinct bands."""
+def image_HWC():  # noqa: N802 - an array, named as arrays are
+    """A photo-like image: smooth enough for JPEG, with three distinct bands."""
     rows, columns = np.mgrid[0:48, 0:64]
     bands = [3 * rows + columns, 255 - 2 * columns - rows, 2 * (rows + columns)]
     return np.clip(np.stack(bands, axis=2), 0, 255).astype(np.uint8)
@@ -30,9 +30,9 @@ def save(path, array, **settings):
 
 def palette_png(path, indices_HW, colours):
     rows, columns = indices_HW.shape
-    picture = Image.frombytes("P", (columns, rows), indices_HW.tobytes())
-    picture.putpalette([value for colour in colours for value in colour])
-    picture.save(path)
+    image = Image.frombytes("P", (columns, rows), indices_HW.tobytes())
+    image.putpalette([value for colour in colours for value in colour])
+    image.save(path)
     return path
 
 
@@ -65,15 +65,15 @@ def refusal(read, *arguments):
 # What is read
 
 
-def test_png_picture_is_exact_and_in_rgb_order(tmp_path, picture_HWC):
-    read = images.read_image(save(tmp_path / "a.png", picture_HWC))
+def test_png_image_is_exact_and_in_rgb_order(tmp_path, image_HWC):
+    read = images.read_image(save(tmp_path / "a.png", image_HWC))
     assert read.dtype == np.uint8
-    np.testing.assert_array_equal(read, picture_HWC)
+    np.testing.assert_array_equal(read, image_HWC)
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_jpeg_picture_equals_pillow(tmp_path, picture_HWC, progressive):
-    path = save(tmp_path / "a.jpg", picture_HWC, quality=90, progressive=progressive)
+def test_jpeg_image_equals_pillow(tmp_path, image_HWC, progressive):
+    path = save(tmp_path / "a.jpg", image_HWC, quality=90, progressive=progressive)
     with Image.open(path) as pillow:
         difference = images.read_image(path).astype(int) - np.asarray(pillow).astype(int)
     assert np.abs(difference).max() <= 2  # two builds of one decoder
@@ -93,9 +93,9 @@ def test_a_coarse_jpeg_is_made_of_means_of_pixels(tmp_path, side, part):
     assert images.read_image(tmp_path / "a.png", coarse=True).shape == (side, 400, 3)
 
 
-def test_grey_picture_has_one_band(tmp_path, picture_HWC):
+def test_grey_image_has_one_band(tmp_path, image_HWC):
     for name in ("a.png", "a.jpg"):
-        path = save(tmp_path / name, picture_HWC[..., 0])
+        path = save(tmp_path / name, image_HWC[..., 0])
         assert images.read_image(path).shape == (48, 64, 1)
 
 
@@ -109,30 +109,30 @@ def test_16_bits_are_kept(tmp_path):
     assert images.image_info(path).dtype == "uint16"
 
 
-def test_palette_picture_shows_its_colours(tmp_path):
+def test_palette_image_shows_its_colours(tmp_path):
     colours = [(250, 0, 10), (0, 120, 30)]
     indices = np.array([[0, 1], [1, 0]], np.uint8)
     read = images.read_image(palette_png(tmp_path / "p.png", indices, colours))
     np.testing.assert_array_equal(read, np.array(colours, np.uint8)[indices])
 
 
-def test_opaque_alpha_is_dropped(tmp_path, picture_HWC):
+def test_opaque_alpha_is_dropped(tmp_path, image_HWC):
     alpha = np.full((48, 64, 1), 255, np.uint8)
-    path = save(tmp_path / "a.png", np.concatenate([picture_HWC, alpha], axis=2))
-    np.testing.assert_array_equal(images.read_image(path), picture_HWC)
-    grey = np.concatenate([picture_HWC[..., :1], alpha], axis=2)
+    path = save(tmp_path / "a.png", np.concatenate([image_HWC, alpha], axis=2))
+    np.testing.assert_array_equal(images.read_image(path), image_HWC)
+    grey = np.concatenate([image_HWC[..., :1], alpha], axis=2)
     read = images.read_image(save(tmp_path / "la.png", grey))
-    np.testing.assert_array_equal(read, picture_HWC[..., :1])
+    np.testing.assert_array_equal(read, image_HWC[..., :1])
 
 
-def test_content_decides_not_the_name(tmp_path, picture_HWC):
-    path = save(tmp_path / "a.jpg", picture_HWC, format="PNG")
-    np.testing.assert_array_equal(images.read_image(path), picture_HWC)
+def test_content_decides_not_the_name(tmp_path, image_HWC):
+    path = save(tmp_path / "a.jpg", image_HWC, format="PNG")
+    np.testing.assert_array_equal(images.read_image(path), image_HWC)
 
 
-def test_info_equals_what_is_decoded(tmp_path, picture_HWC):
-    grey_HW = picture_HWC[..., 0]
-    for name, array in (("a.png", picture_HWC), ("b.jpg", picture_HWC), ("c.png", grey_HW)):
+def test_info_equals_what_is_decoded(tmp_path, image_HWC):
+    grey_HW = image_HWC[..., 0]
+    for name, array in (("a.png", image_HWC), ("b.jpg", image_HWC), ("c.png", grey_HW)):
         path = save(tmp_path / name, array)
         info, decoded = images.image_info(path), images.read_image(path)
         assert (info.rows, info.columns, info.bands) == decoded.shape
@@ -140,8 +140,8 @@ def test_info_equals_what_is_decoded(tmp_path, picture_HWC):
         assert images.image_size(path) == decoded.shape[:2]
 
 
-def test_info_of_a_jpeg_with_a_long_header(tmp_path, picture_HWC):
-    path = save(tmp_path / "a.jpg", picture_HWC, icc_profile=b"\0" * 400_000)
+def test_info_of_a_jpeg_with_a_long_header(tmp_path, image_HWC):
+    path = save(tmp_path / "a.jpg", image_HWC, icc_profile=b"\0" * 400_000)
     assert images.image_size(path) == (48, 64)
 
 
@@ -166,10 +166,10 @@ def test_palette_label_read_both_ways(tmp_path):
     )
 
 
-def test_colour_label_of_rgb_and_of_grey(tmp_path, picture_HWC):
-    rgb = images.read_label(save(tmp_path / "rgb.png", picture_HWC), "colour")
-    np.testing.assert_array_equal(rgb, picture_HWC)
-    grey_HW = picture_HWC[..., 0]
+def test_colour_label_of_rgb_and_of_grey(tmp_path, image_HWC):
+    rgb = images.read_label(save(tmp_path / "rgb.png", image_HWC), "colour")
+    np.testing.assert_array_equal(rgb, image_HWC)
+    grey_HW = image_HWC[..., 0]
     grey = images.read_label(save(tmp_path / "grey.png", grey_HW), "colour")
     np.testing.assert_array_equal(grey, np.repeat(grey_HW[..., None], 3, axis=2))
 
@@ -182,13 +182,13 @@ def test_narrow_grey_label_is_read_as_stored(tmp_path, bits):
     np.testing.assert_array_equal(read, rows)
 
 
-def test_threads_read_the_same(tmp_path, picture_HWC):
-    path = save(tmp_path / "a.png", picture_HWC)
+def test_threads_read_the_same(tmp_path, image_HWC):
+    path = save(tmp_path / "a.png", image_HWC)
     wrong = []
 
     def read_often():
         for _ in range(20):
-            if not np.array_equal(images.read_image(path), picture_HWC):
+            if not np.array_equal(images.read_image(path), image_HWC):
                 wrong.append(path)  # noqa: PERF401 - the loop is the test
 
     threads = [threading.Thread(target=read_often) for _ in range(4)]
@@ -204,9 +204,9 @@ def test_threads_read_the_same(tmp_path, picture_HWC):
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "progressive.jpg"])
-def test_truncated_picture_is_refused(tmp_path, picture_HWC, name, share):
+def test_truncated_image_is_refused(tmp_path, image_HWC, name, share):
     settings = {"progressive": True} if name.startswith("progressive") else {}
-    path = save(tmp_path / name, picture_HWC, **settings)
+    path = save(tmp_path / name, image_HWC, **settings)
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     error = refusal(images.read_image, path)
@@ -215,19 +215,19 @@ def test_truncated_picture_is_refused(tmp_path, picture_HWC, name, share):
     assert f"{int(share * len(data))} bytes" in str(error)
 
 
-def test_truncation_is_seen_at_every_byte(tmp_path, picture_HWC):
+def test_truncation_is_seen_at_every_byte(tmp_path, image_HWC):
     for name in ("a.png", "a.jpg"):
-        data = save(tmp_path / name, picture_HWC[:8, :8]).read_bytes()
+        data = save(tmp_path / name, image_HWC[:8, :8]).read_bytes()
         for length in range(1, len(data)):
             with pytest.raises(image_headers.CutShortError):
                 image_headers.parse(data[:length])
 
 
-def test_truncated_jpeg_with_a_thumbnail_is_refused(tmp_path, picture_HWC):
-    """The end mark of the thumbnail is not that of the picture."""
+def test_truncated_jpeg_with_a_thumbnail_is_refused(tmp_path, image_HWC):
+    """The end mark of the thumbnail is not that of the image."""
     thumbnail = io.BytesIO()
-    Image.fromarray(picture_HWC[:8, :8]).save(thumbnail, "JPEG")
-    path = save(tmp_path / "a.jpg", picture_HWC, exif=b"Exif\0\0" + thumbnail.getvalue())
+    Image.fromarray(image_HWC[:8, :8]).save(thumbnail, "JPEG")
+    path = save(tmp_path / "a.jpg", image_HWC, exif=b"Exif\0\0" + thumbnail.getvalue())
     assert images.read_image(path).shape == (48, 64, 3)
     data = path.read_bytes()
     with pytest.raises(image_headers.CutShortError):
@@ -235,8 +235,8 @@ def test_truncated_jpeg_with_a_thumbnail_is_refused(tmp_path, picture_HWC):
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
-def test_truncated_label_is_refused(tmp_path, picture_HWC, share):
-    path = save(tmp_path / "m.png", picture_HWC[..., 0])
+def test_truncated_label_is_refused(tmp_path, image_HWC, share):
+    path = save(tmp_path / "m.png", image_HWC[..., 0])
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     error = refusal(images.read_label, path, "index")
@@ -244,16 +244,16 @@ def test_truncated_label_is_refused(tmp_path, picture_HWC, share):
     assert str(path) in str(error)
 
 
-def test_bytes_after_the_end_do_no_harm(tmp_path, picture_HWC):
+def test_bytes_after_the_end_do_no_harm(tmp_path, image_HWC):
     for name in ("a.png", "a.jpg"):
-        path = save(tmp_path / name, picture_HWC)
+        path = save(tmp_path / name, image_HWC)
         before = images.read_image(path)
         path.write_bytes(path.read_bytes() + b"\0" * 100)
         np.testing.assert_array_equal(images.read_image(path), before)
 
 
-def test_a_flipped_bit_in_a_png_is_seen(tmp_path, picture_HWC):
-    path = save(tmp_path / "m.png", picture_HWC[..., 0])
+def test_a_flipped_bit_in_a_png_is_seen(tmp_path, image_HWC):
+    path = save(tmp_path / "m.png", image_HWC[..., 0])
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 4
     path.write_bytes(bytes(data))
@@ -262,9 +262,9 @@ def test_a_flipped_bit_in_a_png_is_seen(tmp_path, picture_HWC):
         assert "checksum" in str(error)
 
 
-def test_jpeg_label_is_refused_by_content(tmp_path, picture_HWC):
+def test_jpeg_label_is_refused_by_content(tmp_path, image_HWC):
     for name in ("m.jpg", "m.png"):
-        path = save(tmp_path / name, picture_HWC[..., 0], format="JPEG")
+        path = save(tmp_path / name, image_HWC[..., 0], format="JPEG")
         error = refusal(images.read_label, path, "index")
         assert error.code == "SEG-D008"
         assert str(path) in str(error)
@@ -272,8 +272,8 @@ def test_jpeg_label_is_refused_by_content(tmp_path, picture_HWC):
         assert "content is JPEG" in str(error)
 
 
-def test_colours_where_indices_are_wanted(tmp_path, picture_HWC):
-    path = save(tmp_path / "m.png", picture_HWC)
+def test_colours_where_indices_are_wanted(tmp_path, image_HWC):
+    path = save(tmp_path / "m.png", image_HWC)
     error = refusal(images.read_label, path, "index")
     assert error.code == "SEG-D007"
     assert "RGB PNG" in str(error)
@@ -289,10 +289,10 @@ def test_16_bit_colour_label_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png"])
-def test_exif_orientation_is_refused(tmp_path, picture_HWC, name):
+def test_exif_orientation_is_refused(tmp_path, image_HWC, name):
     exif = Image.Exif()
     exif[0x0112] = 6
-    path = save(tmp_path / name, picture_HWC, exif=exif)
+    path = save(tmp_path / name, image_HWC, exif=exif)
     error = refusal(images.read_image, path)
     assert error.code == "SEG-D010"
     assert "Orientation (0x0112) = 6" in str(error)
@@ -300,26 +300,26 @@ def test_exif_orientation_is_refused(tmp_path, picture_HWC, name):
 
 
 @pytest.mark.parametrize("order", ["II", "MM"])
-def test_exif_orientation_in_both_byte_orders(tmp_path, picture_HWC, order):
+def test_exif_orientation_in_both_byte_orders(tmp_path, image_HWC, order):
     sign = "<" if order == "II" else ">"
     entry = struct.pack(f"{sign}HHIHH", 0x0112, 3, 1, 8, 0)
     exif = order.encode() + struct.pack(f"{sign}HIH", 42, 8, 1) + entry + b"\0" * 4
-    path = save(tmp_path / "a.jpg", picture_HWC, exif=b"Exif\0\0" + exif)
+    path = save(tmp_path / "a.jpg", image_HWC, exif=b"Exif\0\0" + exif)
     assert "= 8" in str(refusal(images.read_image, path))
 
 
-def test_plain_and_broken_exif_are_read(tmp_path, picture_HWC):
+def test_plain_and_broken_exif_are_read(tmp_path, image_HWC):
     exif = Image.Exif()
     exif[0x0112] = 1
     for number, tags in enumerate([exif.tobytes(), b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0"]):
-        path = save(tmp_path / f"{number}.jpg", picture_HWC, exif=tags)
+        path = save(tmp_path / f"{number}.jpg", image_HWC, exif=tags)
         assert images.read_image(path).shape == (48, 64, 3)
 
 
-def test_transparent_pixels_are_refused(tmp_path, picture_HWC):
+def test_transparent_pixels_are_refused(tmp_path, image_HWC):
     alpha = np.full((48, 64, 1), 255, np.uint8)
     alpha[5, 7] = 0
-    path = save(tmp_path / "a.png", np.concatenate([picture_HWC, alpha], axis=2))
+    path = save(tmp_path / "a.png", np.concatenate([image_HWC, alpha], axis=2))
     error = refusal(images.read_image, path)
     assert error.code == "SEG-D019"
     assert "1 px" in str(error)
@@ -328,17 +328,17 @@ def test_transparent_pixels_are_refused(tmp_path, picture_HWC):
 
 def test_transparent_palette_entry_is_refused_without_a_warning(tmp_path):
     path = tmp_path / "p.png"
-    picture = Image.frombytes("P", (2, 2), bytes([0, 1, 1, 0]))
-    picture.putpalette([255, 0, 0, 0, 255, 0])
-    picture.save(path, transparency=bytes([255, 128]))
+    image = Image.frombytes("P", (2, 2), bytes([0, 1, 1, 0]))
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    image.save(path, transparency=bytes([255, 128]))
     error = refusal(images.read_image, path)
     assert error.code == "SEG-D019"
     assert "2 px" in str(error)
 
 
-def test_cmyk_is_refused(tmp_path, picture_HWC):
+def test_cmyk_is_refused(tmp_path, image_HWC):
     path = tmp_path / "a.jpg"
-    Image.fromarray(picture_HWC).convert("CMYK").save(path)
+    Image.fromarray(image_HWC).convert("CMYK").save(path)
     error = refusal(images.read_image, path)
     assert error.code == "SEG-D019"
     assert "CMYK" in str(error)
@@ -366,8 +366,8 @@ def test_empty_missing_directory_and_dangling_link(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
-def test_unreadable_file(tmp_path, picture_HWC):
-    path = save(tmp_path / "a.png", picture_HWC)
+def test_unreadable_file(tmp_path, image_HWC):
+    path = save(tmp_path / "a.png", image_HWC)
     path.chmod(0)
     assert "Permission denied" in str(refusal(images.read_image, path))
 
@@ -375,7 +375,7 @@ def test_unreadable_file(tmp_path, picture_HWC):
 @pytest.mark.parametrize(
     ("data", "named"),
     [
-        (b"hello, I am no picture", "text (starts with 'hello"),
+        (b"hello, I am no image", "text (starts with 'hello"),
         (b"GIF89a....", "GIF"),
         (b"II*\0....", "TIFF"),
         (b"\x01\x02\x03\xff\xfe", "unknown (starts with 01 02 03 ff)"),
@@ -413,18 +413,18 @@ def test_limit_keeps_pillow_silent():
 # What is written
 
 
-def test_write_png_round_trip(tmp_path, picture_HWC):
-    images.write_png(tmp_path / "a.png", picture_HWC)
-    np.testing.assert_array_equal(images.read_image(tmp_path / "a.png"), picture_HWC)
+def test_write_png_round_trip(tmp_path, image_HWC):
+    images.write_png(tmp_path / "a.png", image_HWC)
+    np.testing.assert_array_equal(images.read_image(tmp_path / "a.png"), image_HWC)
     deep = np.arange(6, dtype=np.uint16).reshape(2, 3) * 9999
     images.write_png(tmp_path / "m.png", deep)
     np.testing.assert_array_equal(images.read_label(tmp_path / "m.png", "index"), deep)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "m.png"]
 
 
-def test_failed_write_leaves_the_old_file(tmp_path, picture_HWC):
+def test_failed_write_leaves_the_old_file(tmp_path, image_HWC):
     (tmp_path / "taken.png").mkdir()  # a rename onto a folder fails after all has been written
     with pytest.raises(ResourceError) as caught:
-        images.write_png(tmp_path / "taken.png", picture_HWC)
+        images.write_png(tmp_path / "taken.png", image_HWC)
     assert caught.value.code == "SEG-R004"
     assert [path.name for path in tmp_path.iterdir()] == ["taken.png"]

@@ -4,17 +4,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from terrazzo import datasets, labels
-from terrazzo.config import DataConfig, EvaluationConfig
-from terrazzo.further_counts import Counter
-from terrazzo.metrics import cityscapes, profiles
+from terrazzo.base.processes import SingleProcess
+from terrazzo.base.recipe import DataConfig, EvaluationConfig
+from terrazzo.data import datasets, labels
+from terrazzo.data.sample import IGNORE, Sample
+from terrazzo.evaluation.extra_counts import Counter
+from terrazzo.metrics import cityscapes
 from terrazzo.metrics.confusion import ConfusionMatrix
-from terrazzo.metrics.picture_counts import PictureCounts
-from terrazzo.sample import IGNORE, Sample
+from terrazzo.metrics.image_counts import ImageCounts
+from terrazzo.metrics.iou_definitions import explain
 from terrazzo.testing.memory import MemorySplit
-from terrazzo.trainer import SingleProcess
 
-MAP = labels.load("cityscapes_19")
+MAP = labels.load_label_map("cityscapes_19")
 RAW = {each.name: each.raw[0] for each in MAP.classes}
 THINGS = tuple(cityscapes.INSTANCE_PIXELS)
 
@@ -39,14 +40,14 @@ def street(seed, size=(24, 30)):
     return label, instances.astype(np.int32), prediction.astype(np.uint8)
 
 
-def iiou_written_out(pictures, members):
+def iiou_written_out(images, members):
     """For each group of classes: weighted true positives over all, as the benchmark's script."""
     found = {}
     for group, names in members.items():
         ids = {MAP.names.index(name) for name in names}
         right = missed = 0.0
         false_alarms = 0
-        for label, instances, prediction in pictures:
+        for label, instances, prediction in images:
             for instance in np.unique(instances[instances > 1000]):
                 name = {v: k for k, v in RAW.items()}.get(int(instance) // 1000)
                 if name not in names:
@@ -62,21 +63,21 @@ def iiou_written_out(pictures, members):
     return found
 
 
-def counted(pictures):
+def counted(images):
     split = MemorySplit(
         "test",
-        tuple(np.zeros((*label.shape, 3), np.uint8) for label, _, _ in pictures),
-        tuple(label for label, _, _ in pictures),
+        tuple(np.zeros((*label.shape, 3), np.uint8) for label, _, _ in images),
+        tuple(label for label, _, _ in images),
         MAP,
-        tuple(instances for _, instances, _ in pictures),
+        tuple(instances for _, instances, _ in images),
     )
     counter = Counter(split, EvaluationConfig())
     matrices = []
-    for index, (label, _, prediction) in enumerate(pictures):
+    for index, (label, _, prediction) in enumerate(images):
         matrices.append(ConfusionMatrix(19))
         matrices[-1].update(label, prediction)
         counter.add(index, Sample("", split.images[index], label, ""), prediction, None)
-    return PictureCounts(
+    return ImageCounts(
         np.stack([each.counts for each in matrices]),
         np.array([each.ignored for each in matrices]),
         MAP.names,
@@ -85,9 +86,9 @@ def counted(pictures):
 
 
 def test_iiou_by_definition():
-    pictures = [street(seed) for seed in range(4)]
-    found = counted(pictures)
-    expected = iiou_written_out(pictures, {name: (name,) for name in THINGS})
+    images = [street(seed) for seed in range(4)]
+    found = counted(images)
+    expected = iiou_written_out(images, {name: (name,) for name in THINGS})
     values = dict(zip(MAP.names, cityscapes.class_iiou(found), strict=True))
     for name in MAP.names:
         assert values[name] == pytest.approx(expected.get(name, np.nan), abs=1e-12, nan_ok=True)
@@ -95,18 +96,18 @@ def test_iiou_by_definition():
         np.nanmean(list(expected.values())), abs=1e-12
     )
     groups = {name: cityscapes.CITYSCAPES_CATEGORIES[name] for name in ("human", "vehicle")}
-    expected = iiou_written_out(pictures, groups)
+    expected = iiou_written_out(images, groups)
     mean = profiles_by_name(found)["cityscapes iIoU categories"]
     assert mean == pytest.approx(np.mean(list(expected.values())), abs=1e-12)
 
 
-def profiles_by_name(pictures):
-    return {score.profile.name: score.value for score in profiles.explain(pictures)}
+def profiles_by_name(images):
+    return {score.profile.name: score.value for score in explain(images)}
 
 
 def test_without_instances_there_is_no_iiou():
     found = counted([street(0)])
-    without = PictureCounts(found.counts_NKK, found.ignored_N, MAP.names)
+    without = ImageCounts(found.counts_NKK, found.ignored_N, MAP.names)
     assert not [name for name in profiles_by_name(without) if "iIoU" in name]
 
 

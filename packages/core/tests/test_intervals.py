@@ -5,14 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from terrazzo.errors import DataError
-from terrazzo.metrics import ConfusionMatrix, intervals, resampling
-from terrazzo.metrics.intervals import Interval, bootstrap, paired_bootstrap
+from terrazzo.base.errors import DataError
+from terrazzo.metrics import ConfusionMatrix, confidence_intervals
+from terrazzo.metrics import bootstrap as draws
+from terrazzo.metrics.confidence_intervals import Interval, bootstrap, paired_bootstrap
 
 
-def random_counts(num_pictures=12, num_classes=4, seed=0):
+def random_counts(num_images=12, num_classes=4, seed=0):
     random = np.random.default_rng(seed)
-    counts = random.integers(0, 40, (num_pictures, num_classes, num_classes))
+    counts = random.integers(0, 40, (num_images, num_classes, num_classes))
     counts += 200 * np.eye(num_classes, dtype=np.int64)
     return counts
 
@@ -23,9 +24,9 @@ def test_estimates_are_the_scores_of_the_run():
     counts[:, 2] = 0  # one that is only predicted
     scores = ConfusionMatrix.from_counts(counts.sum(axis=0)).scores()
     found = bootstrap(counts, resamples=200)
-    for name in intervals.SCALARS:
+    for name in confidence_intervals.SCALARS:
         assert found.scalars[name].estimate == pytest.approx(getattr(scores, name), abs=1e-15)
-    for name in intervals.PER_CLASS:
+    for name in confidence_intervals.PER_CLASS:
         estimates = [each.estimate for each in found.per_class[name]]
         assert estimates == pytest.approx(list(getattr(scores, name)), abs=1e-15, nan_ok=True)
     absent = found.per_class["iou"][3]
@@ -42,7 +43,7 @@ def test_ends_are_the_quantiles_of_drawn_scores():
         for _ in range(4000)
     ]
     found = bootstrap(counts, resamples=20_000)
-    for name in intervals.SCALARS:
+    for name in confidence_intervals.SCALARS:
         low, high = np.quantile([getattr(scores, name) for scores in drawn], (0.025, 0.975))
         width = high - low
         assert found.scalars[name].low == pytest.approx(low, abs=0.08 * width)
@@ -55,14 +56,14 @@ def test_quantiles_are_those_of_numpy_over_what_is_defined():
     scores[random.random(scores.shape) < 0.3] = np.nan
     scores[:, 4] = np.nan
     scores[1:, 3], scores[0, 3] = np.nan, 0.5
-    found = resampling._quantiles(scores, (0.025, 0.9))
+    found = draws._quantiles(scores, (0.025, 0.9))
     with pytest.warns(RuntimeWarning, match="All-NaN"):
         expected = np.nanquantile(scores, (0.025, 0.9), axis=0)
     assert np.allclose(found, expected, rtol=0, atol=1e-15, equal_nan=True)
 
 
 def test_weights_are_multinomial():
-    weights = resampling._weights(np.random.default_rng(0), 5000, 6)
+    weights = draws._weights(np.random.default_rng(0), 5000, 6)
     assert (weights.sum(axis=1) == 6).all()
     assert weights.mean(axis=0) == pytest.approx(np.ones(6), abs=0.05)
     assert weights.var(axis=0) == pytest.approx(np.full(6, 5 / 6), abs=0.08)
@@ -76,7 +77,7 @@ def test_the_same_seed_gives_the_same_interval():
 
 
 def test_groups_are_drawn_whole():
-    """Ten copies of each picture are no more evidence than one, once they are grouped."""
+    """Ten copies of each image are no more evidence than one, once they are grouped."""
     counts = random_counts()
     copies = np.repeat(counts, 10, axis=0)
     groups = [f"scene {k // 10}" for k in range(len(copies))]
@@ -99,7 +100,7 @@ def test_a_run_does_not_differ_from_itself():
 
 
 def other_run(counts, moved=3):
-    """The same truth; `moved` right pixels of each class of each picture become wrong."""
+    """The same truth; `moved` right pixels of each class of each image become wrong."""
     other = counts.copy()
     for k in range(counts.shape[1]):
         other[:, k, k] -= moved
@@ -107,7 +108,7 @@ def other_run(counts, moved=3):
     return other
 
 
-def test_a_small_difference_on_all_pictures_is_found_by_pairs_alone():
+def test_a_small_difference_on_all_images_is_found_by_pairs_alone():
     counts = random_counts()
     worse = other_run(counts)
     one, two = bootstrap(counts).scalars["mean_iou"], bootstrap(worse).scalars["mean_iou"]
@@ -127,7 +128,7 @@ def test_other_truth_is_refused():
         paired_bootstrap(counts, counts[:-1])
 
 
-def test_one_picture_or_missing_groups_are_refused():
+def test_one_image_or_missing_groups_are_refused():
     with pytest.raises(DataError, match="SEG-M010"):
         bootstrap(random_counts(1))
     with pytest.raises(DataError, match="SEG-M010"):
@@ -137,21 +138,21 @@ def test_one_picture_or_missing_groups_are_refused():
 
 
 def test_spread_over_seeds():
-    found = intervals.spread([0.5, 0.6, 0.7])
+    found = confidence_intervals.spread([0.5, 0.6, 0.7])
     assert (found.mean, found.deviation) == pytest.approx((0.6, 0.1))
     assert (found.lowest, found.highest, found.seeds) == (0.5, 0.7, 3)
-    assert math.isnan(intervals.spread([0.5]).deviation)
+    assert math.isnan(confidence_intervals.spread([0.5]).deviation)
 
 
 PIXELS = 400
 
 
-def simulated(random, num_pictures, skill=(0.9, 0.7, 0.5)):
-    """Pictures whose class shares and difficulty vary; a second run errs 4 % more."""
+def simulated(random, num_images, skill=(0.9, 0.7, 0.5)):
+    """Images whose class shares and difficulty vary; a second run errs 4 % more."""
     num_classes = len(skill)
-    shares_NK = random.dirichlet(np.array([4.0, 2.0, 1.0]), num_pictures)
-    ease_N1 = random.beta(8, 2, (num_pictures, 1))
-    counts = np.zeros((2, num_pictures, num_classes, num_classes), np.int64)
+    shares_NK = random.dirichlet(np.array([4.0, 2.0, 1.0]), num_images)
+    ease_N1 = random.beta(8, 2, (num_images, 1))
+    counts = np.zeros((2, num_images, num_classes, num_classes), np.int64)
     truth_NK = random.multinomial(PIXELS, shares_NK)
     for run, factor in enumerate((1.0, 0.96)):
         right_NK = random.binomial(truth_NK, np.asarray(skill) * ease_N1 * factor)
@@ -166,7 +167,7 @@ def mean_iou(counts_KK):
 
 
 def test_coverage_of_the_95_per_cent_intervals_is_92_to_98_per_cent():
-    """Known truth: the score of 200,000 pictures of the same kind. 1000 trials of 60 pictures."""
+    """Known truth: the score of 200,000 images of the same kind. 1000 trials of 60 images."""
     random = np.random.default_rng(20)
     everything = simulated(random, 200_000).sum(axis=1)
     truth = mean_iou(everything[0])

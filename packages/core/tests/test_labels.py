@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from terrazzo import labels, swatches
-from terrazzo.errors import ConfigError, DataError
+from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.cli import label_table
+from terrazzo.data import labels
 
 
 def class_table(name, raw, colour="#102030"):
@@ -123,9 +124,9 @@ def test_many_classes_need_16_bits():
 
 
 def test_colourise(ground):
-    picture = ground.colourise(np.array([[0, 1, 255]], np.uint8))
-    np.testing.assert_array_equal(picture, [[[0, 255, 0], [0, 0, 255], [0, 0, 0]]])
-    assert picture.dtype == np.uint8
+    image = ground.colourise(np.array([[0, 1, 255]], np.uint8))
+    np.testing.assert_array_equal(image, [[[0, 255, 0], [0, 0, 255], [0, 0, 0]]])
+    assert image.dtype == np.uint8
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_map_survives_its_own_toml(ground, painted):
 def test_shipped_maps_load_and_have_distinct_colours():
     assert {"camvid", "demo"} <= set(labels.names())
     for name in labels.names():
-        label_map = labels.load(name)
+        label_map = labels.load_label_map(name)
         assert label_map.name == name
         assert label_map.source
         assert len(np.unique(label_map.colours, axis=0)) == len(label_map)
@@ -196,7 +197,7 @@ STREET = (
 
 @pytest.mark.parametrize("name", RAW_VALUES)
 def test_shipped_index_map_knows_its_values_and_no_other(name):
-    label_map = labels.load(name)
+    label_map = labels.load_label_map(name)
     known = [code for c in label_map.classes for code in c.raw] + list(label_map.ignored)
     assert sorted(known) == list(RAW_VALUES[name])
     for value in set(range(256)) - set(known):
@@ -205,7 +206,7 @@ def test_shipped_index_map_knows_its_values_and_no_other(name):
 
 
 def test_all_maps_to_the_19_have_the_same_classes_and_colours():
-    maps = [labels.load(name) for name in labels.names() if "_19" in name]
+    maps = [labels.load_label_map(name) for name in labels.names() if "_19" in name]
     assert len(maps) == 6
     for label_map in maps:
         assert label_map.names == STREET
@@ -225,7 +226,8 @@ def facts(name):
 def test_street_maps_equal_the_tables_of_facts():
     cityscapes = [row for row in facts("cityscapes.csv") if int(row["id"]) >= 0]
     to_19, groups, everything, gta5 = (
-        labels.load(name) for name in ("cityscapes_19", "cityscapes_8", "cityscapes_34", "gta5_19")
+        labels.load_label_map(name)
+        for name in ("cityscapes_19", "cityscapes_8", "cityscapes_34", "gta5_19")
     )
     for row in cityscapes:
         raw = np.full((1, 1), int(row["id"]), np.uint8)
@@ -233,11 +235,11 @@ def test_street_maps_equal_the_tables_of_facts():
         assert gta5.remap(raw, file="a") == int(row["train_id"])
         assert groups.names[groups.remap(raw, file="a").item()] == row["group"]
         assert everything.names[everything.remap(raw, file="a").item()] == row["name"]
-    mapillary = labels.load("mapillary_v1_19")
+    mapillary = labels.load_label_map("mapillary_v1_19")
     for row in facts("mapillary_v1_to_cityscapes19.csv"):
         raw = np.full((1, 1), int(row["mapillary_id"]), np.uint8)
         assert mapillary.remap(raw, file="a") == int(row["train_id"])
-    vistas = labels.load("mapillary_v1_66")
+    vistas = labels.load_label_map("mapillary_v1_66")
     for row, each in zip(facts("mapillary_vistas_v1.csv"), vistas.classes, strict=True):
         assert each.name == row["readable"]
         assert each.colour == "#{:02X}{:02X}{:02X}".format(*(int(row[c]) for c in "rgb"))
@@ -245,7 +247,7 @@ def test_street_maps_equal_the_tables_of_facts():
 
 @needs_facts
 def test_gta5_colours_and_indices_end_in_the_same_class():
-    by_index, by_colour = labels.load("gta5_19"), labels.load("gta5_19_colours")
+    by_index, by_colour = labels.load_label_map("gta5_19"), labels.load_label_map("gta5_19_colours")
     for row in facts("gta5_playing_for_data.csv"):
         if row["name"] == "polegroup":
             continue  # has the colour of pole, and does not occur
@@ -257,13 +259,13 @@ def test_gta5_colours_and_indices_end_in_the_same_class():
 def test_class_table_is_a_label_map(tmp_path):
     path = tmp_path / "class_dict.csv"
     path.write_text("name;r;g;b\nbuilding;255;255;0\nroad; 255;0;0\n\nunlabeled;0;0;0\n")
-    table = labels.load(str(path))
+    table = labels.load_label_map(str(path))
     assert table.name == "class_dict"
     assert table.names == ("building", "road", "unlabeled")
     raw = np.array([[[0, 0, 0], [255, 255, 0], [255, 0, 0]]], np.uint8)
     np.testing.assert_array_equal(table.remap(raw, file="a"), [[2, 0, 1]])
     path.write_text("\ufeffName,R,G,B\r\na,1,2,3\r\n", encoding="utf-8")
-    assert labels.load(str(path)).classes[0].colour == "#010203"
+    assert labels.load_label_map(str(path)).classes[0].colour == "#010203"
 
 
 @pytest.mark.parametrize(
@@ -284,26 +286,26 @@ def test_wrong_class_table_is_refused(tmp_path, text, words):
     path = tmp_path / "t.csv"
     path.write_text(text)
     with pytest.raises(ConfigError, match=words) as caught:
-        labels.load(str(path))
+        labels.load_label_map(str(path))
     assert caught.value.code == "SEG-X010"
     assert caught.value.file == str(path)
 
 
 def test_absent_class_table_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"gone\.csv"):
-        labels.load(str(tmp_path / "gone.csv"))
+        labels.load_label_map(str(tmp_path / "gone.csv"))
 
 
 def shown(label_map, **console):
     text = io.StringIO()
     Console(file=text, highlight=False, width=40, **console).print(
-        swatches.table(label_map), soft_wrap=True
+        label_table.table(label_map), soft_wrap=True
     )
     return text.getvalue()
 
 
 def test_swatches_are_colours_on_a_terminal_and_plain_text_elsewhere():
-    label_map = labels.load("dubai_5")
+    label_map = labels.load_label_map("dubai_5")
     plain = shown(label_map)
     assert "\x1b" not in plain
     lines = plain.splitlines()
@@ -319,7 +321,7 @@ def test_brackets_in_a_name_are_no_markup():
 
 
 def test_camvid_map():
-    camvid = labels.load("camvid")
+    camvid = labels.load_label_map("camvid")
     assert camvid.names == (
         "sky", "building", "pole", "road", "pavement", "tree",
         "sign_symbol", "fence", "car", "pedestrian", "bicyclist",
@@ -331,8 +333,8 @@ def test_camvid_map():
 def test_map_from_a_file_and_unknown_names(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('name = "mine"\n[[classes]]\nname = "a"\ncolour = "#010203"\nraw = [1]\n')
-    assert labels.load(str(path)).names == ("a",)
+    assert labels.load_label_map(str(path)).names == ("a",)
     with pytest.raises(ConfigError, match="did you mean 'camvid'"):
-        labels.load("camvit")
+        labels.load_label_map("camvit")
     with pytest.raises(ConfigError, match="no such file"):
-        labels.load(str(tmp_path / "other.toml"))
+        labels.load_label_map(str(tmp_path / "other.toml"))

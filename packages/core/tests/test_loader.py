@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from terrazzo.config import AugmentConfig, DataConfig, LoaderConfig
-from terrazzo.errors import DataError
-from terrazzo.labels import LabelClass, LabelMap
-from terrazzo.loader import TrainingOrder, digest, evaluation_samples, training_batches
-from terrazzo.sample import IGNORE, Batch
+from terrazzo.base.errors import DataError
+from terrazzo.base.processes import SingleProcess
+from terrazzo.base.recipe import AugmentConfig, DataConfig, LoaderConfig
+from terrazzo.data.labels import LabelClass, LabelMap
+from terrazzo.data.loader import TrainingOrder, digest, evaluation_samples, training_batches
+from terrazzo.data.sample import IGNORE, Batch
 from terrazzo.testing.memory import MemorySplit
-from terrazzo.trainer import SingleProcess
 
 LABELS = LabelMap("two", (LabelClass("a", "#000000", (0,)), LabelClass("b", "#FFFFFF", (1,))))
 DATA = DataConfig(format="none", root=".")
@@ -54,7 +54,7 @@ def batches(split, order, start, stop, *, augment=PLAIN, data=DATA, threads=0, p
 
 
 class Broken(MemorySplit):
-    """Cannot read its fourth picture."""
+    """Cannot read its fourth image."""
 
     def read(self, index):
         if index == 3:
@@ -131,7 +131,7 @@ def test_a_sample_differs_from_epoch_to_epoch():
     assert len(seen) == 20
 
 
-def test_the_pictures_of_one_batch_are_changed_each_in_its_own_way():
+def test_the_images_of_one_batch_are_changed_each_in_its_own_way():
     one = make_split(count=1)
     split = replace(one, images=one.images * 6, labels=one.labels * 6)
     (batch,) = batches(split, TrainingOrder(6, 6, 0), 0, 1, augment=EVERYTHING)
@@ -168,7 +168,7 @@ def test_processes_read_what_one_process_reads():
             assert shares[rank][step].names == batch.names[rank::2]
 
 
-def test_a_process_without_a_share_gets_a_picture_that_teaches_nothing():
+def test_a_process_without_a_share_gets_a_image_that_teaches_nothing():
     split = make_split(count=5)
     order = TrainingOrder(5, 4, 7, rank=2, world_size=3)
     assert len(order.batch(1)[1]) == 0
@@ -207,7 +207,7 @@ def assert_no_threads():
         time.sleep(0.01)
 
 
-def test_pictures_of_different_sizes_need_a_common_one():
+def test_images_of_different_sizes_need_a_common_one():
     small, large = make_split(2), make_split(2, size=(30, 32))
     mixed = MemorySplit("train", small.images + large.images, small.labels + large.labels, LABELS)
     order = TrainingOrder(4, 4, 0)
@@ -222,7 +222,7 @@ def test_pictures_of_different_sizes_need_a_common_one():
     assert resized.images_BHWC.shape == (4, 20, 10, 3)
 
 
-def test_pictures_of_different_types_are_not_converted():
+def test_images_of_different_types_are_not_converted():
     split = make_split(2)
     mixed = replace(split, images=(split.images[0], split.images[1].astype(np.uint16) * 257))
     with pytest.raises(DataError, match="bands or type"):
@@ -252,7 +252,7 @@ def test_evaluation_reads_in_order_and_keeps_the_native_label(threads):
 def test_loading_says_nothing_and_leaves_logging_alone():
     code = (
         "import logging, sys\n"
-        "from terrazzo.loader import _read_ahead\n"
+        "from terrazzo.data.loader import _read_ahead\n"
         "assert 'grain' not in sys.modules\n"
         "assert list(_read_ahead(abs, range(-3, 1), 2, 4)) == [3, 2, 1, 0]\n"
         "assert not logging.root.handlers\n"

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from terrazzo.errors import ConfigError, DataError
-from terrazzo.metrics import ConfusionMatrix, counting
+from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.metrics import ConfusionMatrix, pair_histogram
 
 IGNORE = 255
 FCN = [[4033812, 123525, 336828], [144007, 8285907, 260710], [398114, 470591, 974730]]
@@ -24,7 +24,7 @@ by_property = settings(deadline=None, max_examples=30)
 
 
 @st.composite
-def scored_pictures(draw, shape=None):
+def scored_images(draw, shape=None):
     """Return K, labels in 0…K-1 or IGNORE, predictions in 0…K-1, in runs as real maps have them."""
     num_classes = draw(st.integers(1, 5))
     if shape is None:
@@ -65,10 +65,10 @@ def oracle(num_classes, labels, predictions):
 
 
 @by_property
-@given(scored_pictures())
-def test_counts_and_scores_equal_the_oracle(pictures):
-    matrix = matrix_of(*pictures)
-    counts, per_class = oracle(*pictures)
+@given(scored_images())
+def test_counts_and_scores_equal_the_oracle(images):
+    matrix = matrix_of(*images)
+    counts, per_class = oracle(*images)
     assert matrix.counts.tolist() == counts
     assert matrix.counts.dtype == np.int64
     scores = matrix.scores()
@@ -82,28 +82,28 @@ def test_counts_and_scores_equal_the_oracle(pictures):
 
 
 @by_property
-@given(scored_pictures())
-def test_every_pixel_is_counted_or_ignored(pictures):
-    _, labels, _ = pictures
-    matrix = matrix_of(*pictures)
+@given(scored_images())
+def test_every_pixel_is_counted_or_ignored(images):
+    _, labels, _ = images
+    matrix = matrix_of(*images)
     assert matrix.counts.sum() + matrix.ignored == labels.size
     assert matrix.ignored == np.count_nonzero(labels == IGNORE)
 
 
 @by_property
-@given(scored_pictures(), st.randoms(use_true_random=False))
-def test_order_of_pixels_is_irrelevant(pictures, random):
-    num_classes, labels, predictions = pictures
+@given(scored_images(), st.randoms(use_true_random=False))
+def test_order_of_pixels_is_irrelevant(images, random):
+    num_classes, labels, predictions = images
     order = list(range(labels.size))
     random.shuffle(order)
     shuffled = matrix_of(num_classes, labels.ravel()[order], predictions.ravel()[order])
-    assert (shuffled.counts == matrix_of(*pictures).counts).all()
+    assert (shuffled.counts == matrix_of(*images).counts).all()
 
 
 @by_property
-@given(scored_pictures(), st.integers(0, 300))
-def test_batches_and_merge_equal_one_pass(pictures, cut):
-    num_classes, labels, predictions = pictures
+@given(scored_images(), st.integers(0, 300))
+def test_batches_and_merge_equal_one_pass(images, cut):
+    num_classes, labels, predictions = images
     labels, predictions = labels.ravel(), predictions.ravel()
     whole = matrix_of(num_classes, labels, predictions)
     batches = matrix_of(num_classes, labels[cut:], predictions[cut:])
@@ -116,35 +116,35 @@ def test_batches_and_merge_equal_one_pass(pictures, cut):
 
 
 @by_property
-@given(scored_pictures(), st.randoms(use_true_random=False))
-def test_permuting_classes_permutes_the_scores(pictures, random):
-    num_classes, labels, predictions = pictures
+@given(scored_images(), st.randoms(use_true_random=False))
+def test_permuting_classes_permutes_the_scores(images, random):
+    num_classes, labels, predictions = images
     new_ids = list(range(num_classes))
     random.shuffle(new_ids)
     table = np.arange(256, dtype=np.uint8)
     table[:num_classes] = new_ids
-    before = matrix_of(*pictures).scores()
+    before = matrix_of(*images).scores()
     after = matrix_of(num_classes, table[labels], table[predictions]).scores()
     np.testing.assert_array_equal(after.iou[new_ids], before.iou)
     np.testing.assert_array_equal(after.recall[new_ids], before.recall)
     assert after.mean_iou == pytest.approx(before.mean_iou, nan_ok=True)
-    assert after.pooled_iou == pytest.approx(before.pooled_iou, nan_ok=True)
+    assert after.micro_iou == pytest.approx(before.micro_iou, nan_ok=True)
 
 
 @by_property
-@given(scored_pictures())
-def test_ignoring_removes_exactly_those_pixels(pictures):
-    num_classes, labels, predictions = pictures
+@given(scored_images())
+def test_ignoring_removes_exactly_those_pixels(images):
+    num_classes, labels, predictions = images
     kept = labels != IGNORE
     without = matrix_of(num_classes, labels[kept], predictions[kept], ignore_index=None)
-    assert (matrix_of(*pictures).counts == without.counts).all()
+    assert (matrix_of(*images).counts == without.counts).all()
     assert without.ignored == 0
 
 
 @by_property
-@given(scored_pictures())
-def test_swapping_truth_and_prediction_transposes(pictures):
-    num_classes, labels, predictions = pictures
+@given(scored_images())
+def test_swapping_truth_and_prediction_transposes(images):
+    num_classes, labels, predictions = images
     kept = labels != IGNORE
     there = matrix_of(num_classes, labels[kept], predictions[kept])
     back = matrix_of(num_classes, predictions[kept], labels[kept])
@@ -156,13 +156,13 @@ DTYPES = ["uint8", "int8", "uint16", ">u2", "int32", "uint32", "int64", "uint64"
 
 
 @by_property
-@given(scored_pictures(), st.sampled_from(DTYPES), st.sampled_from(DTYPES))
-def test_every_integer_type_counts_alike(pictures, label_type, prediction_type):
-    num_classes, labels, predictions = pictures
+@given(scored_images(), st.sampled_from(DTYPES), st.sampled_from(DTYPES))
+def test_every_integer_type_counts_alike(images, label_type, prediction_type):
+    num_classes, labels, predictions = images
     ignore_index = 100 if label_type == "int8" else IGNORE
     typed = np.where(labels == IGNORE, ignore_index, labels).astype(label_type)
     matrix = matrix_of(num_classes, typed, predictions.astype(prediction_type), ignore_index)
-    assert (matrix.counts == matrix_of(*pictures).counts).all()
+    assert (matrix.counts == matrix_of(*images).counts).all()
     assert matrix.ignored == np.count_nonzero(labels == IGNORE)
 
 
@@ -227,7 +227,7 @@ def test_no_pixels(shape, dtype):
     assert matrix.counts.tolist() == [[0, 0], [0, 0]]
     scores = matrix.scores()
     assert scores.classes_present == 0
-    for name in ("mean_iou", "mean_precision", "mean_recall", "pixel_accuracy", "pooled_iou"):
+    for name in ("mean_iou", "mean_precision", "mean_recall", "pixel_accuracy", "micro_iou"):
         assert math.isnan(getattr(scores, name))
 
 
@@ -252,7 +252,7 @@ def test_absent_missed_and_imagined_classes():
     assert scores.mean_iou == pytest.approx(0.5 / 3)
     assert scores.mean_recall == pytest.approx(0.6 / 2)
     assert scores.pixel_accuracy == pytest.approx(6 / 12)
-    assert scores.pooled_iou == pytest.approx(6 / 18)
+    assert scores.micro_iou == pytest.approx(6 / 18)
 
 
 @pytest.mark.parametrize(
@@ -283,9 +283,11 @@ def test_scores_cannot_be_changed():
 # Exactness ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count_pairs", [counting.count_pairs_numpy, counting.count_pairs_numba])
+@pytest.mark.parametrize(
+    "count_pairs", [pair_histogram.count_pairs_numpy, pair_histogram.count_pairs_numba]
+)
 def test_one_update_beyond_the_integers_of_float32(count_pairs):
-    if count_pairs is counting.count_pairs_numba:
+    if count_pairs is pair_histogram.count_pairs_numba:
         pytest.importorskip("numba")
     zeros = np.zeros((1 << 24) + 3, dtype=np.uint8)
     assert count_pairs(zeros, zeros)[0, 0] == 16_777_219
@@ -324,23 +326,23 @@ def test_numpy_and_numba_count_the_same_pairs(labels, predictions, run, start):
     predictions = np.repeat(predictions[:size], run)[start:]
     wanted = np.zeros((256, 256), dtype=np.int64)
     np.add.at(wanted, (labels, predictions), 1)
-    assert (counting.count_pairs_numpy(labels, predictions) == wanted).all()
-    assert (counting.count_pairs_numba(labels, predictions) == wanted).all()
+    assert (pair_histogram.count_pairs_numpy(labels, predictions) == wanted).all()
+    assert (pair_histogram.count_pairs_numba(labels, predictions) == wanted).all()
 
 
 @pytest.mark.parametrize("errors", [0.0, 0.01, 0.5])
 @pytest.mark.parametrize("run", [1, 8, 37, 600])
-def test_both_ways_on_pictures_of_several_chunks(run, errors):
+def test_both_ways_on_images_of_several_chunks(run, errors):
     pytest.importorskip("numba")
     rng = np.random.default_rng(run)
     labels = np.repeat(rng.integers(0, 256, 1_200_003 // run, dtype=np.uint8), run)
     predictions = np.where(rng.random(labels.size) < errors, 7, labels).astype(np.uint8)
     wanted = np.bincount(labels * np.int64(256) + predictions, minlength=1 << 16)
-    for count_pairs in (counting.count_pairs_numpy, counting.count_pairs_numba):
+    for count_pairs in (pair_histogram.count_pairs_numpy, pair_histogram.count_pairs_numba):
         assert (count_pairs(labels, predictions).ravel() == wanted).all()
 
 
-def test_a_picture_of_several_chunks_of_wide_integers():
+def test_a_image_of_several_chunks_of_wide_integers():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, (1 << 22) + 11, dtype=np.int16)
     predictions = np.roll(labels, 1)

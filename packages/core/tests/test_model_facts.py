@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from terrazzo import model_facts
-from terrazzo.errors import ConfigError
+from terrazzo.base.errors import ConfigError
+from terrazzo.models import catalog
 
 FACTS = """
 import no_such_framework
@@ -25,15 +25,15 @@ def _file(tmp_path: Path, text: str) -> Path:
 
 
 def test_facts_are_read_without_running_the_file(tmp_path: Path) -> None:
-    facts = model_facts.read_file(_file(tmp_path, FACTS))
+    facts = catalog.read_file(_file(tmp_path, FACTS))
     assert facts is not None
     assert (facts.option, facts.pretrained, facts.bands) == ("size", ("encoder",), "any")
-    assert facts.variants["s"] == model_facts.Variant(parameters=1000, strides=(4, 8))
+    assert facts.variants["s"] == catalog.Variant(parameters=1000, strides=(4, 8))
 
 
 def test_file_may_have_no_facts(tmp_path: Path) -> None:
-    assert model_facts.read_file(_file(tmp_path, "x = 1")) is None
-    assert model_facts.read("reference", "pixel_softmax") is None
+    assert catalog.read_file(_file(tmp_path, "x = 1")) is None
+    assert catalog.read("reference", "pixel_softmax") is None
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,6 @@ def test_file_may_have_no_facts(tmp_path: Path) -> None:
 )
 def test_wrong_facts_name_the_file(tmp_path: Path, old: str, new: str, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        model_facts.read_file(_file(tmp_path, FACTS.replace(old, new)))
+        catalog.read_file(_file(tmp_path, FACTS.replace(old, new)))
     assert text in str(caught.value)
     assert "model.py" in str(caught.value)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from terrazzo import compare, paper_tables
-from terrazzo.report import comparison_plates, figures, plates
+from terrazzo.comparison import compare
+from terrazzo.comparison.tables import write_tables
+from terrazzo.report import comparison_figure_files, confusion_figure, curves
 from terrazzo.testing.compared_runs import LABEL_MAP, write_run
 
 TABLES = {"ranking", "pairs", "iou", "precision", "recall", "f1", "cost", "settings"}
@@ -37,7 +38,7 @@ def comparison(runs):
 @pytest.fixture(scope="module")
 def tables(comparison, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables") / "made"
-    paths = paper_tables.write(comparison, folder)
+    paths = write_tables(comparison, folder)
     return {path.name: path.read_text(encoding="utf-8") for path in paths}
 
 
@@ -45,7 +46,7 @@ def tables(comparison, tmp_path_factory):
 def drawn(comparison, tmp_path_factory):
     return {
         path.name: path
-        for path in comparison_plates.write(comparison, tmp_path_factory.mktemp("figures"))
+        for path in comparison_figure_files.write(comparison, tmp_path_factory.mktemp("figures"))
     }
 
 
@@ -84,7 +85,7 @@ def test_latex_is_whole_and_its_names_are_escaped(tables):
     assert r"tram \& \textless{}bus\textgreater{}" in tables["iou.tex"]
     assert r"poor\_\$1\$" in tables["pairs.tex"]
     assert tables["pairs.tex"].count("*") == 3  # both differences, and what the star means
-    assert "95 \\% bootstrap intervals over 12 pictures" in tables["iou.tex"]
+    assert "95 \\% bootstrap intervals over 12 images" in tables["iou.tex"]
 
 
 def test_every_figure_is_there_in_both_forms(drawn):
@@ -103,7 +104,7 @@ def test_every_figure_is_there_in_both_forms(drawn):
             ET.fromstring(text)
             assert "var(" not in text
             # The colours by which the page's are put in place look black here.
-            for stand_in in (figures.TEXT, figures.GRID, *figures.RUNS):
+            for stand_in in (curves.TEXT, curves.GRID, *curves.RUNS):
                 assert stand_in not in text
 
 
@@ -114,8 +115,10 @@ def test_dots_of_the_page_and_of_the_file_lie_at_the_same_places(comparison):
     mean = [run.scalars["mean_iou"] for run in runs]
     from terrazzo.report.comparison_figures import draw_dots
 
-    figure = next(figure for name, figure in comparison_plates.draw(comparison) if name == "iou")
-    on_page = draw_dots(classes, found, mean, figures.PAGE).axes[0].lines
+    figure = next(
+        figure for name, figure in comparison_figure_files.draw(comparison) if name == "iou"
+    )
+    on_page = draw_dots(classes, found, mean, curves.PAGE).axes[0].lines
     in_file = figure.axes[0].lines
     assert [line.get_xydata().tolist() for line in on_page] == [
         line.get_xydata().tolist() for line in in_file
@@ -126,13 +129,17 @@ def test_dots_of_the_page_and_of_the_file_lie_at_the_same_places(comparison):
 
 
 def test_the_same_figure_gives_the_same_bytes(comparison, drawn):
-    again = next(figure for name, figure in comparison_plates.draw(comparison) if name == "iou")
-    for kind in plates.FORMATS:
-        assert plates.encode(again, kind) == drawn[f"iou.{kind}"].read_bytes()
+    again = next(
+        figure for name, figure in comparison_figure_files.draw(comparison) if name == "iou"
+    )
+    for kind in confusion_figure.FORMATS:
+        assert confusion_figure.encode(again, kind) == drawn[f"iou.{kind}"].read_bytes()
 
 
 def test_a_matrix_shades_each_row_by_its_share():
-    figure = plates.draw_confusion(np.array([[3, 1, 0], [0, 0, 0], [0, 999, 1]]), ("a", "b", "c"))
+    figure = confusion_figure.draw_confusion(
+        np.array([[3, 1, 0], [0, 0, 0], [0, 999, 1]]), ("a", "b", "c")
+    )
     axes = figure.axes[0]
     shares = axes.images[0].get_array()
     np.testing.assert_allclose(shares[0], [0.75, 0.25, 0])
@@ -143,7 +150,7 @@ def test_a_matrix_shades_each_row_by_its_share():
 def test_from_the_command_line(runs, tmp_path):
     words = ["compare", *map(str, runs), "--tables", "paper", "--figures", "paper"]
     done = subprocess.run(
-        [sys.executable, "-c", "from terrazzo.cli import main; main()", *words],
+        [sys.executable, "-c", "from terrazzo.cli.app import main; main()", *words],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -11,12 +11,14 @@ import rasterio
 from affine import Affine
 from rasterio import features
 
-from terrazzo import polygons, prediction, rasters
-from terrazzo.errors import CheckpointError, ConfigError
-from terrazzo.prediction import Settings
-from terrazzo.progress import Silent
-from terrazzo.rasters import RasterInfo
-from terrazzo.scene import Tiling
+from terrazzo.base.errors import CheckpointError, ConfigError
+from terrazzo.base.progress import Silent
+from terrazzo.inference import polygonize
+from terrazzo.inference.outputs import Settings
+from terrazzo.inference.predict import predict as predict_scenes
+from terrazzo.inference.tiled_prediction import Tiling
+from terrazzo.io import rasters
+from terrazzo.io.rasters import RasterInfo
 from terrazzo.testing.scenes import LABELS, UTM, make_model, make_scene
 
 try:
@@ -42,7 +44,7 @@ def write(path, labels_HW, rows, crs="EPSG:32633", transform=UTM["transform"]):
     crs = None if crs is None else rasterio.crs.CRS.from_user_input(crs)
     size = RasterInfo(*labels_HW.shape, ("class",), "uint8", 255, crs, transform, "uint8")
     groups = (labels_HW[row : row + rows] for row in range(0, len(labels_HW), rows))
-    polygons.write(path, groups, size, LABELS)
+    polygonize.write(path, groups, size, LABELS)
     meta, _, geometry, fields = pyogrio.raw.read(path)
     return meta, shapely.from_wkb(geometry), dict(zip(meta["fields"], fields, strict=True))
 
@@ -99,7 +101,7 @@ def test_polygons_of_predicted_scenes(tmp_path):
     for name in ("a", "b"):
         make_scene(tmp_path / "in" / f"{name}.tif", (90, 50, 3), nodata=0)
     settings = Settings(tiling=SMALL, polygons=tmp_path / "vectors")
-    prediction.predict(model, [tmp_path / "in"], tmp_path / "out", settings, progress=Silent())
+    predict_scenes(model, [tmp_path / "in"], tmp_path / "out", settings, progress=Silent())
     for name in ("a", "b"):
         meta, _, geometry, fields = pyogrio.raw.read(tmp_path / "vectors" / f"{name}.gpkg")
         assert meta["crs"] == "EPSG:32633"
@@ -107,9 +109,7 @@ def test_polygons_of_predicted_scenes(tmp_path):
         burned_HW = burn(shapely.from_wkb(geometry), fields[0], (90, 50), UTM["transform"])
         np.testing.assert_array_equal(burned_HW, labels_HW)
     with pytest.raises(CheckpointError, match="exists"):
-        prediction.predict(
-            model, [tmp_path / "in"], tmp_path / "other", settings, progress=Silent()
-        )
+        predict_scenes(model, [tmp_path / "in"], tmp_path / "other", settings, progress=Silent())
 
 
 def test_what_cannot_be_written_is_refused_first(tmp_path, monkeypatch):
@@ -118,7 +118,7 @@ def test_what_cannot_be_written_is_refused_first(tmp_path, monkeypatch):
 
     def predict(name):
         settings = Settings(polygons=tmp_path / name)
-        prediction.predict(model, [source], tmp_path / "m.tif", settings, progress=Silent())
+        predict_scenes(model, [source], tmp_path / "m.tif", settings, progress=Silent())
 
     with pytest.raises(ConfigError, match=r"ends in \.gpkg"):
         predict("p.shp")

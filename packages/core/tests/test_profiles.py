@@ -7,12 +7,13 @@ import sys
 import numpy as np
 import pytest
 
-from terrazzo.errors import ConfigError, DataError
-from terrazzo.metrics import library_profiles as library
-from terrazzo.metrics import profiles
-from terrazzo.metrics import published_profiles as published
+from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.metrics import iou_definitions
 from terrazzo.metrics.cityscapes import CITYSCAPES_CATEGORIES, category_counts
-from terrazzo.metrics.picture_counts import PictureCounts
+from terrazzo.metrics.image_counts import ImageCounts
+from terrazzo.metrics.iou_definitions import explain
+from terrazzo.metrics.iou_definitions import libraries as library
+from terrazzo.metrics.iou_definitions import papers as published
 
 FCN = [[4033812, 123525, 336828], [144007, 8285907, 260710], [398114, 470591, 974730]]
 SEGFORMER = [[3943681, 227061, 323423], [288316, 8064810, 337498], [403755, 411349, 1028331]]
@@ -27,16 +28,16 @@ STREET_TABLE = {
 }
 
 
-def pictures_of(counts, ignored=None, names=None):
+def images_of(counts, ignored=None, names=None):
     counts = np.asarray(counts, dtype=np.int64)
     ignored = np.zeros(len(counts), np.int64) if ignored is None else np.asarray(ignored, np.int64)
     names = names or tuple(f"class {k}" for k in range(counts.shape[-1]))
-    return PictureCounts(counts, ignored, names)
+    return ImageCounts(counts, ignored, names)
 
 
-# Two pictures, three classes, class 2 in neither. By class and picture, IoU is
-# picture 1: 6/10, 0/4; picture 2: 0/5 (predicted only), 5/10. Summed: 6/15, 5/14.
-SMALL = pictures_of(
+# Two images, three classes, class 2 in neither. By class and image, IoU is
+# image 1: 6/10, 0/4; image 2: 0/5 (predicted only), 5/10. Summed: 6/15, 5/14.
+SMALL = images_of(
     [[[6, 4, 0], [0, 0, 0], [0, 0, 0]], [[0, 0, 0], [5, 5, 0], [0, 0, 0]]], ignored=[2, 1]
 )
 
@@ -56,7 +57,7 @@ BY_HAND = {
     "Keras MeanIoU": (6 / (15 + 1e-7) + 5 / (14 + 1e-7)) / 2,
     "evaluate mean_iou": (6 / 15 + 5 / 14) / 2,
     "study (a) Mean": 11 / 32,
-    # Rows of the last picture: all ones, (½, ½, 0), all ones.
+    # Rows of the last image: all ones, (½, ½, 0), all ones.
     "study (b) Mean IoU": (1 / 4.5 + 0.5 / 3 + 1 / 4) / 3,
     "study (b) Dice": (12 / 16 + 0 + 1 + 0 + 10 / 15 + 1) / 6,
     "study (d) mIoU": (6 / 15 + 5 / 14 + 0) / 3,
@@ -65,7 +66,7 @@ BY_HAND = {
 
 
 def test_every_profile_by_hand():
-    found = {score.profile.name: score.value for score in profiles.explain(SMALL)}
+    found = {score.profile.name: score.value for score in explain(SMALL)}
     assert found.keys() == BY_HAND.keys()
     for name, value in found.items():
         accuracy = 1e-6 if "(b)" in name else 1e-15
@@ -73,17 +74,17 @@ def test_every_profile_by_hand():
 
 
 def test_nothing_to_score_is_not_a_number_but_where_a_library_says_otherwise():
-    nothing = pictures_of(np.zeros((2, 3, 3)), ignored=[5, 7])
+    nothing = images_of(np.zeros((2, 3, 3)), ignored=[5, 7])
     says = {"SMP macro": 1, "SMP macro-imagewise": 1, "MONAI MeanIoU": 0, "Keras MeanIoU": 0}
     says |= {"study (a) Mean": 0, "study (d) mIoU": 0, "study (b) Dice": 1}
-    for score in profiles.explain(nothing):
+    for score in explain(nothing):
         if score.profile.name != "study (b) Mean IoU":  # all rows of ones: some number
             expected = says.get(score.profile.name, math.nan)
             assert score.value == pytest.approx(expected, nan_ok=True), score.profile.name
 
 
 def test_a_score_carries_its_definition():
-    first = profiles.explain(SMALL)[0]
+    first = explain(SMALL)[0]
     assert first.definition == (
         "pixels summed over the data set, then the mean over classes; absent class: left out of "
         "the mean; ignored pixels: counted nowhere; 2 of 3 classes present, 20 pixels counted, "
@@ -98,10 +99,10 @@ def test_the_published_matrices_of_study_d():
         (FCN, (0.8009, 0.8924, 0.3993, 0.6976), (0.92, 0.93, 0.74)),
         (SEGFORMER, (0.7604, 0.8645, 0.4106, 0.6785), (0.91, 0.91, 0.75)),
     ):
-        pictures = pictures_of([counts])
-        assert pictures.pixels_counted == 3669 * 64 * 64
-        assert round(published.pets_mean_iou(pictures), 4) == iou[-1]
-        assert round(profiles.dataset(pictures), 4) == iou[-1]
+        images = images_of([counts])
+        assert images.pixels_counted == 3669 * 64 * 64
+        assert round(published.pets_mean_iou(images), 4) == iou[-1]
+        assert round(iou_definitions.dataset(images), 4) == iou[-1]
         assert tuple(np.round(published.hard_auc(np.asarray(counts)), 2)) == auc
 
 
@@ -122,30 +123,30 @@ def test_the_published_means_of_study_a(model):
         assert model == "GTA + all City"
         assert 1 / (1 / precision + 1 / recall - 1) == pytest.approx(iou, abs=1e-4)
         return
-    pictures = pictures_of([[[right, wrong], [0, 0]]], ignored=[void])
-    assert published.street_pooled_precision(pictures) == pytest.approx(precision, abs=1e-6)
-    assert published.street_pooled_recall(pictures) == pytest.approx(recall, abs=1e-6)
-    assert published.street_pooled_iou(pictures) == pytest.approx(iou, abs=1e-4)
-    assert published.street_pooled_f1(pictures) == pytest.approx(f1, abs=1e-4)
+    images = images_of([[[right, wrong], [0, 0]]], ignored=[void])
+    assert published.street_micro_precision(images) == pytest.approx(precision, abs=1e-6)
+    assert published.street_micro_recall(images) == pytest.approx(recall, abs=1e-6)
+    assert published.street_micro_iou(images) == pytest.approx(iou, abs=1e-4)
+    assert published.street_micro_f1(images) == pytest.approx(f1, abs=1e-4)
 
 
 def test_study_b_gives_the_last_batch_only():
     counts = np.random.default_rng(0).integers(0, 50, (5, 4, 4))
-    last_two = published.last_batch_iou(pictures_of(counts), batch_size=2)
-    assert last_two == published.last_batch_iou(pictures_of(counts[4:]))
-    last_three = published.last_batch_iou(pictures_of(counts), batch_size=3)
-    assert last_three == published.last_batch_iou(pictures_of(counts[3:].sum(0, keepdims=True)))
+    last_two = published.last_batch_iou(images_of(counts), batch_size=2)
+    assert last_two == published.last_batch_iou(images_of(counts[4:]))
+    last_three = published.last_batch_iou(images_of(counts), batch_size=3)
+    assert last_three == published.last_batch_iou(images_of(counts[3:].sum(0, keepdims=True)))
 
 
 def test_study_e_is_a_constant():
     random = np.random.default_rng(0)
     for _ in range(3):
-        assert published.cast_one_hot_iou(pictures_of(random.integers(0, 9, (2, 5, 5)))) == 0.4
+        assert published.cast_one_hot_iou(images_of(random.integers(0, 9, (2, 5, 5)))) == 0.4
 
 
 def cityscapes(counts):
     names = tuple(n for members in CITYSCAPES_CATEGORIES.values() for n in members)
-    return pictures_of(counts, names=names)
+    return images_of(counts, names=names)
 
 
 def test_categories_forgive_confusion_within_them():
@@ -153,10 +154,10 @@ def test_categories_forgive_confusion_within_them():
     names = cityscapes(counts).class_names
     car, bus, sky = names.index("car"), names.index("bus"), names.index("sky")
     counts[0, car, bus], counts[0, sky, sky], counts[0, car, sky] = 30, 50, 10
-    pictures = cityscapes(counts)
-    assert profiles.cityscapes_categories(pictures) == (30 / 40 + 50 / 60) / 2
-    assert profiles.cityscapes_classes(pictures) == (0 + 0 + 50 / 60) / 3
-    by_name = {score.profile.name for score in profiles.explain(pictures)}
+    images = cityscapes(counts)
+    assert iou_definitions.cityscapes_categories(images) == (30 / 40 + 50 / 60) / 2
+    assert iou_definitions.cityscapes_classes(images) == (0 + 0 + 50 / 60) / 3
+    by_name = {score.profile.name for score in explain(images)}
     assert {"cityscapes", "cityscapes categories"} <= by_name
 
 
@@ -176,20 +177,20 @@ def test_a_class_without_category_is_named():
         category_counts(np.zeros((2, 2), np.int64), ("road", "bollard"))
 
 
-def test_counts_of_other_pictures_are_refused():
+def test_counts_of_other_images_are_refused():
     with pytest.raises(DataError, match=r"SEG-M008(.|\n)*\(2, 3, 3\)"):
-        PictureCounts(np.zeros((2, 3, 3), np.int64), np.zeros(4, np.int64), ("a", "b", "c"))
+        ImageCounts(np.zeros((2, 3, 3), np.int64), np.zeros(4, np.int64), ("a", "b", "c"))
 
 
 def test_counts_beyond_32_bits_and_float32_stay_exact():
     counts = [[[2**40 + 1, 1], [0, 3]]]
-    assert library.keras_mean_iou(pictures_of(counts)) < 1
-    assert profiles.pooled(pictures_of(counts)) == (2**40 + 4) / (2**40 + 6)
+    assert library.keras_mean_iou(images_of(counts)) < 1
+    assert iou_definitions.pooled(images_of(counts)) == (2**40 + 4) / (2**40 + 6)
 
 
 def test_profiles_load_numpy_alone():
     code = (
-        "import sys, terrazzo.metrics.profiles\n"
+        "import sys, terrazzo.metrics.iou_definitions\n"
         "heavy = {'torch', 'tensorflow', 'keras', 'matplotlib', 'PIL', 'pydantic'}\n"
         "sys.exit(bool(heavy & set(sys.modules)))"
     )

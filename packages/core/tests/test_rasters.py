@@ -12,8 +12,8 @@ import rasterio
 from affine import Affine
 from rasterio.enums import ColorInterp
 
-from terrazzo import rasters
-from terrazzo.errors import DataError
+from terrazzo.base.errors import DataError
+from terrazzo.io import rasters
 
 PLACE = {"crs": "EPSG:32633", "transform": Affine(2, 0, 392_000, 0, -2, 5_820_000)}
 SHAPE = (40, 50)

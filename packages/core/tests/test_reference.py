@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from terrazzo import backends
-from terrazzo.config import LossConfig, ModelConfig, OptimizerConfig, TrainingConfig
-from terrazzo.errors import CheckpointError
-from terrazzo.sample import IGNORE
+from terrazzo.base.errors import CheckpointError
+from terrazzo.base.recipe import LossConfig, ModelConfig, OptimizerConfig, TrainingConfig
+from terrazzo.data.sample import IGNORE
+from terrazzo.models import backends
+from terrazzo.models.contract import State
 from terrazzo.testing.reference import losses, optimizers
 from terrazzo.testing.reference.backend import backend
 from terrazzo.testing.reference.models import pixel_softmax
 from terrazzo.testing.reference.trainer import ReferenceTrainer
 from terrazzo.testing.trainer_checks import Task
-from terrazzo.trainer import State
 
 CONFIGS = (
     LossConfig(),

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import tomli_w
 
-from terrazzo import evaluation
-from terrazzo.errors import CheckpointError, ResourceError
-from terrazzo.evaluation import Evaluation, Example
-from terrazzo.labels import LabelClass, LabelMap
+from terrazzo.base.errors import CheckpointError, ResourceError
+from terrazzo.data.labels import LabelClass, LabelMap
+from terrazzo.evaluation import result
+from terrazzo.evaluation.result import Evaluation, Example
 from terrazzo.metrics import ConfusionMatrix
-from terrazzo.report import gallery, write_report
+from terrazzo.report import example_images, write_report
 
 STREET = {
     "sky": "#808080",
@@ -48,7 +48,7 @@ def street_map(num_classes=11):
 
 
 def street_scene(random, label_map, rows, columns):
-    """A picture, its label and a prediction that is wrong in plausible ways."""
+    """An image, its label and a prediction that is wrong in plausible ways."""
     label_HW = np.zeros((rows, columns), dtype=label_map.dtype)
     for column in range(0, columns, columns // 6):
         top = random.integers(rows // 8, rows // 2)
@@ -73,9 +73,9 @@ def street_scene(random, label_map, rows, columns):
     return image_HWC, label_HW, prediction_HW
 
 
-def scored(label_map, num_pictures=6, *, split="test", rows=72, columns=96, names=None, shown=3):
+def scored(label_map, num_images=6, *, split="test", rows=72, columns=96, names=None, shown=3):
     random = np.random.default_rng(3)
-    names = names or tuple(f"0016E5_{k:05d}" for k in range(num_pictures))
+    names = names or tuple(f"0016E5_{k:05d}" for k in range(num_images))
     matrices, examples = [], []
     for name in names:
         image_HWC, label_HW, prediction_HW = street_scene(random, label_map, rows, columns)
@@ -148,8 +148,8 @@ RUN = {
         "root": "data/camvid",
         "label_map": "street",
         "splits": {
-            "train": {"pictures": 367, "fingerprint": "b1946ac92492d2347c6235b4d2611184" * 2},
-            "test": {"pictures": 233, "fingerprint": "591785b794601e212b260e25925636fd" * 2},
+            "train": {"images": 367, "fingerprint": "b1946ac92492d2347c6235b4d2611184" * 2},
+            "test": {"images": 233, "fingerprint": "591785b794601e212b260e25925636fd" * 2},
         },
     },
     "normalisation": {
@@ -174,7 +174,7 @@ def make_run(folder, label_map=None, evaluations=None, *, name="camvid_unet"):
     first = {"step": 1, "seconds_to_first_step": 24.25}
     write_json_lines(folder / "timing.jsonl", [first, *timing])
     for outcome in (scored(label_map),) if evaluations is None else evaluations:
-        evaluation.write(outcome, label_map, folder / "evaluation")
+        result.write(outcome, label_map, folder / "evaluation")
     return folder
 
 
@@ -253,10 +253,10 @@ def test_ids_are_unique_and_every_reference_has_its_target(html, page):
     assert len(referred) > 10
 
 
-def test_leads_with_the_mean_iou_its_definition_and_how_many_pictures(page, run_folder):
+def test_leads_with_the_mean_iou_its_definition_and_how_many_images(page, run_folder):
     summary = json.loads((run_folder / "evaluation/test.json").read_text(encoding="utf-8"))
     assert f"{summary['scores']['mean_iou']:.3f} mean IoU, test split" in page.text
-    assert "A score of these 6 pictures only." in page.text
+    assert "A score of these 6 images only." in page.text
     assert summary["definition"][1:] in page.text
     assert f"{summary['pixels_counted']:,} pixels counted" in page.text
     assert f"{summary['pixels_ignored']:,} ignored" in page.text
@@ -299,7 +299,7 @@ def test_undefined_precision_and_recall_give_their_reason(tmp_path):
     never_predicted = Evaluation("test", 1, ("a",), counts_NKK, np.array([0]))
     transposed = Evaluation("val", 1, ("a",), counts_NKK.transpose(0, 2, 1), np.array([0]))
     text = page_of(make_run(tmp_path / "run", label_map, (never_predicted, transposed))).text
-    summary = evaluation.summary(never_predicted, label_map)
+    summary = result.summary(never_predicted, label_map)
     assert ("not predicted" in text) == (summary["per_class"]["precision"][1] is None)
     assert "not in truth" in text
 
@@ -315,14 +315,14 @@ def test_matrix_holds_counts_and_shares_of_the_row(html, run_folder):
     assert matrix.count('scope="row"') == matrix.count('scope="col"') == len(counts)
 
 
-def test_pictures_are_ordered_from_the_worst(page, run_folder):
-    counts_NKK, _ = evaluation.read_counts(run_folder / "evaluation", "test")
+def test_images_are_ordered_from_the_worst(page, run_folder):
+    counts_NKK, _ = result.read_counts(run_folder / "evaluation", "test")
     each = [ConfusionMatrix.from_counts(counts_KK).scores().mean_iou for counts_KK in counts_NKK]
     worst_first = [f"0016E5_{k:05d}" for k in np.argsort(each)]
-    table = page.text.partition("Each picture scored by itself")[2]
+    table = page.text.partition("Each image scored by itself")[2]
     assert re.findall(r"0016E5_\d{5}", table) == worst_first
-    gallery = [image["alt"] for image in page.all("img") if image["alt"].startswith("Picture")]
-    assert gallery == [f"Picture {name}" for name in worst_first if name < "0016E5_00003"]
+    gallery = [image["alt"] for image in page.all("img") if image["alt"].startswith("Image")]
+    assert gallery == [f"Image {name}" for name in worst_first if name < "0016E5_00003"]
 
 
 def test_errors_are_told_as_a_share_of_the_counted_pixels(tmp_path):
@@ -381,7 +381,7 @@ def test_a_matrix_that_no_one_can_read_is_left_to_the_json(tmp_path):
     assert not [h for h in page.all("th") if h.get("class") == "column"]
 
 
-def test_pictures_are_reduced_until_they_keep_the_budget(tmp_path, monkeypatch):
+def test_images_are_reduced_until_they_keep_the_budget(tmp_path, monkeypatch):
     noise_HWC = np.random.default_rng(0).integers(0, 256, (270, 400, 3), dtype=np.uint8)
     blank_HW = np.zeros((270, 400), dtype=np.uint8)
     example = Example("a", noise_HWC, blank_HW, blank_HW)
@@ -394,7 +394,7 @@ def test_pictures_are_reduced_until_they_keep_the_budget(tmp_path, monkeypatch):
         return sum(len(image["src"]) for image in page_of(folder).all("img"))
 
     assert characters() > 80_000
-    monkeypatch.setattr(gallery, "BUDGET", 80_000)
+    monkeypatch.setattr(example_images, "BUDGET", 80_000)
     assert 10_000 < characters() <= 80_000
 
 

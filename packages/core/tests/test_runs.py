@@ -5,10 +5,11 @@ import sys
 
 import pytest
 
-from terrazzo import runs
-from terrazzo.config import Config
-from terrazzo.errors import CheckpointError, ResourceError
-from terrazzo.labels import LabelClass, LabelMap
+from terrazzo.base.atomic_write import append_json_line, truncate_file
+from terrazzo.base.errors import CheckpointError, ResourceError
+from terrazzo.base.recipe import Config
+from terrazzo.data.labels import LabelClass, LabelMap
+from terrazzo.runs.folder import create_run, locked, reopen_run
 
 LABELS = LabelMap("two", (LabelClass("a", "#000000", (0,)), LabelClass("b", "#FFFFFF", (1,))))
 
@@ -25,65 +26,65 @@ def recipe(**changes):
 
 
 def test_a_new_run_folder_holds_recipe_and_labels(tmp_path):
-    folder = runs.create(tmp_path / "run", recipe(), LABELS, overwrite=False)
+    folder = create_run(tmp_path / "run", recipe(), LABELS, overwrite=False)
     assert folder.read_config() == recipe()
     assert "colour" in folder.labels.read_text()
 
 
 def test_an_existing_run_is_refused_then_overwritten(tmp_path):
     path = tmp_path / "run"
-    runs.create(path, recipe(), LABELS, overwrite=False)
+    create_run(path, recipe(), LABELS, overwrite=False)
     (path / "log.jsonl").write_text("old")
     with pytest.raises(CheckpointError, match="SEG-C002") as caught:
-        runs.create(path, recipe(), LABELS, overwrite=False)
+        create_run(path, recipe(), LABELS, overwrite=False)
     assert "--resume" in str(caught.value)
     assert (path / "log.jsonl").read_text() == "old"
-    runs.create(path, recipe(), LABELS, overwrite=True)
+    create_run(path, recipe(), LABELS, overwrite=True)
     assert not (path / "log.jsonl").exists()
 
 
 def test_overwrite_deletes_run_folders_only(tmp_path):
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(CheckpointError, match="SEG-C003"):
-        runs.create(tmp_path, recipe(), LABELS, overwrite=True)
+        create_run(tmp_path, recipe(), LABELS, overwrite=True)
     assert (tmp_path / "precious.txt").read_text() == "mine"
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError, match=r"SEG-R005.*\n.*file"):
-        runs.create(tmp_path / "file" / "run", recipe(), LABELS, overwrite=False)
+        create_run(tmp_path / "file" / "run", recipe(), LABELS, overwrite=False)
 
 
 def test_resume_refuses_another_recipe_and_lists_the_differences(tmp_path):
     path = tmp_path / "run"
-    runs.create(path, recipe(), LABELS, overwrite=False)
+    create_run(path, recipe(), LABELS, overwrite=False)
     changed = recipe(seed=5, training={"steps": 4})
     with pytest.raises(CheckpointError, match="SEG-C011") as caught:
-        runs.reopen(path, changed)
+        reopen_run(path, changed)
     assert "seed: 0 → 5" in str(caught.value)
     assert "training.steps: 3 → 4" in str(caught.value)
 
 
 def test_resume_allows_other_threads(tmp_path):
     path = tmp_path / "run"
-    runs.create(path, recipe(), LABELS, overwrite=False)
-    assert runs.reopen(path, recipe(loader={"threads": 5})).path == path
+    create_run(path, recipe(), LABELS, overwrite=False)
+    assert reopen_run(path, recipe(loader={"threads": 5})).path == path
 
 
 def test_no_run_folder_is_said(tmp_path):
     with pytest.raises(CheckpointError, match="SEG-C001"):
-        runs.reopen(tmp_path / "nothing", recipe())
+        reopen_run(tmp_path / "nothing", recipe())
 
 
 def test_a_second_process_is_told_who_holds_the_run(tmp_path):
-    folder = runs.create(tmp_path / "run", recipe(), LABELS, overwrite=False)
+    folder = create_run(tmp_path / "run", recipe(), LABELS, overwrite=False)
     program = (
-        "import sys; from pathlib import Path; from terrazzo import runs\n"
-        "with runs.locked(runs.RunFolder(Path(sys.argv[1]))): pass"
+        "import sys; from pathlib import Path; from terrazzo.base.file_lock import locked\n"
+        "with locked(Path(sys.argv[1])): pass"
     )
     command = [sys.executable, "-c", program, str(folder.path)]
-    with runs.locked(folder):
+    with locked(folder.path):
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "SEG-C009" in answer.stderr
     assert f"process {__import__('os').getpid()} " in answer.stderr
@@ -92,9 +93,9 @@ def test_a_second_process_is_told_who_holds_the_run(tmp_path):
 
 def test_truncate_cuts_back_or_makes_the_log(tmp_path):
     path = tmp_path / "log.jsonl"
-    runs.truncate(path, 0)
-    runs.append(path, {"step": 1})
+    truncate_file(path, 0)
+    append_json_line(path, {"step": 1})
     length = path.stat().st_size
-    runs.append(path, {"step": 2})
-    runs.truncate(path, length)
+    append_json_line(path, {"step": 2})
+    truncate_file(path, length)
     assert path.read_text() == '{"step": 1}\n'

@@ -17,20 +17,14 @@ from affine import Affine
 from PIL import Image
 from rasterio.windows import Window
 
-from terrazzo import (
-    blending,
-    config,
-    image_headers,
-    map_making,
-    model_folder,
-    prediction,
-    rasters,
-    scene,
-)
-from terrazzo.errors import CheckpointError, ConfigError, DataError, ResourceError
-from terrazzo.prediction import Settings
-from terrazzo.progress import Silent
-from terrazzo.scene import Tiling
+from terrazzo.base import config_parsing
+from terrazzo.base.errors import CheckpointError, ConfigError, DataError, ResourceError
+from terrazzo.base.progress import Silent
+from terrazzo.inference import blending, map_writer, predict, tiled_prediction
+from terrazzo.inference.outputs import Settings
+from terrazzo.inference.tiled_prediction import Tiling
+from terrazzo.io import image_headers, rasters
+from terrazzo.runs import saved_model
 from terrazzo.testing.scenes import LABELS, UTM, make_model, make_scene
 
 DATA = os.environ.get("TERRAZZO_DATA")
@@ -39,7 +33,7 @@ SMALL = Tiling(tile=32, overlap=12, batch_size=3)
 
 def run(model: Path, source: Path, out: Path, **settings):
     settings = Settings(**{"tiling": SMALL, **settings})
-    return prediction.predict(model, [source], out, settings, progress=Silent())[0].tally
+    return predict.predict(model, [source], out, settings, progress=Silent())[0].tally
 
 
 def labels_of(path: Path):
@@ -122,12 +116,12 @@ def test_what_the_map_says_of_itself(tmp_path, model):
 
 def whole(model: Path, source: Path):
     """Predict a scene in one piece."""
-    _, trainer = model_folder.load(model)
+    _, trainer = saved_model.load(model)
     return trainer.predict(rasters.read(source)[0][None])[0]
 
 
 @pytest.mark.parametrize("blend", ["linear", "cosine", "none"])
-def test_blending_equals_the_whole_picture(tmp_path, model, blend):
+def test_blending_equals_the_whole_image(tmp_path, model, blend):
     """Overlaps are thrown away beyond the model's reach, so tiles leave no trace at all."""
     source = make_scene(tmp_path / "s.tif", (101, 131, 3))
     tiling = Tiling(tile=32, overlap=12, blend=blend, batch_size=3)
@@ -176,9 +170,9 @@ def test_best_class_is_argmax(find, dtype):
 
 
 def test_seam_score(tmp_path):
-    tally = scene.Tally(np.array([5, 5]), 0, seams=(100, 30), elsewhere=(1000, 100))
+    tally = tiled_prediction.Tally(np.array([5, 5]), 0, seams=(100, 30), elsewhere=(1000, 100))
     assert tally.seam_score == pytest.approx(3)
-    assert np.isnan(scene.Tally(np.array([1]), 0, (0, 0), (9, 3)).seam_score)
+    assert np.isnan(tiled_prediction.Tally(np.array([1]), 0, (0, 0), (9, 3)).seam_score)
 
 
 KILLS = ("sync:3", "sync:5", "sync:6", "sync:10", "rename:1", "renamed:1")
@@ -252,7 +246,7 @@ def test_a_resume_does_only_what_is_left(tmp_path, model, monkeypatch):
 def test_resume_with_something_else_is_refused(tmp_path, model, monkeypatch, change):
     source = make_scene(tmp_path / "s.tif", (100, 40, 3))
     out = tmp_path / "map.tif"
-    monkeypatch.setattr(map_making, "_write_files", lambda *_: 1 / 0)
+    monkeypatch.setattr(map_writer, "_write_files", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(model, source, out)
     monkeypatch.undo()
@@ -282,7 +276,7 @@ def test_disk_full(tmp_path, model, layer):
     limit = 30_000
     if layer == "map.tif":
         run_partly = (
-            "from terrazzo import map_making as m\n"
+            "from terrazzo.inference import map_writer as m\n"
             "import resource, signal\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "whole = m._write_files\n"
@@ -298,7 +292,7 @@ def test_disk_full(tmp_path, model, layer):
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))\n"
         )
-    code = run_partly + "import sys\nfrom terrazzo.cli import main\nmain()\n"
+    code = run_partly + "import sys\nfrom terrazzo.cli.app import main\nmain()\n"
     arguments = command(model, source, out)
     arguments.remove("--probabilities")
     full = subprocess.run(
@@ -316,7 +310,7 @@ def test_disk_full(tmp_path, model, layer):
 def test_silently_lost_bytes_are_found(tmp_path, model, monkeypatch):
     """GDAL may report nothing when the disk was full: only reading back finds it."""
     source = make_scene(tmp_path / "s.tif", (60, 60, 3))
-    original = rasters.writing._refuse_unlike
+    original = rasters.write_rasters._refuse_unlike
 
     def damage(path, sums):
         with path.open("r+b") as file:
@@ -324,7 +318,7 @@ def test_silently_lost_bytes_are_found(tmp_path, model, monkeypatch):
             file.write(bytes(64))
         return original(path, sums)
 
-    monkeypatch.setattr(rasters.writing, "_refuse_unlike", damage)
+    monkeypatch.setattr(rasters.write_rasters, "_refuse_unlike", damage)
     with pytest.raises(ResourceError, match="SEG-R004"):
         run(model, source, tmp_path / "map.tif")
     assert not (tmp_path / "map.tif").exists()
@@ -492,11 +486,11 @@ def test_outputs_that_would_destroy_something_are_refused(tmp_path, model):
     run(model, source, tmp_path / "map.tif")
     assert refusal(CheckpointError, model, source, tmp_path / "map.tif").code == "SEG-C002"
     with pytest.raises(ConfigError, match="smaller than tile"):
-        config.parse(Tiling, {"tile": 64, "overlap": 64}, where="here")
+        config_parsing.parse(Tiling, {"tile": 64, "overlap": 64}, where="here")
 
 
 @pytest.mark.parametrize("image_size", [None, (20, 24)])
-def test_pictures_and_folders(tmp_path, image_size):
+def test_images_and_folders(tmp_path, image_size):
     model = make_model(tmp_path / "model", image_size=image_size)
     rng = np.random.default_rng(0)
     (tmp_path / "in" / "sub").mkdir(parents=True)
@@ -504,7 +498,7 @@ def test_pictures_and_folders(tmp_path, image_size):
         Image.fromarray(rng.integers(0, 256, (33, 47, 3), np.uint8)).save(tmp_path / "in" / name)
     make_scene(tmp_path / "in" / "c.tif", (40, 40, 3))
     out = tmp_path / "out"
-    prediction.predict(model, [tmp_path / "in"], out, Settings(tiling=SMALL), progress=Silent())
+    predict.predict(model, [tmp_path / "in"], out, Settings(tiling=SMALL), progress=Silent())
     found = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
     assert found == ["a.png", "a_overlay.png", "c.tif", "sub/b.png", "sub/b_overlay.png"]
     for name in ("a", "sub/b"):

@@ -3,17 +3,20 @@
 import numpy as np
 import pytest
 
-from terrazzo import datasets, rasters, scene_map
-from terrazzo.config import DataConfig
-from terrazzo.report import map_layers
-from terrazzo.scene_map import MappedScene, Mapper, Placed, SceneMap
+from terrazzo.base.processes import SingleProcess
+from terrazzo.base.recipe import DataConfig
+from terrazzo.data import datasets, scene_placement
+from terrazzo.data.scene_placement import Placed, PlacedScene
+from terrazzo.evaluation import scene_overview
+from terrazzo.evaluation.scene_overview import SceneOverview, SceneOverviews
+from terrazzo.io import rasters
+from terrazzo.report import scene_overviews
 from terrazzo.testing.compared_runs import LABEL_MAP
-from terrazzo.trainer import SingleProcess
 
 
 def scene(rows, columns, **changes):
     values = {"name": "s", "crs": "EPSG:32633", "transform": (2.0, 0, 100, 0, -2.0, 900)}
-    return MappedScene(rows=rows, columns=columns, image="", bands=(0,), **values | changes)
+    return PlacedScene(rows=rows, columns=columns, image="", bands=(0,), **values | changes)
 
 
 class Chips:
@@ -36,16 +39,16 @@ def test_every_pixel_of_the_map_is_from_its_own_place(rows, columns):
     truth = np.random.default_rng(0).integers(0, 5, (rows + size, columns + size)).astype(np.uint8)
     source = Chips(whole, size)
     assert isinstance(source, Placed)
-    mapper = Mapper(source)
+    overviews = SceneOverviews(source)
     left_out = 2
     num_chips = 3 * source.across
     for index in range(num_chips):
         _, row, column = source.place(index)
         if index != left_out:
             chip = truth[row : row + size, column : column + size]
-            mapper.add(index, chip, 4 - chip)
-    (found,) = mapper.maps(SingleProcess())
-    assert max(found.truth_HW.shape) <= scene_map.LONGEST_SIDE
+            overviews.add(index, chip, 4 - chip)
+    (found,) = overviews.maps(SingleProcess())
+    assert max(found.truth_HW.shape) <= scene_placement.LONGEST_SIDE
     expected = truth[np.ix_(whole.taken(rows), whole.taken(columns))].astype(int)
     _, row, column = source.place(left_out)
     missing = np.zeros((rows, columns), bool)
@@ -55,37 +58,42 @@ def test_every_pixel_of_the_map_is_from_its_own_place(rows, columns):
     np.testing.assert_array_equal(found.prediction_HW, np.where(expected < 0, -1, 4 - expected))
 
 
-def test_the_demo_is_mapped_with_its_picture_and_place(tmp_path):
+def test_the_demo_is_mapped_with_its_image_and_place(tmp_path):
     data = DataConfig(format="demo", root=str(tmp_path / "demo"))
     split = datasets.open_split(data, "test")
-    mapper = Mapper(split.source)
+    overviews = SceneOverviews(split.source)
     label_HW = rasters.read_label(tmp_path / "demo" / "labels.tif", "index")
     for index in range(len(split)):
-        mapper.add(index, split.source.read_label(index), split.source.read_label(index))
-    (found,) = mapper.maps(SingleProcess())
+        overviews.add(index, split.source.read_label(index), split.source.read_label(index))
+    (found,) = overviews.maps(SingleProcess())
     scored = found.truth_HW >= 0
     np.testing.assert_array_equal(found.truth_HW[scored], label_HW[1::2, 1::2][scored])
     assert scored.mean() == pytest.approx(len(split) / 64)
-    assert found.picture_HWC.shape == (512, 512, 3)
+    assert found.image_HWC.shape == (512, 512, 3)
     assert found.scene.crs == "EPSG:32633"
-    assert map_layers.extent(found.scene) == (392_000, 392_512, 5_819_488, 5_820_000)
-    scene_map.write([found], tmp_path / "maps")
-    (read,) = scene_map.read(tmp_path / "maps")
+    assert scene_overviews.extent(found.scene) == (392_000, 392_512, 5_819_488, 5_820_000)
+    scene_overview.write([found], tmp_path / "maps")
+    (read,) = scene_overview.read(tmp_path / "maps")
     assert read.scene == found.scene
-    np.testing.assert_array_equal(read.picture_HWC, found.picture_HWC)
-    assert scene_map.read(tmp_path / "none") == ()
+    np.testing.assert_array_equal(read.image_HWC, found.image_HWC)
+    assert scene_overview.read(tmp_path / "none") == ()
 
 
 def test_layers_tell_right_wrong_ignored_and_not_scored():
     truth = np.array([[0, 1, LABEL_MAP.ignore_index, -1]], np.int32)
     prediction = np.array([[0, 2, 1, -1]], np.int32)
-    one = SceneMap(scene(1, 4), truth, prediction)
-    colours = map_layers._errors(truth, prediction, LABEL_MAP.ignore_index)
-    expected = [map_layers.RIGHT, map_layers.WRONG, map_layers.IGNORED, map_layers._NOT_SCORED]
+    one = SceneOverview(scene(1, 4), truth, prediction)
+    colours = scene_overviews._errors(truth, prediction, LABEL_MAP.ignore_index)
+    expected = [
+        scene_overviews.RIGHT,
+        scene_overviews.WRONG,
+        scene_overviews.IGNORED,
+        scene_overviews._NOT_SCORED,
+    ]
     np.testing.assert_array_equal(colours[0], expected)
-    (view,) = map_layers.encode([[one], [one]], ["a", "b"], LABEL_MAP)
+    (view,) = scene_overviews.encode([[one], [one]], ["a", "b"], LABEL_MAP)
     titles = ["Truth", "Prediction of a", "Errors of a", "Prediction of b", "Errors of b"]
     assert [layer.title for layer in view.layers] == titles
     assert (view.step, view.pixel, view.scored) == (1, (2.0, 2.0), 0.75)
-    other = SceneMap(scene(1, 4, name="elsewhere"), truth, prediction)
-    assert map_layers.encode([[one], [other]], ["a", "b"], LABEL_MAP) == ()
+    other = SceneOverview(scene(1, 4, name="elsewhere"), truth, prediction)
+    assert scene_overviews.encode([[one], [other]], ["a", "b"], LABEL_MAP) == ()

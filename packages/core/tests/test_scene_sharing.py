@@ -15,15 +15,19 @@ import numpy as np
 import psutil
 import pytest
 
-from terrazzo import band_task, map_making, model_folder, model_input, prediction, rasters
-from terrazzo.errors import CheckpointError, DataError, ResourceError
-from terrazzo.partial_map import has_rows
-from terrazzo.prediction import Settings
-from terrazzo.progress import Silent
-from terrazzo.row_journal import RowBand
-from terrazzo.scene import Tiling
+from terrazzo.base.errors import CheckpointError, DataError, ResourceError
+from terrazzo.base.progress import Silent
+from terrazzo.inference import jobs, map_writer
+from terrazzo.inference.outputs import Settings, Work
+from terrazzo.inference.predict import order_for
+from terrazzo.inference.predict import predict as predict_scenes
+from terrazzo.inference.process_pool import ProcessPool
+from terrazzo.inference.row_journal import RowBand
+from terrazzo.inference.tiled_prediction import Scene, Tiling
+from terrazzo.inference.unfinished_map import folder_of, has_rows
+from terrazzo.io import rasters
+from terrazzo.runs import saved_model
 from terrazzo.testing.scenes import UTM, make_model, make_scene
-from terrazzo.workers import Workers
 
 SMALL = Tiling(tile=32, overlap=12, batch_size=3)
 TILINGS = (
@@ -45,20 +49,22 @@ class Reversed:
     def do(self, tasks):
         for task in reversed(list(tasks)):
             self.bands.append(task.band)
-            band_task.work(self.trainer, task, lambda: None)
+            jobs.work(self.trainer, task, lambda: None)
             yield task
 
 
-def make_map(model: Path, source: Path, out: Path, crew, *, resume=False, **settings):
-    card = model_folder.read_card(model)
-    scene = model_input.scene_for(source, card, (), any_pixel_size=True)
+def make_map(model: Path, source: Path, out: Path, executor, *, resume=False, **settings):
+    card = saved_model.read_card(model)
+    scene = Scene(source, tuple(range(len(card.bands))))
     settings = Settings(**{"tiling": SMALL, **settings})
-    order = prediction.order_for(scene, card, out, settings, ("model",))
-    return list(map_making.make_maps([order], crew, resume=resume))
+    probabilities = out.with_name(f"{out.stem}_probabilities.tif")
+    work = Work(source, out, probabilities=probabilities if settings.probabilities else None)
+    order = order_for(scene, card, work, settings, ("model",))
+    return list(map_writer.make_maps([order], executor, resume=resume))
 
 
 def alone(model: Path):
-    return band_task.Alone(model_folder.load(model)[1], lambda: None)
+    return jobs.ThisProcess(saved_model.load(model)[1], lambda: None)
 
 
 @pytest.mark.parametrize("rows", [1, 32, 33, 200, 211])
@@ -81,9 +87,9 @@ def test_bands_give_the_bytes_of_one(tmp_path, tiling):
     model = make_model(tmp_path / "model")
     source = make_scene(tmp_path / "s.tif", (211, 75, 3), nodata=0)
     make_map(model, source, tmp_path / "one.tif", alone(model), tiling=tiling, probabilities=True)
-    crew = Reversed(model_folder.load(model)[1])
-    make_map(model, source, tmp_path / "bands.tif", crew, tiling=tiling, probabilities=True)
-    assert len(crew.bands) == 3
+    executor = Reversed(saved_model.load(model)[1])
+    make_map(model, source, tmp_path / "bands.tif", executor, tiling=tiling, probabilities=True)
+    assert len(executor.bands) == 3
     for end in (".tif", "_probabilities.tif"):
         assert (tmp_path / f"one{end}").read_bytes() == (tmp_path / f"bands{end}").read_bytes()
     assert not list(tmp_path.glob(".*.partial"))
@@ -93,7 +99,7 @@ def test_a_resume_keeps_the_bands_it_finds(tmp_path):
     """So the number of workers may differ."""
     model = make_model(tmp_path / "model")
     source = make_scene(tmp_path / "s.tif", (211, 75, 3))
-    crew = Reversed(model_folder.load(model)[1])
+    executor = Reversed(saved_model.load(model)[1])
     calls = []
 
     def fail_at_the_last(trainer, task, row_done):
@@ -102,16 +108,16 @@ def test_a_resume_keeps_the_bands_it_finds(tmp_path):
             raise DataError("SEG-D011", "cut off")
         original(trainer, task, row_done)
 
-    original, band_task.work = band_task.work, fail_at_the_last
+    original, jobs.work = jobs.work, fail_at_the_last
     try:
         with pytest.raises(DataError, match="cut off"):
-            make_map(model, source, tmp_path / "map.tif", crew)
+            make_map(model, source, tmp_path / "map.tif", executor)
     finally:
-        band_task.work = original
+        jobs.work = original
     assert not (tmp_path / "map.tif").exists()
     rows = []
-    crew = band_task.Alone(crew.trainer, lambda: rows.append(1))
-    make_map(model, source, tmp_path / "map.tif", crew, resume=True)
+    executor = jobs.ThisProcess(executor.trainer, lambda: rows.append(1))
+    make_map(model, source, tmp_path / "map.tif", executor, resume=True)
     assert len(rows) == 3  # those of the first band
     make_map(model, source, tmp_path / "one.tif", alone(model))
     assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "one.tif").read_bytes()
@@ -122,24 +128,24 @@ def test_a_resume_on_another_device_is_refused(tmp_path):
     source = make_scene(tmp_path / "s.tif", (100, 75, 3))
     out = tmp_path / "map.tif"
 
-    class Elsewhere(type(model_folder.load(model)[1])):
+    class Elsewhere(type(saved_model.load(model)[1])):
         device = "cuda:0"
 
     def stop_after_a_row():
         raise ArithmeticError
 
-    crew = band_task.Alone(model_folder.load(model)[1], stop_after_a_row)
+    executor = jobs.ThisProcess(saved_model.load(model)[1], stop_after_a_row)
     for again in range(2):  # the first row of windows is in the journal after its end
         with pytest.raises(ArithmeticError):
-            make_map(model, source, out, crew, resume=bool(again))
-    crew.trainer.__class__ = Elsewhere
+            make_map(model, source, out, executor, resume=bool(again))
+    executor.trainer.__class__ = Elsewhere
     with pytest.raises(CheckpointError, match="another device"):
-        make_map(model, source, out, crew, resume=True)
+        make_map(model, source, out, executor, resume=True)
 
 
 def predict(model: Path, sources: list[Path], out: Path, **settings):
     settings = Settings(**{"tiling": SMALL, **settings})
-    return prediction.predict(model, sources, out, settings, progress=Silent())
+    return predict_scenes(model, sources, out, settings, progress=Silent())
 
 
 def test_workers(tmp_path):
@@ -170,19 +176,21 @@ def test_workers(tmp_path):
 def test_a_worker_that_dies_is_told_at_once(tmp_path):
     model = make_model(tmp_path / "model")
     source = make_scene(tmp_path / "s.tif", (400, 300, 3))
-    crew = Workers(model, 2, lambda: os.kill(crew._workers[0].process.pid, signal.SIGKILL))
-    with pytest.raises(ResourceError, match="SIGKILL") as caught, crew:
-        make_map(model, source, tmp_path / "map.tif", crew)
+    executor = ProcessPool(
+        model, 2, lambda: os.kill(executor._workers[0].process.pid, signal.SIGKILL)
+    )
+    with pytest.raises(ResourceError, match="SIGKILL") as caught, executor:
+        make_map(model, source, tmp_path / "map.tif", executor)
     assert caught.value.code == "SEG-R001"
     assert not (tmp_path / "map.tif").exists()
-    assert not any(worker.process.is_alive() for worker in crew._workers)
+    assert not any(worker.process.is_alive() for worker in executor._workers)
     make_map(model, source, tmp_path / "map.tif", alone(model), resume=True)
     make_map(model, source, tmp_path / "one.tif", alone(model))
     assert (tmp_path / "map.tif").read_bytes() == (tmp_path / "one.tif").read_bytes()
 
 
 def command(model: Path, source: Path, out: Path, *more: str) -> list[str]:
-    code = "from terrazzo.cli import main; main()"
+    code = "from terrazzo.cli.app import main; main()"
     windows = ("--tile", "32", "--overlap", "12", "--batch-size", "3")
     start = [sys.executable, "-c", code, "predict", str(model), str(source)]
     return [*start, "--out", str(out), *windows, *more]
@@ -196,7 +204,7 @@ def test_workers_die_with_their_parent(tmp_path):
         command(model, source, out, "--workers", "2"), stderr=subprocess.PIPE
     ) as parent:
         deadline = time.monotonic() + 60
-        while not has_rows(map_making.journal_folder(out)):
+        while not has_rows(folder_of(out)):
             assert time.monotonic() < deadline
             assert parent.poll() is None, parent.stderr.read()
             time.sleep(0.01)

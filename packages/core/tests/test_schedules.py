@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from terrazzo.config import ScheduleConfig
-from terrazzo.schedules import learning_rate
+from terrazzo.base.recipe import ScheduleConfig
+from terrazzo.training.learning_rate import learning_rate
 
 NAMES = ("constant", "poly", "exponential", "cosine", "plateau")
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from terrazzo.labels import LabelClass, LabelMap
-from terrazzo.statistics import class_weights
+from terrazzo.data.class_weights import class_weights
+from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.testing.memory import MemorySplit
 
 LABELS = LabelMap("abc", tuple(LabelClass(n, "#000000", (i,)) for i, n in enumerate("abc")))
@@ -25,7 +25,7 @@ def test_inverse_frequency():
     )
 
 
-def test_median_frequency_counts_the_pictures_that_hold_the_class():
+def test_median_frequency_counts_the_images_that_hold_the_class():
     # a: 8 of 10; b: 2 of the 6 pixels beside it; the median cancels with the mean of 1.
     train = split([[0, 0, 0, 0, 255]], [[0, 0, 0, 0, 1], [1, 255, 255, 255, 255]])
     expected = np.array([10 / 8, 6 / 2])

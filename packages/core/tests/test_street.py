@@ -5,16 +5,16 @@ import hashlib
 import numpy as np
 import pytest
 
-from terrazzo import datasets
-from terrazzo.config import DataConfig
-from terrazzo.datasets import _street, street
+from terrazzo.base.recipe import DataConfig
+from terrazzo.data import datasets
+from terrazzo.data.datasets import _generate_street, street
 
 
 @pytest.fixture(scope="module")
 def few(tmp_path_factory):
-    """A root with few pictures, and the settings that name it."""
+    """A root with few images, and the settings that name it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(street, "PICTURES", {"train": 12, "val": 2, "test": 3})
+        patch.setattr(street, "IMAGES", {"train": 12, "val": 2, "test": 3})
         root = tmp_path_factory.mktemp("street") / "made" / "on the way"
         data = DataConfig(format="street", root=str(root))
         yield root, {name: datasets.open_split(data, name) for name in datasets.SPLITS}
@@ -26,27 +26,31 @@ def digest(folder):
 
 
 def test_a_street_is_a_function_of_its_seed():
-    first, again, other = _street.draw(5), _street.draw(5), _street.draw(6)
+    first, again, other = (
+        _generate_street.draw(5),
+        _generate_street.draw(5),
+        _generate_street.draw(6),
+    )
     for one, two in zip(first, again, strict=True):
         np.testing.assert_array_equal(one, two)
     assert (first[1] != other[1]).mean() > 0.05
 
 
-def test_splits_share_no_picture(few):
+def test_splits_share_no_image(few):
     _, splits = few
     assert [len(splits[name]) for name in datasets.SPLITS] == [12, 2, 3]
-    pictures = {split.read(i).image_HWC.tobytes() for split in splits.values() for i in range(2)}
-    assert len(pictures) == 6
+    images = {split.read(i).image_HWC.tobytes() for split in splits.values() for i in range(2)}
+    assert len(images) == 6
 
 
 def test_every_class_is_there_under_its_own_name(few):
     split = few[1]["train"]
     samples = [split.read(index) for index in range(len(split))]
     counts = np.bincount(np.concatenate([s.label_HW.ravel() for s in samples]), minlength=11)
-    assert len(counts) == len(_street.Street) == 11  # and nothing ignored
+    assert len(counts) == len(_generate_street.Street) == 11  # and nothing ignored
     assert counts.min() > 0
     written = [name.split("_")[0] for name in split.label_map.names]
-    assert written == [kind.name.lower() for kind in _street.Street]
+    assert written == [kind.name.lower() for kind in _generate_street.Street]
 
 
 def test_drawn_once_and_again_where_it_was_interrupted(few):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from terrazzo import elsewhere, study
-from terrazzo.errors import ConfigError, DataError
-from terrazzo.model_folder import ModelCard
-from terrazzo.sample import Bands
+from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.data.sample import Bands
+from terrazzo.models import compatibility
+from terrazzo.models.card import ModelCard
+from terrazzo.models.compatibility import Pixels
+from terrazzo.workflows.study.plan import load_study, plan_study
 
 RECIPE = """
 backend = "reference"
@@ -55,7 +57,7 @@ def write(tmp_path):
 
 
 def plan(path, *assignments):
-    return study.plan(study.load(path, assignments), path, path.parent / "out")
+    return plan_study(load_study(path, assignments), path, path.parent / "out")
 
 
 def test_a_run_comes_after_the_one_it_begins_with_and_else_as_written(write):
@@ -135,10 +137,6 @@ def test_what_would_stop_a_study_after_hours_stops_it_now(write, text, assignmen
 
 
 def test_other_bands_than_the_models_are_refused(tmp_path):
-    class OneBand:
-        band_names = ("grey",)
-
     card = ModelCard("reference", None, None, BANDS, None, 0)
-    split = type("Split", (), {"source": OneBand})
     with pytest.raises(DataError, match="SEG-D020"):
-        elsewhere.refuse_other_bands(card, split)
+        compatibility.require_known_pixels(card, Pixels(tmp_path, ("grey",), BANDS.dtype))

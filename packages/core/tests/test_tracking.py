@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from terrazzo import commands, compare, runs, tracking
-from terrazzo.config import Config
-from terrazzo.errors import ConfigError, Stopped
-from terrazzo.report import run_pictures
-from terrazzo.runs import RunFolder
+from terrazzo import tracking
+from terrazzo.base.errors import ConfigError, Stopped
+from terrazzo.base.recipe import Config
+from terrazzo.comparison import compare
+from terrazzo.report import run_figures
+from terrazzo.runs.folder import RunFolder, deciding_settings
 from terrazzo.testing.compared_runs import write_run
-from terrazzo.tracking import facts, follower, to_mlflow
+from terrazzo.tracking import log_follower, mlflow, run_summary
+from terrazzo.workflows import train as train_workflow
 
 LABELS = """
 name = "colours"
@@ -36,7 +38,7 @@ STEPS = 9
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """Ten pictures whose colour tells the class."""
+    """Ten images whose colour tells the class."""
     folder = tmp_path_factory.mktemp("data")
     draw = np.random.default_rng(0)
     for kind in ("images", "masks"):
@@ -100,7 +102,7 @@ class Fake:
         self.trouble("begin")
         self.begun.append(about)
         arrived = {}
-        for kind, marker in facts.MARKERS.items():
+        for kind, marker in run_summary.MARKERS.items():
             arrived[kind] = max(
                 (step for step, values in self.points if marker in values), default=-1
             )
@@ -118,19 +120,19 @@ class Fake:
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(follower, "SECONDS_BETWEEN_SENDS", 0.001)
-    monkeypatch.setattr(follower, "SECONDS_BEFORE_RETRY", 0.001)
+    monkeypatch.setattr(log_follower, "SECONDS_BETWEEN_SENDS", 0.001)
+    monkeypatch.setattr(log_follower, "SECONDS_BEFORE_RETRY", 0.001)
 
 
 def run(data, out, monkeypatch, fake=None, *, draw=False, **arguments):
     """Run in this process, with `fake` for a tracker; returns what was said."""
     told = Told()
     if not draw:
-        monkeypatch.setattr(run_pictures, "draw", lambda record, split: {})
+        monkeypatch.setattr(run_figures, "draw", lambda record, split: {})
     made = {} if fake is None else {"fake": fake}
     monkeypatch.setattr(tracking, "trackers", lambda settings, folder: made)
     config = recipe(data, deadline=arguments.pop("deadline", 60.0))
-    commands.run(config, out, progress=told, **arguments)
+    train_workflow.train(config, out, progress=told, **arguments)
     return told
 
 
@@ -178,7 +180,9 @@ def test_a_run_that_is_tracked_is_the_run_that_is_not(data, tmp_path, monkeypatc
     for name in ("log.jsonl", "model/weights.safetensors", "evaluation/test.json"):
         assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "shown" / name).read_bytes()
     one, other = recipe(data), recipe(data, kind="mlflow", experiment="x")
-    assert facts.digest(runs.settings(one)) == facts.digest(runs.settings(other))
+    assert run_summary.digest(deciding_settings(one)) == run_summary.digest(
+        deciding_settings(other)
+    )
 
 
 def test_a_dead_tracker_is_told_of_once_and_changes_nothing(data, tmp_path, monkeypatch, impatient):
@@ -280,15 +284,15 @@ def test_lines_that_come_fast_are_sent_together(data, tmp_path, monkeypatch):
 def test_half_a_line_waits_for_its_end(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"step": 1}\n{"st')
-    lines, end = follower._read_lines(path, 0)
+    lines, end = log_follower._read_lines(path, 0)
     assert (lines, end) == ([{"step": 1}], 12)
     path.write_text('{"step": 1}\n{"step": 2}\n')
-    assert follower._read_lines(path, end)[0] == [{"step": 2}]
+    assert log_follower._read_lines(path, end)[0] == [{"step": 2}]
 
 
 def test_class_names_become_keys_that_differ():
     names = ("road", "a/b", "a&b", "..", "Straße", "terrain ")
-    assert facts.class_keys(names) == ("road", "a_b 1", "a_b 2", "__", "Stra_e", "terrain")
+    assert run_summary.class_keys(names) == ("road", "a_b 1", "a_b 2", "__", "Stra_e", "terrain")
 
 
 def test_settings_of_both_recipe_and_command_line_are_used(data):
@@ -319,7 +323,7 @@ def test_where_a_run_is_shown_is_no_difference_between_runs(tmp_path):
 def test_a_uri_that_cannot_be_is_refused_before_anything_is_written(data, tmp_path, uri, expected):
     config = recipe(data, kind="mlflow", uri=uri)
     with pytest.raises(ConfigError, match="SEG-X051") as caught:
-        commands.run(config, tmp_path / "run", progress=Told())
+        train_workflow.train(config, tmp_path / "run", progress=Told())
     assert expected in str(caught.value)
     assert "secret" not in str(caught.value)
     assert not (tmp_path / "run").exists()
@@ -341,7 +345,7 @@ def test_a_missing_package_is_named_with_the_pip_line_before_training(
         "import sys\n"
         f"sys.modules[{package!r}] = None\n"
         f"sys.argv = ['terrazzo', 'run', '--config', 'colours.toml', '--track', {kind!r}]\n"
-        "from terrazzo.cli import main\n"
+        "from terrazzo.cli.app import main\n"
         "main()"
     )
     answer = subprocess.run(
@@ -359,8 +363,8 @@ def stop_and_resume(config, out):
     told = Told()
     asked = iter(range(1, 100))
     with pytest.raises(Stopped):
-        commands.run(config, out, progress=told, stop_requested=lambda: next(asked) == 4)
-    commands.run(config, out, progress=told, resume=True)
+        train_workflow.train(config, out, progress=told, stop_requested=lambda: next(asked) == 4)
+    train_workflow.train(config, out, progress=told, resume=True)
     return told
 
 
@@ -384,14 +388,14 @@ def test_tensorboard_files_hold_each_step_once(data, tmp_path):
     restarts = [k for k, each in enumerate(found) if each.HasField("session_log")]
     assert len(restarts) == 1
     assert found[restarts[0]].step == 0  # everything before it is taken back
-    scalars, pictures, texts = [], set(), set()
+    scalars, images, texts = [], set(), set()
     for event in found[restarts[0] :]:
         for value in event.summary.value:
             if value.HasField("simple_value"):
                 scalars.append((event.step, {value.tag: value.simple_value}))
             elif value.HasField("image"):
                 assert value.image.encoded_image_string.startswith(b"\x89PNG")
-                pictures.add(value.tag)
+                images.add(value.tag)
             else:
                 texts.add(value.tag)
     losses = [(each["step"], each["loss"]) for each in log(tmp_path / "run", "train")]
@@ -400,7 +404,7 @@ def test_tensorboard_files_hold_each_step_once(data, tmp_path):
     assert [loss for _, loss in shown] == pytest.approx([loss for _, loss in losses], rel=1e-6)
     assert [step for step, _ in series(scalars, "val/iou/red")] == [3, 6, 9]
     assert len(series(scalars, "test/mean_iou")) == 1
-    assert "figures/confusion_test" in pictures
+    assert "figures/confusion_test" in images
     assert {"recipe/text_summary", "tags/text_summary", "status/text_summary"} <= texts
 
 
@@ -410,7 +414,7 @@ def test_mlflow_goes_on_with_the_same_run_and_shows_no_step_twice(data, tmp_path
     from mlflow import MlflowClient
 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    to_mlflow._make_file(tmp_path / "mlflow.db")  # takes longer than a stopped run waits
+    mlflow._make_file(tmp_path / "mlflow.db")  # takes longer than a stopped run waits
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
     told = stop_and_resume(recipe(data, kind="mlflow", uri=uri, experiment="e"), tmp_path / "run")
     assert not told.about("mlflow")
@@ -435,7 +439,7 @@ def test_mlflow_at_a_closed_port_does_not_stop_a_run(data, tmp_path):
     pytest.importorskip("mlflow", reason="mlflow is not installed")
     told = Told()
     config = recipe(data, kind="mlflow", uri="http://127.0.0.1:9", deadline=20.0)
-    commands.run(config, tmp_path / "run", progress=told)
+    train_workflow.train(config, tmp_path / "run", progress=told)
     assert len(log(tmp_path / "run")) == STEPS + 3
     assert len(told.about("mlflow fails")) == 1
     assert RunFolder(tmp_path / "run").model.is_dir()

@@ -12,9 +12,9 @@ import pytest
 from affine import Affine
 from rasterio.warp import transform_geom
 
-from terrazzo import rasters
-from terrazzo.datasets import geotiff
-from terrazzo.errors import ConfigError, DataError
+from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.data.datasets import geotiff
+from terrazzo.io import rasters
 
 DATA = os.environ.get("TERRAZZO_DATA")
 LEFT, TOP = 392_000, 5_820_000

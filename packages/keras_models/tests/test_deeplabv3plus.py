@@ -1,4 +1,4 @@
-"""The dilated encoders answer as the published ones do; the pooled branch takes one picture."""
+"""The dilated encoders answer as the published ones do; the pooled branch takes one image."""
 
 import keras
 import numpy as np
@@ -52,12 +52,14 @@ def test_any_size(size):
 
 def test_one_value_is_normalised_with_the_running_statistics():
     norm = BatchNormalization()
-    pictures = np.random.default_rng(0).normal(size=(2, 1, 1, 3)).astype(np.float32)
-    norm(pictures, training=True)
+    normal_BHWC = np.random.default_rng(0).normal(size=(2, 1, 1, 3)).astype(np.float32)
+    norm(normal_BHWC, training=True)
     kept = norm.get_weights()
-    alone = ops.convert_to_numpy(norm(pictures[:1], training=True))
-    np.testing.assert_array_equal(alone, ops.convert_to_numpy(norm(pictures[:1], training=False)))
+    alone = ops.convert_to_numpy(norm(normal_BHWC[:1], training=True))
+    np.testing.assert_array_equal(
+        alone, ops.convert_to_numpy(norm(normal_BHWC[:1], training=False))
+    )
     for before, after in zip(kept, norm.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
-    norm(pictures, training=True)
+    norm(normal_BHWC, training=True)
     assert not np.array_equal(norm.get_weights()[2], kept[2])

@@ -21,8 +21,8 @@ def test_a_share_of_the_values_is_dropped_and_the_others_make_up_for_it():
     assert 0 < (maps[0] == 0).mean() < 1
 
 
-def test_whole_pictures_are_dropped():
-    maps = dropped(Dropout(0.5, whole_pictures=True, name="dropout")).reshape(len(ONES), -1)
+def test_whole_images_are_dropped():
+    maps = dropped(Dropout(0.5, whole_images=True, name="dropout")).reshape(len(ONES), -1)
     assert (maps == maps[:, :1]).all()
     assert set(np.unique(maps)) == {0, 2}
 

@@ -6,22 +6,22 @@ Minutes for the largest where a graph is traced first; seconds with ``KERAS_BACK
 import numpy as np
 import pytest
 
-from terrazzo import model_facts
-from terrazzo.config import ModelConfig
+from terrazzo.base.recipe import ModelConfig
+from terrazzo.models import catalog
 from terrazzo.testing.trainer_checks import ADAMW, TWO_COLOURS
 from terrazzo_keras.backend import backend
 
 VARIANTS = [
     (model, variant)
     for model in backend.models()
-    for variant in model_facts.read("keras", model).variants
+    for variant in catalog.read("keras", model).variants
 ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "variant"), VARIANTS)
 def test_one_step_and_a_prediction(model, variant):
-    facts = model_facts.read("keras", model)
+    facts = catalog.read("keras", model)
     options = {facts.option: variant} if facts.option else {}
     bands, labels = TWO_COLOURS.bands, TWO_COLOURS.labels
     trainer = backend.build(ModelConfig(name=model, options=options), ADAMW, labels, bands, 0)

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from terrazzo.config import LossConfig
-from terrazzo.sample import IGNORE
+from terrazzo.base.recipe import LossConfig
+from terrazzo.data.sample import IGNORE
 from terrazzo.testing.reference import losses as reference
 from terrazzo_keras import losses
 
@@ -43,7 +43,7 @@ def test_value_and_gradient_agree_with_the_reference(config, ignore, dtype, seed
     labels_BHW = rng.integers(0, 3, (2, 5, 3)).astype(dtype)  # class 3 is absent
     labels_BHW[rng.random(labels_BHW.shape) < 1 / 3] = ignore
     if seed == 2:
-        labels_BHW[1] = ignore  # a picture that teaches nothing beside one that does
+        labels_BHW[1] = ignore  # an image that teaches nothing beside one that does
     value, gradient = value_and_gradient(config, logits_BHWK, labels_BHW, ignore)
     expected = reference.total(config, logits_BHWK, labels_BHW, ignore)
     assert value == pytest.approx(expected.value, abs=1e-5)

@@ -5,19 +5,19 @@ import math
 
 import pytest
 
-from terrazzo import model_facts
+from terrazzo.models import catalog
 from terrazzo_keras.backend import backend
 
 VARIANTS = [
     (model, variant)
     for model in backend.models()
-    for variant in model_facts.read("keras", model).variants
+    for variant in catalog.read("keras", model).variants
 ]
 
 
 @pytest.mark.parametrize(("model", "variant"), VARIANTS)
 def test_listed_number_is_that_of_the_network(model, variant):
-    facts = model_facts.read("keras", model)
+    facts = catalog.read("keras", model)
     file = importlib.import_module(f"terrazzo_keras.models.{model}")
     options = file.Options(**({facts.option: variant} if facts.option else {}))
     network = file.build(options, 3, 21)

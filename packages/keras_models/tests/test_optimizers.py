@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from terrazzo.config import OptimizerConfig
+from terrazzo.base.recipe import OptimizerConfig
 from terrazzo.testing.reference import optimizers as reference
 from terrazzo_keras import optimizers
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from terrazzo.errors import CheckpointError, ConfigError
+from terrazzo.base.errors import CheckpointError, ConfigError
 from terrazzo_keras import pretrained
 from terrazzo_keras.models import deeplabv3plus, inception_resnet_v2_unet
 
@@ -97,13 +97,13 @@ def test_the_encoder_computes_what_the_published_one_does(files, name):
     reference, path = files(name)
     network = build(name, path, 3)
     images = np.random.default_rng(0).uniform(0, 255, (1, 64, 96, 3)).astype(np.float32)
-    # Pictures of 8 bits, normalised with the standard deviations of ImageNet and the mean that the
+    # Images of 8 bits, normalised with the standard deviations of ImageNet and the mean that the
     # published encoder was trained with.
     unit = 255 * np.float32([0.229, 0.224, 0.225])
     mean = np.float32([123.68, 116.779, 103.939] if name == "resnet50" else 127.5)
     inputs = (images - mean) / unit
     if name == "inception_resnet_v2":
-        # Our encoder sees the picture padded; so the published one is shown it padded.
+        # Our encoder sees the image padded; so the published one is shown it padded.
         padded = ops.convert_to_numpy(network.get_layer("pad")(images))
         shown = keras.applications.inception_resnet_v2.preprocess_input(padded)
         ours, theirs = (
@@ -125,7 +125,7 @@ def test_the_encoder_computes_what_the_published_one_does(files, name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("num_bands", [1, 5])
-def test_other_bands_answer_a_grey_picture_as_before(files, name, num_bands):
+def test_other_bands_answer_a_grey_image_as_before(files, name, num_bands):
     _, path = files(name)
     network, of_three = (build(name, path, bands) for bands in (num_bands, 3))
     pairs = list(zip(encoder_layers(network), encoder_layers(of_three), strict=True))
@@ -193,7 +193,7 @@ def test_words_that_are_none_list_the_choices(word):
 
 
 WITHOUT_NETWORK = """
-from terrazzo.errors import ResourceError
+from terrazzo.base.errors import ResourceError
 from terrazzo_keras.models import deeplabv3plus
 try:
     deeplabv3plus.build(deeplabv3plus.Options(encoder="mobilenet_v2", pretrained="encoder"), 3, 2)

@@ -9,12 +9,12 @@ from terrazzo_keras.models import segformer
 def test_branches_are_left_out_in_training_alone():
     options = segformer.Options(size="tiny", drop_path=0.9, dropout=0)
     network = segformer.build(options, 3, 2)
-    picture = np.random.default_rng(0).normal(size=(1, 32, 32, 3)).astype(np.float32)
-    same = np.repeat(picture, 16, axis=0)
+    image = np.random.default_rng(0).normal(size=(1, 32, 32, 3)).astype(np.float32)
+    same = np.repeat(image, 16, axis=0)
     logits = ops.convert_to_numpy(network(same, training=False))
     np.testing.assert_allclose(logits, np.repeat(logits[:1], 16, axis=0), atol=1e-6)
     trained = ops.convert_to_numpy(network(same, training=True))
-    assert len({picture.tobytes() for picture in trained.round(4)}) > 1
+    assert len({image.tobytes() for image in trained.round(4)}) > 1
 
 
 def test_depth_decides_how_often_a_branch_is_left_out():

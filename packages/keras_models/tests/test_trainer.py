@@ -7,11 +7,11 @@ import keras
 import numpy as np
 import pytest
 
-from terrazzo.config import LossConfig, ModelConfig, OptimizerConfig, TrainingConfig
-from terrazzo.errors import CheckpointError, ConfigError
-from terrazzo.labels import LabelClass, LabelMap
-from terrazzo.parts import Parts
-from terrazzo.sample import Bands, Batch
+from terrazzo.base.errors import CheckpointError, ConfigError
+from terrazzo.base.recipe import LossConfig, ModelConfig, OptimizerConfig, TrainingConfig
+from terrazzo.data.labels import LabelClass, LabelMap
+from terrazzo.data.sample import Bands, Batch
+from terrazzo.models.parameter_groups import Parts
 from terrazzo_keras import trainer as trainer_module
 from terrazzo_keras.backend import backend
 from terrazzo_keras.dropout import Dropout

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torchvision.models import segmentation
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-from terrazzo import config, model_facts
-from terrazzo.config import ModelConfig, OptimizerConfig, TrainingConfig
+from terrazzo.base import config_parsing
+from terrazzo.base.recipe import ModelConfig, OptimizerConfig, TrainingConfig
+from terrazzo.models import catalog
 from terrazzo.testing.trainer_checks import FRAMEWORKS, TWO_COLOURS
 from terrazzo_torch.backend import backend
 from terrazzo_torch.models import segformer, vit
@@ -23,7 +24,7 @@ from terrazzo_torch.padding import crop, pad_to_multiple
 VARIANTS = [
     (model, variant)
     for model in backend.models()
-    for facts in [model_facts.read("torch", model)]
+    for facts in [catalog.read("torch", model)]
     if facts is not None
     for variant in facts.variants
 ]
@@ -50,13 +51,13 @@ PUBLISHED = {
 
 
 def _options(model: str, variant: str) -> dict[str, object]:
-    option = model_facts.read("torch", model).option
+    option = catalog.read("torch", model).option
     return {} if option is None or variant == "none" else {option: variant}
 
 
 def _network(model: str, variant: str, num_bands: int = 3, num_classes: int = 21) -> nn.Module:
     file = importlib.import_module(f"terrazzo_torch.models.{model}")
-    options = config.parse(file.Options, _options(model, variant), where="test")
+    options = config_parsing.parse(file.Options, _options(model, variant), where="test")
     return file.build(options, num_bands, num_classes)
 
 
@@ -67,7 +68,7 @@ def _count(network: nn.Module) -> int:
 def test_every_model_of_this_backend_is_listed_without_a_framework() -> None:
     assert {model for model, _ in VARIANTS} == set(backend.models())
     program = (
-        "import sys; from terrazzo import cli; cli._list_models(); "
+        "import sys; from terrazzo.cli import listing; listing._list_models(); "
         f"assert not {FRAMEWORKS} & set(sys.modules), sys.modules.keys()"
     )
     done = subprocess.run(
@@ -75,7 +76,7 @@ def test_every_model_of_this_backend_is_listed_without_a_framework() -> None:
     )
     assert done.returncode == 0, done.stderr
     for model, variant in VARIANTS:
-        numbers = model_facts.read("torch", model).variants[variant]
+        numbers = catalog.read("torch", model).variants[variant]
         assert re.search(rf"{model} +{variant} +{numbers.parameters:,} ", done.stdout)
 
 
@@ -83,7 +84,7 @@ def test_every_model_of_this_backend_is_listed_without_a_framework() -> None:
 def test_listed_numbers_are_those_of_the_network(model: str, variant: str) -> None:
     with torch.device("meta"):
         network = _network(model, variant)
-        facts = model_facts.read("torch", model).variants[variant]
+        facts = catalog.read("torch", model).variants[variant]
         assert _count(network) == facts.parameters
         sizes = []
         for module in network.encoder.modules():

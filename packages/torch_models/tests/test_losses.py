@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from terrazzo.config import LossConfig
-from terrazzo.sample import IGNORE
+from terrazzo.base.recipe import LossConfig
+from terrazzo.data.sample import IGNORE
 from terrazzo.testing.reference import losses as reference
 from terrazzo_torch.losses import SegmentationLoss
 
@@ -49,7 +49,7 @@ def test_value_and_gradient_agree_with_the_reference(
     labels_BHW = rng.integers(0, 3, (2, 5, 3))  # class 3 is absent
     labels_BHW[rng.random(labels_BHW.shape) < 1 / 3] = ignore
     if seed == 2:
-        labels_BHW[1] = ignore  # a picture that teaches nothing beside one that does
+        labels_BHW[1] = ignore  # an image that teaches nothing beside one that does
     value, gradient = _loss(config, logits_BHWK, labels_BHW, ignore)
     expected = reference.total(config, logits_BHWK, labels_BHW, ignore)
     assert value == pytest.approx(expected.value, abs=1e-5)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from terrazzo.config import ModelConfig, TrainingConfig
-from terrazzo.errors import ConfigError
-from terrazzo.parts import Parts
+from terrazzo.base.errors import ConfigError
+from terrazzo.base.recipe import ModelConfig, TrainingConfig
+from terrazzo.models.parameter_groups import Parts
 from terrazzo.testing.trainer_checks import TWO_COLOURS
 from terrazzo_torch.auxiliary import TrainingLogits, total_loss
 from terrazzo_torch.backend import backend
@@ -70,7 +70,7 @@ def test_odd_size_is_padded_below_and_right_and_cut_again(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_training_takes_one_small_picture(form: str) -> None:
+def test_training_takes_one_small_image(form: str) -> None:
     network = _network(form).train()
     logits = network(torch.randn(1, 3, 5, 7))
     assert isinstance(logits, torch.Tensor | TrainingLogits)
@@ -220,8 +220,8 @@ def test_mistakes_list_the_choices(model: ModelConfig, choices: list[str]) -> No
 
 
 def test_layers_of_a_vit_learn_the_slower_the_deeper_they_lie() -> None:
-    from terrazzo.config import TrainingConfig
-    from terrazzo.parts import Parts
+    from terrazzo.base.recipe import TrainingConfig
+    from terrazzo.models.parameter_groups import Parts
     from terrazzo_torch.models import vit
 
     network = vit.build(vit.SMALL, 3, 2)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from terrazzo.config import OptimizerConfig
+from terrazzo.base.recipe import OptimizerConfig
 from terrazzo.testing.reference import optimizers as reference
 from terrazzo_torch.optimizers import Optimizer
 

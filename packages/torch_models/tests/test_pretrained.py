@@ -23,10 +23,10 @@ from transformers import (
     SegformerModel,
 )
 
-from terrazzo import model_folder
-from terrazzo.config import ModelConfig, TrainingConfig
-from terrazzo.errors import CheckpointError, ConfigError, ResourceError, TerrazzoError
-from terrazzo.model_folder import ModelCard
+from terrazzo.base.errors import CheckpointError, ConfigError, ResourceError, TerrazzoError
+from terrazzo.base.recipe import ModelConfig, TrainingConfig
+from terrazzo.models.card import ModelCard
+from terrazzo.runs import saved_model
 from terrazzo.testing.trainer_checks import TWO_COLOURS
 from terrazzo_torch import pretrained
 from terrazzo_torch.backend import backend
@@ -259,7 +259,7 @@ def test_three_bands_are_taken_over_as_they_are(tmp_path: Path) -> None:
     assert not any("3 bands in" in remark for remark in network.remarks)
 
 
-def test_inflated_kernels_answer_grey_pictures_as_before() -> None:
+def test_inflated_kernels_answer_grey_images_as_before() -> None:
     kernels_OIHW = torch.randn(4, 3, 3, 3)
     grey_B1HW = torch.randn(1, 1, 8, 8)
     answers = [
@@ -476,9 +476,9 @@ def test_trained_model_needs_the_pretrained_weights_no_more(tmp_path: Path) -> N
     trainer = backend.build(model, TrainingConfig(steps=1), labels, bands, 0)
     weights = {n: a for n, a in trainer.state().items() if n.startswith("weights/")}
     card = ModelCard("torch", model, labels, bands, None, 1)
-    model_folder.write(tmp_path / "model", card, weights)
+    saved_model.write(tmp_path / "model", card, weights)
     path.unlink()
-    stored, loaded = model_folder.load(tmp_path / "model")
+    stored, loaded = saved_model.load(tmp_path / "model")
     assert stored.model.options["pretrained"] == str(path)
     images_BHWC = TWO_COLOURS.batch(16, 16).images_BHWC
     np.testing.assert_array_equal(loaded.predict(images_BHWC), trainer.predict(images_BHWC))

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from terrazzo.config import LossConfig, ModelConfig, OptimizerConfig, TrainingConfig
-from terrazzo.errors import CheckpointError, ConfigError
-from terrazzo.parts import Parts
-from terrazzo.sample import Batch
+from terrazzo.base.errors import CheckpointError, ConfigError
+from terrazzo.base.processes import SingleProcess
+from terrazzo.base.recipe import LossConfig, ModelConfig, OptimizerConfig, TrainingConfig
+from terrazzo.data.sample import Batch
+from terrazzo.models.contract import State, Trainer
+from terrazzo.models.parameter_groups import Parts
 from terrazzo.testing.trainer_checks import Task
-from terrazzo.trainer import SingleProcess, State, Trainer
 from terrazzo_torch.backend import backend
 from terrazzo_torch.trainer import TorchTrainer
 

@@ -1,4 +1,4 @@
-"""Two processes make the step that one process would make with all pictures."""
+"""Two processes make the step that one process would make with all images."""
 
 import os
 import socket
@@ -15,9 +15,11 @@ import sys
 import numpy as np
 import torch
 from torch import distributed, nn
-from terrazzo.config import LossConfig, OptimizerConfig, TrainingConfig
-from terrazzo.parts import Parts
-from terrazzo.sample import Batch
+from terrazzo.base.recipe import LossConfig
+from terrazzo.base.recipe import OptimizerConfig
+from terrazzo.base.recipe import TrainingConfig
+from terrazzo.models.parameter_groups import Parts
+from terrazzo.data.sample import Batch
 from terrazzo.testing.trainer_checks import Task
 from terrazzo_torch import world
 from terrazzo_torch.trainer import TorchTrainer
@@ -57,7 +59,7 @@ def _free_port() -> int:
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one_with_all_pictures(tmp_path: Path) -> None:
+def test_two_processes_equal_one_with_all_images(tmp_path: Path) -> None:
     rendezvous = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
     worlds = [{}] + [
         {**rendezvous, "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank)}

@@ -1,6 +1,6 @@
 """``python -m terrazzo`` is the same as ``terrazzo``."""
 
-from terrazzo.cli import main
+from terrazzo.cli.app import main
 
 if __name__ == "__main__":
     main()

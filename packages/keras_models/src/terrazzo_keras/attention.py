@@ -1,4 +1,4 @@
-"""Attention among the pixels of feature maps, for pictures of any size."""
+"""Attention among the pixels of feature maps, for images of any size."""
 
 from __future__ import annotations
 

@@ -12,15 +12,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from terrazzo import config
-from terrazzo.errors import ConfigError, unknown_name
-from terrazzo.parts import Parts
+from terrazzo.base import config_parsing
+from terrazzo.base.errors import ConfigError, unknown_name
+from terrazzo.models.parameter_groups import Parts
 
 if TYPE_CHECKING:
-    from terrazzo.config import ModelConfig, TrainingConfig
-    from terrazzo.labels import LabelMap
-    from terrazzo.sample import Bands
-    from terrazzo.trainer import Trainer
+    from terrazzo.base.recipe import ModelConfig, TrainingConfig
+    from terrazzo.data.labels import LabelMap
+    from terrazzo.data.sample import Bands
+    from terrazzo.models.contract import Trainer
 
 ENGINES = ("tensorflow", "torch", "jax")
 
@@ -62,7 +62,7 @@ class KerasBackend:
         from terrazzo_keras import trainer
 
         module = importlib.import_module(f"terrazzo_keras.models.{model.name}")
-        options = config.parse(module.Options, model.options, where=f"model {model.name}")
+        options = config_parsing.parse(module.Options, model.options, where=f"model {model.name}")
         parts = Parts(module.ENCODER, module.HEAD)
         return trainer.build(module.build, options, parts, training, labels, bands, seed)
 

@@ -11,19 +11,19 @@ Shape = tuple[int | None, ...]
 
 
 class Dropout(keras.layers.Layer):
-    """Set values, or all values of a picture, to 0 at random in training; scale up the others.
+    """Set values, or all values of an image, to 0 at random in training; scale up the others.
 
     `keras.layers.Dropout` does the same, but under PyTorch, where it is given no number as a seed,
     it draws from the process's generator: a checkpoint would not decide what it drops. This one
     draws from its own seed, which the trainer keeps, on every engine.
 
-    Srivastava et al. 2014; with `whole_pictures`, the stochastic depth of Huang et al. 2016
+    Srivastava et al. 2014; with `whole_images`, the stochastic depth of Huang et al. 2016
     (arXiv:1603.09382) for a residual branch.
     """
 
-    def __init__(self, rate: float, *, whole_pictures: bool = False, name: str) -> None:
+    def __init__(self, rate: float, *, whole_images: bool = False, name: str) -> None:
         super().__init__(name=name)
-        self.rate, self.whole_pictures = rate, whole_pictures
+        self.rate, self.whole_images = rate, whole_images
         if rate > 0:
             self.seed_generator = keras.random.SeedGenerator()
 
@@ -32,7 +32,7 @@ class Dropout(keras.layers.Layer):
         if not (training and self.rate > 0):
             return maps_BHWC
         shape = ops.shape(maps_BHWC)
-        if self.whole_pictures:
+        if self.whole_images:
             shape = (shape[0], 1, 1, 1)
         draws = keras.random.uniform(shape, seed=self.seed_generator, dtype="float32")
         scale = 1 / (1 - self.rate) if self.rate < 1 else 0.0

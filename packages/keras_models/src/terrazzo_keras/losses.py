@@ -1,6 +1,6 @@
 """Losses in float32, the same numbers as `terrazzo_torch.losses`. IGNORE counts in no term.
 
-Shape legend: see `terrazzo.sample`.
+Shape legend: see `terrazzo.data.sample`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from keras import ops
 
 if TYPE_CHECKING:
-    from terrazzo.config import LossConfig
+    from terrazzo.base.recipe import LossConfig
 
 SumOver = Callable[[Any], Any]
 """Sum over all parts of a batch that are accumulated one after another: the value is the whole
@@ -145,9 +145,9 @@ def soft_iou(pixels: Pixels) -> Any:
 
 
 def lovasz(pixels: Pixels) -> Any:
-    """Return the Lovász-softmax loss by picture, over the classes present in each.
+    """Return the Lovász-softmax loss by image, over the classes present in each.
 
-    The mean over pictures of the weighted mean over classes of the Lovász extension of the Jaccard
+    The mean over images of the weighted mean over classes of the Lovász extension of the Jaccard
     loss. Berman et al., "The Lovász-softmax loss", 2018, algorithm 1.
     """
     probabilities_BPK = _flat(pixels.probabilities)
@@ -168,14 +168,14 @@ def lovasz(pixels: Pixels) -> Any:
     weights_BK = _weighted(pixels, ops.cast(true_B1K[:, 0] > 0, "float32"))
     weight_B = ops.sum(weights_BK, axis=1)
     of_class_BK = ops.sum(errors_BPK * share_BPK, axis=1)
-    of_picture_B = _ratio(ops.sum(weights_BK * of_class_BK, axis=1), weight_B)
-    sums = ops.stack([ops.sum(of_picture_B), ops.sum(ops.cast(weight_B > 0, "float32"))])
+    of_image_B = _ratio(ops.sum(weights_BK * of_class_BK, axis=1), weight_B)
+    sums = ops.stack([ops.sum(of_image_B), ops.sum(ops.cast(weight_B > 0, "float32"))])
     sums = pixels.sum_over(sums)
     return _ratio(sums[0], sums[1])
 
 
 def _flat(maps_BHWC: Any) -> Any:
-    """Return B×P×C, the pixels of each picture in one row."""
+    """Return B×P×C, the pixels of each image in one row."""
     batch, height, width, channels = ops.shape(maps_BHWC)
     return ops.reshape(maps_BHWC, (batch, height * width, channels))
 

@@ -14,8 +14,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Under TensorFlow, Keras's own becomes some fifty operations a layer, gradient included. That is
     half of the graph of InceptionResNetV2, hence half of the wait before its first step.
 
-    One value has no variance. Where pooling leaves one pixel of a picture, and the last batch of an
-    epoch has one picture, it is normalised as at inference and does not change the statistics.
+    One value has no variance. Where pooling leaves one pixel of an image, and the last batch of an
+    epoch has one image, it is normalised as at inference and does not change the statistics.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:

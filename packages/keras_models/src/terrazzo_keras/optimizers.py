@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from keras import ops
 
 if TYPE_CHECKING:
-    from terrazzo.config import OptimizerConfig
+    from terrazzo.base.recipe import OptimizerConfig
 
 Slots = dict[str, Any]
 

@@ -11,7 +11,7 @@ Shape = tuple[int | None, ...]
 
 
 class PadToMultiple(keras.layers.Layer):
-    """Pad pictures by repeating their outermost rows and columns.
+    """Pad images by repeating their outermost rows and columns.
 
     Rows and columns are first filled up to the next multiple of `multiple`, at the bottom and
     right, so that pixel (0, 0) stays the corner of every coarser grid. Then come `before` more at
@@ -23,7 +23,7 @@ class PadToMultiple(keras.layers.Layer):
         self.multiple, self.before, self.after = multiple, before, after
 
     def call(self, images_BHWC: Any) -> Any:
-        """Return the padded pictures."""
+        """Return the padded images."""
         for axis in (1, 2):
             size = ops.shape(images_BHWC)[axis]
             # Not ops.pad: TensorFlow's has no mode that repeats the edge.

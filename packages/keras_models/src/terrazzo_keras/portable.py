@@ -1,11 +1,11 @@
-"""Weights in the common form of `terrazzo.convert`, which is this package's own.
+"""Weights in the common form of `terrazzo.models.weight_conversion`, which is this package's own.
 
 Imports no framework.
 """
 
 from __future__ import annotations
 
-from terrazzo.trainer import State
+from terrazzo.models.contract import State
 
 MODELS = ("segformer", "unet")
 

@@ -1,4 +1,4 @@
-"""Encoders of `keras.applications` with their ImageNet weights, for pictures of any bands.
+"""Encoders of `keras.applications` with their ImageNet weights, for images of any bands.
 
 Nothing is fetched unless ``pretrained`` asks for it, and then through Keras's own loader, which
 knows the hash of each file. Weights are read into a copy of the encoder for three bands, as they
@@ -17,13 +17,13 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from terrazzo import pretrained
-from terrazzo.errors import CheckpointError, TerrazzoError
-from terrazzo.statistics import IMAGENET_STD
+from terrazzo.base.errors import CheckpointError, TerrazzoError
+from terrazzo.data.normalization import IMAGENET_STD
+from terrazzo.models import pretrained_errors
 
 
 class TrainedOn(NamedTuple):
-    """How `keras.applications` prepares 8-bit pictures for an encoder, its mean aside."""
+    """How `keras.applications` prepares 8-bit images for an encoder, its mean aside."""
 
     is_bgr: bool
     """Whether blue is the first band; ours is red."""
@@ -53,8 +53,8 @@ def adopt(
         application: a function of `keras.applications`.
         option: ``"encoder"``, or the path of a file that Keras wrote for `application` without its
             top and with three bands.
-        num_bands: C of the pictures. Where it is not 3, the first convolution is inflated.
-        trained_on: what pictures the published weights expect.
+        num_bands: C of the images. Where it is not 3, the first convolution is inflated.
+        trained_on: what images the published weights expect.
 
     Returns:
         What was taken and what had to be changed, a sentence each.
@@ -69,7 +69,7 @@ def adopt(
         origin = f"keras.applications.{application.__name__}, ImageNet"
         published = _fetched(application)
     else:
-        path = pretrained.path_of(option, ("encoder",))
+        path = pretrained_errors.path_of(option, ("encoder",))
         origin = str(path)
         published = _read(application, path)
     arrays = [ops.convert_to_numpy(weight) for weight in published.weights]
@@ -91,7 +91,7 @@ def adopt(
 
 
 def fitted(kernels_HWIO: NDArray[Any], trained_on: TrainedOn) -> NDArray[Any]:
-    """Return kernels for our normalised pictures, which answer as the given ones do for theirs.
+    """Return kernels for our normalised images, which answer as the given ones do for theirs.
 
     Otherwise the statistics of an encoder that stays frozen would belong to other values, for a
     ResNet 58 times as large. The means are not made equal: they differ by 24 grey levels at most.
@@ -103,7 +103,7 @@ def fitted(kernels_HWIO: NDArray[Any], trained_on: TrainedOn) -> NDArray[Any]:
 
 
 def inflate(kernels_HWIO: NDArray[Any], num_bands: int) -> NDArray[Any]:
-    """Return H×W×num_bands×O kernels that answer a picture of equal bands as the given ones do.
+    """Return H×W×num_bands×O kernels that answer an image of equal bands as the given ones do.
 
     Each band gets the mean over the I kernels, times I / num_bands.
     """
@@ -130,11 +130,11 @@ def _explained(error: Exception, name: str) -> TerrazzoError | None:
     told = re.search(r"https?://\S+?(?=:? |:?$)", str(error))
     source = told[0] if told else f"the weights of keras.applications.{name} without its top"
     if isinstance(error, ValueError) and "hash" in str(error):
-        return pretrained.not_as_published(source, error)
+        return pretrained_errors.not_as_published(source, error)
     if told or isinstance(error, OSError):
         file = Path(source).name
         place = f"models/{file} in the folder KERAS_HOME (~/.keras where that is not set)"
-        return pretrained.cannot_fetch(file, source, place, error)
+        return pretrained_errors.cannot_fetch(file, source, place, error)
     return None
 
 
@@ -151,10 +151,10 @@ def _read(application: Callable[..., keras.Model], path: Path) -> keras.Model:
     try:
         return _made(application, str(path))
     except OSError as error:
-        raise pretrained.cannot_read(path, error) from error
+        raise pretrained_errors.cannot_read(path, error) from error
     except (ValueError, KeyError) as error:
-        raise pretrained.does_not_fit(
+        raise pretrained_errors.does_not_fit(
             path,
-            pretrained.first_line(error),
+            pretrained_errors.first_line(error),
             f"the weights of keras.applications.{application.__name__} without its top, 3 bands",
         ) from error

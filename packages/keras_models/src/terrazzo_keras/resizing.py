@@ -1,4 +1,4 @@
-"""Enlarging by bilinear interpolation, for pictures of any size."""
+"""Enlarging by bilinear interpolation, for images of any size."""
 
 from __future__ import annotations
 

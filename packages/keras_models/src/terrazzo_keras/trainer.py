@@ -1,4 +1,4 @@
-"""One Keras model with its optimiser, behind `terrazzo.trainer.Trainer`.
+"""One Keras model with its optimiser, behind `terrazzo.models.contract.Trainer`.
 
 The Keras model is only the architecture: its variables are read once, then their values live in a
 state that each step maps to a new one, ``state, loss = step(state, batch)``. A pure function is
@@ -19,16 +19,18 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from terrazzo.errors import CheckpointError
-from terrazzo.trainer import SingleProcess, State
+from terrazzo.base.errors import CheckpointError
+from terrazzo.base.processes import SingleProcess
+from terrazzo.models.contract import State
 from terrazzo_keras import losses, optimizers
 from terrazzo_keras.layout import layout, variable_names
 
 if TYPE_CHECKING:
-    from terrazzo.config import Frozen, TrainingConfig
-    from terrazzo.labels import LabelMap
-    from terrazzo.parts import Part, Parts
-    from terrazzo.sample import Bands, Batch
+    from terrazzo.base.config_parsing import Frozen
+    from terrazzo.base.recipe import TrainingConfig
+    from terrazzo.data.labels import LabelMap
+    from terrazzo.data.sample import Bands, Batch
+    from terrazzo.models.parameter_groups import Part, Parts
 
 DeviceState = dict[str, Any]
 """``weights`` and ``statistics`` (vectors), ``seeds`` (list), ``slots`` (vectors by name),
@@ -227,7 +229,7 @@ class KerasTrainer:
     ) -> Compiled:
         """Return `function` compiled for a state, arrays of these types and tensors like `fixed`.
 
-        Pictures (B×H×W×C) and labels (B×H×W) may then be of any size.
+        Images (B×H×W×C) and labels (B×H×W) may then be of any size.
         """
         key = (function.__name__, *(array.dtype.name for array in arrays))
         if key not in self._compiled:

@@ -7,21 +7,21 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from terrazzo import config
-from terrazzo.errors import unknown_name
-from terrazzo.parts import Parts
+from terrazzo.base import config_parsing
+from terrazzo.base.errors import unknown_name
+from terrazzo.models.parameter_groups import Parts
 
 if TYPE_CHECKING:
-    from terrazzo.config import ModelConfig, TrainingConfig
-    from terrazzo.labels import LabelMap
-    from terrazzo.sample import Bands
-    from terrazzo.trainer import Backend, Trainer
+    from terrazzo.base.recipe import ModelConfig, TrainingConfig
+    from terrazzo.data.labels import LabelMap
+    from terrazzo.data.sample import Bands
+    from terrazzo.models.contract import Backend, Trainer
 
 _PACKAGES = ("torch", "torchvision", "timm", "transformers")
 
 
 class TorchBackend:
-    """PyTorch behind the `terrazzo.trainer.Backend` contract."""
+    """PyTorch behind the `terrazzo.models.contract.Backend` contract."""
 
     name = "torch"
 
@@ -50,7 +50,9 @@ class TorchBackend:
         if model.name not in self.models():
             raise unknown_name("model", model.name, self.models())
         file = importlib.import_module(f"terrazzo_torch.models.{model.name}")
-        options = config.parse(file.Options, model.options, where=f"model.options ({model.name})")
+        options = config_parsing.parse(
+            file.Options, model.options, where=f"model.options ({model.name})"
+        )
 
         import torch
 

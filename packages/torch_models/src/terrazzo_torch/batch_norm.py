@@ -10,7 +10,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     """`torch.nn.BatchNorm2d` that takes B·H·W = 1 in training.
 
     One value has no variance, so torch raises an error. It comes to that: the image pooling of
-    DeepLabV3 leaves 1×1 pixels, and the last batch of an epoch may hold one picture. Such a value
+    DeepLabV3 leaves 1×1 pixels, and the last batch of an epoch may hold one image. Such a value
     is normalised as at inference, with the running statistics, which it does not change.
     """
 

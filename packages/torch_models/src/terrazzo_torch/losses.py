@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from terrazzo.config import LossConfig
+    from terrazzo.base.recipe import LossConfig
 
 SumOver = Callable[[Tensor], Tensor]
 """Sum over all parts of a batch, on other processes or accumulated one after another: the value is
@@ -159,9 +159,9 @@ def soft_iou(pixels: Pixels) -> Tensor:
 
 
 def lovasz(pixels: Pixels) -> Tensor:
-    """Return the Lovász-softmax loss by picture, over the classes present in each.
+    """Return the Lovász-softmax loss by image, over the classes present in each.
 
-    The mean over pictures of the weighted mean over classes of the Lovász extension of the Jaccard
+    The mean over images of the weighted mean over classes of the Lovász extension of the Jaccard
     loss. Berman et al., "The Lovász-softmax loss", 2018, algorithm 1.
     """
     probabilities_BKP = pixels.log_probabilities_BKHW.exp().flatten(2)
@@ -180,11 +180,11 @@ def lovasz(pixels: Pixels) -> Tensor:
         jaccard_BKP, dim=2, prepend=jaccard_BKP.new_zeros(()).expand_as(true_BK1)
     )
     weights_BK = _weights_of_present(pixels, true_BK1[..., 0])
-    of_picture_B = _ratio((weights_BK * (errors_BKP * share_BKP).sum(2)).sum(1), weights_BK.sum(1))
-    total, pictures = pixels.sum_over(
-        torch.stack([of_picture_B.sum(), (weights_BK.sum(1) > 0).sum().float()])
+    of_image_B = _ratio((weights_BK * (errors_BKP * share_BKP).sum(2)).sum(1), weights_BK.sum(1))
+    total, images = pixels.sum_over(
+        torch.stack([of_image_B.sum(), (weights_BK.sum(1) > 0).sum().float()])
     )
-    return _ratio(total, pictures)
+    return _ratio(total, images)
 
 
 def _truth(pixels: Pixels) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from terrazzo.config import OptimizerConfig
+    from terrazzo.base.recipe import OptimizerConfig
 
 
 class Optimizer:

@@ -23,8 +23,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from terrazzo.errors import CheckpointError, ConfigError, ResourceError
-from terrazzo.pretrained import (
+from terrazzo.base.errors import CheckpointError, ConfigError, ResourceError
+from terrazzo.models.pretrained_errors import (
     cannot_fetch,
     cannot_read,
     does_not_fit,
@@ -149,7 +149,7 @@ def adopt(
     Args:
         network: takes the weights; changed in place.
         weights: by the network's names.
-        num_bands: C of the pictures.
+        num_bands: C of the images.
         origin: where they come from, for messages.
         heads: names of the modules whose outputs are the classes.
 
@@ -190,7 +190,7 @@ def adopt(
 
 
 def inflate(kernels_OIHW: Tensor, num_bands: int) -> Tensor:
-    """Return O×num_bands×H×W kernels that answer a picture of equal bands as the given ones do.
+    """Return O×num_bands×H×W kernels that answer an image of equal bands as the given ones do.
 
     Each band gets the mean over the I kernels, times I / num_bands.
     """

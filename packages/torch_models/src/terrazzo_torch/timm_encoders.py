@@ -11,12 +11,12 @@ import timm
 from timm.models import is_model_in_modules
 from torch import Tensor, nn
 
-from terrazzo.errors import ConfigError
-from terrazzo.pretrained import Pretrained, does_not_fit, path_of
+from terrazzo.base.errors import ConfigError
+from terrazzo.models.pretrained_errors import Pretrained, does_not_fit, path_of
 from terrazzo_torch import pretrained
 
 _VISION_TRANSFORMERS = ("vision_transformer", "deit", "eva")
-"""Modules of timm whose models have one grid of tokens and take pictures of any size."""
+"""Modules of timm whose models have one grid of tokens and take images of any size."""
 
 _REVISIONS = {
     "timm/resnet18.a1_in1k": "491b427b45c94c7fb0e78b5474cc919aff584bbf",
@@ -32,7 +32,7 @@ Settings = dict[str, Any]
 def vision_transformer_settings(
     name: str, num_bands: int, *, patch_size: int | None, drop_path: float
 ) -> Settings:
-    """Return the settings of a ViT that takes pictures of any size.
+    """Return the settings of a ViT that takes images of any size.
 
     Raises:
         ConfigError: SEG-X004, timm knows no such ViT.

@@ -15,8 +15,8 @@ from torchvision.models import WeightsEnum
 from torchvision.models._utils import IntermediateLayerGetter
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from terrazzo.config import Frozen
-from terrazzo.pretrained import Pretrained, path_of
+from terrazzo.base.config_parsing import Frozen
+from terrazzo.models.pretrained_errors import Pretrained, path_of
 from terrazzo_torch import pretrained
 from terrazzo_torch.auxiliary import TrainingLogits
 from terrazzo_torch.batch_norm import replace_batch_norms
@@ -34,8 +34,10 @@ class Published(NamedTuple):
     full: WeightsEnum
 
 
-class AuxiliaryOptions(Frozen):
-    """Knobs of the models with an auxiliary head."""
+class DilatedOptions(Frozen):
+    """Options of the models with a dilated encoder and an auxiliary head."""
+
+    encoder: str
 
     auxiliary: bool = True
     """A second head on the stage before the last, in training alone."""
@@ -81,30 +83,28 @@ class TorchvisionNetwork(nn.Module):
 
 
 def build_network(
-    source: Published | Callable[..., nn.Module],
-    stride: int,
-    options: AuxiliaryOptions,
+    options: DilatedOptions,
+    sources: Mapping[str, Published | Callable[..., nn.Module]],
     num_bands: int,
     num_classes: int,
 ) -> TorchvisionNetwork:
     """Make a network with random weights, or those that `options.pretrained` names.
 
     Args:
-        source: a published network; or what makes one without published weights, from
-            `num_classes` and `aux_loss`, as torchvision's own do.
-        stride: pixels of a cell of its coarsest map.
         options: of the model.
+        sources: by `options.encoder`, a published network; or what makes one without published
+            weights, from `num_classes` and `aux_loss`, as torchvision's own do.
         num_bands: C.
         num_classes: K.
     """
-    encoder = full = None
+    source, encoder, full = sources[options.encoder], None, None
     if isinstance(source, Published):
         encoder, full = source.encoder, source.full
         # torchvision loads an encoder trained on ImageNet where weights_backbone is not said.
         source = partial(source.make, weights=None, weights_backbone=None)
     network = TorchvisionNetwork(
         source(num_classes=num_classes, aux_loss=options.auxiliary),
-        stride,
+        STRIDES[options.encoder],
         num_bands,
         options.norm_momentum,
     )
@@ -120,7 +120,7 @@ def build_network(
 
 
 def enlarge(map_BKHW: Tensor, padded: torch.Size, size: torch.Size) -> Tensor:
-    """Interpolate a coarse map to the padded picture and cut off the padding."""
+    """Interpolate a coarse map to the padded image and cut off the padding."""
     logits_BKHW = functional.interpolate(
         map_BKHW, size=padded[-2:], mode="bilinear", align_corners=False
     )
@@ -179,7 +179,7 @@ def load(
     Args:
         network: with parts ``backbone`` and ``classifier``, perhaps ``aux_classifier``.
         option: see `Pretrained`.
-        num_bands: C of the pictures.
+        num_bands: C of the images.
         encoder: torchvision's weights of the backbone on ImageNet; None: there are none.
         full: its weights of the whole network; None: there are none.
         heads: names of the convolutions whose outputs are the classes.

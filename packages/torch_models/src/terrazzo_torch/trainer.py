@@ -1,4 +1,4 @@
-"""One PyTorch model with its optimiser on one device, behind `terrazzo.trainer.Trainer`."""
+"""One PyTorch model with its optimiser on one device, behind `terrazzo.models.contract.Trainer`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from terrazzo.errors import CheckpointError
-from terrazzo.trainer import State, World
+from terrazzo.base.errors import CheckpointError
+from terrazzo.base.processes import World
+from terrazzo.models.contract import State
 from terrazzo_torch import world as processes
 from terrazzo_torch.auxiliary import TrainingLogits, total_loss
 from terrazzo_torch.average import MovingAverage
@@ -22,10 +23,10 @@ from terrazzo_torch.losses import SegmentationLoss, SumOver, one_part
 from terrazzo_torch.optimizers import Optimizer
 
 if TYPE_CHECKING:
-    from terrazzo.config import TrainingConfig
-    from terrazzo.labels import LabelMap
-    from terrazzo.parts import Part, Parts
-    from terrazzo.sample import Bands, Batch
+    from terrazzo.base.recipe import TrainingConfig
+    from terrazzo.data.labels import LabelMap
+    from terrazzo.data.sample import Bands, Batch
+    from terrazzo.models.parameter_groups import Part, Parts
 
 
 _ALL_64 = (1 << 64) - 1
@@ -45,7 +46,7 @@ class LossOnDevice:
 
 
 class TorchTrainer:
-    """Trains `network`; see `terrazzo.trainer.Trainer` for the contract.
+    """Trains `network`; see `terrazzo.models.contract.Trainer` for the contract.
 
     Batch-norm statistics are each process's own within a step; their running averages are averaged
     over the processes after it.

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, distributed
 
-from terrazzo.trainer import IntegerArray, SingleProcess
+from terrazzo.base.processes import IntegerArray, SingleProcess
 
 
 @dataclass(frozen=True, slots=True)

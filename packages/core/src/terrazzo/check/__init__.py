@@ -1,21 +1,22 @@
-"""The data doctor: everything that is wrong with a data set, before a model is trained on it.
+"""The data check: everything that is wrong with a data set, before a model is trained on it.
 
-`examine` decodes every file once and returns a `Report`; `before_training` looks at headers alone
-and is what `terrazzo run` does first. One file a family of findings:
+`check_data` decodes every file once and returns a `Report`; `check_before_training` looks at
+headers alone and is what `terrazzo run` does first. ``scan`` looks at all files,
+``file_statistics`` at one of them; one file a family of findings:
 
-    faults      unreadable files, sizes, types, pairs
-    values      raw values against the label map
-    palettes    palette colours against the label map
-    coverage    classes absent, masks that teach nothing
-    bands       scales, outliers, clipped and empty pictures
-    places      grid and reference system of GeoTIFF pairs
-    undefined   NaN in GeoTIFF of floats
-    leaks       one picture in two splits
-    suspects    labels a trained model doubts
+    unusable_files  unreadable files, sizes, types, pairs
+    label_values    raw values against the label map
+    palettes        palette colours against the label map
+    coverage        classes absent, masks that teach nothing
+    bands           scales, outliers, clipped and empty images
+    grids           grid and reference system of GeoTIFF pairs
+    nan_pixels      NaN in GeoTIFF of floats
+    leaks           one image in two splits
+    doubted_labels  labels a trained model doubts
 """
 
 from __future__ import annotations
 
-from terrazzo.check.examine import before_training as before_training
-from terrazzo.check.examine import examine as examine
+from terrazzo.check.check_data import check_before_training as check_before_training
+from terrazzo.check.check_data import check_data as check_data
 from terrazzo.check.report import Report as Report

@@ -1,4 +1,4 @@
-"""Pictures unlike the others: scales, brightness, values that were clipped, nothing at all."""
+"""Images unlike the others: scales, brightness, values that were clipped, nothing at all."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.check.facts import ImageFacts
+from terrazzo.check.file_statistics import ImageFacts
 from terrazzo.check.finding import Finding, Level
-from terrazzo.check.survey import Picture, Survey
+from terrazzo.check.scan import ScannedImage, Survey
 
-_FEWEST = 5  # pictures behind a statement on the usual scale
-_MANY = 20  # pictures behind a statement on the usual brightness
+_FEWEST = 5  # images behind a statement on the usual scale
+_MANY = 20  # images behind a statement on the usual brightness
 _SCALE = 20.0  # times the usual range: another unit, not another scene
 _DEVIATIONS = 8.0  # of the median absolute deviation, scaled to a normal distribution
 _CLIPPED = 0.8  # share of values at 255 that no exposure explains
@@ -21,7 +21,7 @@ _CLIPPED = 0.8  # share of values at 255 that no exposure explains
 
 @dataclass(frozen=True, slots=True)
 class BandRow:
-    """One band in the report: over all pictures, in the files' units."""
+    """One band in the report: over all images, in the files' units."""
 
     name: str
     mean: float
@@ -31,8 +31,8 @@ class BandRow:
 
 
 def table(survey: Survey) -> tuple[BandRow, ...]:
-    """Return one row a band, from the grids of all pictures; each picture counts the same."""
-    readable = [p.image for p in survey.pictures if p.image is not None]
+    """Return one row a band, from the grids of all images; each image counts the same."""
+    readable = [p.image for p in survey.scanned_images if p.image is not None]
     source = next(iter(survey.sources.values()), None)
     if not readable or source is None or len(source.band_names) != len(readable[0].mean):
         return ()
@@ -48,51 +48,51 @@ def table(survey: Survey) -> tuple[BandRow, ...]:
 
 
 def find(survey: Survey) -> Iterator[Finding]:
-    """Yield pictures that are blank, clipped, or far from what is usual in this data set."""
-    readable = [(p, p.image) for p in survey.pictures if p.image is not None]
+    """Yield images that are blank, clipped, or far from what is usual in this data set."""
+    readable = [(p, p.image) for p in survey.scanned_images if p.image is not None]
     odd = set()
-    for picture, image in readable:
+    for scanned, image in readable:
         if image.dtype != "float32" and max(image.high) == 255 and image.at_high > _CLIPPED:
-            odd.add(picture.key)
-            yield _clipped(picture, image)
+            odd.add(scanned.key)
+            yield _clipped(scanned, image)
         elif image.valid == 0 or image.low == image.high:
-            odd.add(picture.key)
-            yield _blank(picture, image)
-    by_kind: dict[tuple[str, int], list[tuple[Picture, ImageFacts]]] = {}
-    for picture, image in readable:
-        if picture.key not in odd:
-            by_kind.setdefault((image.dtype, len(image.mean)), []).append((picture, image))
+            odd.add(scanned.key)
+            yield _blank(scanned, image)
+    by_kind: dict[tuple[str, int], list[tuple[ScannedImage, ImageFacts]]] = {}
+    for scanned, image in readable:
+        if scanned.key not in odd:
+            by_kind.setdefault((image.dtype, len(image.mean)), []).append((scanned, image))
     for alike in by_kind.values():
         if len(alike) >= _FEWEST:
             yield from _outliers(survey, alike)
 
 
-def _blank(picture: Picture, image: ImageFacts) -> Finding:
+def _blank(scanned: ScannedImage, image: ImageFacts) -> Finding:
     nothing = image.valid == 0
     return Finding(
         Level.WARNING,
         "SEG-D038",
-        "the picture holds nothing",
-        picture.image_file,
+        "the image holds nothing",
+        scanned.image_file,
         "no pixel with data" if nothing else f"every band has one value: {_list(image.high)}",
-        "a picture",
+        "an image",
         "look at the file; leave it out if it is meant to be empty",
     )
 
 
-def _clipped(picture: Picture, image: ImageFacts) -> Finding:
+def _clipped(scanned: ScannedImage, image: ImageFacts) -> Finding:
     return Finding(
         Level.WARNING,
         "SEG-D019",
-        "the picture looks clipped from 16 bits to 8",
-        picture.image_file,
+        "the image looks clipped from 16 bits to 8",
+        scanned.image_file,
         f"{image.at_high:.0%} of the values are 255, and none is larger ({image.dtype})",
         "the whole range of the sensor",
         "convert the original again with a scale (e.g. `gdal_translate -scale`), or keep 16 bits",
     )
 
 
-def _outliers(survey: Survey, alike: list[tuple[Picture, ImageFacts]]) -> Iterator[Finding]:
+def _outliers(survey: Survey, alike: list[tuple[ScannedImage, ImageFacts]]) -> Iterator[Finding]:
     names = next(iter(survey.sources.values())).band_names
     high_NC = np.array([image.high for _, image in alike])
     mean_NC = np.array([image.mean for _, image in alike])
@@ -101,28 +101,28 @@ def _outliers(survey: Survey, alike: list[tuple[Picture, ImageFacts]]) -> Iterat
     ratio_NC = np.abs(high_NC) / np.maximum(usual_high_C, 1e-12)
     other_scale_N = ((ratio_NC > _SCALE) | (ratio_NC < 1 / _SCALE)).all(axis=1)
     away_NC = np.maximum(_deviations(mean_NC), _deviations(std_NC))
-    for row, (picture, image) in enumerate(alike):
+    for row, (scanned, image) in enumerate(alike):
         if other_scale_N[row]:
             yield Finding(
                 Level.WARNING,
                 "SEG-D021",
-                "the values of the picture have another scale than the others'",
-                picture.image_file,
+                "the values of the image have another scale than the others'",
+                scanned.image_file,
                 f"largest values {_list(image.high)}",
-                f"around {_list(tuple(usual_high_C.tolist()))}, as in the other pictures",
-                "bring the picture to the units of the others, e.g. 0…1 to 0…255",
+                f"around {_list(tuple(usual_high_C.tolist()))}, as in the other images",
+                "bring the image to the units of the others, e.g. 0…1 to 0…255",
             )
         elif len(alike) >= _MANY and (away_NC[row] > _DEVIATIONS).any():
             band = int(away_NC[row].argmax())
             yield Finding(
                 Level.WARNING,
                 "SEG-D021",
-                "the picture is far brighter, darker or flatter than the others",
-                picture.image_file,
+                "the image is far brighter, darker or flatter than the others",
+                scanned.image_file,
                 f"band {names[band] if band < len(names) else band}: mean {image.mean[band]:.4g}, "
                 f"standard deviation {image.std[band]:.4g}",
                 f"medians {np.median(mean_NC[:, band]):.4g} and {np.median(std_NC[:, band]):.4g}",
-                "look at the picture: a wrong band order, a failed exposure or another sensor",
+                "look at the image: a wrong band order, a failed exposure or another sensor",
             )
 
 

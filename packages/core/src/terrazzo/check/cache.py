@@ -1,7 +1,7 @@
 """What was found in files that have not changed since, so that a second check is quick.
 
 One JSON file a data set, in ``$XDG_CACHE_HOME/terrazzo/check``. Facts hold for as long as every
-file of a picture keeps its size and its time of change, or else its SHA-256: a copy of a data set
+file of an image keeps its size and its time of change, or else its SHA-256: a copy of a data set
 has new times. Faulty files are not remembered.
 """
 
@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pydantic
 
-from terrazzo.atomic import replacing
-from terrazzo.check.facts import ImageFacts, LabelFacts
-from terrazzo.config import DataConfig
-from terrazzo.errors import ResourceError
+from terrazzo.base.atomic_write import replacing
+from terrazzo.base.errors import ResourceError
+from terrazzo.base.recipe import DataConfig
+from terrazzo.check.file_statistics import ImageFacts, LabelFacts
 
 _VERSION = 3
 """Raised where facts mean something else than before."""
@@ -36,7 +36,7 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The facts of one picture, and the states of its files they hold for."""
+    """The facts of one image, and the states of its files they hold for."""
 
     stamps: tuple[Stamp, ...]
     image: ImageFacts
@@ -48,7 +48,7 @@ _Entries = pydantic.TypeAdapter(dict[str, Entry])
 
 @dataclass
 class Cache:
-    """Facts by picture; safe to use from several threads, since each picture is looked at once.
+    """Facts by image; safe to use from several threads, since each image is looked at once.
 
     Attributes:
         file: where they are kept.
@@ -61,7 +61,7 @@ class Cache:
     fresh: dict[str, Entry] = field(default_factory=dict)
 
     def find(self, key: str, files: Sequence[Path]) -> Entry | None:
-        """Return what is known of a picture if its files are as they were."""
+        """Return what is known of an image if its files are as they were."""
         entry = self.entries.get(key)
         if entry is None or len(entry.stamps) != len(files):
             return None
@@ -83,7 +83,7 @@ class Cache:
         return known
 
     def keep(self, key: str, entry: Entry) -> None:
-        """Remember the facts of a picture."""
+        """Remember the facts of an image."""
         self.fresh[key] = entry
 
     def write(self) -> bool:

@@ -1,4 +1,4 @@
-"""How classes are spread over pixels, pictures and splits, and what that means for training."""
+"""How classes are spread over pixels, images and splits, and what that means for training."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo import datasets
 from terrazzo.check.finding import Finding, Level
-from terrazzo.check.survey import Picture, Survey
-from terrazzo.labels import LabelMap
-from terrazzo.statistics import weights_of_counts
+from terrazzo.check.scan import ScannedImage, Survey
+from terrazzo.data import datasets
+from terrazzo.data.class_weights import weights_of_counts
+from terrazzo.data.labels import LabelMap
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Pixels of each class in each picture.
+    """Pixels of each class in each image.
 
     Attributes:
         splits: N names of splits.
@@ -42,29 +42,29 @@ class ClassRow:
     Attributes:
         name: of the class.
         pixel_share: of the pixels of all splits that are not ignored.
-        picture_share: of the pictures that hold it, by split.
+        image_share: of the images that hold it, by split.
         weight: suggested for the loss: median of the shares / share in the training split; 0 where
             it has none.
     """
 
     name: str
     pixel_share: float
-    picture_share: dict[str, float]
+    image_share: dict[str, float]
     weight: float
 
 
 def count(survey: Survey) -> Coverage | None:
     """Map the counted raw values to train ids; None where there is no label map or no label."""
     label_map = survey.label_map
-    usable = [p for p in survey.pictures if p.label is not None and _fits(p, label_map)]
+    usable = [p for p in survey.scanned_images if p.label is not None and _fits(p, label_map)]
     if label_map is None or not usable:
         return None
     train_id = {code: k for k, each in enumerate(label_map.classes) for code in each.raw}
     pixels_NK = np.zeros((len(usable), len(label_map)), np.int64)
     ignored_N = np.zeros(len(usable), np.int64)
-    for row, picture in enumerate(usable):
-        assert picture.label is not None
-        for value, pixels in picture.label.counts.items():
+    for row, scanned in enumerate(usable):
+        assert scanned.label is not None
+        for value, pixels in scanned.label.counts.items():
             if value in train_id:
                 pixels_NK[row, train_id[value]] += pixels
             elif value in label_map.ignored:
@@ -72,11 +72,11 @@ def count(survey: Survey) -> Coverage | None:
     return Coverage(tuple(p.split for p in usable), pixels_NK, ignored_N)
 
 
-def _fits(picture: Picture, label_map: LabelMap | None) -> bool:
+def _fits(scanned: ScannedImage, label_map: LabelMap | None) -> bool:
     return (
         label_map is not None
-        and picture.label is not None
-        and picture.label.colours == label_map.colour_coded
+        and scanned.label is not None
+        and scanned.label.colours == label_map.colour_coded
     )
 
 
@@ -110,20 +110,20 @@ def find(survey: Survey, coverage: Coverage | None) -> Iterator[Finding]:
 
 def _all_ignored(survey: Survey, label_map: LabelMap) -> Iterator[Finding]:
     ignored = set(label_map.ignored)
-    labelled = [p for p in survey.pictures if _fits(p, label_map)]
+    labelled = [p for p in survey.scanned_images if _fits(p, label_map)]
     empty = [p for p in labelled if p.label is not None and p.label.counts.keys() <= ignored]
     level = Level.ERROR if len(empty) == len(labelled) else Level.WARNING
-    for picture in empty:
-        assert picture.label is not None
-        values = ", ".join(map(label_map.raw_text, picture.label.counts)) or "no pixel with data"
+    for scanned in empty:
+        assert scanned.label is not None
+        values = ", ".join(map(label_map.raw_text, scanned.label.counts)) or "no pixel with data"
         yield Finding(
             level,
             "SEG-D017",
             "every pixel of the mask is ignored: it teaches and scores nothing",
-            picture.label_file,
+            scanned.label_file,
             f"values {values}",
             "at least one pixel of a class",
-            "leave the picture out, or label it",
+            "leave the image out, or label it",
         )
 
 
@@ -147,5 +147,5 @@ def _absent(survey: Survey, coverage: Coverage, label_map: LabelMap) -> Iterator
             f"0 pixels in {', '.join(lacking)}: {', '.join(absent)}",
             "every class in every split",
             "their IoU will be reported as absent, and means are over the classes present; draw "
-            "the splits otherwise or label more pictures",
+            "the splits otherwise or label more images",
         )

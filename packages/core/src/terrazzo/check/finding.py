@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import Any
 
-from terrazzo.errors import TerrazzoError
+from terrazzo.base.errors import TerrazzoError
 
 
 class Level(IntEnum):

@@ -1,16 +1,16 @@
-"""What the headers of a picture's files tell: cheap enough to ask before every run."""
+"""What the headers of an image's files tell: cheap enough to ask before every run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from terrazzo import images
-from terrazzo.datasets._pairs import is_raster
-from terrazzo.errors import DataError
+from terrazzo.base.errors import DataError
+from terrazzo.data.datasets._paired_files import is_raster
+from terrazzo.io import images
 
 
 def fault(files: tuple[Path, ...], band_names: tuple[str, ...]) -> DataError | None:
-    """Return what is wrong with one picture, as far as headers tell.
+    """Return what is wrong with one image, as far as headers tell.
 
     Args:
         files: the image file and the label file or files.
@@ -23,11 +23,11 @@ def fault(files: tuple[Path, ...], band_names: tuple[str, ...]) -> DataError | N
     if bands != len(band_names):
         return DataError(
             "SEG-D020",
-            "the picture has another number of bands than the data set",
+            "the image has another number of bands than the data set",
             file=files[0],
             observed=f"{bands} bands",
             allowed=f"{len(band_names)} ({', '.join(band_names)})",
-            next_step="convert the picture, or move it out of the folder",
+            next_step="convert the image, or move it out of the folder",
         )
     for file, size in zip(files[1:], labels, strict=True):
         if size[:2] != (rows, columns):
@@ -46,7 +46,7 @@ def fault(files: tuple[Path, ...], band_names: tuple[str, ...]) -> DataError | N
 def _shape(path: Path) -> tuple[int, int, int]:
     """Return rows, columns and bands."""
     if is_raster(path):
-        from terrazzo import rasters  # GDAL is loaded by those who read GeoTIFF
+        from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
 
         info = rasters.info(path)
         return info.rows, info.columns, info.bands

@@ -1,4 +1,4 @@
-"""One picture in two splits: a score on what was trained on says nothing."""
+"""One image in two splits: a score on what was trained on says nothing."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.check.facts import THUMBNAIL
+from terrazzo.base.errors import DataError
+from terrazzo.check.file_statistics import THUMBNAIL
 from terrazzo.check.finding import Finding, Level
-from terrazzo.check.survey import Picture, Survey
-from terrazzo.errors import DataError
+from terrazzo.check.scan import ScannedImage, Survey
 
 _ALIKE = 0.995
-"""Correlation of two careful thumbnails above which the pictures are taken for one."""
+"""Correlation of two careful thumbnails above which the images are taken for one."""
 _EQUAL = 0.9999
 """Correlation of two careful thumbnails above which all pixels are compared."""
 _WORTH_A_LOOK = 0.96
@@ -26,17 +26,17 @@ _BLOCK = 2048  # thumbnails compared at once
 
 
 def find(survey: Survey) -> Iterator[Finding]:
-    """Yield pictures that are equal, or nearly, turned and mirrored ones included.
+    """Yield images that are equal, or nearly, turned and mirrored ones included.
 
-    Thumbnails find the candidates; that two pictures are equal is decided by their pixels.
+    Thumbnails find the candidates; that two images are equal is decided by their pixels.
     """
-    pictures = [p for p in survey.pictures if p.image is not None and p.image.thumbnail]
-    if len(pictures) < 2:
+    scanned_images = [p for p in survey.scanned_images if p.image is not None and p.image.thumbnail]
+    if len(scanned_images) < 2:
         return
-    thumbnails_NP = _normalised(pictures)
+    thumbnails_NP = _normalised(scanned_images)
     careful = _Careful(survey)
-    for one, other in _candidates(pictures, thumbnails_NP):
-        first, second = pictures[one], pictures[other]
+    for one, other in _candidates(scanned_images, thumbnails_NP):
+        first, second = scanned_images[one], scanned_images[other]
         correlation = careful.correlation(first, second)
         if correlation > _EQUAL and _equal(survey, first, second):
             yield _same(first, second)
@@ -44,9 +44,11 @@ def find(survey: Survey) -> Iterator[Finding]:
             yield _near(first, second, correlation)
 
 
-def _normalised(pictures: list[Picture]) -> NDArray[np.float32]:
+def _normalised(scanned_images: list[ScannedImage]) -> NDArray[np.float32]:
     """Return N×P thumbnails of mean 0 and length 1."""
-    rows = [np.frombuffer(bytes.fromhex(p.image.thumbnail), np.uint8) for p in pictures if p.image]
+    rows = [
+        np.frombuffer(bytes.fromhex(p.image.thumbnail), np.uint8) for p in scanned_images if p.image
+    ]
     return _unit(np.array(rows, np.float32))
 
 
@@ -65,31 +67,31 @@ def _positions(square_NHW: NDArray[np.float32]) -> list[NDArray[np.float32]]:
 
 @dataclass
 class _Careful:
-    """Thumbnails averaged over every pixel, made for pictures that are worth a second look."""
+    """Thumbnails averaged over every pixel, made for images that are worth a second look."""
 
     survey: Survey
     known: dict[tuple[str, int], NDArray[np.float32]] = field(default_factory=dict)
 
-    def correlation(self, first: Picture, second: Picture) -> float:
-        """Return the correlation of two pictures in the position where they are most alike."""
+    def correlation(self, first: ScannedImage, second: ScannedImage) -> float:
+        """Return the correlation of two images in the position where they are most alike."""
         one_1P, other_1P = self._of(first), self._of(second)
         square_1HW = other_1P.reshape(1, _CAREFUL, _CAREFUL)
         return max(float((one_1P @ turned_1P.T).item()) for turned_1P in _positions(square_1HW))
 
-    def _of(self, picture: Picture) -> NDArray[np.float32]:
-        if picture.key not in self.known:
+    def _of(self, scanned: ScannedImage) -> NDArray[np.float32]:
+        if scanned.key not in self.known:
             try:
-                image_HWC, _ = self.survey.sources[picture.split].read_image(picture.index)
+                image_HWC, _ = self.survey.sources[scanned.split].read_image(scanned.index)
             except DataError:  # it has changed since: alike to nothing
                 image_HWC = np.zeros((_CAREFUL, _CAREFUL, 1), np.uint8)
             grey_HW = image_HWC[..., :3].astype(np.float32).mean(axis=2)
             small_HW = cv2.resize(grey_HW, (_CAREFUL, _CAREFUL), interpolation=cv2.INTER_AREA)
-            self.known[picture.key] = _unit(small_HW.reshape(1, -1))
-        return self.known[picture.key]
+            self.known[scanned.key] = _unit(small_HW.reshape(1, -1))
+        return self.known[scanned.key]
 
 
 def _candidates(
-    pictures: list[Picture], thumbnails_NP: NDArray[np.float32]
+    scanned_images: list[ScannedImage], thumbnails_NP: NDArray[np.float32]
 ) -> Iterator[tuple[int, int]]:
     """Yield pairs of one thumbnail in one split, and pairs alike in any position across splits.
 
@@ -97,9 +99,9 @@ def _candidates(
     """
     by_split: dict[str, list[int]] = {}
     by_thumbnail: dict[tuple[str, bytes], list[int]] = {}
-    for number, picture in enumerate(pictures):
-        by_split.setdefault(picture.split, []).append(number)
-        same = by_thumbnail.setdefault((picture.split, thumbnails_NP[number].tobytes()), [])
+    for number, scanned in enumerate(scanned_images):
+        by_split.setdefault(scanned.split, []).append(number)
+        same = by_thumbnail.setdefault((scanned.split, thumbnails_NP[number].tobytes()), [])
         if same:
             yield same[0], number
         same.append(number)
@@ -115,7 +117,7 @@ def _candidates(
                     yield some[top + row], others[left + column]
 
 
-def _equal(survey: Survey, first: Picture, second: Picture) -> bool:
+def _equal(survey: Survey, first: ScannedImage, second: ScannedImage) -> bool:
     if first.files[0] == second.files[0]:
         return False
     try:
@@ -126,26 +128,26 @@ def _equal(survey: Survey, first: Picture, second: Picture) -> bool:
     return bool(np.array_equal(one_HWC, other_HWC))
 
 
-def _same(first: Picture, second: Picture) -> Finding:
+def _same(first: ScannedImage, second: ScannedImage) -> Finding:
     within = first.split == second.split
     return Finding(
         Level.NOTE if within else Level.ERROR,
         "SEG-D015",
-        "the same picture twice in one split" if within else "the same picture is in two splits",
+        "the same image twice in one split" if within else "the same image is in two splits",
         second.image_file,
         f"equal, pixel for pixel, to {first.image_file} ({first.split} and {second.split})",
-        "each picture once",
+        "each image once",
         "remove one of them"
         if within
-        else "remove it from one of them; a score on pictures that were trained on says nothing",
+        else "remove it from one of them; a score on images that were trained on says nothing",
     )
 
 
-def _near(first: Picture, second: Picture, correlation: float) -> Finding:
+def _near(first: ScannedImage, second: ScannedImage, correlation: float) -> Finding:
     return Finding(
         Level.WARNING,
         "SEG-D039",
-        "nearly the same picture is in two splits",
+        "nearly the same image is in two splits",
         second.image_file,
         f"correlation {correlation:.4f} with {first.image_file} ({first.split} and "
         f"{second.split}), turned and mirrored views included",

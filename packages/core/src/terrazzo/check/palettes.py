@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from terrazzo.check.finding import Finding, Level
-from terrazzo.check.survey import Picture, Survey
-from terrazzo.labels import LabelMap
+from terrazzo.check.scan import ScannedImage, Survey
+from terrazzo.data.labels import LabelMap
 
 _SHOWN = 5
 
@@ -17,51 +17,51 @@ def find(survey: Survey) -> Iterator[Finding]:
 
     Colours the map does not declare say nothing, and neither does a ramp of greys.
     """
-    coloured = [(p, _colours(p)) for p in survey.pictures]
-    coloured = [(picture, colours) for picture, colours in coloured if colours]
+    coloured = [(p, _colours(p)) for p in survey.scanned_images]
+    coloured = [(scanned, colours) for scanned, colours in coloured if colours]
     if survey.label_map is None or survey.label_map.colour_coded or not coloured:
         return
     disputed = set()
-    for picture, colours in coloured:
+    for scanned, colours in coloured:
         swapped = _swapped(colours, survey.label_map)
         if swapped:
-            disputed.add(picture.key)
+            disputed.add(scanned.key)
             yield _finding(
-                picture,
+                scanned,
                 "the palette shows other classes than the label map",
                 "; ".join(swapped[:_SHOWN]),
                 f"the colours that {survey.label_map.name!r} declares for these values, or others",
             )
     usual = _usual(colours for _, colours in coloured)
-    for picture, colours in coloured:
+    for scanned, colours in coloured:
         other = [
             f"{value} is #{colour:06X} here and #{usual[value]:06X} in most masks"
             for value, colour in sorted(colours.items())
             if colour != usual[value]
         ]
-        if other and picture.key not in disputed:
+        if other and scanned.key not in disputed:
             yield _finding(
-                picture,
+                scanned,
                 "the order of palettes differs from mask to mask",
                 "; ".join(other[:_SHOWN]),
                 "one palette for all masks",
             )
 
 
-def _finding(picture: Picture, problem: str, observed: str, allowed: str) -> Finding:
+def _finding(scanned: ScannedImage, problem: str, observed: str, allowed: str) -> Finding:
     return Finding(
         Level.ERROR,
         "SEG-D006",
         problem,
-        picture.label_file,
+        scanned.label_file,
         observed,
         allowed,
         'read the colours: mask_kind = "colour" and a label map with raw = ["#RRGGBB"]',
     )
 
 
-def _colours(picture: Picture) -> dict[int, int]:
-    palette = {} if picture.label is None else picture.label.palette
+def _colours(scanned: ScannedImage) -> dict[int, int]:
+    palette = {} if scanned.label is None else scanned.label.palette
     is_grey = all(code >> 16 == (code >> 8 & 255) == (code & 255) for code in palette.values())
     return {} if is_grey else palette
 

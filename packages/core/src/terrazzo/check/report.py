@@ -1,4 +1,4 @@
-"""What the doctor says: one page of text, worst first, or the same as JSON."""
+"""What the data check says: one page of text, worst first, or the same as JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Report:
     Attributes:
         root: folder of the data set.
         format: how its folders were read.
-        pictures: number of pictures looked at, by split.
+        images: number of images looked at, by split.
         reused: of these, files that had not changed since the last check.
         findings: worst first.
         classes: one row a class; empty without a label map.
@@ -34,7 +34,7 @@ class Report:
 
     root: str
     format: str
-    pictures: dict[str, int]
+    images: dict[str, int]
     reused: int
     findings: tuple[Finding, ...]
     classes: tuple[ClassRow, ...]
@@ -62,10 +62,10 @@ class Report:
 
     def as_text(self) -> str:
         """Return the page for people."""
-        counted = ", ".join(f"{split} {number}" for split, number in self.pictures.items())
-        lines = [f"{self.root} as {self.format}: {counted or 'no picture'}"]
+        counted = ", ".join(f"{split} {number}" for split, number in self.images.items())
+        lines = [f"{self.root} as {self.format}: {counted or 'no image'}"]
         if self.reused:
-            lines.append(f"{self.reused} pictures have not changed since the last check")
+            lines.append(f"{self.reused} images have not changed since the last check")
         lines += [f"note: {note}" for note in self.notes]
         for _, several in groupby(self.findings, key=_kind):
             lines += ["", *_problem(list(several))]
@@ -120,19 +120,19 @@ def _cut(text: str) -> str:
 def _class_table(classes: tuple[ClassRow, ...], ignored_share: float) -> list[str]:
     if not classes:
         return []
-    splits = list(classes[0].picture_share)
+    splits = list(classes[0].image_share)
     width = max(len("class"), *(len(row.name) for row in classes))
     head = "".join(f"{split:>9}" for split in splits)
     return [
         f"{'class':<{width}}   pixels{head}  weight",
         *(
             f"{row.name:<{width}}{_percent(row.pixel_share):>9}"
-            + "".join(f"{_percent(row.picture_share[split]):>9}" for split in splits)
+            + "".join(f"{_percent(row.image_share[split]):>9}" for split in splits)
             + f"{row.weight:>8.3g}"
             for row in classes
         ),
         f"{'(ignored)':<{width}}{_percent(ignored_share):>9}",
-        "by split: share of the pictures that hold the class; weight: median frequency in train",
+        "by split: share of the images that hold the class; weight: median frequency in train",
     ]
 
 

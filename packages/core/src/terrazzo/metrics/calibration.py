@@ -1,6 +1,6 @@
 """Whether probabilities mean what they say: reliability, calibration errors and Brier scores.
 
-Everything is a sum over the pixels that are not ignored, so pictures add up in any order. Bins are
+Everything is a sum over the pixels that are not ignored, so images add up in any order. Bins are
 of equal width, (a, b], so that a probability of 1 is in the last one.
 
 Sources: Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017 (the
@@ -16,8 +16,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.errors import DataError
-from terrazzo.metrics.picture_counts import ratio
+from terrazzo.base.errors import DataError
+from terrazzo.metrics.image_counts import ratio
 from terrazzo.metrics.roc import SCORE_BINS, score_bins
 
 NUM_BINS = 15
@@ -28,7 +28,7 @@ NAN = float("nan")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CalibrationCounts:
-    """Sums over pixels; any leading axes (pictures), then 1+K rows of B bins.
+    """Sums over pixels; any leading axes (images), then 1+K rows of B bins.
 
     Row 0 is of the winning class: a pixel is in the bin of the probability of its predicted class,
     and right where that is the true one. Row 1+k is of class k: every pixel is in the bin of its
@@ -50,7 +50,7 @@ class CalibrationCounts:
     scores: NDArray[np.int64]
 
     def __add__(self, other: CalibrationCounts) -> CalibrationCounts:
-        """Add pixels of other pictures."""
+        """Add pixels of other images."""
         mine, theirs = (
             [getattr(each, field.name) for field in fields(each)] for each in (self, other)
         )
@@ -78,7 +78,7 @@ def count(
     ignore_index: int = 255,
     num_bins: int = NUM_BINS,
 ) -> CalibrationCounts:
-    """Count one picture, class by class, so that no array of all classes is needed.
+    """Count one image, class by class, so that no array of all classes is needed.
 
     Args:
         label_HW: train ids or `ignore_index`; any shape.
@@ -166,7 +166,7 @@ def _gap(
 
 
 class Calibration:
-    """The counts of as many pictures or batches as are added, for use from Python.
+    """The counts of as many images or batches as are added, for use from Python.
 
     Args:
         num_classes: K.
@@ -181,7 +181,7 @@ class Calibration:
         self.counts = nothing(num_classes, num_bins)
 
     def update(self, labels: NDArray[np.integer], probabilities: NDArray[np.floating]) -> None:
-        """Add the pixels of one picture or batch.
+        """Add the pixels of one image or batch.
 
         Args:
             labels: train ids or `ignore_index`, any shape.

@@ -18,8 +18,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.errors import ConfigError
-from terrazzo.metrics.picture_counts import PictureCounts, class_pixels, mean_of_defined, ratio
+from terrazzo.base.errors import ConfigError
+from terrazzo.metrics.image_counts import ImageCounts, class_pixels, mean_of_defined, ratio
 
 NAN = float("nan")
 
@@ -101,7 +101,7 @@ def instance_shares(
     class_of: Mapping[int, int],
     class_names: tuple[str, ...],
 ) -> NDArray[np.float64]:
-    """Add up how much of each instance of a picture is found.
+    """Add up how much of each instance of an image is found.
 
     Args:
         instances_HW: as in the files ``*_instanceIds.png``; at the size of the label.
@@ -112,7 +112,7 @@ def instance_shares(
     Returns:
         3×K float64: of each class the sum over its instances of the share of pixels that are
         predicted right; the same with any class of its category taken for right; the number of
-        instances. Sums over pictures of these are what iIoU is made of.
+        instances. Sums over images of these are what iIoU is made of.
     """
     ids_P = instances_HW.reshape(-1).astype(np.intp)
     pixels_I = np.bincount(ids_P)
@@ -133,34 +133,34 @@ def instance_shares(
     return sums_3K
 
 
-def class_iiou(pictures: PictureCounts) -> NDArray[np.float64]:
+def class_iiou(images: ImageCounts) -> NDArray[np.float64]:
     """Return the iIoU of each class, K float64; NaN for stuff and where there is nothing."""
-    assert pictures.instances_N3K is not None
-    pixels = class_pixels(pictures.total)
-    wrong_K = pixels.in_prediction - pixels.right
-    found_K, _, instances_K = pictures.instances_N3K.sum(axis=0)
-    size_K = np.array([INSTANCE_PIXELS.get(name, NAN) for name in pictures.class_names])
+    assert images.instances_N3K is not None
+    pixels = class_pixels(images.total)
+    wrong_K = pixels.in_prediction - pixels.true_positives
+    found_K, _, instances_K = images.instances_N3K.sum(axis=0)
+    size_K = np.array([INSTANCE_PIXELS.get(name, NAN) for name in images.class_names])
     return ratio(found_K * size_K, wrong_K + instances_K * size_K, NAN)
 
 
-def category_iiou(pictures: PictureCounts) -> NDArray[np.float64]:
+def category_iiou(images: ImageCounts) -> NDArray[np.float64]:
     """Return the iIoU of each category, 7 float64; defined for human and vehicle alone."""
-    assert pictures.instances_N3K is not None
-    categories = _categories(pictures.class_names)
-    pixels = class_pixels(category_counts(pictures.total, pictures.class_names))
-    _, found_K, instances_K = pictures.instances_N3K.sum(axis=0)
-    size_K = np.array([INSTANCE_PIXELS.get(name, NAN) for name in pictures.class_names])
+    assert images.instances_N3K is not None
+    categories = _categories(images.class_names)
+    pixels = class_pixels(category_counts(images.total, images.class_names))
+    _, found_K, instances_K = images.instances_N3K.sum(axis=0)
+    size_K = np.array([INSTANCE_PIXELS.get(name, NAN) for name in images.class_names])
     num = len(CITYSCAPES_CATEGORIES)
     found_C = np.bincount(categories, weights=found_K * size_K, minlength=num)
     whole_C = np.bincount(categories, weights=instances_K * size_K, minlength=num)
-    return ratio(found_C, pixels.in_prediction - pixels.right + whole_C, NAN)
+    return ratio(found_C, pixels.in_prediction - pixels.true_positives + whole_C, NAN)
 
 
-def mean_class_iiou(pictures: PictureCounts) -> float:
+def mean_class_iiou(images: ImageCounts) -> float:
     """Average instance class score of cityscapesScripts; NaN where no instances are stored."""
-    return NAN if pictures.instances_N3K is None else mean_of_defined(class_iiou(pictures))
+    return NAN if images.instances_N3K is None else mean_of_defined(class_iiou(images))
 
 
-def mean_category_iiou(pictures: PictureCounts) -> float:
+def mean_category_iiou(images: ImageCounts) -> float:
     """Average instance category score of the same."""
-    return NAN if pictures.instances_N3K is None else mean_of_defined(category_iiou(pictures))
+    return NAN if images.instances_N3K is None else mean_of_defined(category_iiou(images))

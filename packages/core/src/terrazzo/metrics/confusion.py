@@ -7,9 +7,9 @@ import operator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from terrazzo.errors import ConfigError, DataError
+from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.metrics import scores
-from terrazzo.metrics.counting import count_pairs
+from terrazzo.metrics.pair_histogram import count_pairs
 
 _CHUNK = 1 << 22  # pixels at a time: bounds the temporaries of wide integers, not those of bytes
 
@@ -80,7 +80,7 @@ class ConfusionMatrix:
         return self._ignored
 
     def update(self, labels: ArrayLike, predictions: ArrayLike) -> None:
-        """Count the pixels of one picture or batch; all of them, or none if anything is wrong.
+        """Count the pixels of one image or batch; all of them, or none if anything is wrong.
 
         Args:
             labels: train ids 0…K-1 or `ignore_index`; integers of any width, shape and layout.

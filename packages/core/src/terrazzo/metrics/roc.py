@@ -2,7 +2,7 @@
 
 Pixels are counted by their probability of the class, in `SCORE_BINS` bins that are an octave / 32
 wide: of p below one half, of 1 − p above, down to 2⁻²⁴. Narrow where a softmax puts most pixels;
-any order of pictures gives the same integers. Two pixels in one bin count as a tie.
+any order of images gives the same integers. Two pixels in one bin count as a tie.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.metrics.picture_counts import ratio
+from terrazzo.metrics.image_counts import ratio
 
 # A float32 without its 18 lowest bits: sign, exponent, and five bits for 32 bins an octave.
 _SHIFT = 18

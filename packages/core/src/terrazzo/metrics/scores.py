@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +33,7 @@ class Scores:
         f1: K float64.
         dice: K float64, equal to `f1`.
         pixel_accuracy: share of the counted pixels that are right; NaN where none is counted.
-        pooled_iou: ΣTP / Σ(TP + FP + FN), the classes pooled (micro): frequent classes decide it.
+        micro_iou: ΣTP / Σ(TP + FP + FN), all classes together (micro): frequent classes decide it.
             Never to be published as mean IoU. NaN where no pixel is counted.
         classes_present: number of classes in the truth or in the prediction.
     """
@@ -42,8 +44,35 @@ class Scores:
     f1: NDArray[np.float64]
     dice: NDArray[np.float64]
     pixel_accuracy: float
-    pooled_iou: float
+    micro_iou: float
     classes_present: int
+
+    def to_html(self, class_names: Sequence[str] | None = None, *, title: str = "") -> str:
+        """Return the scores as an HTML table, a row a class and one of the means.
+
+        Args:
+            class_names: K names; None: the numbers of the classes.
+            title: put above the table.
+        """
+        names = class_names or [str(k) for k in range(len(self.iou))]
+        columns = (self.iou, self.precision, self.recall, self.f1)
+        means = (self.mean_iou, self.mean_precision, self.mean_recall, self.mean_f1)
+        rows = [(name, *values) for name, *values in zip(names, *columns, strict=True)]
+        rows.append((f"mean of {self.classes_present} classes", *means))
+        head = "".join(f"<th>{word}</th>" for word in ("class", "IoU", "precision", "recall", "F1"))
+        body = "".join(
+            f"<tr><td>{html.escape(name)}</td>"
+            + "".join(f"<td>{'absent' if np.isnan(v) else f'{v:.4f}'}</td>" for v in values)
+            + "</tr>"
+            for name, *values in rows
+        )
+        return (
+            f"<table><caption>{html.escape(title)}</caption><thead><tr>{head}</tr></thead>"
+            f"<tbody>{body}</tbody></table>"
+        )
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
     @property
     def mean_iou(self) -> float:
@@ -76,19 +105,19 @@ def from_counts(counts_KK: NDArray[np.int64]) -> Scores:
     right = np.diagonal(counts_KK)
     in_truth = counts_KK.sum(axis=1)
     in_prediction = counts_KK.sum(axis=0)
-    in_either = in_truth + in_prediction - right
-    present = in_either > 0
+    union = in_truth + in_prediction - right
+    present = union > 0
     f1 = _ratio(2 * right, in_truth + in_prediction, present)
-    total_right, total_either = right.sum(keepdims=True), in_either.sum(keepdims=True)
+    total_right, total_either = right.sum(keepdims=True), union.sum(keepdims=True)
     total = counts_KK.sum(keepdims=True).reshape(1)
     return Scores(
-        iou=_ratio(right, in_either, present),
+        iou=_ratio(right, union, present),
         precision=_ratio(right, np.maximum(in_prediction, 1), present),
         recall=_ratio(right, in_truth, in_truth > 0),
         f1=f1,
         dice=f1,
         pixel_accuracy=float(_ratio(total_right, total, total > 0)[0]),
-        pooled_iou=float(_ratio(total_right, total_either, total > 0)[0]),
+        micro_iou=float(_ratio(total_right, total_either, total > 0)[0]),
         classes_present=int(np.count_nonzero(present)),
     )
 

@@ -1,6 +1,6 @@
 """The report of a run: one HTML file that opens offline, made from the run folder alone.
 
-``record`` reads the folder, ``figures`` draws the curves, ``gallery`` prepares the pictures and
+``record`` reads the folder, ``figures`` draws the curves, ``gallery`` prepares the images and
 ``page`` puts them into ``run.html`` with ``report.css`` and ``report.js``. A comparison has
 ``compare_page`` and ``compare.html``; what both pages hold is in ``head.html`` and ``parts.html``,
 ``reliability`` and ``map_layers``. matplotlib and Jinja are imported by the first page, not before.
@@ -11,11 +11,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from terrazzo import atomic
-from terrazzo.runs import RunFolder
+from terrazzo.base.atomic_write import replace_text
+from terrazzo.runs.folder import RunFolder
 
 if TYPE_CHECKING:
-    from terrazzo.compare import Comparison
+    from terrazzo.comparison.compare import Comparison
 
 
 def write_report(run_folder: Path) -> Path:
@@ -24,7 +24,7 @@ def write_report(run_folder: Path) -> Path:
     The same folder gives the same bytes. A report that is there already is replaced whole.
 
     Args:
-        run_folder: as `terrazzo.runs` describes it; a run that was stopped early will do.
+        run_folder: as `terrazzo.runs.folder` describes it; a run that was stopped early will do.
 
     Returns:
         The path of the report.
@@ -34,12 +34,12 @@ def write_report(run_folder: Path) -> Path:
         ConfigError: ``config.toml`` or ``labels.toml`` is missing or wrong.
         ResourceError: SEG-R004 the disk is full or refuses; an earlier report is untouched.
     """
-    from terrazzo.report import page, record  # matplotlib and Jinja: only when a report is made
+    from terrazzo.evaluation import stored  # matplotlib and Jinja: only when a report is made
+    from terrazzo.report import run_page
 
-    html = page.render(record.read(RunFolder(run_folder)))
+    html = run_page.render(stored.read(RunFolder(run_folder)))
     path = run_folder / "report.html"
-    with atomic.replacing(path) as unfinished:
-        unfinished.write_text(html, encoding="utf-8")
+    replace_text(path, html)
     return path
 
 
@@ -52,5 +52,4 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
     from terrazzo.report import compare_page
 
     html = compare_page.render(comparison)
-    with atomic.replacing(path) as unfinished:
-        unfinished.write_text(html, encoding="utf-8")
+    replace_text(path, html)

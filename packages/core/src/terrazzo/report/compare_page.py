@@ -15,25 +15,25 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from terrazzo.compare import Comparison, Competitor, differing_settings
-from terrazzo.further_scores import (
+from terrazzo.comparison.compare import Comparison, Competitor, differing_settings
+from terrazzo.evaluation.extra_scores import (
     BOUNDARY_DEFINITION,
     CALIBRATION_DEFINITION,
-    FurtherIntervals,
+    ExtraIntervals,
 )
-from terrazzo.metrics.intervals import Interval, ScoreIntervals
+from terrazzo.evaluation.stored import ExampleFiles
+from terrazzo.metrics.confidence_intervals import Interval, ScoreIntervals
 from terrazzo.report import comparison_figures as figures
-from terrazzo.report import layers, map_layers, reliability
-from terrazzo.report.figures import RUNS
-from terrazzo.report.layers import Layered
-from terrazzo.report.page import MAX_EXAMPLES, MAX_MATRIX_CLASSES, Cell, cells, filters
-from terrazzo.report.record import ExampleFiles
+from terrazzo.report import example_layers, reliability, scene_overviews
+from terrazzo.report.curves import RUNS
+from terrazzo.report.example_layers import Layered
 from terrazzo.report.reliability import ClassCalibration
+from terrazzo.report.run_page import MAX_EXAMPLES, MAX_MATRIX_CLASSES, Cell, cells, filters
 
 SCORES = {"IoU": "iou", "Precision": "precision", "Recall": "recall", "F1": "f1"}
 
 FEW_UNITS = 10
-"""Fewer pictures or groups than these are too few for a percentile interval to be trusted."""
+"""Fewer images or groups than these are too few for a percentile interval to be trusted."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class RunView:
     steps_per_second: float | None
     memory: int | None
     device: str | None
-    further: FurtherIntervals
+    extra: ExtraIntervals
     calibration: ClassCalibration | None
     matrix: list[list[Cell]] | None
 
@@ -68,8 +68,8 @@ class ClassRow:
 
 
 @dataclass(frozen=True)
-class PictureRow:
-    """One picture by itself in all runs."""
+class ImageRow:
+    """One image by itself in all runs."""
 
     name: str
     iou: tuple[float, ...]
@@ -79,7 +79,7 @@ class PictureRow:
 def render(comparison: Comparison) -> str:
     """Return the page; the same comparison gives the same text."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("terrazzo", "report"),
+        loader=jinja2.PackageLoader("terrazzo.report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -93,7 +93,7 @@ def render(comparison: Comparison) -> str:
     return environment.get_template("compare.html").render(
         split=comparison.split,
         label_map=comparison.label_map,
-        num_pictures=len(comparison.pictures),
+        num_images=len(comparison.images),
         present=int(np.count_nonzero(np.asarray(summary["counts"]).sum(axis=1))),
         pixels_counted=summary["pixels_counted"],
         pixels_ignored=summary["pixels_ignored"],
@@ -103,7 +103,7 @@ def render(comparison: Comparison) -> str:
         units=first.units,
         few_units=FEW_UNITS,
         grouped=comparison.groups is not None,
-        drawn="pictures" if comparison.groups is None else "groups of pictures",
+        drawn="images" if comparison.groups is None else "groups of images",
         num_pairs=len(runs) * (len(runs) - 1) // 2,
         runs=[_run(comparison, number) for number in runs],
         pairs=[[_difference(comparison, i, j) for j in runs] for i in runs],
@@ -112,14 +112,14 @@ def render(comparison: Comparison) -> str:
         class_tables={title: _class_rows(comparison, key) for title, key in SCORES.items()},
         borders=_borders(comparison),
         calibrations=_calibrations(comparison),
-        scenes=map_layers.encode(
+        scenes=scene_overviews.encode(
             [run.scored.maps for run in comparison.competitors],
             [run.name for run in comparison.competitors],
             comparison.label_map,
         ),
         curves=_curves(comparison),
         examples=_examples(comparison),
-        pictures=_pictures(comparison),
+        images=_images(comparison),
         settings=differing_settings(comparison),
         style=Markup(_text("report.css") + _text("compare.css")),  # noqa: S704 - our own
         script=Markup(script),  # noqa: S704 - our own
@@ -128,7 +128,7 @@ def render(comparison: Comparison) -> str:
 
 
 def _text(name: str) -> str:
-    return (resources.files("terrazzo") / "report" / name).read_text(encoding="utf-8")
+    return (resources.files("terrazzo.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def _run(comparison: Comparison, number: int) -> RunView:
@@ -148,8 +148,8 @@ def _run(comparison: Comparison, number: int) -> RunView:
         steps_per_second=median(rates) if rates else None,
         memory=run.peak_memory,
         device=run.record.run.get("device"),
-        further=comparison.further[number],
-        calibration=reliability.of_classes(run.scored.further),
+        extra=comparison.extra[number],
+        calibration=reliability.of_classes(run.scored.extra),
         matrix=cells(counts_KK) if len(counts_KK) <= MAX_MATRIX_CLASSES else None,
     )
 
@@ -184,21 +184,21 @@ def _class_rows(comparison: Comparison, key: str) -> list[ClassRow]:
 
 def _borders(comparison: Comparison) -> dict[str, str] | None:
     """What the section of borders says; None where no run has counted them."""
-    if not any(each.boundary for each in comparison.further):
+    if not any(each.boundary for each in comparison.extra):
         return None
     return {"definition": BOUNDARY_DEFINITION}
 
 
 def _calibrations(comparison: Comparison) -> dict[str, Any] | None:
     """What the section of calibration shows; None where no run has counted probabilities."""
-    if not any(each.calibration for each in comparison.further):
+    if not any(each.calibration for each in comparison.extra):
         return None
     definition = CALIBRATION_DEFINITION.replace("_", " ")
-    further = [run.scored.further for run in comparison.competitors]
+    extra = [run.scored.extra for run in comparison.competitors]
     return {
         "definition": f"{definition[0].upper()}{definition[1:]}",
         "fewest": reliability.FEWEST_PIXELS,
-        "figures": reliability.figures(further, comparison.label_map),
+        "figures": reliability.figures(extra, comparison.label_map),
     }
 
 
@@ -225,22 +225,22 @@ def _column(run: Competitor, kind: str, key: str) -> tuple[list[int], list[float
     return [entry["step"] for entry in entries], values
 
 
-def _pictures(comparison: Comparison) -> list[PictureRow]:
+def _images(comparison: Comparison) -> list[ImageRow]:
     """Lowest mean of all runs first; without those that have no counted pixel."""
     rows = [
-        PictureRow(name, tuple(map(float, iou_R)), float(iou_R.max() - iou_R.min()))
-        for name, iou_R in zip(comparison.pictures, comparison.picture_iou_NR, strict=True)
+        ImageRow(name, tuple(map(float, iou_R)), float(iou_R.max() - iou_R.min()))
+        for name, iou_R in zip(comparison.images, comparison.image_iou_NR, strict=True)
         if not np.isnan(iou_R).any()
     ]
     return sorted(rows, key=lambda row: (sum(row.iou), row.name))
 
 
 def _examples(comparison: Comparison) -> tuple[Layered, ...]:
-    """The pictures that every run has kept, worst first."""
+    """The images that every run has kept, worst first."""
     kept = [{e.name: e for e in run.scored.examples} for run in comparison.competitors]
     known = {
         Path(name).name: tuple(map(float, iou_R))
-        for name, iou_R in zip(comparison.pictures, comparison.picture_iou_NR, strict=True)
+        for name, iou_R in zip(comparison.images, comparison.image_iou_NR, strict=True)
     }
     shared = [name for name in kept[0] if all(name in each for each in kept)]
     shared.sort(key=lambda name: (_total(known.get(name, ())), name))
@@ -248,7 +248,7 @@ def _examples(comparison: Comparison) -> tuple[Layered, ...]:
         ([each[name] for each in kept], known.get(name, ())) for name in shared[:MAX_EXAMPLES]
     ]
     names = [run.name for run in comparison.competitors]
-    return layers.encode(chosen, names, comparison.label_map)
+    return example_layers.encode(chosen, names, comparison.label_map)
 
 
 def _total(scores: tuple[float, ...]) -> float:

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from terrazzo.metrics.intervals import Interval
-from terrazzo.report.figures import PAGE, RUNS, Ink, inline, step_axes
+from terrazzo.metrics.confidence_intervals import Interval
+from terrazzo.report.curves import PAGE, RUNS, Ink, inline, step_axes
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 """A run is told by its marker as well as by its colour."""

@@ -9,14 +9,14 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from terrazzo import further_scores
-from terrazzo.further_counts import Further
-from terrazzo.labels import LabelMap
+from terrazzo.data.labels import LabelMap
+from terrazzo.evaluation import extra_scores
+from terrazzo.evaluation.extra_counts import ExtraCounts
 from terrazzo.metrics import calibration, roc
 from terrazzo.metrics.calibration import CalibrationCounts
-from terrazzo.metrics.picture_counts import mean_of_defined
+from terrazzo.metrics.image_counts import mean_of_defined
 from terrazzo.report.comparison_figures import look
-from terrazzo.report.figures import GRID, TEXT, inline
+from terrazzo.report.curves import GRID, TEXT, inline
 
 MAX_FIGURES = 24
 """Classes of more than these have no curves of their own: their table is there."""
@@ -48,7 +48,7 @@ class ClassCalibration:
 
 
 def figures(
-    runs: Sequence[Further], label_map: LabelMap, *, prefix: str = ""
+    runs: Sequence[ExtraCounts], label_map: LabelMap, *, prefix: str = ""
 ) -> tuple[Reliability, ...]:
     """Draw the curves of the predicted class and of each class, all runs in each.
 
@@ -72,11 +72,11 @@ def figures(
     )
 
 
-def of_classes(run: Further) -> ClassCalibration | None:
+def of_classes(run: ExtraCounts) -> ClassCalibration | None:
     """Return the scores of each class; None where probabilities were not counted."""
     if run.calibration is None:
         return None
-    counts = further_scores.total(run.calibration)
+    counts = extra_scores.total(run.calibration)
     errors_K, areas_K = calibration.class_calibration_errors(counts), roc.areas(counts.scores)
     # A class that is not in the truth has an error, of its false alarms, but no area.
     return ClassCalibration(
@@ -87,9 +87,9 @@ def of_classes(run: Further) -> ClassCalibration | None:
     )
 
 
-def _totals(runs: Sequence[Further]) -> list[CalibrationCounts | None]:
+def _totals(runs: Sequence[ExtraCounts]) -> list[CalibrationCounts | None]:
     return [
-        None if run.calibration is None else further_scores.total(run.calibration) for run in runs
+        None if run.calibration is None else extra_scores.total(run.calibration) for run in runs
     ]
 
 
@@ -99,7 +99,7 @@ def draw(name: str, figure_id: str, runs: Sequence[CalibrationCounts | None], ro
     Args:
         name: of the figure, for its text.
         figure_id: for its ids.
-        runs: counts of all pictures together, R; None where a run has none.
+        runs: counts of all images together, R; None where a run has none.
         row: 0 for the winning class, 1 + k for class k.
 
     Returns:

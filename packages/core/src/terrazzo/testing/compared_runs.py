@@ -11,16 +11,17 @@ import numpy as np
 import tomli_w
 from numpy.typing import NDArray
 
-from terrazzo import evaluation
-from terrazzo.config import EvaluationConfig
-from terrazzo.evaluation import Evaluation, Example
-from terrazzo.further_counts import Counter
-from terrazzo.labels import LabelClass, LabelMap
+from terrazzo.base.processes import SingleProcess
+from terrazzo.base.recipe import EvaluationConfig
+from terrazzo.data.labels import LabelClass, LabelMap
+from terrazzo.data.sample import Sample
+from terrazzo.data.scene_placement import PlacedScene
+from terrazzo.evaluation import result
+from terrazzo.evaluation.extra_counts import Counter
+from terrazzo.evaluation.result import Evaluation, Example
+from terrazzo.evaluation.scene_overview import SceneOverviews
 from terrazzo.metrics import ConfusionMatrix
-from terrazzo.sample import Sample
-from terrazzo.scene_map import MappedScene, Mapper
 from terrazzo.testing.memory import MemorySplit
-from terrazzo.trainer import SingleProcess
 
 LABEL_MAP = LabelMap(
     "blocks",
@@ -45,12 +46,12 @@ def write_run(
     error: float,
     seed: int = 0,
     label_map: LabelMap = LABEL_MAP,
-    num_pictures: int = 12,
+    num_images: int = 12,
     size: tuple[int, int] = (24, 32),
-    first_picture: int = 0,
+    first_image: int = 0,
     num_drawn: int = 3,
     num_examples: int = 4,
-    further: bool = True,
+    extra: bool = True,
     noisy: bool = False,
 ) -> Path:
     """Write a finished run whose predictions err in blocks.
@@ -58,21 +59,19 @@ def write_run(
     Args:
         folder: of the run.
         error: share of blocks with another class.
-        seed: of the run; the truth depends on the number of the picture alone.
+        seed: of the run; the truth depends on the number of the image alone.
         label_map: at least three classes.
-        num_pictures: of the test split.
+        num_images: of the test split.
         size: rows and columns of the labels.
-        first_picture: number of the first picture.
+        first_image: number of the first image.
         num_drawn: classes that occur.
-        num_examples: pictures to look at.
-        further: count borders and probabilities as well, and draw a map.
-        noisy: enlarge the pictures to look at four times, and make them as heavy as photographs.
+        num_examples: images to look at.
+        extra: count borders and probabilities as well, and draw a map.
+        noisy: enlarge the images to look at four times, and make them as heavy as photographs.
     """
     folder.mkdir(parents=True)
-    numbers = range(first_picture, first_picture + num_pictures)
-    examples = tuple(
-        _picture(number, error, seed, size, label_map, num_drawn) for number in numbers
-    )
+    numbers = range(first_image, first_image + num_images)
+    examples = tuple(_image(number, error, seed, size, label_map, num_drawn) for number in numbers)
     shown = examples[:num_examples]
     if noisy:
         shown = tuple(_photographed(example, number) for number, example in enumerate(shown))
@@ -87,7 +86,7 @@ def write_run(
         np.stack([matrix.counts for matrix in matrices]),
         np.array([matrix.ignored for matrix in matrices]),
         shown,
-        **(_further(examples, error, label_map) if further else {}),
+        **(_extra(examples, error, label_map) if extra else {}),
     )
     table = {
         "backend": "torch",
@@ -106,23 +105,26 @@ def write_run(
         for s in range(5, 45, 5)
     ]
     _write_lines(folder / "timing.jsonl", timing)
-    evaluation.write(scored, label_map, folder / "evaluation")
+    result.write(scored, label_map, folder / "evaluation")
     return folder
 
 
-def _further(examples: tuple[Example, ...], error: float, label_map: LabelMap) -> dict[str, Any]:
+def _extra(examples: tuple[Example, ...], error: float, label_map: LabelMap) -> dict[str, Any]:
     labels = tuple(example.label_HW for example in examples)
     split = MemorySplit("test", labels, labels, label_map)
     wanted = EvaluationConfig(calibration=True, boundary=True, boundary_width=0.03)
-    counter, mapper = Counter(split, wanted), Mapper(_Mosaic(labels[0].shape, len(examples)))
+    counter, overviews = (
+        Counter(split, wanted),
+        SceneOverviews(_Mosaic(labels[0].shape, len(examples))),
+    )
     for index, example in enumerate(examples):
         sample = Sample(example.name, example.image_HWC, example.label_HW, "")
         probabilities_HWK = _probabilities(index, example, error, len(label_map))
         prediction_HW: NDArray[Any] = example.prediction_HW
         counter.add(index, sample, prediction_HW, probabilities_HWK)
-        mapper.add(index, example.label_HW, example.prediction_HW)
+        overviews.add(index, example.label_HW, example.prediction_HW)
     world = SingleProcess()
-    return {"further": counter.counted(world), "maps": mapper.maps(world)}
+    return {"extra": counter.counted(world), "maps": overviews.maps(world)}
 
 
 def _probabilities(
@@ -140,14 +142,14 @@ def _probabilities(
 
 
 class _Mosaic:
-    """Pictures side by side in one scene, every other place empty."""
+    """Images side by side in one scene, every other place empty."""
 
-    def __init__(self, size: tuple[int, ...], num_pictures: int) -> None:
+    def __init__(self, size: tuple[int, ...], num_images: int) -> None:
         self._rows, self._columns = size
-        self._across = math.isqrt(2 * num_pictures) + 1
-        down = -(-2 * num_pictures // self._across)
+        self._across = math.isqrt(2 * num_images) + 1
+        down = -(-2 * num_images // self._across)
         self.scenes = (
-            MappedScene(
+            PlacedScene(
                 "town <north>",
                 down * self._rows,
                 self._across * self._columns,
@@ -163,7 +165,7 @@ class _Mosaic:
         return 0, row * self._rows, column * self._columns
 
 
-def _picture(
+def _image(
     number: int,
     error: float,
     seed: int,
@@ -184,7 +186,7 @@ def _picture(
 
 
 def _photographed(example: Example, number: int) -> Example:
-    """Enlarge a picture four times, with a camera's noise and ragged predictions."""
+    """Enlarge an image four times, with a camera's noise and ragged predictions."""
     label_HW, prediction_HW = (
         np.repeat(np.repeat(ids, 4, axis=0), 4, axis=1)
         for ids in (example.label_HW, example.prediction_HW)

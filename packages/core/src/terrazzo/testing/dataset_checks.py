@@ -1,7 +1,7 @@
 """What every data-set format must do, as plain functions that raise AssertionError.
 
 `CHECKS` names them; a test runs ``CHECKS × WRITERS``, see ``packages/core/tests``.
-`dataset_saboteurs.py` holds, for each check, readers that break just that promise and must be
+`faulty_datasets.py` holds, for each check, readers that break just that promise and must be
 caught.
 """
 
@@ -19,19 +19,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from terrazzo import datasets
-from terrazzo.config import DataConfig
-from terrazzo.datasets import SPLITS, Source
-from terrazzo.errors import ConfigError, DataError
-from terrazzo.labels import LabelMap
-from terrazzo.sample import RawSample, Sample
+from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.base.recipe import DataConfig
+from terrazzo.data import datasets
+from terrazzo.data.datasets import SPLITS, Source
+from terrazzo.data.labels import LabelMap
+from terrazzo.data.sample import RawSample, Sample
 from terrazzo.testing.dataset_trees import Tree, Written, all_names, save
 
 _THREADS = 4
 
 
 class Split(Protocol):
-    """What the checks ask of an open split; `terrazzo.datasets.Split` has it."""
+    """What the checks ask of an open split; `terrazzo.data.datasets.Split` has it."""
 
     source: Source
     label_map: LabelMap
@@ -42,7 +42,7 @@ class Split(Protocol):
 
 
 Open = Callable[[DataConfig, str], Any]
-"""Opens a split by settings and name, as `terrazzo.datasets.open_split` does."""
+"""Opens a split by settings and name, as `terrazzo.data.datasets.open_split` does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,11 @@ def check_names_are_unique_and_sorted(subject: Subject) -> None:
         assert names
 
 
-def check_every_picture_is_in_one_split(subject: Subject) -> None:
-    """No picture is lost, and none is in two splits: a score on trained pictures says nothing."""
+def check_every_image_is_in_one_split(subject: Subject) -> None:
+    """No image is lost, and none is in two splits: a score on trained images says nothing."""
     tree = subject.write(subject.root)
     splits = {name: split.source.names for name, split in subject.splits(tree).items()}
-    assert all_names(splits) == sorted(tree.pictures)
+    assert all_names(splits) == sorted(tree.written_images)
 
 
 def check_reads_what_was_written(subject: Subject) -> None:
@@ -100,13 +100,13 @@ def check_labels_are_train_ids(subject: Subject) -> None:
     for split in subject.splits(tree).values():
         for index, name in enumerate(split.source.names):
             label_HW = split.read(index).label_HW
-            raw_label = tree.pictures[name].raw_label
+            raw_label = tree.written_images[name].raw_label
             expected = [train_ids[_code(value)] for value in raw_label.reshape(label_HW.size, -1)]
             assert label_HW.ravel().tolist() == expected
 
 
 def check_files_are_those_read(subject: Subject) -> None:
-    """`files` names the picture and all of its masks, and the sample names its picture."""
+    """`files` names the image and all of its masks, and the sample names its image."""
     for split, index, written in _each(subject):
         assert split.source.files(index) == (written.image, *written.masks)
         raw = split.source.read(index)
@@ -138,7 +138,7 @@ def check_opening_twice_gives_the_same(subject: Subject) -> None:
     """The splits depend on no order and no age of the files."""
     tree = subject.write(subject.root)
     before = {name: split.source.names for name, split in subject.splits(tree).items()}
-    for age, written in enumerate(reversed(list(tree.pictures.values()))):
+    for age, written in enumerate(reversed(list(tree.written_images.values()))):
         os.utime(written.image, (age, age))
         content = written.image.read_bytes()
         written.image.unlink()
@@ -146,8 +146,8 @@ def check_opening_twice_gives_the_same(subject: Subject) -> None:
     assert before == {name: split.source.names for name, split in subject.splits(tree).items()}
 
 
-def check_a_kept_draw_outlives_new_pictures(subject: Subject) -> None:
-    """With the draw of a run, pictures added later change no split; official ones draw nothing."""
+def check_a_kept_draw_outlives_new_images(subject: Subject) -> None:
+    """With the draw of a run, images added later change no split; official ones draw nothing."""
     tree = subject.write(subject.root)
     assert datasets.draws(tree.data) == tree.drawn
     if not tree.drawn:
@@ -159,12 +159,12 @@ def check_a_kept_draw_outlives_new_pictures(subject: Subject) -> None:
     kept = datasets.with_kept_draw(tree.data, file)
     for name in before["train"]:
         last = name.rpartition("/")[2]
-        for path in (tree.pictures[name].image, *tree.pictures[name].masks):
+        for path in (tree.written_images[name].image, *tree.written_images[name].masks):
             shutil.copy(path, path.with_name(path.name.replace(last, f"9{last}")))
     for name in ("train", "val"):
         assert subject.open_split(kept, name).source.names == before[name]
     gone = before["train"][0]
-    for path in (tree.pictures[gone].image, *tree.pictures[gone].masks):
+    for path in (tree.written_images[gone].image, *tree.written_images[gone].masks):
         path.unlink()
     error = _refusal(subject, kept, "train")
     assert error.code == "SEG-D014"
@@ -172,17 +172,17 @@ def check_a_kept_draw_outlives_new_pictures(subject: Subject) -> None:
 
 
 def check_missing_files_are_all_listed(subject: Subject) -> None:
-    """One message names every picture without a mask and every mask without a picture."""
+    """One message names every image without a mask and every mask without an image."""
     tree = subject.write(subject.root)
     names = subject.open_split(tree.data, "train").source.names
     # Reaching into train only: a part of its own is looked at when it is opened.
-    without_mask, without_picture = names[0], names[-1]
-    for mask in tree.pictures[without_mask].masks:
+    without_mask, without_image = names[0], names[-1]
+    for mask in tree.written_images[without_mask].masks:
         mask.unlink()
-    tree.pictures[without_picture].image.unlink()
+    tree.written_images[without_image].image.unlink()
     error = _refusal(subject, tree.data, "train")
     assert error.code == "SEG-D014"
-    for name in (without_mask, without_picture):
+    for name in (without_mask, without_image):
         assert name.rpartition("/")[2] in str(error), f"{name} is not named in: {error}"
 
 
@@ -209,7 +209,7 @@ def check_unknown_options_are_refused(subject: Subject) -> None:
 
 
 def check_truncated_files_are_refused(subject: Subject) -> None:
-    """Half a picture and half a mask are errors that name the file, at reading."""
+    """Half an image and half a mask are errors that name the file, at reading."""
     for kind in ("image", "mask"):
         split, index, written = _first(subject, subject.root / kind)
         path = written.image if kind == "image" else written.masks[-1]
@@ -221,7 +221,7 @@ def check_truncated_files_are_refused(subject: Subject) -> None:
 
 
 def check_mask_of_another_size_is_refused(subject: Subject) -> None:
-    """A mask that lacks a row is an error: it is not stretched over its picture."""
+    """A mask that lacks a row is an error: it is not stretched over its image."""
     split, index, written = _first(subject, subject.root)
     for mask in written.masks:
         with Image.open(mask) as opened:
@@ -255,10 +255,10 @@ def _read_all(source: Source, expected: list[Any], wrong: list[str]) -> None:
 
 
 def _each(subject: Subject) -> list[tuple[Any, int, Written]]:
-    """Return split, index and what was written, for every picture."""
+    """Return split, index and what was written, for every image."""
     tree = subject.write(subject.root)
     found = [
-        (split, index, tree.pictures[name])
+        (split, index, tree.written_images[name])
         for split in subject.splits(tree).values()
         for index, name in enumerate(split.source.names)
     ]
@@ -269,7 +269,7 @@ def _each(subject: Subject) -> list[tuple[Any, int, Written]]:
 def _first(subject: Subject, root: Path) -> tuple[Any, int, Written]:
     tree = subject.write(root)
     split = subject.open_split(tree.data, "train")
-    return split, 0, tree.pictures[split.source.names[0]]
+    return split, 0, tree.written_images[split.source.names[0]]
 
 
 def _refusal(subject: Subject, data: DataConfig, split: str) -> DataError:
@@ -285,7 +285,7 @@ def _refusal_to_read(split: Split, index: int) -> DataError:
         split.read(index)
     except DataError as error:
         return error
-    raise AssertionError("the picture was read")
+    raise AssertionError("the image was read")
 
 
 def _code(value: NDArray[np.uint8]) -> int:
@@ -297,13 +297,13 @@ CHECKS: Mapping[str, Callable[[Subject], None]] = {
     check.__name__.removeprefix("check_"): check
     for check in (
         check_names_are_unique_and_sorted,
-        check_every_picture_is_in_one_split,
+        check_every_image_is_in_one_split,
         check_reads_what_was_written,
         check_labels_are_train_ids,
         check_files_are_those_read,
         check_reading_is_repeatable_in_threads,
         check_opening_twice_gives_the_same,
-        check_a_kept_draw_outlives_new_pictures,
+        check_a_kept_draw_outlives_new_images,
         check_missing_files_are_all_listed,
         check_missing_root_is_named,
         check_unknown_options_are_refused,

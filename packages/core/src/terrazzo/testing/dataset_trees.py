@@ -1,6 +1,6 @@
 """A tiny valid tree of files for each data-set format: what its reader must be able to open.
 
-`WRITERS` names them after their formats. Pictures are PNG, so that they can be compared bit for
+`WRITERS` names them after their formats. Images are PNG, so that they can be compared bit for
 bit; labels hold every raw value their map knows. `dataset_checks` runs over all of them.
 """
 
@@ -15,17 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from terrazzo import labels
-from terrazzo.config import DataConfig
-from terrazzo.labels import LabelMap
+from terrazzo.base.recipe import DataConfig
+from terrazzo.data import labels
+from terrazzo.data.labels import LabelMap
 
 SIZE = (12, 10)
-"""Rows and columns of the pictures."""
+"""Rows and columns of the images."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One picture as it was written.
+    """One image as it was written.
 
     Attributes:
         image: its file.
@@ -47,39 +47,39 @@ class Tree:
     Attributes:
         data: settings that open it.
         label_map: its label map.
-        pictures: by name, over all splits.
+        images: by name, over all splits.
         drawn: whether its splits, or some of them, come from a draw.
     """
 
     data: DataConfig
     label_map: LabelMap
-    pictures: Mapping[str, Written]
+    written_images: Mapping[str, Written]
     drawn: bool
 
 
 @dataclass
 class _Writer:
-    """Writes pictures with masks and remembers them."""
+    """Writes images with masks and remembers them."""
 
     root: Path
     label_map: LabelMap
-    pictures: dict[str, Written] = field(default_factory=dict)
+    written_images: dict[str, Written] = field(default_factory=dict)
     bands: int = 3
 
     def pair(self, name: str, image: str, mask: str, *, palette: bool = False) -> None:
-        """Write one picture and its mask; both paths are relative to the root."""
+        """Write one image and its mask; both paths are relative to the root."""
         raw_label = self.raw_label()
         written = self.root / mask
         save(written, raw_label, palette=palette)
-        self.picture(name, image, (written,), raw_label)
+        self.written_image(name, image, (written,), raw_label)
 
-    def picture(
+    def written_image(
         self, name: str, image: str, masks: tuple[Path, ...], raw_label: NDArray[np.uint8]
     ) -> None:
-        """Write one picture whose masks are already there."""
+        """Write one image whose masks are already there."""
         image_HWC = self._rng(2).integers(0, 256, (*SIZE, self.bands), np.uint8)
         save(self.root / image, image_HWC)
-        self.pictures[name] = Written(self.root / image, masks, image_HWC, raw_label)
+        self.written_images[name] = Written(self.root / image, masks, image_HWC, raw_label)
 
     def raw_label(self) -> NDArray[np.uint8]:
         """Draw a label of the map's raw values, each at least once where they fit."""
@@ -102,10 +102,10 @@ class _Writer:
             labels=labels_name or self.label_map.name,
             options=options,
         )
-        return Tree(data, self.label_map, self.pictures, drawn)
+        return Tree(data, self.label_map, self.written_images, drawn)
 
     def _rng(self, purpose: int) -> np.random.Generator:
-        return np.random.default_rng((purpose, len(self.pictures)))
+        return np.random.default_rng((purpose, len(self.written_images)))
 
 
 def save(path: Path, array: NDArray[np.uint8], *, palette: bool = False) -> None:
@@ -117,17 +117,17 @@ def save(path: Path, array: NDArray[np.uint8], *, palette: bool = False) -> None
         palette: write H×W×3 as palette PNG with an order of its own, and H×W with a palette.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
-    if palette and picture.mode == "L":
-        picture.putpalette([(37 * value) % 256 for value in range(768)])
+    written_image = Image.fromarray(array[..., 0] if array.shape[2:] == (1,) else array)
+    if palette and written_image.mode == "L":
+        written_image.putpalette([(37 * value) % 256 for value in range(768)])
     elif palette:
-        picture = picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=256)
-    picture.save(path, format="PNG")
+        written_image = written_image.convert("P", palette=Image.Palette.ADAPTIVE, colors=256)
+    written_image.save(path, format="PNG")
 
 
 def camvid(root: Path) -> Tree:
-    """Three pictures in each official split."""
-    writer = _Writer(root, labels.load("camvid"))
+    """Three images in each official split."""
+    writer = _Writer(root, labels.load_label_map("camvid"))
     for split in ("train", "val", "test"):
         for number in range(3):
             name = f"{split}_{number}"
@@ -136,8 +136,8 @@ def camvid(root: Path) -> Tree:
 
 
 def cityscapes(root: Path) -> Tree:
-    """Four cities of two pictures to train on, one of three in the official val part."""
-    writer = _Writer(root, labels.load("cityscapes_19"))
+    """Four cities of two images to train on, one of three in the official val part."""
+    writer = _Writer(root, labels.load_label_map("cityscapes_19"))
     cities = {"aachen": 2, "bochum": 2, "bremen": 2, "cologne": 2, "frankfurt": 3}
     for city, count in cities.items():
         part = "val" if city == "frankfurt" else "train"
@@ -151,8 +151,8 @@ def cityscapes(root: Path) -> Tree:
 
 
 def colour_tiles(root: Path) -> Tree:
-    """Four tiles of two pictures; every other tile has palette masks."""
-    writer = _Writer(root, labels.load("dubai_6"))
+    """Four tiles of two images; every other tile has palette masks."""
+    writer = _Writer(root, labels.load_label_map("dubai_6"))
     for tile in range(1, 5):
         for number in range(1, 3):
             stem = f"image_part_{number:03d}"
@@ -162,17 +162,17 @@ def colour_tiles(root: Path) -> Tree:
 
 
 def folder(root: Path) -> Tree:
-    """Ten pictures of one label map, some in a sub-folder."""
-    writer = _Writer(root, labels.load("loveda_7"))
+    """Ten images of one label map, some in a sub-folder."""
+    writer = _Writer(root, labels.load_label_map("loveda_7"))
     for number in range(10):
-        name = f"{'deep/' if number % 2 else ''}picture_{number}"
+        name = f"{'deep/' if number % 2 else ''}image_{number}"
         writer.pair(name, f"images/{name}.png", f"masks/{name}.png")
     return writer.tree("folder", drawn=True)
 
 
 def gta5(root: Path) -> Tree:
     """Frames of five different hundreds, with palette labels."""
-    writer = _Writer(root, labels.load("gta5_19"))
+    writer = _Writer(root, labels.load_label_map("gta5_19"))
     for number in (1, 2, 101, 102, 233, 399, 20800):
         name = f"{number:05d}"
         writer.pair(name, f"images/{name}.png", f"labels/{name}.png", palette=True)
@@ -180,8 +180,8 @@ def gta5(root: Path) -> Tree:
 
 
 def loveda(root: Path) -> Tree:
-    """Three pictures a scene to train on, one a scene in the official val part."""
-    writer = _Writer(root, labels.load("loveda_7"))
+    """Three images a scene to train on, one a scene in the official val part."""
+    writer = _Writer(root, labels.load_label_map("loveda_7"))
     for part, count in (("Train", 3), ("Val", 1)):
         for scene in ("Rural", "Urban"):
             for number in range(count):
@@ -192,8 +192,8 @@ def loveda(root: Path) -> Tree:
 
 
 def mapillary(root: Path) -> Tree:
-    """Six pictures to train on, two in the official validation part; labels v1.2."""
-    writer = _Writer(root, labels.load("mapillary_v1_19"))
+    """Six images to train on, two in the official validation part; labels v1.2."""
+    writer = _Writer(root, labels.load_label_map("mapillary_v1_19"))
     for part, count in (("training", 6), ("validation", 2)):
         for number in range(count):
             name = f"{part[0]}{number}_-x"
@@ -203,8 +203,8 @@ def mapillary(root: Path) -> Tree:
 
 
 def oxford_pet(root: Path) -> Tree:
-    """Six pictures to train on and two in the official test list."""
-    writer = _Writer(root, labels.load("oxford_pet_2"))
+    """Six images to train on and two in the official test list."""
+    writer = _Writer(root, labels.load_label_map("oxford_pet_2"))
     lists = {"trainval": [f"Abyssinian_{n}" for n in range(6)], "test": ["beagle_1", "pug_2"]}
     for name in (name for names in lists.values() for name in names):
         writer.pair(name, f"images/{name}.png", f"annotations/trimaps/{name}.png")
@@ -215,8 +215,8 @@ def oxford_pet(root: Path) -> Tree:
 
 
 def part_masks(root: Path) -> Tree:
-    """Six grey pictures to train on and two to test; the masks of parts overlap."""
-    writer = _Writer(root, labels.load("sperm_parts_4"), bands=1)
+    """Six grey images to train on and two to test; the masks of parts overlap."""
+    writer = _Writer(root, labels.load_label_map("sperm_parts_4"), bands=1)
     parts = ("Head", "Midpiece", "Tail")
     for part, count in (("train", 6), ("test", 2)):
         for number in range(count):
@@ -227,7 +227,7 @@ def part_masks(root: Path) -> Tree:
                 # Those that come first win, so a later part may lie under an earlier one.
                 covered = (raw_label == code) | ((raw_label < code) & (raw_label > 0))
                 save(mask, np.where(covered, 255, 0).astype(np.uint8))
-            writer.picture(name, f"images/{part}/{name}.png", masks, raw_label)
+            writer.written_image(name, f"images/{part}/{name}.png", masks, raw_label)
     return writer.tree("part_masks", drawn=True)
 
 
@@ -242,7 +242,7 @@ WRITERS: Mapping[str, Callable[[Path], Tree]] = {
     "oxford_pet": oxford_pet,
     "part_masks": part_masks,
 }
-"""By the name of the format. The demo draws its own tree, see `terrazzo.datasets.demo`."""
+"""By the name of the format. The demo draws its own tree, see `terrazzo.data.datasets.demo`."""
 
 
 def all_names(splits: Mapping[str, Iterable[str]]) -> list[str]:

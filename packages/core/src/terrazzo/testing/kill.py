@@ -16,8 +16,9 @@ import signal
 import sys
 from pathlib import Path
 
-from terrazzo import engine, schedules
-from terrazzo.cli import main
+from terrazzo.cli.app import main
+from terrazzo.training import learning_rate
+from terrazzo.training import loop as training_loop
 
 
 def _die() -> None:
@@ -27,7 +28,7 @@ def _die() -> None:
 def _arm(point: str, number: int) -> None:
     """Replace the one call that `point` is about by one that counts and then dies."""
     calls = 0
-    rate, fsync, rename = schedules.learning_rate, os.fsync, Path.rename
+    rate, fsync, rename = learning_rate.learning_rate, os.fsync, Path.rename
 
     def reached() -> bool:
         nonlocal calls
@@ -55,7 +56,7 @@ def _arm(point: str, number: int) -> None:
 
     match point:
         case "step":
-            engine.learning_rate = counted_rate  # type: ignore[attr-defined]
+            training_loop.learning_rate = counted_rate  # type: ignore[attr-defined]
         case "sync":
             os.fsync = counted_fsync  # type: ignore[assignment]
         case "rename" | "renamed":

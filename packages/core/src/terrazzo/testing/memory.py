@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.labels import LabelMap
-from terrazzo.sample import Sample
+from terrazzo.data.labels import LabelMap
+from terrazzo.data.sample import Sample
 
 
 @dataclass(frozen=True)
 class MemorySplit:
-    """Pictures and labels held as arrays; takes the place of `terrazzo.datasets.Split`.
+    """Images and labels held as arrays; takes the place of `terrazzo.data.datasets.Split`.
 
     Attributes:
         name: ``train``, ``val`` or ``test``.

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from affine import Affine
 
-from terrazzo import backends, model_folder, rasters
-from terrazzo.config import ModelConfig, TrainingConfig
-from terrazzo.ground import PixelSizes
-from terrazzo.labels import LabelClass, LabelMap
-from terrazzo.model_folder import ModelCard
-from terrazzo.sample import Bands
+from terrazzo.base.recipe import ModelConfig, TrainingConfig
+from terrazzo.data.labels import LabelClass, LabelMap
+from terrazzo.data.pixel_size import PixelSizes
+from terrazzo.data.sample import Bands
+from terrazzo.io import rasters
+from terrazzo.models import backends
+from terrazzo.models.card import ModelCard
+from terrazzo.runs import saved_model
 
 UTM: dict[str, Any] = {
     "crs": "EPSG:32633",
@@ -48,7 +50,7 @@ def make_model(
     kernel = weights["weights/kernel"]
     weights["weights/kernel"] = rng.normal(0, 0.4, kernel.shape).astype(np.float32)
     card = ModelCard("reference", model, LABELS, known, image_size, 1, pixel_metres)
-    model_folder.write(folder, card, weights)
+    saved_model.write(folder, card, weights)
     return folder
 
 

@@ -1,9 +1,9 @@
 """What every model of every backend must do, as plain functions that raise AssertionError.
 
 `CHECKS` names them; a package runs ``CHECKS × backend.models()``, see its
-``tests/test_contract.py``. `saboteurs.py` holds, for each check, a backend that breaks just that
-promise and must be caught. A check has to be true of every honest model, whatever its receptive
-field, its dropout and its normalisation: try a new one on real models before adding it.
+``tests/test_contract.py``. `faulty_backends.py` holds, for each check, a backend that breaks just
+that promise and must be caught. A check has to be true of every honest model, whatever its
+receptive field, its dropout and its normalisation: try a new one on real models before adding it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo import backends
-from terrazzo.config import LossConfig, ModelConfig, OptimizerConfig, TrainingConfig
-from terrazzo.errors import CheckpointError, ConfigError, InputSizeError, TerrazzoError
-from terrazzo.labels import LabelClass, LabelMap
-from terrazzo.sample import Bands, Batch
-from terrazzo.trainer import Backend, State, Trainer
+from terrazzo.base.errors import CheckpointError, ConfigError, InputSizeError, TerrazzoError
+from terrazzo.base.recipe import LossConfig, ModelConfig, OptimizerConfig, TrainingConfig
+from terrazzo.data.labels import LabelClass, LabelMap
+from terrazzo.data.sample import Bands, Batch
+from terrazzo.models import backends
+from terrazzo.models.contract import Backend, State, Trainer
 
 ADAMW = TrainingConfig(steps=1, loss=LossConfig(cross_entropy=1, dice=0.5), precision="float32")
 PLAIN_SGD = TrainingConfig(
@@ -41,12 +41,12 @@ FRAMEWORKS = {"torch", "torchvision", "keras", "tensorflow", "jax", "timm", "tra
 
 @dataclass(frozen=True, slots=True)
 class Factory:
-    """Makes trainers of one model, and pictures for them.
+    """Makes trainers of one model, and images for them.
 
     Attributes:
         backend: of the model.
         model: its name and the options of its small form.
-        size: rows and columns of the pictures; even.
+        size: rows and columns of the images; even.
         most_steps: within which the model must have learned two colours.
     """
 
@@ -104,7 +104,7 @@ class Task:
         )
 
     def batch(self, height: int, width: int, *, count: int = BATCH_SIZE, seed: int = 0) -> Batch:
-        """Return pictures of four quarters, each of one class at random, with a little noise."""
+        """Return images of four quarters, each of one class at random, with a little noise."""
         rng = np.random.default_rng(seed)
         quarters_B22 = rng.integers(self.num_classes, size=(count, 2, 2))
         rows_H = np.arange(height) * 2 // height
@@ -113,7 +113,7 @@ class Task:
         colours_KC = self._colours()
         noise_BHWC = rng.normal(0, 0.02, (*labels_BHW.shape, self.num_bands))
         images_BHWC = np.clip(colours_KC[labels_BHW] + noise_BHWC, 0, 1) * self.brightest
-        names = tuple(f"picture {number}" for number in range(count))
+        names = tuple(f"image {number}" for number in range(count))
         return Batch(
             images_BHWC=images_BHWC.astype(self.dtype),
             labels_BHW=labels_BHW.astype(self.labels.dtype),
@@ -174,7 +174,7 @@ def check_predictions_are_probabilities(factory: Factory) -> None:
 
 
 def check_inputs_are_not_modified(factory: Factory) -> None:
-    """Pictures and labels are the same after training and predicting as before."""
+    """Images and labels are the same after training and predicting as before."""
     task = Task(dtype="float32")  # the type a backend is most likely to work on in place
     trainer = factory.build(task)
     batch = _batch(factory, task)
@@ -188,11 +188,11 @@ def check_inputs_are_not_modified(factory: Factory) -> None:
 
 
 def check_batches_do_not_interact(factory: Factory) -> None:
-    """After training, a picture alone gives what it gives among others."""
+    """After training, an image alone gives what it gives among others."""
     trainer = factory.build(TWO_COLOURS)
     _train(factory, trainer, TWO_COLOURS, steps=5)
     images_BHWC = _batch(factory, TWO_COLOURS, seed=9).images_BHWC
-    # One picture unlike the rest, so that statistics of the batch differ from those of a picture.
+    # One image unlike the rest, so that statistics of the batch differ from those of an image.
     images_BHWC[0] = 255
     together_BHWK = trainer.predict(images_BHWC)
     assert np.ptp(together_BHWK) > 1e-3, "this model predicts the same everywhere: nothing to see"
@@ -214,7 +214,7 @@ def check_predicting_changes_nothing(factory: Factory) -> None:
 
 
 def check_learns_two_colours(factory: Factory) -> None:
-    """More than 99 % of the pixels of new pictures are right after some steps."""
+    """More than 99 % of the pixels of new images are right after some steps."""
     _assert_learns(factory, ignored_share=0)
 
 
@@ -240,16 +240,16 @@ def check_all_ignored_batch_is_harmless(factory: Factory) -> None:
 
 
 def check_short_batch_is_used(factory: Factory) -> None:
-    """A batch of one picture after a full one changes the weights, each picture in its own way."""
+    """A batch of one image after a full one changes the weights, each image in its own way."""
     after_full, after_short, after_other = (
         factory.build(TWO_COLOURS, training=PLAIN_SGD) for _ in range(3)
     )
     for trainer in (after_full, after_short, after_other):
         _step(trainer, _batch(factory, TWO_COLOURS))
-    picture = TWO_COLOURS.batch(factory.size, factory.size, count=1, seed=1)
-    swapped_BHW = (1 - picture.labels_BHW).astype(picture.labels_BHW.dtype)
-    assert _step(after_short, picture) > 0
-    assert _step(after_other, _replace(picture, labels_BHW=swapped_BHW)) > 0
+    image = TWO_COLOURS.batch(factory.size, factory.size, count=1, seed=1)
+    swapped_BHW = (1 - image.labels_BHW).astype(image.labels_BHW.dtype)
+    assert _step(after_short, image) > 0
+    assert _step(after_other, _replace(image, labels_BHW=swapped_BHW)) > 0
     states = [_weights(trainer.state()) for trainer in (after_full, after_short, after_other)]
     assert _differ(states[0], states[1]), "the short batch taught nothing"
     assert _differ(states[1], states[2]), "the labels of the short batch made no difference"
@@ -272,7 +272,7 @@ def check_bands_and_classes_are_honoured(factory: Factory) -> None:
 
 
 def check_odd_sizes(factory: Factory) -> None:
-    """Odd pictures are predicted at their size, and trained on unless an error names a good size.
+    """Odd images are predicted at their size, and trained on unless an error names a good size.
 
     The `allowed` of an InputSizeError must hold such a size as ``rows×columns``.
     """

@@ -4,8 +4,8 @@
 queue, so that training waits for nothing, nothing has to be dropped when a tracker is slow, and
 what a dead one has missed arrives when it is back or when the run is resumed.
 
-``facts`` and ``results`` say what is sent, `follower` when, ``to_mlflow`` and ``to_tensorboard``
-how. Neither of the two packages is imported unless it is asked for.
+``run_summary`` and ``results`` say what is sent, `log_follower` when, ``mlflow`` and
+``tensorboard`` how. Neither of the two packages is imported unless it is asked for.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from terrazzo import config
-from terrazzo.config import Config, TrackingConfig
-from terrazzo.errors import ConfigError, Stopped, unknown_name
-from terrazzo.progress import Progress
-from terrazzo.runs import RunFolder
+from terrazzo.base import config_parsing
+from terrazzo.base.errors import ConfigError, Stopped, unknown_name
+from terrazzo.base.progress import Progress
+from terrazzo.base.recipe import Config, TrackingConfig
+from terrazzo.runs.folder import RunFolder
 
 if TYPE_CHECKING:
-    from terrazzo.tracking.follower import Follower, Tracker
+    from terrazzo.tracking.log_follower import Follower, Tracker
 
-MODULES = {"mlflow": "to_mlflow", "tensorboard": "to_tensorboard"}
+KINDS = ("mlflow", "tensorboard")
 _SECONDS_WHEN_CUT_SHORT = 5.0
 """A run that was told to stop, or that failed, waits no longer than this for trackers."""
 
@@ -37,13 +37,13 @@ def also(recipe: Config, kinds: Sequence[str]) -> Config:
         ConfigError: SEG-X004, unknown kind.
     """
     for kind in kinds:
-        if kind not in MODULES:
-            raise unknown_name("tracker", kind, MODULES)
+        if kind not in KINDS:
+            raise unknown_name("tracker", kind, KINDS)
     if not kinds:
         return recipe
     table = (recipe.tracking or TrackingConfig()).model_dump()
     table["kind"] = tuple(dict.fromkeys((*table["kind"], *kinds)))
-    tracking = config.parse(TrackingConfig, table, where="--track")
+    tracking = config_parsing.parse(TrackingConfig, table, where="--track")
     return recipe.model_copy(update={"tracking": tracking})
 
 
@@ -57,7 +57,7 @@ def trackers(settings: TrackingConfig | None, folder: RunFolder) -> dict[str, Tr
     made: dict[str, Tracker] = {}
     for kind in settings.kind if settings else ():
         try:
-            module = importlib.import_module(f"terrazzo.tracking.{MODULES[kind]}")
+            module = importlib.import_module(f"terrazzo.tracking.{kind}")
             made[kind] = module.make(settings, folder)
         except ImportError as error:
             raise ConfigError(
@@ -82,7 +82,7 @@ def follow(
     Yields:
         What to call whenever the log has grown; returns at once.
     """
-    from terrazzo.tracking.follower import Follower
+    from terrazzo.tracking.log_follower import Follower
 
     followers = [Follower(name, each, folder, progress.say) for name, each in made.items()]
 

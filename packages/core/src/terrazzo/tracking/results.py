@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from terrazzo.tracking import facts
-from terrazzo.tracking.facts import Facts, Point
+from terrazzo.tracking import run_summary
+from terrazzo.tracking.run_summary import Facts, Point
 
 SPLIT = "test"
 
@@ -34,14 +34,15 @@ class Results:
 
 def read(of: Facts) -> Results:
     """Read the results of a finished run and draw its figures."""
-    from terrazzo.report import record, run_pictures  # matplotlib
+    from terrazzo.evaluation import stored
+    from terrazzo.report import run_figures  # matplotlib
 
-    found = record.read(of.folder)
+    found = stored.read(of.folder)
     summary = next(each.summary for each in found.scored if each.summary["split"] == SPLIT)
     files = (of.folder.config, of.folder.labels, of.folder.path / "report.html")
     return Results(
-        scores=facts.of_evaluation(summary, of.classes),
-        figures=run_pictures.draw(found, SPLIT),
+        scores=run_summary.of_evaluation(summary, of.classes),
+        figures=run_figures.draw(found, SPLIT),
         files=tuple(path for path in files if path.is_file()),
         model=of.folder.model,
     )

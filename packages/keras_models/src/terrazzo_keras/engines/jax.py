@@ -20,7 +20,7 @@ def compiled(
     arguments: tuple[Any, ...],  # noqa: ARG001
     fuse: bool,  # noqa: ARG001
 ) -> Callable[..., Any]:
-    """Return `function` compiled, always by XLA; a new batch or picture size compiles it anew."""
+    """Return `function` compiled, always by XLA; a new batch or image size compiles it anew."""
     return jax.jit(function)
 
 

@@ -14,8 +14,8 @@ from typing import Any, Literal, NamedTuple
 import keras
 from keras import layers
 
-from terrazzo import config
-from terrazzo.pretrained import Pretrained
+from terrazzo.base.config_parsing import Count, Fraction, Frozen
+from terrazzo.models.pretrained_errors import Pretrained
 from terrazzo_keras import normalization, pretrained
 from terrazzo_keras.dropout import Dropout
 from terrazzo_keras.normalization import BatchNormalization
@@ -38,15 +38,15 @@ FINE_WIDTH = 48
 """Channels of the stride-4 features in the decoder: few, lest they outweigh the coarse ones."""
 
 
-class Options(config.Frozen):
+class Options(Frozen):
     """What a recipe may choose under ``[model.options]``; the defaults are the paper's."""
 
     encoder: Literal["resnet50", "resnet101", "mobilenet_v2"] = "resnet50"
-    width: config.Count = 256
+    width: Count = 256
     """Channels of the pyramid's branches and of the decoder."""
-    dropout: config.Fraction = 0.1
+    dropout: Fraction = 0.1
     """Before the decoder."""
-    norm_momentum: config.Fraction = 0.9
+    norm_momentum: Fraction = 0.9
     """Share of the old batch statistics kept at a step. The encoders' published 0.99 and 0.999 need
     hundreds of steps before inference means anything."""
     pretrained: Pretrained = False
@@ -98,11 +98,11 @@ def build(options: Options, num_bands: int, num_classes: int) -> keras.Model:
 
     Args:
         options: see `Options`.
-        num_bands: C of the pictures.
+        num_bands: C of the images.
         num_classes: K of the logits.
 
     Returns:
-        A model from normalised B×H×W×C pictures of any size to float32 B×H×W×K logits.
+        A model from normalised B×H×W×C images of any size to float32 B×H×W×K logits.
     """
     of_encoder = _ENCODERS[options.encoder]
     images = keras.Input((None, None, num_bands), name="images")
@@ -147,15 +147,15 @@ def _dilate(encoder: keras.Model, last_stage: tuple[str, ...]) -> None:
 
 
 def _pyramid(x: Any, options: Options) -> Any:
-    """Look at neighbourhoods of several sizes at once, the whole picture being the largest."""
+    """Look at neighbourhoods of several sizes at once, the whole image being the largest."""
     point = _convolution(x, options.width, 1, "pyramid_point")
     around = [
         _convolution(x, options.width, 3, f"pyramid_rate_{rate}", rate=rate) for rate in RATES
     ]
-    picture = layers.GlobalAveragePooling2D(keepdims=True, name="pyramid_picture_mean")(x)
-    picture = _convolution(picture, options.width, 1, "pyramid_picture")
-    picture = SpreadOver(name="pyramid_picture_spread")([picture, x])
-    x = layers.Concatenate(name="pyramid_concatenate")([point, *around, picture])
+    image = layers.GlobalAveragePooling2D(keepdims=True, name="pyramid_image_mean")(x)
+    image = _convolution(image, options.width, 1, "pyramid_image")
+    image = SpreadOver(name="pyramid_image_spread")([image, x])
+    x = layers.Concatenate(name="pyramid_concatenate")([point, *around, image])
     x = _convolution(x, options.width, 1, "pyramid_fuse")
     return Dropout(options.dropout, name="dropout")(x)
 

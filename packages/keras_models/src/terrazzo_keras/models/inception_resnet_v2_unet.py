@@ -5,9 +5,9 @@ Fischer, Brox, MICCAI 2015 (arXiv:1505.04597). Skips, filters and dropout are th
 segmentation system that this model succeeds.
 
 The encoder's strided convolutions and pools do not pad, so its maps are too small for the decoder,
-by one to three cells. That system padded the maps; here the picture is padded instead, once, so
+by one to three cells. That system padded the maps; here the image is padded instead, once, so
 that each map lies where the decoder takes it to be. With i the index in a map, the middle of what
-it sees lies at pixel c + j·i of the padded picture; a kernel k of stride s makes c + (k−1)/2·j and
+it sees lies at pixel c + j·i of the padded image; a kernel k of stride s makes c + (k−1)/2·j and
 j·s of c and j:
 
     kernels (k, s; * pads)     map             c    j
@@ -17,13 +17,13 @@ j·s of c and j:
     (3, 2)                     activation_161  21   16     13 + 8
 
 Cell g of the decoder's grid of stride j covers the pixels j·g … j·g + j − 1, middle j·g + (j−1)/2.
-With 11 pixels before the picture and m cells cut from the start of a map, the two middles differ by
+With 11 pixels before the image and m cells cut from the start of a map, the two middles differ by
 c − 11 + j·m − (j−1)/2 pixels:
 
     activation m = 5: −½ · activation_3 m = 2: +½ · activation_74 m = 0: −1½ · bridge m = 0: +2½
 
 at most a quarter of each stride. No choice does better: ½ pixel is left over at stride 2 in any
-case. A picture of 16·n pixels needs 16·n + 27 for n cells in the bridge, hence 16 after it; all
+case. An image of 16·n pixels needs 16·n + 27 for n cells in the bridge, hence 16 after it; all
 maps are then at least as large as their grids, and no map is padded.
 """
 
@@ -35,8 +35,8 @@ import keras
 from keras import layers
 from pydantic import Field
 
-from terrazzo import config
-from terrazzo.pretrained import Pretrained
+from terrazzo.base.config_parsing import Count, Frozen
+from terrazzo.models.pretrained_errors import Pretrained
 from terrazzo_keras import normalization, pretrained
 from terrazzo_keras.dropout import Dropout
 from terrazzo_keras.normalization import BatchNormalization
@@ -53,10 +53,10 @@ SKIPS = ((0, 5), (3, 2), (74, 0))
 BRIDGE = 161
 
 
-class Options(config.Frozen):
+class Options(Frozen):
     """What a recipe may choose under ``[model.options]``."""
 
-    decoder_filters: tuple[config.Count, config.Count, config.Count, config.Count] = (
+    decoder_filters: tuple[Count, Count, Count, Count] = (
         512,
         256,
         128,
@@ -83,11 +83,11 @@ def build(options: Options, num_bands: int, num_classes: int) -> keras.Model:
 
     Args:
         options: see `Options`.
-        num_bands: C of the pictures.
+        num_bands: C of the images.
         num_classes: K of the logits.
 
     Returns:
-        A model from normalised B×H×W×C pictures of any size to float32 B×H×W×K logits.
+        A model from normalised B×H×W×C images of any size to float32 B×H×W×K logits.
     """
     images = keras.Input((None, None, num_bands), name="images")
     grid = PadToMultiple(STRIDE, name="pad_grid")(images)

@@ -9,13 +9,14 @@ so weights can go from one to the other.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import layers
 
-from terrazzo import config
+from terrazzo.base.config_parsing import Fraction, Frozen
+from terrazzo.models.segformer_sizes import MULTIPLE, SIZES, SizeName
 from terrazzo_keras.attention import PixelAttention
 from terrazzo_keras.dropout import Dropout
 from terrazzo_keras.normalization import BatchNormalization
@@ -34,41 +35,21 @@ FACTS = {
     },
 }
 
-_MULTIPLE = 32
-"""The coarsest stage has one token for 32×32 pixels, and so has the reduced attention of all."""
 
-
-class Options(config.Frozen):
+class Options(Frozen):
     """What a recipe may choose under ``[model.options]``; the defaults are the paper's."""
 
-    size: Literal["tiny", "b0", "b1", "b2", "b3", "b4", "b5"] = "b0"
+    size: SizeName = "b0"
     """A published size, or ``tiny``, which is one for tests."""
-    drop_path: config.Fraction = 0.1
+    drop_path: Fraction = 0.1
     """Largest probability of leaving out a residual branch; grows linearly with depth."""
-    dropout: config.Fraction = 0.1
+    dropout: Fraction = 0.1
     """Probability of dropping a value before the classifier."""
 
 
 SMALL = Options(size="tiny")
 ENCODER = ("encoder_",)
 HEAD = ("logits/",)
-
-
-class _Size(NamedTuple):
-    widths: tuple[int, int, int, int]
-    depths: tuple[int, int, int, int]
-    decoder_width: int
-
-
-_SIZES = {
-    "tiny": _Size((16, 16, 20, 32), (1, 1, 1, 1), 32),
-    "b0": _Size((32, 64, 160, 256), (2, 2, 2, 2), 256),
-    "b1": _Size((64, 128, 320, 512), (2, 2, 2, 2), 256),
-    "b2": _Size((64, 128, 320, 512), (3, 4, 6, 3), 768),
-    "b3": _Size((64, 128, 320, 512), (3, 4, 18, 3), 768),
-    "b4": _Size((64, 128, 320, 512), (3, 8, 27, 3), 768),
-    "b5": _Size((64, 128, 320, 512), (3, 6, 40, 3), 768),
-}
 
 
 class _Stage(NamedTuple):
@@ -90,15 +71,15 @@ def build(options: Options, num_bands: int, num_classes: int) -> keras.Model:
 
     Args:
         options: see `Options`.
-        num_bands: C of the pictures.
+        num_bands: C of the images.
         num_classes: K of the logits.
 
     Returns:
-        A model from normalised B×H×W×C pictures of any size to float32 B×H×W×K logits.
+        A model from normalised B×H×W×C images of any size to float32 B×H×W×K logits.
     """
-    size = _SIZES[options.size]
+    size = SIZES[options.size]
     images = keras.Input((None, None, num_bands), name="images")
-    x = PadToMultiple(_MULTIPLE, name="pad")(images)
+    x = PadToMultiple(MULTIPLE, name="pad")(images)
     drop_paths = iter(np.linspace(0, options.drop_path, sum(size.depths)).tolist())
     maps = []
     for number, stage in enumerate(_STAGES):
@@ -129,7 +110,7 @@ def _encoder_stage(
         for branch in (_attention, _mix_mlp):
             prefix = f"{name}_block_{block}_{branch.__name__.removeprefix('_')}"
             y = branch(_layer_norm(f"{prefix}_norm")(x), stage, width, prefix)
-            y = Dropout(drop_path, whole_pictures=True, name=f"{prefix}_drop_path")(y)
+            y = Dropout(drop_path, whole_images=True, name=f"{prefix}_drop_path")(y)
             x = layers.Add(name=f"{prefix}_add")([x, y])
     return _layer_norm(f"{name}_norm")(x)
 

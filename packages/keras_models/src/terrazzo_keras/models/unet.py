@@ -13,7 +13,7 @@ import keras
 from keras import layers
 from pydantic import Field
 
-from terrazzo import config
+from terrazzo.base.config_parsing import Count, Frozen
 from terrazzo_keras.normalization import BatchNormalization
 from terrazzo_keras.padding import CropTo, PadToMultiple
 from terrazzo_keras.resizing import UpsampleBilinear
@@ -23,10 +23,10 @@ FACTS = {
 }
 
 
-class Options(config.Frozen):
+class Options(Frozen):
     """What a recipe may choose under ``[model.options]``."""
 
-    width: config.Count = 64
+    width: Count = 64
     """Channels of the finest level; each coarser level has twice as many."""
     depth: Annotated[int, Field(ge=1, le=8)] = 4
     """Number of halvings."""
@@ -44,11 +44,11 @@ def build(options: Options, num_bands: int, num_classes: int) -> keras.Model:
 
     Args:
         options: see `Options`.
-        num_bands: C of the pictures.
+        num_bands: C of the images.
         num_classes: K of the logits.
 
     Returns:
-        A model from normalised B×H×W×C pictures of any size to float32 B×H×W×K logits.
+        A model from normalised B×H×W×C images of any size to float32 B×H×W×K logits.
     """
     images = keras.Input((None, None, num_bands), name="images")
     x = PadToMultiple(2**options.depth, name="pad")(images)

@@ -19,8 +19,7 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
 from torchvision.models.segmentation.fcn import FCNHead
 
 from terrazzo_torch.torchvision_networks import (
-    STRIDES,
-    AuxiliaryOptions,
+    DilatedOptions,
     Published,
     build_network,
     tiny_backbone,
@@ -40,8 +39,8 @@ FACTS = {
 }
 
 
-class Options(AuxiliaryOptions):
-    """Knobs of the DeepLabV3."""
+class Options(DilatedOptions):
+    """Options of the DeepLabV3."""
 
     encoder: Literal["tiny", "resnet50", "resnet101", "mobilenet_v3_large"] = "resnet50"
     """The published ones, or ``tiny``, which is one for tests."""
@@ -70,13 +69,7 @@ _PUBLISHED = {
 
 def build(options: Options, num_bands: int, num_classes: int) -> nn.Module:
     """Make a DeepLabV3; torchvision's random weights, or those that `options.pretrained` names."""
-    return build_network(
-        _tiny if options.encoder == "tiny" else _PUBLISHED[options.encoder],
-        STRIDES[options.encoder],
-        options,
-        num_bands,
-        num_classes,
-    )
+    return build_network(options, {**_PUBLISHED, "tiny": _tiny}, num_bands, num_classes)
 
 
 def _tiny(num_classes: int, *, aux_loss: bool) -> nn.Module:

@@ -13,8 +13,7 @@ from torchvision.models import ResNet50_Weights, ResNet101_Weights, segmentation
 from torchvision.models.segmentation.fcn import FCN, FCNHead
 
 from terrazzo_torch.torchvision_networks import (
-    STRIDES,
-    AuxiliaryOptions,
+    DilatedOptions,
     Published,
     build_network,
     tiny_backbone,
@@ -33,8 +32,8 @@ FACTS = {
 }
 
 
-class Options(AuxiliaryOptions):
-    """Knobs of the FCN."""
+class Options(DilatedOptions):
+    """Options of the FCN."""
 
     encoder: Literal["tiny", "resnet50", "resnet101"] = "resnet50"
     """The published ones, or ``tiny``, which is one for tests."""
@@ -58,13 +57,7 @@ _PUBLISHED = {
 
 def build(options: Options, num_bands: int, num_classes: int) -> nn.Module:
     """Make an FCN; torchvision's random weights, or those that `options.pretrained` names."""
-    return build_network(
-        _tiny if options.encoder == "tiny" else _PUBLISHED[options.encoder],
-        STRIDES[options.encoder],
-        options,
-        num_bands,
-        num_classes,
-    )
+    return build_network(options, {**_PUBLISHED, "tiny": _tiny}, num_bands, num_classes)
 
 
 def _tiny(num_classes: int, *, aux_loss: bool) -> nn.Module:

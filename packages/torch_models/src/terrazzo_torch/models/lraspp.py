@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torchvision.models import MobileNet_V3_Large_Weights, segmentation
 
-from terrazzo.config import Frozen
-from terrazzo.pretrained import Pretrained
+from terrazzo.base.config_parsing import Frozen
+from terrazzo.models.pretrained_errors import Pretrained
 from terrazzo_torch.batch_norm import replace_batch_norms
 from terrazzo_torch.padding import pad_to_multiple
 from terrazzo_torch.torchvision_networks import STRIDES, enlarge, load, take_bands
@@ -27,7 +27,7 @@ FACTS = {
 
 
 class Options(Frozen):
-    """Knobs of the LR-ASPP; its encoder is MobileNetV3-Large."""
+    """Options of the LR-ASPP; its encoder is MobileNetV3-Large."""
 
     norm_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Share of the old batch statistics kept at a step. The 0.99 that MobileNetV3 was published

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from transformers.utils import logging
 
-from terrazzo.config import Fraction, Frozen
-from terrazzo.pretrained import Pretrained, does_not_fit, path_of
+from terrazzo.base.config_parsing import Fraction, Frozen
+from terrazzo.models.pretrained_errors import Pretrained, does_not_fit, path_of
+from terrazzo.models.segformer_sizes import MULTIPLE, SIZES, SizeName
 from terrazzo_torch import pretrained
 from terrazzo_torch.batch_norm import replace_batch_norms
 from terrazzo_torch.padding import crop, pad_to_multiple
@@ -36,14 +37,11 @@ FACTS = {
     "pretrained": ("encoder", "full"),
 }
 
-_MULTIPLE = 32
-"""The coarsest stage has one token for 32×32 pixels, and so has the reduced attention of all."""
-
 
 class Options(Frozen):
-    """Knobs of the SegFormer; the defaults are the paper's."""
+    """Options of the SegFormer; the defaults are the paper's."""
 
-    size: Literal["tiny", "b0", "b1", "b2", "b3", "b4", "b5"] = "b0"
+    size: SizeName = "b0"
     """A published size, or ``tiny``, which is one for tests."""
     drop_path: Fraction = 0.1
     """Largest probability of leaving out a residual branch; grows linearly with depth."""
@@ -58,23 +56,6 @@ class Options(Frozen):
 SMALL = Options(size="tiny")
 ENCODER = ("network.segformer.",)
 HEAD = ("network.decode_head.classifier.",)
-
-
-class _Size(NamedTuple):
-    widths: tuple[int, int, int, int]
-    depths: tuple[int, int, int, int]
-    decoder_width: int
-
-
-_SIZES = {
-    "tiny": _Size((16, 16, 20, 32), (1, 1, 1, 1), 32),
-    "b0": _Size((32, 64, 160, 256), (2, 2, 2, 2), 256),
-    "b1": _Size((64, 128, 320, 512), (2, 2, 2, 2), 256),
-    "b2": _Size((64, 128, 320, 512), (3, 4, 6, 3), 768),
-    "b3": _Size((64, 128, 320, 512), (3, 4, 18, 3), 768),
-    "b4": _Size((64, 128, 320, 512), (3, 8, 27, 3), 768),
-    "b5": _Size((64, 128, 320, 512), (3, 6, 40, 3), 768),
-}
 
 
 class _Published(NamedTuple):
@@ -133,7 +114,7 @@ class SegFormer(nn.Module):
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Return logits B×K×H×W."""
-        padded = pad_to_multiple(images_BCHW, _MULTIPLE)
+        padded = pad_to_multiple(images_BCHW, MULTIPLE)
         quarter = self.network(pixel_values=padded).logits
         logits = functional.interpolate(
             quarter, size=padded.shape[-2:], mode="bilinear", align_corners=False
@@ -142,7 +123,7 @@ class SegFormer(nn.Module):
 
 
 def _config(options: Options, num_bands: int, num_classes: int) -> SegformerConfig:
-    size = _SIZES[options.size]
+    size = SIZES[options.size]
     return SegformerConfig(
         num_channels=num_bands,
         num_labels=num_classes,

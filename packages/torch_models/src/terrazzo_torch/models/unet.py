@@ -14,9 +14,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from terrazzo.config import Count, Frozen
-from terrazzo.errors import ConfigError
-from terrazzo.pretrained import Pretrained
+from terrazzo.base.config_parsing import Count, Frozen
+from terrazzo.base.errors import ConfigError
+from terrazzo.models.pretrained_errors import Pretrained
 from terrazzo_torch import timm_encoders
 from terrazzo_torch.batch_norm import BatchNorm2d, replace_batch_norms
 from terrazzo_torch.padding import crop, pad_to_multiple
@@ -33,7 +33,7 @@ FACTS = {
 
 
 class Options(Frozen):
-    """Knobs of the UNet; the defaults are the paper's."""
+    """Options of the UNet; the defaults are the paper's."""
 
     encoder: str | None = None
     """A network of timm that halves its input again and again, such as ``resnet50``, with a tag

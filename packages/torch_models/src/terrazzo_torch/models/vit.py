@@ -13,8 +13,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from terrazzo.config import Count, Fraction, Frozen
-from terrazzo.pretrained import Pretrained
+from terrazzo.base.config_parsing import Count, Fraction, Frozen
+from terrazzo.models.pretrained_errors import Pretrained
 from terrazzo_torch import timm_encoders
 from terrazzo_torch.batch_norm import BatchNorm2d
 from terrazzo_torch.padding import crop, pad_to_multiple
@@ -31,7 +31,7 @@ FACTS = {
 
 
 class Options(Frozen):
-    """Knobs of the ViT."""
+    """Options of the ViT."""
 
     encoder: str = "vit_large_patch16_384"
     """Any model of timm's modules ``vision_transformer``, ``deit`` and ``eva``; with a tag, as in

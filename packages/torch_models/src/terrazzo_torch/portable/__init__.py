@@ -1,8 +1,11 @@
-"""Weights to and from the common form of `terrazzo.convert`. Imports no framework."""
+"""Weights to and from the common form of `terrazzo.models.weight_conversion`.
+
+Imports no framework.
+"""
 
 from __future__ import annotations
 
-from terrazzo.trainer import State
+from terrazzo.models.contract import State
 from terrazzo_torch.portable import segformer, unet
 
 MODELS = ("segformer", "unet")

@@ -11,7 +11,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.trainer import State
+from terrazzo.models.contract import State
 
 _BLOCK = {
     "layernorm_before": "attention_norm",

@@ -10,8 +10,8 @@ import re
 
 import numpy as np
 
-from terrazzo.errors import ConfigError
-from terrazzo.trainer import State
+from terrazzo.base.errors import ConfigError
+from terrazzo.models.contract import State
 
 _TO_COMMON = (2, 3, 1, 0)
 _FROM_COMMON = (3, 2, 0, 1)

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from terrazzo import config
-from terrazzo.errors import unknown_name
+from terrazzo.base import config_parsing
+from terrazzo.base.errors import unknown_name
 from terrazzo.testing.reference.models import pixel_softmax
 from terrazzo.testing.reference.trainer import ReferenceTrainer
 
 if TYPE_CHECKING:
-    from terrazzo.config import ModelConfig, TrainingConfig
-    from terrazzo.labels import LabelMap
-    from terrazzo.sample import Bands
+    from terrazzo.base.recipe import ModelConfig, TrainingConfig
+    from terrazzo.data.labels import LabelMap
+    from terrazzo.data.sample import Bands
 
 
 class ReferenceBackend:
@@ -53,7 +53,7 @@ class ReferenceBackend:
         """
         if model.name not in self.models():
             raise unknown_name("model", model.name, self.models())
-        return config.parse(pixel_softmax.Options, model.options, where="model.options")
+        return config_parsing.parse(pixel_softmax.Options, model.options, where="model.options")
 
 
 backend = ReferenceBackend()

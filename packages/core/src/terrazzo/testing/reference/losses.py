@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from terrazzo.config import LossConfig
-from terrazzo.sample import IGNORE
+from terrazzo.base.recipe import LossConfig
+from terrazzo.data.sample import IGNORE
 
 
 class Loss(NamedTuple):
@@ -167,18 +167,18 @@ def lovasz(
     class_weights: ArrayLike | None = None,
     ignore: int = IGNORE,
 ) -> Loss:
-    """Return the Lovász-softmax loss by picture; the first axis is the picture.
+    """Return the Lovász-softmax loss by image; the first axis is the image.
 
     Returns:
-        The mean over the pictures of the weighted mean over the classes present in the picture of
-        the Lovász extension of the Jaccard loss at the errors |t − p|, and its gradient. Pictures
+        The mean over the images of the weighted mean over the classes present in the image of
+        the Lovász extension of the Jaccard loss at the errors |t − p|, and its gradient. Images
         without a weighted class do not count. Source: Berman et al. 2018, "The Lovász-softmax
         loss", with ``per_image`` and ``classes = 'present'``.
     """
     gradient = np.zeros(logits.shape)
     values = []
-    for picture, (logits_picture, labels_picture) in enumerate(zip(logits, labels, strict=True)):
-        valid, log_p_NK, t_NK = _valid_pixels(logits_picture, labels_picture, ignore)
+    for image, (logits_image, labels_image) in enumerate(zip(logits, labels, strict=True)):
+        valid, log_p_NK, t_NK = _valid_pixels(logits_image, labels_image, ignore)
         weights_K = _weights(class_weights, logits.shape[-1]) * (t_NK.sum(axis=0) > 0)
         if weights_K.sum() == 0:
             continue
@@ -188,14 +188,14 @@ def lovasz(
             losses_K[k], slope_NK[:, k] = _lovasz_of_class(p_NK[:, k], t_NK[:, k])
         weights_K /= weights_K.sum()
         values.append(float(weights_K @ losses_K))
-        gradient[picture][valid] = _through_softmax(p_NK, weights_K * slope_NK)
+        gradient[image][valid] = _through_softmax(p_NK, weights_K * slope_NK)
     return Loss(sum(values) / max(len(values), 1), gradient / max(len(values), 1))
 
 
 def _lovasz_of_class(
     p_N: NDArray[np.float64], t_N: NDArray[np.float64]
 ) -> tuple[float, NDArray[np.float64]]:
-    """Return the loss of one class in one picture and its slope in p; algorithm 1 of the paper."""
+    """Return the loss of one class in one image and its slope in p; algorithm 1 of the paper."""
     errors_N = np.abs(t_N - p_N)
     order_N = np.argsort(-errors_N, kind="stable")
     truth_N = t_N[order_N]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.config import OptimizerConfig
+from terrazzo.base.recipe import OptimizerConfig
 
 Array = NDArray[np.float32]
 

@@ -1,4 +1,4 @@
-"""The contract of `terrazzo.trainer.Trainer`, carried out in NumPy."""
+"""The contract of `terrazzo.models.contract.Trainer`, carried out in NumPy."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.config import TrainingConfig
-from terrazzo.errors import CheckpointError
-from terrazzo.labels import LabelMap
-from terrazzo.parts import Part
-from terrazzo.sample import Bands, Batch
+from terrazzo.base.errors import CheckpointError
+from terrazzo.base.processes import SingleProcess
+from terrazzo.base.recipe import TrainingConfig
+from terrazzo.data.labels import LabelMap
+from terrazzo.data.sample import Bands, Batch
+from terrazzo.models.contract import State
+from terrazzo.models.parameter_groups import Part
 from terrazzo.testing.reference import losses, optimizers
 from terrazzo.testing.reference.models import pixel_softmax
-from terrazzo.trainer import SingleProcess, State
 
 
 @dataclass(frozen=True, slots=True)

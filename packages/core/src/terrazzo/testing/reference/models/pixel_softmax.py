@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.config import Frozen
+from terrazzo.base.config_parsing import Frozen
 
 REACH = 1
 """Pixels that a neighbourhood reaches to each side."""
@@ -29,7 +29,7 @@ def num_features(options: Options, num_bands: int) -> int:
 
 
 def features(options: Options, images_BHWC: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the features B×H×W×F of normalised pictures; edges are repeated outwards."""
+    """Return the features B×H×W×F of normalised images; edges are repeated outwards."""
     if options.features == "colour":
         return images_BHWC
     height, width = images_BHWC.shape[1:3]

@@ -1,0 +1,158 @@
+"""Files that are complete under their own name or not there, and JSON files read back.
+
+The one place that flushes to the disk, renames into place, and reads and writes JSON and lines of
+JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from terrazzo.base.errors import CheckpointError, ResourceError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` to write to; rename it when the block ends well.
+
+    Readers see the old file or the new one, never half of one. The suffix is kept, since writers
+    choose their format by it.
+
+    Raises:
+        ResourceError: SEG-R004, the disk is full or refuses; `path` is untouched.
+    """
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    except OSError as error:
+        if isinstance(error, ResourceError):
+            raise
+        raise ResourceError(
+            "SEG-R004",
+            "cannot write the file",
+            file=path,
+            observed=error.strerror or error,
+            next_step="free space or choose another folder; nothing was changed",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file in place of an older one; complete or not at all.
+
+    Raises:
+        ResourceError: as `replacing`.
+    """
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def replace_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file in place of an older one and flush it; complete or not at all.
+
+    Raises:
+        ResourceError: as `replacing`.
+    """
+    with replacing(path) as temporary:
+        write_json(temporary, value)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON and flush it to the disk."""
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    flush_file(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty where there is no file.
+
+    Raises:
+        CheckpointError: SEG-C014, the file is no JSON.
+    """
+    if not path.exists():
+        return {}
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise _unreadable(path, error) from None
+    return value
+
+
+def append_json_line(path: Path, line: Mapping[str, Any], *, flush: bool = False) -> None:
+    """Append a line of JSON; with `flush` it is on the disk when this returns."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+        if flush:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_json_lines(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield each whole line of a file of JSON lines with the byte at which it ends.
+
+    A line without its end is being written now, or was when a process was killed: reading stops
+    there. Nothing is yielded where there is no file.
+
+    Args:
+        path: the file.
+        start: byte to begin at; the end of a line.
+
+    Raises:
+        CheckpointError: SEG-C014, a line is no JSON.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        file.seek(start)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            start += len(line)
+            try:
+                value = json.loads(line)
+            except ValueError as error:
+                number = path.read_bytes()[:start].count(b"\n")
+                raise _unreadable(path, f"line {number}: {error}") from None
+            yield value, start
+
+
+def truncate_file(path: Path, length: int) -> None:
+    """Cut a log back to the length it had when a checkpoint was written; make it if missing."""
+    with path.open("ab") as file:
+        file.truncate(length)
+
+
+def flush_file(path: Path) -> None:
+    """Return when the bytes of a file are on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Return when the names in a folder are on the disk; Windows cannot be asked to."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _unreadable(path: Path, observed: object) -> CheckpointError:
+    return CheckpointError(
+        "SEG-C014",
+        "a file of the run folder cannot be read",
+        file=path,
+        observed=observed,
+        allowed="JSON in UTF-8",
+        next_step="move the file away to have the report without it",
+    )

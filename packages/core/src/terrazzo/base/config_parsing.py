@@ -1,0 +1,176 @@
+"""TOML files as typed, frozen values: unknown keys, wrong types, impossible numbers are refused.
+
+TOML only, so ``1e-3`` is a number and ``no`` is a string.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args, get_origin
+
+import pydantic
+from pydantic import Field
+
+from terrazzo.base.errors import ConfigError, did_you_mean
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Size = tuple[Count, Count]
+"""Rows, columns."""
+
+
+class Frozen(pydantic.BaseModel):
+    """A group of settings: immutable, and nothing but the fields it declares."""
+
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=False
+    )
+
+
+Settings = TypeVar("Settings", bound=pydantic.BaseModel)
+
+
+def parse(kind: type[Settings], values: dict[str, Any], *, where: str | Path) -> Settings:
+    """Make a settings object of `values`, or say what is wrong with every wrong key at once.
+
+    Args:
+        kind: the settings class.
+        values: as read from TOML.
+        where: the file they came from, for the message.
+
+    Raises:
+        ConfigError: code SEG-X001 (unknown key) or SEG-X002 (wrong type or value).
+    """
+    try:
+        return kind.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise _explain(kind, error, where) from None
+
+
+def _explain(
+    kind: type[pydantic.BaseModel], error: pydantic.ValidationError, where: str | Path
+) -> ConfigError:
+    problems = error.errors(include_url=False)
+    unknown = [p for p in problems if p["type"] == "extra_forbidden"]
+    if unknown:
+        *parents, key = (str(part) for part in unknown[0]["loc"])
+        known = _fields(kind, parents)
+        dotted = ".".join([*parents, key])
+        return ConfigError(
+            "SEG-X001",
+            f"unknown key {dotted!r}",
+            file=where,
+            observed=", ".join(".".join(map(str, p["loc"])) for p in unknown),
+            allowed=", ".join(known),
+            next_step=f"{did_you_mean(key, known)}remove or rename the key",
+        )
+    lines = [
+        f"{'.'.join(map(str, p['loc'])) or '(table)'} = {p['input']!r}: {p['msg']}"
+        if p["type"] != "missing"
+        else f"{'.'.join(map(str, p['loc']))} is missing"
+        for p in problems
+    ]
+    return ConfigError(
+        "SEG-X002",
+        "a setting has a wrong type or value",
+        file=where,
+        observed="; ".join(lines),
+        next_step="correct the value; docs/recipes.md lists every setting",
+    )
+
+
+def _fields(kind: type[pydantic.BaseModel], path: list[str]) -> list[str]:
+    """Return the keys that are known at `path`, which may lead through lists and tables."""
+    found: type[pydantic.BaseModel] | None = kind
+    container = False
+    for name in path:
+        if found is None or container:  # an index into a list, or a key of a table
+            container = False
+            continue
+        field = found.model_fields.get(name)
+        annotation = None if field is None else field.annotation
+        found = _model_in(annotation)
+        container = get_origin(annotation) in (tuple, dict)
+    return [] if found is None else sorted(found.model_fields)
+
+
+def _model_in(annotation: Any) -> type[pydantic.BaseModel] | None:
+    """Return the settings class of a key: itself, or what its list, table or option holds."""
+    if isinstance(annotation, type) and issubclass(annotation, pydantic.BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read one TOML file.
+
+    Raises:
+        ConfigError: the file is missing, unreadable or not TOML (with line and column).
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        siblings = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, siblings, n=1)
+        raise ConfigError(
+            "SEG-X005",
+            "no such file",
+            file=path,
+            allowed=", ".join(sorted(siblings)) or None,
+            next_step=f"did you mean {close[0]!r}?" if close else "check the path",
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            "SEG-X005", "cannot read the file", file=path, observed=error.strerror
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError("SEG-X006", "not valid TOML", file=path, observed=error) from None
+
+
+def assign(values: dict[str, Any], assignment: str) -> None:
+    """Set one dotted key in place; the value is TOML, or a bare string where it is not.
+
+    Raises:
+        ConfigError: code SEG-X007, no ``=`` or a key below something that is not a table.
+    """
+    key, equals, text = assignment.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or not all(parts):
+        raise ConfigError(
+            "SEG-X007",
+            "--set needs key=value",
+            observed=assignment,
+            allowed="e.g. training.batch_size=4",
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    table = values
+    for part in parts[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ConfigError("SEG-X007", f"{part!r} is a value, not a table", observed=assignment)
+    table[parts[-1]] = value
+
+
+def resolve_path(text: str, *, where: str) -> Path:
+    """Expand ``~`` and environment variables in a path of a recipe.
+
+    Raises:
+        ConfigError: code SEG-X008, a variable is not set.
+    """
+    expanded = os.path.expandvars(text)
+    if "$" in expanded:
+        raise ConfigError(
+            "SEG-X008",
+            f"{where} names an environment variable that is not set",
+            observed=text,
+            next_step=f"export the variable, or give the path with --set {where}=/path/to/the/data",
+        )
+    return Path(expanded).expanduser()

@@ -1,0 +1,65 @@
+"""A lock that keeps other processes from writing into a folder; it dies with its process."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from terrazzo.base.errors import ResourceError
+
+LOCK = ".lock"
+"""Name of the file in the folder that is locked."""
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing into `folder`, which exists.
+
+    Raises:
+        ResourceError: SEG-C009, another process holds the lock; SEG-R005, the folder cannot be
+            written.
+    """
+    try:
+        file = (folder / LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise ResourceError(
+            "SEG-R005",
+            "cannot write the run folder",
+            file=folder,
+            observed=error.strerror,
+            next_step="choose another place with --out DIR",
+        ) from error
+    with file:
+        try:
+            _take(file)
+        except OSError as error:
+            file.seek(0)
+            raise ResourceError(
+                "SEG-C009",
+                "another process works on this run",
+                file=folder,
+                observed=file.read().strip() or "(unknown process)",
+                next_step="wait for it, or stop it",
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield
+
+
+def _take(file: IO[str]) -> None:
+    """Lock an open file without waiting; OSError where another process has it."""
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        import msvcrt
+
+        # A byte far behind the text, which stays readable for whoever wants to know the holder.
+        file.seek(1 << 30)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

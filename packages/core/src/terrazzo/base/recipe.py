@@ -1,0 +1,349 @@
+"""A recipe as typed, frozen values: the reference of what one may say.
+
+`docs/recipes.md` tells the same in prose.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import BeforeValidator, Field
+
+from terrazzo.base.config_parsing import (
+    Count,
+    Fraction,
+    Frozen,
+    Positive,
+    Size,
+    Weight,
+    assign,
+    parse,
+    read_toml,
+)
+from terrazzo.base.errors import ConfigError
+
+
+class DataConfig(Frozen):
+    """Which images, and how their labels are read."""
+
+    format: str
+    root: str
+    labels: str | None = None
+    """Name of a label map, or path of one ending in ``.toml``, or of a class table ending in
+    ``.csv``. None: the format's own."""
+    options: dict[str, Any] = Field(default={})
+    """Settings of the format; see the `Options` in ``datasets/<format>.py``."""
+    image_size: Size | None = None
+    """Rows and columns the model sees. None: as the files are. Scores are always computed on the
+    labels as the files are: probabilities are resampled to them."""
+    limit: dict[Literal["train", "val", "test"], Count] = Field(default={})
+    """Use only the first images of a split, for trials. The run record says so."""
+    normalize: Literal["dataset", "robust", "imagenet", "none"] = "dataset"
+    """Where the mean and standard deviation of each band come from; ``robust`` takes percentiles,
+    which a few extreme pixels do not move."""
+
+
+class AugmentConfig(Frozen):
+    """Joint changes of image and label while training. All off by default."""
+
+    crop: Size | None = None
+    """Rows and columns cut at random after scaling. A larger crop than the image is padded with
+    IGNORE."""
+    scale: tuple[Positive, Positive] = (1.0, 1.0)
+    """Bounds of the random scale, drawn evenly in the logarithm."""
+    rotate: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Degrees; drawn from −rotate…+rotate."""
+    rotations: Annotated[int, Field(ge=0, le=180)] = 0
+    """Degrees; draws one of the versions that some data sets are inflated with beforehand: turned
+    counter-clockwise by 0, N, 2N … 180 degrees, and then as it is, upside down or left to right,
+    each equally likely (5: 37 × 3 = 111 versions). 0 is off. Excludes rotate, turns and flips."""
+    turns: bool = False
+    """Quarter turns, each equally likely."""
+    flip_horizontal: Fraction = 0.0
+    flip_vertical: Fraction = 0.0
+    brightness: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Factor drawn from 1−b…1+b."""
+    contrast: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Factor about the image's mean, drawn from 1−c…1+c."""
+    colour: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Factor of each band by itself, drawn from 1−c…1+c."""
+    noise: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Largest standard deviation of Gaussian noise, as a share of the data type's range."""
+    blur: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Largest sigma of a Gaussian blur, in pixels."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_way_to_turn(self) -> AugmentConfig:
+        if self.rotations and 180 % self.rotations:
+            msg = f"rotations = {self.rotations} does not divide 180"
+            raise ValueError(msg)
+        others = (self.rotate, self.turns, self.flip_horizontal, self.flip_vertical)
+        if self.rotations and any(others):
+            msg = "rotations takes the place of rotate, turns and flips: give one or the other"
+            raise ValueError(msg)
+        return self
+
+
+class LoaderConfig(Frozen):
+    """How images are read; changes speed, never content."""
+
+    threads: Annotated[int, Field(ge=0, le=256)] = 2
+    """0 reads in the main thread."""
+    prefetch: Annotated[int, Field(ge=1, le=4096)] = 32
+    """Samples read ahead."""
+
+
+class ModelConfig(Frozen):
+    """Which model of the backend, with its own options."""
+
+    name: str
+    options: dict[str, Any] = Field(default={})
+
+
+class LossConfig(Frozen):
+    """A weighted sum of loss terms; IGNORE counts in none of them."""
+
+    cross_entropy: Weight = 1.0
+    dice: Weight = 0.0
+    soft_iou: Weight = 0.0
+    focal: Weight = 0.0
+    focal_gamma: Weight = 2.0
+    """Exponent of (1 − p) in the focal term; 0 is cross-entropy."""
+    lovasz: Weight = 0.0
+    """Lovász-softmax, by image."""
+    class_weights: tuple[Weight, ...] | Literal["inverse_frequency", "median_frequency"] | None = (
+        None
+    )
+    """One a class, or drawn from the pixel counts of the training labels: ``inverse_frequency`` is
+    1/share, ``median_frequency`` is median share / share; both scaled to a mean of 1."""
+
+    @pydantic.model_validator(mode="after")
+    def _some_term(self) -> LossConfig:
+        terms = (self.cross_entropy, self.dice, self.soft_iou, self.focal, self.lovasz)
+        if sum(terms) == 0:
+            msg = "at least one loss term needs a weight above 0"
+            raise ValueError(msg)
+        return self
+
+
+class OptimizerConfig(Frozen):
+    """The optimiser, in the sense of its own paper; both frameworks take the same numbers."""
+
+    name: Literal["adamw", "adam", "sgd", "adadelta"] = "adamw"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """Decoupled and for AdamW only, where p ← p − lr·wd·p; matrices and kernels alone (not biases,
+    not norms). Ignored by the others."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.999,
+    )
+    amsgrad: bool = False
+    """AdamW and Adam only: divide by the largest second moment so far."""
+    rho: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Adadelta only: memory of both its averages."""
+    epsilon: Positive = 1e-8
+    """Adam, AdamW and Adadelta; torch's own default for the latter is 1e-6."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """SGD only; buf ← m·buf + g, p ← p − lr·buf."""
+
+
+class ScheduleConfig(Frozen):
+    """The learning rate as a function of the step; see `terrazzo.training.learning_rate`."""
+
+    name: Literal["constant", "poly", "exponential", "cosine", "plateau"] = "poly"
+    learning_rate: Positive = 1e-3
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    power: Positive = 0.9
+    """poly only."""
+    gamma: Annotated[float, Field(gt=0, le=1)] = 0.98
+    """exponential: factor an epoch; plateau: factor a reduction."""
+    patience: Annotated[int, Field(ge=0)] = 2
+    """plateau only: validations without a better score before a reduction."""
+    floor: Annotated[float, Field(ge=0)] = 0.0
+    """Never below this learning rate once warm."""
+
+
+class TrainingConfig(Frozen):
+    """How long, with what batch, loss, optimiser and schedule."""
+
+    batch_size: Count = 8
+    epochs: Count | None = None
+    steps: Count | None = None
+    """Exactly one of epochs and steps."""
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    accumulate: Count = 1
+    """Take each batch in so many parts, to fit the memory; the update is that of the whole batch,
+    batch-norm statistics apart. Costs one more forward pass."""
+    clip_norm: Positive | None = None
+    """Largest global norm of the gradient."""
+    train_part: Literal["all", "decoder"] = "all"
+    """decoder: the encoder stays as it is, batch-norm statistics included, in inference mode."""
+    encoder_lr_factor: Positive = 1.0
+    """Learning rate of the encoder as a multiple of the decoder's."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor on the learning rate from each layer of the encoder to the one before it; for models
+    with numbered layers (vit)."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share kept a step in a moving average of all weights; scores and the model are its."""
+    compile: bool = False
+    """Compile the network (torch.compile; XLA under Keras): a slow start for faster steps."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 arithmetic on a GPU, float32 elsewhere. Weights stay float32."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_length(self) -> TrainingConfig:
+        if (self.epochs is None) == (self.steps is None):
+            msg = "give exactly one of epochs and steps"
+            raise ValueError(msg)
+        return self
+
+
+class InitConfig(Frozen):
+    """Begin with the weights of another run instead of new ones."""
+
+    run: str
+    """Its folder."""
+    part: Literal["all", "encoder"] = "all"
+
+
+class ValidationConfig(Frozen):
+    """When the model is scored on the validation split, and when training stops early."""
+
+    every_epochs: Count | None = 1
+    every_steps: Count | None = None
+    """Takes precedence over `every_epochs`."""
+    patience: Count | None = None
+    """Stop after this many validations without a better score. None: never."""
+    batch_size: Count = 8
+
+
+class EvaluationConfig(Frozen):
+    """What the test is scored by beside the confusion counts; each costs time, and off by default.
+
+    Validations while training have none of it.
+    """
+
+    calibration: bool = False
+    """Reliability, calibration errors, Brier scores and ROC areas from the probabilities."""
+    boundary: bool = False
+    """Boundary IoU and trimap IoU."""
+    boundary_width: Annotated[float, Field(gt=0, lt=1)] = 0.02
+    """Of the boundary band, as a part of the image's diagonal; 0.005 for Cityscapes."""
+
+
+class CheckpointConfig(Frozen):
+    """What is kept on disk beside the best and the last state."""
+
+    every_steps: Count | None = None
+    """Also save at every so many steps; a checkpoint is always written at a validation."""
+    keep: Annotated[int, Field(ge=2)] = 2
+    """Newest checkpoints to keep, beside the best."""
+
+
+class LogConfig(Frozen):
+    """How often the training loss is written to ``log.jsonl``."""
+
+    every_steps: Count = 10
+
+
+def _one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class TrackingConfig(Frozen):
+    """Where the log of a run is sent as well; nothing in the run depends on it."""
+
+    kind: Annotated[
+        tuple[Literal["mlflow", "tensorboard"], ...], BeforeValidator(_one_or_more)
+    ] = ()
+    """One or a list."""
+    uri: str | None = None
+    """MLflow only: ``sqlite:///mlflow.db`` or ``https://server``. None: the environment variable
+    ``MLFLOW_TRACKING_URI``, or else ``sqlite:///mlflow.db`` in the working directory."""
+    experiment: str = "terrazzo"
+    """MLflow only."""
+    deadline: Positive = 60.0
+    """Seconds that a finished run waits for trackers that lag."""
+
+
+class Config(Frozen):
+    """One run."""
+
+    backend: str
+    name: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    data: DataConfig
+    augment: AugmentConfig = AugmentConfig()
+    loader: LoaderConfig = LoaderConfig()
+    model: ModelConfig
+    training: TrainingConfig
+    init: InitConfig | None = None
+    validation: ValidationConfig = ValidationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    log: LogConfig = LogConfig()
+    tracking: TrackingConfig | None = None
+
+
+def load_recipe(
+    path: str | Path, *, assignments: tuple[str, ...] = (), backend: str | None = None
+) -> Config:
+    """Read a recipe.
+
+    Args:
+        path: the TOML file.
+        assignments: ``key=value`` with dotted keys, as after ``--set``; applied last.
+        backend: replaces the recipe's backend.
+
+    Raises:
+        ConfigError: see `read_toml`, `parse`, `assign`.
+    """
+    path = Path(path)
+    path = Path(path)
+    values = read_toml(path)
+    if backend is not None:
+        values["backend"] = backend
+    values.setdefault("name", path.stem)
+    for assignment in assignments:
+        assign(values, assignment)
+    return parse(Config, values, where=path)
+
+
+def load_data_config(
+    recipe: Path | None,
+    root: Path | None = None,
+    format_name: str = "folder",
+    label_map: str | None = None,
+    *,
+    assignments: tuple[str, ...] = (),
+) -> DataConfig:
+    """Read the data table of a recipe, or make one for a folder.
+
+    Args:
+        recipe: the TOML file; or else
+        root: the folder of a data set.
+        format_name: how `root` is read.
+        label_map: takes the place of the recipe's, or of the format's own.
+        assignments: as for `load`, e.g. ``data.options.mask_kind=colour``; applied last.
+
+    Raises:
+        ConfigError: SEG-X013, both or none of recipe and root; see `read_toml`, `parse`, `assign`.
+    """
+    if (recipe is None) == (root is None):
+        raise ConfigError(
+            "SEG-X013",
+            "what shall be checked?",
+            observed="a recipe and a folder" if recipe else "neither a recipe nor a folder",
+            allowed="--config RECIPE, or ROOT --format FORMAT --labels LABELS",
+            next_step="see `terrazzo check --help`",
+        )
+    values = read_toml(recipe) if recipe else {"data": {"format": format_name, "root": str(root)}}
+    if label_map is not None:
+        assign(values, f'data.labels="{label_map}"')
+    for assignment in assignments:
+        assign(values, assignment)
+    return parse(DataConfig, values.get("data", {}), where=recipe or "command line")

@@ -1,0 +1,176 @@
+"""Labels that a trained model doubts: regions where it is surer of another class than usual.
+
+A region labelled i is doubted where the model prefers j ≠ i with a mean probability that comes
+close to the one it gives to j where j is the label: the threshold of confident learning (Northcutt,
+Jiang, Chuang, "Confident Learning: Estimating Uncertainty in Dataset Labels", JAIR 2021,
+section 3.1), applied to connected pixels instead of images. Single pixels are borders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo.base.errors import DataError
+from terrazzo.base.progress import Progress
+from terrazzo.check.finding import Finding, Level
+from terrazzo.check.scan import ScannedImage, Survey
+from terrazzo.data.augment import resize_image
+from terrazzo.data.datasets import Split
+from terrazzo.data.labels import LabelMap
+from terrazzo.data.sample import Sample
+from terrazzo.models import compatibility
+from terrazzo.models.card import ModelCard
+from terrazzo.models.contract import Trainer
+from terrazzo.models.probabilities import planes_at_size
+from terrazzo.runs import saved_model
+from terrazzo.runs.folder import RunFolder
+
+_MOST = 50  # regions reported: what a person may look at
+_BEHIND_THRESHOLDS = 200  # images, evenly spaced
+_LEAST_AREA = 64  # pixels, or a thousandth of the image: less is a border
+_LEAST_CONFIDENCE = 0.5
+_CLOSE = 0.9  # of the threshold, which is a mean: half of all right regions lie below it
+
+
+@dataclass(frozen=True, slots=True)
+class _Region:
+    """Pixels side by side that are labelled `given` and predicted `predicted`."""
+
+    scanned: ScannedImage
+    area: int
+    row: int
+    column: int
+    given: int
+    predicted: int
+    confidence: float
+
+    @property
+    def weight(self) -> float:
+        return self.area * self.confidence
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A trained model and the data it is asked about."""
+
+    trainer: Trainer
+    card: ModelCard
+    splits: dict[str, Split]
+
+    def read(self, scanned: ScannedImage) -> tuple[Sample, NDArray[np.float32]] | None:
+        """Return a sample and its probabilities H×W×K; None where it cannot be read."""
+        try:
+            sample = self.splits[scanned.split].read(scanned.index)
+        except DataError:  # in the report already
+            return None
+        image_HWC = sample.image_HWC
+        if self.card.image_size is not None:
+            image_HWC = resize_image(image_HWC, self.card.image_size)
+        probabilities_HWK = self.trainer.predict(image_HWC[None])[0]
+        planes = planes_at_size(probabilities_HWK, sample.label_HW.shape)
+        return sample, np.stack(list(planes), axis=2)
+
+
+def find(survey: Survey, run: Path, progress: Progress) -> list[Finding]:
+    """Return the regions that the model of a run doubts most, largest and surest first.
+
+    Raises:
+        CheckpointError: `run` is no finished run; SEG-D036 it has other classes.
+        DataError: the images are not of the kind its model was trained on.
+    """
+    folder = RunFolder(run).model
+    card = saved_model.read_card(folder)
+    if survey.label_map is None:
+        return []
+    compatibility.require_same_labels(card.label_map, survey.label_map, folder)
+    splits = {
+        name: Split(name, source, survey.label_map, len(source.names))
+        for name, source in survey.sources.items()
+    }
+    for split in splits.values():
+        compatibility.require_known_pixels(card, compatibility.pixels_of_split(split))
+    _, trainer = saved_model.load(folder)
+    model = _Model(trainer, card, splits)
+    readable = [p for p in survey.scanned_images if p.image is not None and p.label is not None]
+    if not readable:
+        return []
+    step = -(-len(readable) // _BEHIND_THRESHOLDS)
+    threshold_K = _thresholds(model, readable[::step], len(survey.label_map))
+    regions: list[_Region] = []
+    for done, scanned in enumerate(readable, start=1):
+        regions += _doubted(model, scanned, threshold_K)
+        progress.advance(done, len(readable), "doubt labels")
+    regions.sort(key=lambda region: -region.weight)
+    return [_finding(region, survey.label_map) for region in regions[:_MOST]]
+
+
+def _thresholds(
+    model: _Model, scanned_images: list[ScannedImage], num_classes: int
+) -> NDArray[np.float64]:
+    """Mean probability of each class where it is the label; 1 for classes that never are."""
+    total_K, pixels_K = np.zeros(num_classes), np.zeros(num_classes)
+    for scanned in scanned_images:
+        answer = model.read(scanned)
+        if answer is None:
+            continue
+        sample, probabilities_HWK = answer
+        for k in np.unique(sample.label_HW):
+            if k < num_classes:
+                own = probabilities_HWK[..., k][sample.label_HW == k]
+                total_K[k] += float(own.sum(dtype=np.float64))
+                pixels_K[k] += own.size
+    means_K: NDArray[np.float64] = np.divide(
+        total_K, pixels_K, where=pixels_K > 0, out=np.ones(num_classes)
+    )
+    return np.maximum(means_K, _LEAST_CONFIDENCE)
+
+
+def _doubted(
+    model: _Model, scanned: ScannedImage, threshold_K: NDArray[np.float64]
+) -> Iterator[_Region]:
+    answer = model.read(scanned)
+    if answer is None:
+        return
+    sample, probabilities_HWK = answer
+    predicted_HW = probabilities_HWK.argmax(axis=2)
+    confidence_HW = probabilities_HWK.max(axis=2)
+    valid_HW = np.isin(sample.label_HW, np.arange(len(threshold_K)))
+    doubted_HW = valid_HW & (predicted_HW != sample.label_HW)
+    doubted_HW &= confidence_HW >= _LEAST_CONFIDENCE
+    least = max(_LEAST_AREA, doubted_HW.size // 1000)
+    pairs = np.unique(
+        np.stack([sample.label_HW[doubted_HW], predicted_HW[doubted_HW]]).astype(int), axis=1
+    )
+    for given, predicted in pairs.T.tolist():
+        mask_HW = doubted_HW & (sample.label_HW == given) & (predicted_HW == predicted)
+        count, numbers_HW, stats, centres = cv2.connectedComponentsWithStats(
+            mask_HW.astype(np.uint8), connectivity=4
+        )
+        for number in range(1, count):
+            area = int(stats[number, cv2.CC_STAT_AREA])
+            if area < least:
+                continue
+            column, row = (round(float(value)) for value in centres[number])
+            confidence = float(confidence_HW[numbers_HW == number].mean())
+            if confidence >= _CLOSE * threshold_K[predicted]:
+                yield _Region(scanned, area, row, column, given, predicted, confidence)
+
+
+def _finding(region: _Region, label_map: LabelMap) -> Finding:
+    given, predicted = label_map.names[region.given], label_map.names[region.predicted]
+    return Finding(
+        Level.WARNING,
+        "SEG-D040",
+        "a trained model doubts the label",
+        region.scanned.label_file,
+        f"{region.area} px around row {region.row}, column {region.column} are labelled {given!r}; "
+        f"the model says {predicted!r} with probability {region.confidence:.2f}",
+        "a label that people would agree on",
+        "look at the place; correct the label, or leave it where the model is wrong",
+    )

@@ -1,0 +1,107 @@
+"""A label map that would fit: what a person would write after reading the report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import tomli_w
+
+from terrazzo.check import label_values
+from terrazzo.check.label_values import Cause
+from terrazzo.check.scan import Survey
+from terrazzo.data.labels import LabelClass, LabelMap
+from terrazzo.data.sample import IGNORE
+
+_RARE = 0.001  # share of the pixels below which a new value is rather noise than a class
+_MOST = 64  # more new values than this are no classes
+_HUES = ("#4E79A7", "#F28E2B", "#E15759", "#76B7B2", "#59A14F", "#EDC948", "#B07AA1", "#9C755F")
+
+
+def propose(survey: Survey) -> str | None:
+    """Return the TOML of a label map that knows every raw value; None where the map in use does.
+
+    Nothing is proposed for mixtures of colours, or for values that only arithmetic explains: there
+    the masks are to be made again.
+    """
+    label_map = survey.label_map
+    labels = [p.label for p in survey.scanned_images if p.label is not None]
+    if label_map is None:
+        colours = Counter(label.colours for label in labels).most_common(1)
+        if not colours:
+            return None
+        label_map = LabelMap("my_classes", (), colour_coded=colours[0][0])
+    counts: Counter[int] = Counter()
+    causes: Counter[Cause] = Counter()
+    known = label_values.known_values(label_map)
+    for label in labels:
+        if label.colours == label_map.colour_coded:
+            counts.update(label.counts)
+            if label.counts.keys() - known.all:
+                causes[label_values.diagnose(label.counts, label_map)] += 1
+    fitting = _fit(label_map, counts, causes)
+    return None if fitting is None else tomli_w.dumps(fitting.as_toml())
+
+
+def _fit(label_map: LabelMap, counts: Counter[int], causes: Counter[Cause]) -> LabelMap | None:
+    fits = counts.keys() <= label_values.known_values(label_map).of_classes
+    is_binary = counts.keys() == {0, IGNORE} and not label_map.colour_coded
+    if is_binary and len(label_map) in (0, 2) and not fits:
+        return _binary(label_map)
+    if not causes:
+        return _mapped(label_map) if label_values.is_mapped_silently(counts, label_map) else None
+    match causes.most_common(1)[0][0]:
+        case Cause.SHIFTED_UP:
+            return _shifted(label_map, 1, counts)
+        case Cause.SHIFTED_DOWN:
+            return _shifted(label_map, -1, counts)
+        case Cause.MAPPED:
+            return _mapped(label_map)
+        case Cause.UNKNOWN | Cause.BINARY:
+            return _extended(label_map, counts)
+        case Cause.BLENDED | Cause.WRAPPED | Cause.CLIPPED:
+            return None
+
+
+def _binary(label_map: LabelMap) -> LabelMap:
+    known = label_map.names or ("background", "foreground")
+    colours = [each.colour for each in label_map.classes] or ["#000000", "#FFFFFF"]
+    classes = tuple(
+        LabelClass(name, colour, (raw,))
+        for name, colour, raw in zip(known, colours, (0, IGNORE), strict=True)
+    )
+    return replace(label_map, classes=classes, ignored=())
+
+
+def _shifted(label_map: LabelMap, step: int, counts: Counter[int]) -> LabelMap:
+    classes = tuple(replace(c, raw=tuple(r + step for r in c.raw)) for c in label_map.classes)
+    taken = {raw for each in classes for raw in each.raw}
+    moved = {value + step for value in label_map.ignored if value != IGNORE} | {IGNORE}
+    ignored = (moved | counts.keys()) - taken
+    return replace(label_map, classes=classes, ignored=tuple(sorted(v for v in ignored if v >= 0)))
+
+
+def _mapped(label_map: LabelMap) -> LabelMap:
+    classes = tuple(replace(each, raw=(k,)) for k, each in enumerate(label_map.classes))
+    return replace(label_map, classes=classes, ignored=(label_map.ignore_index,))
+
+
+def _extended(label_map: LabelMap, counts: Counter[int]) -> LabelMap | None:
+    """Add a class for every frequent new value and ignore the rare ones."""
+    known = label_values.known_values(label_map).all
+    strays = sorted(counts.keys() - known)
+    if len(strays) > _MOST:
+        return None
+    total = sum(counts.values())
+    void = IGNORE if not label_map.colour_coded and len(counts) > 2 else None
+    rare = [v for v in strays if v == void or counts[v] < _RARE * total]
+    added = tuple(
+        LabelClass(
+            f"value_{label_map.raw_text(value).removeprefix('#')}",
+            label_map.raw_text(value) if label_map.colour_coded else _HUES[n % len(_HUES)],
+            (value,),
+        )
+        for n, value in enumerate(v for v in strays if v not in rare)
+    )
+    ignored = tuple(sorted({*label_map.ignored, *rare}))
+    return replace(label_map, classes=label_map.classes + added, ignored=ignored)

@@ -1,0 +1,220 @@
+"""One look at every file of a data set, by threads; faults are noted and the rest goes on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo.base.config_parsing import resolve_path
+from terrazzo.base.errors import DataError
+from terrazzo.base.progress import Progress
+from terrazzo.base.recipe import DataConfig
+from terrazzo.check import file_statistics
+from terrazzo.check.cache import Cache, Entry, Stamp, open_cache, sha256_of
+from terrazzo.check.file_statistics import ImageFacts, LabelFacts
+from terrazzo.check.finding import Finding, of_error
+from terrazzo.data import datasets
+from terrazzo.data.datasets import Source
+from terrazzo.data.datasets._paired_files import is_raster
+from terrazzo.data.labels import LabelMap
+from terrazzo.io import images
+
+_TOGETHER = 8  # images handed to a thread at once: handing over costs a part of a decode
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedImage:
+    """One image as it was found.
+
+    Attributes:
+        split: its split.
+        index: its place there.
+        name: unique within the split.
+        files: the image file and the label file or files.
+        image: what the image is like; None: it cannot be read.
+        label: what its label holds; None: it cannot be read.
+        faults: why not.
+    """
+
+    split: str
+    index: int
+    name: str
+    files: tuple[Path, ...]
+    image: ImageFacts | None
+    label: LabelFacts | None
+    faults: tuple[Finding, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells it from every other image."""
+        return self.split, self.index
+
+    @property
+    def image_file(self) -> str:
+        """The image file, for messages."""
+        return str(self.files[0])
+
+    @property
+    def label_file(self) -> str:
+        """The label file or files, for messages."""
+        return ", ".join(map(str, self.files[1:]))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Everything that was seen of a data set.
+
+    Attributes:
+        data: its settings.
+        label_map: None where none was named; then every raw value is news.
+        sources: by split, those that could be opened.
+        images: in the order of the splits.
+        faults: what kept images out: folders, pairs, lists.
+        reused: images whose files had not changed since the last check.
+    """
+
+    data: DataConfig
+    label_map: LabelMap | None
+    sources: dict[str, Source]
+    scanned_images: tuple[ScannedImage, ...]
+    faults: tuple[Finding, ...]
+    reused: int
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What the bytes of a file tell.
+
+    Attributes:
+        stamp: its state.
+        palette_PC: of a PNG that has one.
+        size: rows and columns of a PNG or JPEG, else None.
+    """
+
+    stamp: Stamp
+    palette_PC: NDArray[np.uint8] | None
+    size: tuple[int, int] | None
+
+
+@dataclass
+class _Files:
+    """Files that were read as bytes, each once: many images may share one."""
+
+    known: dict[Path, _File] = field(default_factory=dict)
+
+    def of(self, path: Path) -> _File:
+        """Read a file that was decoded before, so that its header is sound."""
+        if path not in self.known:
+            changed_ns = path.stat().st_mtime_ns
+            if is_raster(path):  # a scene may be larger than memory
+                stamp = Stamp(path.stat().st_size, changed_ns, sha256_of(path))
+                self.known[path] = _File(stamp, None, None)
+                return self.known[path]
+            data, header = images.decoded_bytes(path)
+            stamp = Stamp(len(data), changed_ns, hashlib.sha256(data).hexdigest())
+            size = None if header is None else (header.rows, header.columns)
+            self.known[path] = _File(stamp, images.palette(data), size)
+        return self.known[path]
+
+
+def survey(
+    data: DataConfig, label_map: LabelMap | None, *, threads: int, fresh: bool, progress: Progress
+) -> Survey:
+    """Open all splits and look at every image of theirs, whatever limit the recipe sets.
+
+    Args:
+        data: which data set.
+        label_map: of its classes.
+        threads: images looked at side by side.
+        fresh: look again at files that have not changed since the last check.
+        progress: told after every image.
+
+    Raises:
+        ConfigError: unknown format or option.
+    """
+    root = resolve_path(data.root, where="data.root")
+    sources, found = _open(data, root)
+    cache = open_cache(data, root, fresh=fresh)
+    read = _Files()
+    items = [
+        (split, index, name)
+        for split, source in sources.items()
+        for index, name in enumerate(source.names)
+    ]
+
+    def look(some: list[tuple[str, int, str]]) -> list[tuple[ScannedImage, bool]]:
+        return [_look(item, sources[item[0]], cache, read) for item in some]
+
+    scanned_images: list[ScannedImage] = []
+    known_before = 0
+    parts = [items[start : start + _TOGETHER] for start in range(0, len(items), _TOGETHER)]
+    with _single_threaded_opencv(), ThreadPoolExecutor(threads) as executor:
+        for part in executor.map(look, parts):
+            for scanned, was_known in part:
+                scanned_images.append(scanned)
+                known_before += was_known
+            progress.advance(len(scanned_images), len(items), "check")
+    if not cache.write():
+        progress.say(f"cannot write {cache.file}; the next check will look at every file again")
+    return Survey(data, label_map, sources, tuple(scanned_images), found, known_before)
+
+
+def _open(data: DataConfig, root: Path) -> tuple[dict[str, Source], tuple[Finding, ...]]:
+    sources: dict[str, Source] = {}
+    found: list[DataError] = []
+    for split in datasets.SPLITS:
+        with datasets.noting() as faults:
+            try:
+                sources[split] = datasets.open_source(data, split)
+            except DataError as error:
+                found.append(error)
+        found += faults
+    # Splits that are drawn from one folder have its faults in common.
+    return sources, tuple(dict.fromkeys(of_error(error, root) for error in found))
+
+
+def _look(
+    item: tuple[str, int, str], source: Source, cache: Cache, read: _Files
+) -> tuple[ScannedImage, bool]:
+    split, index, name = item
+    files = source.files(index)
+    key = "\n".join([name, *map(str, files)])
+    entry = cache.find(key, files)
+    if entry is not None:
+        return ScannedImage(split, index, name, files, entry.image, entry.label), True
+    faults: list[Finding] = []
+    image, label, valid_HW = None, None, None
+    try:
+        image_HWC, valid_HW = source.read_image(index, coarse=True)
+        size = None if source.is_cut_from_scenes else read.of(files[0]).size
+        image = file_statistics.of_image(image_HWC, valid_HW, size)
+    except DataError as error:
+        faults.append(of_error(error, files[0]))
+    try:
+        raw_label = source.read_label(index)
+        palette_PC = read.of(files[1]).palette_PC if len(files) == 2 else None
+        label = file_statistics.of_label(raw_label, valid_HW, palette_PC)
+    except DataError as error:
+        faults.append(of_error(error, ", ".join(map(str, files[1:]))))
+    if image is not None and label is not None:
+        cache.keep(key, Entry(tuple(read.of(path).stamp for path in files), image, label))
+    return ScannedImage(split, index, name, files, image, label, tuple(faults)), False
+
+
+@contextmanager
+def _single_threaded_opencv() -> Iterator[None]:
+    """Images are what is looked at side by side; OpenCV's own threads would get in the way."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)

@@ -1,0 +1,56 @@
+"""``terrazzo check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from terrazzo.cli.options import SetOption
+
+
+def check(
+    root: Annotated[
+        Path | None, typer.Argument(metavar="ROOT", help="Folder of the data set.")
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="RECIPE", help="Check the data of a recipe."),
+    ] = None,
+    format: Annotated[  # noqa: A002 - the word of the recipes
+        str, typer.Option(help="How ROOT is read; see `terrazzo list datasets`.")
+    ] = "folder",
+    labels: Annotated[
+        str | None, typer.Option(help="Label map, or a path ending in .toml or .csv.")
+    ] = None,
+    assignments: SetOption = [],  # noqa: B006 - Typer's way to spell a repeatable option
+    run_folder: Annotated[
+        Path | None,
+        typer.Option("--run", metavar="RUN", help="Let this run's model doubt labels."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Look again at files that have not changed.")
+    ] = False,
+) -> None:
+    """Decode every file of a data set once and say what is wrong, worst first.
+
+    Ends with exit code 3 where something must be put right before training.
+
+    \b
+    Examples:
+        terrazzo check --config recipes/camvid/unet_quick.toml
+        terrazzo check data/camvid --format camvid
+        terrazzo check data/mine --set data.options.mask_kind=colour
+        terrazzo check data/mine --labels mine.toml --json
+    """
+    from terrazzo import check as doctor
+    from terrazzo.base import progress
+    from terrazzo.base.recipe import load_data_config
+
+    data = load_data_config(config, root, format, labels, assignments=tuple(assignments))
+    with progress.shown("check") as shown:
+        report = doctor.check_data(data, progress=shown, fresh=fresh, run=run_folder)
+    print(report.as_json() if as_json else report.as_text())
+    raise typer.Exit(3 if report.must_stop else 0)

@@ -1,0 +1,44 @@
+"""``terrazzo compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def compare(
+    run_folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The page.")] = Path("compare.html"),
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="REGEX", help="Draw images together whose names agree in this."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="All scores as CSV.")] = None,
+    latex: Annotated[Path | None, typer.Option(metavar="FILE", help="A LaTeX table.")] = None,
+    tables: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="All tables as CSV and LaTeX.")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="All figures as PNG and SVG.")
+    ] = None,
+) -> None:
+    """Rank runs that were scored on the same images, with intervals; write one page.
+
+    \b
+    Examples:
+        terrazzo compare runs/camvid_torch runs/camvid_keras --out compare.html
+        terrazzo compare runs/* --group '^[^_]+' --csv scores.csv --latex scores.tex
+        terrazzo compare runs/a runs/b --tables paper --figures paper
+    """
+    from terrazzo.comparison import compare as comparing
+    from terrazzo.workflows.compare import write_comparison_files
+
+    comparison = comparing.compare(run_folders, split=split, group=group)
+    written = write_comparison_files(
+        comparison, out, csv=csv, latex=latex, tables=tables, figures=figures
+    )
+    for path in written:
+        print(path)

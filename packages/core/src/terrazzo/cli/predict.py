@@ -1,0 +1,83 @@
+"""The words of ``terrazzo predict``; imports nothing heavy at the top."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def predict(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run.")],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="SCENE…", help="GeoTIFF files, images or folders.")
+    ],
+    out: Annotated[Path, typer.Option(help="MAP.tif for one scene, otherwise a folder.")],
+    tile: Annotated[int, typer.Option(help="Rows and columns of a window.")] = 512,
+    overlap: Annotated[int, typer.Option(help="Pixels that two windows share.")] = 128,
+    blend: Annotated[str, typer.Option(help="linear, cosine or none.")] = "linear",
+    batch_size: Annotated[int, typer.Option(help="Windows a forward pass.")] = 4,
+    bands: Annotated[
+        str, typer.Option(metavar="A,B,…", help="Scene bands in the model's order.")
+    ] = "",
+    any_pixel_size: Annotated[
+        bool, typer.Option("--any-pixel-size", help="Take pixels of another size than trained on.")
+    ] = False,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Read URLs and GDAL's /vsi… paths.")
+    ] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Also write MAP_probabilities.tif.")
+    ] = False,
+    polygons: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT.gpkg", help="Also write polygons; a folder for several scenes."),
+    ] = None,
+    cog: Annotated[
+        bool, typer.Option("--cog", help="Write cloud optimised GeoTIFF with overviews.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that share the rows of scenes.")
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Ray cluster to share them with.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a map.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the maps.")] = False,
+) -> None:
+    """Predict scenes larger than memory, or images, with the model of a run.
+
+    \b
+    Examples:
+        terrazzo predict runs/demo_torch scene.tif --out map.tif
+        terrazzo predict runs/demo_torch scene.tif --out map.tif --resume
+        terrazzo predict runs/demo_torch scene.tif --out map.tif --polygons map.gpkg --workers 2
+        terrazzo predict runs/camvid_unet_quick photos/ --out maps/
+    """
+    from terrazzo.base import config_parsing, progress
+    from terrazzo.inference import predict
+    from terrazzo.inference.outputs import Settings
+    from terrazzo.inference.tiled_prediction import Tiling
+    from terrazzo.io import remote_paths
+
+    windows = {"tile": tile, "overlap": overlap, "blend": blend, "batch_size": batch_size}
+    settings = Settings(
+        tiling=config_parsing.parse(Tiling, windows, where="command line"),
+        bands=tuple(word.strip() for word in bands.split(",") if word.strip()),
+        probabilities=probabilities,
+        cloud_optimised=cog,
+        polygons=polygons,
+        any_pixel_size=any_pixel_size,
+        workers=workers,
+        ray=ray,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    if allow_remote:
+        inputs = [remote_paths.allow(path) for path in inputs]
+    with progress.shown("predict") as shown:
+        maps = predict.predict(run_folder, inputs, out, settings, progress=shown)
+    for each in maps:
+        score = "" if each.tally is None else f"  seam score {each.tally.seam_score:.2f}"
+        print(f"{each.path}{score}")

@@ -1,0 +1,77 @@
+"""``terrazzo run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from terrazzo.base.errors import ConfigError
+from terrazzo.cli.options import SetOption
+
+
+def run(
+    backend: Annotated[str | None, typer.Option(help="keras or torch.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="RECIPE", help="A recipe; without one, the demo's."),
+    ] = None,
+    assignments: SetOption = [],  # noqa: B006 - Typer's way to spell a repeatable option
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Run folder; runs/NAME by default.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in DIR.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the run in DIR first.")
+    ] = False,
+    track: Annotated[
+        list[str],
+        typer.Option(metavar="KIND", help="Show it in mlflow or tensorboard; may be repeated."),
+    ] = [],  # noqa: B006
+) -> None:
+    """Train by a recipe, score the best epoch on the test split, write a report.
+
+    \b
+    Examples:
+        terrazzo run --backend keras
+        terrazzo run --config recipes/camvid/unet_quick.toml --backend torch
+        terrazzo run --config recipes/camvid/unet_quick.toml --set training.epochs=2 --out runs/try
+        terrazzo run --config recipes/camvid/unet_quick.toml --resume
+        terrazzo run --config recipes/camvid/unet_quick.toml --track mlflow --track tensorboard
+    """
+    from terrazzo import tracking
+    from terrazzo.base import progress
+    from terrazzo.base.recipe import load_recipe
+    from terrazzo.cli.score_table import print_scores
+    from terrazzo.cli.signals import stop_on_signal
+    from terrazzo.workflows.train import train
+
+    if config is None:
+        config = _demo_recipe(backend)
+    recipe = load_recipe(config, assignments=tuple(assignments), backend=backend)
+    recipe = tracking.also(recipe, track)
+    with progress.shown(recipe.name) as shown:
+        finished = train(
+            recipe,
+            out,
+            resume=resume,
+            overwrite=overwrite,
+            progress=shown,
+            stop_requested=stop_on_signal(),
+        )
+    print_scores(finished)
+
+
+def _demo_recipe(backend: str | None) -> Path:
+    """Return the recipe that runs when none is named: each backend's package brings its own."""
+    from terrazzo.models import backends
+
+    if backend is None:
+        raise ConfigError(
+            "SEG-X013",
+            "what shall be run?",
+            allowed="--config RECIPE, or --backend keras|torch for the demo",
+            next_step="see `terrazzo run --help`",
+        )
+    return backends.demo_recipe(backend)

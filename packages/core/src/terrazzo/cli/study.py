@@ -1,0 +1,31 @@
+"""``terrazzo study``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from terrazzo.cli.options import SetOption
+
+
+def study(
+    file: Annotated[Path, typer.Argument(metavar="STUDY", help="One of recipes/studies/.")],
+    assignments: SetOption = [],  # noqa: B006 - Typer's way to spell a repeatable option
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Its folder; runs/NAME by default.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study in DIR.")] = False,
+) -> None:
+    """Train the runs of a study one after another, then compare them on one page.
+
+    \b
+    Examples:
+        terrazzo study recipes/studies/pets_and_streets.toml
+        terrazzo study recipes/studies/pets_and_streets.toml --set scale=small
+        terrazzo study recipes/studies/pets_and_streets.toml --set scale=small --resume
+    """
+    from terrazzo.workflows.study.summary import run_and_print
+
+    run_and_print(file, tuple(assignments), out, resume=resume)

@@ -1,0 +1,359 @@
+"""Data sets on disk: one file a directory layout, found by its name.
+
+A format module holds
+
+    class Options(config.Frozen)                      its settings under [data.options]
+    LABELS = "camvid"                                 its own label map, or None
+    def open_split(root, split, options) -> Source    images of one split, nothing decoded yet
+    def instance_file(label_file) -> Path             where it has instance ids; may be missing
+
+A format reads files and nothing else. The label map is applied here, once, for all of them. A
+format that divides images by a draw has the options ``split``, a `_split_draw.Draw` or None, and
+``split_file``, so that a run can go back to its own draw.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol, cast, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo.base import config_parsing
+from terrazzo.base.config_parsing import Frozen, resolve_path
+from terrazzo.base.errors import ConfigError, DataError, unknown_name
+from terrazzo.base.recipe import DataConfig, load_data_config
+from terrazzo.data import labels as label_maps
+from terrazzo.data.datasets import _split_draw
+from terrazzo.data.datasets._faults import noting as noting
+from terrazzo.data.labels import LabelMap
+from terrazzo.data.sample import RawSample, Sample
+from terrazzo.io import images
+
+SPLITS: tuple[str, ...] = _split_draw.SPLITS
+
+
+class Source(Protocol):
+    """The images of one split of one data set."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """N names, unique, sorted: the order all seeds refer to."""
+        ...
+
+    @property
+    def band_names(self) -> tuple[str, ...]:
+        """C band names."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out or taken for granted, for the person who runs it."""
+        ...
+
+    def files(self, index: int) -> tuple[Path, ...]:
+        """Return the image file and then the label file or files of one image."""
+        ...
+
+    def read(self, index: int) -> RawSample:
+        """Decode one image; safe to call from several threads.
+
+        Raises:
+            DataError: a file is missing, truncated, or not what its name says.
+        """
+        ...
+
+    @property
+    def is_cut_from_scenes(self) -> bool:
+        """Whether images are parts of larger files, whose headers were seen at the opening."""
+        ...
+
+    def read_image(
+        self, index: int, *, coarse: bool = False
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Decode the image alone, and where it holds data; None: everywhere.
+
+        Args:
+            index: which image.
+            coarse: it may come at half or a quarter of its size where that is quicker.
+        """
+        ...
+
+    def read_label(self, index: int) -> NDArray[Any]:
+        """Decode the label alone, in the files' own values."""
+        ...
+
+
+@runtime_checkable
+class OfPlaces(Protocol):
+    """A source whose split was drawn by places, about which its images may be cut anywhere."""
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """Names of the places that a draw gave the split, wherever its images are cut there."""
+        ...
+
+
+class Format(Protocol):
+    """What a module in this folder holds."""
+
+    Options: type[Frozen]
+    LABELS: str | None
+
+    def open_split(self, root: Path, split: str, options: Frozen) -> Source:
+        """Find the images of one split.
+
+        Raises:
+            DataError: missing folder, missing or orphan masks, two images of a stem; all listed.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """The samples of one split with the label map applied.
+
+    Attributes:
+        name: ``train``, ``val`` or ``test``.
+        source: where the raw samples come from.
+        label_map: applied to every label.
+        length: number of samples in use; less than the source holds where a limit is set.
+        instance_file: from a label file to that of its instance ids, where the format has them.
+    """
+
+    name: str
+    source: Source
+    label_map: LabelMap
+    length: int
+    instance_file: Callable[[Path], Path] | None = None
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Sample:
+        """Decode one sample; negative numbers count from the end. See `read`."""
+        if not -self.length <= index < self.length:
+            msg = f"sample {index} of {self.length}"
+            raise IndexError(msg)
+        return self.read(index % self.length)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """N names."""
+        return self.source.names[: self.length]
+
+    def read(self, index: int) -> Sample:
+        """Decode one sample and turn its raw labels into train ids.
+
+        Raises:
+            DataError: as `Source.read` and `LabelMap.remap`; SEG-D009 where image and label differ
+                in size.
+        """
+        raw = self.source.read(index)
+        image_size, label_size = raw.image_HWC.shape[:2], raw.raw_label.shape[:2]
+        if image_size != label_size:
+            raise DataError(
+                "SEG-D009",
+                "image and mask differ in size",
+                file=raw.label_file,
+                observed=f"mask {label_size[0]}×{label_size[1]} (rows×columns), "
+                f"image {image_size[0]}×{image_size[1]} in {raw.image_file}",
+                allowed="the same rows and columns",
+                next_step="export the mask again at the size of its image",
+            )
+        raw_label = raw.raw_label
+        valid_HW = None if raw.valid_HW is None or raw.valid_HW.all() else raw.valid_HW
+        if valid_HW is not None and not self.label_map.colour_coded:
+            # What a label file holds where there is no data need not be in the label map.
+            some = np.asarray(self.label_map.classes[0].raw[0], raw_label.dtype)
+            raw_label = np.where(valid_HW, raw_label, some)
+        label_HW = self.label_map.remap(raw_label, file=raw.label_file)
+        if valid_HW is not None:
+            label_HW[~valid_HW] = np.asarray(self.label_map.ignore_index, label_HW.dtype)
+        return Sample(raw.name, raw.image_HWC, label_HW, raw.image_file)
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether there is a file of instance ids for every image."""
+        return self.instance_file is not None and all(
+            self.instance_file(self.source.files(index)[1]).is_file() for index in range(len(self))
+        )
+
+    def read_instances(self, index: int) -> NDArray[Any]:
+        """Decode the instance ids of one image, H×W; see `has_instances`.
+
+        Raises:
+            DataError: as `images.read_label`.
+        """
+        assert self.instance_file is not None
+        return images.read_label(self.instance_file(self.source.files(index)[1]), "index")
+
+
+def formats() -> tuple[str, ...]:
+    """Return the names of the formats: the files in this folder."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name[0] != "_"))
+
+
+def load_format(name: str) -> Format:
+    """Import the module of a format.
+
+    Raises:
+        ConfigError: unknown format, with the choices.
+    """
+    if name not in formats():
+        raise unknown_name("data set format", name, formats())
+    return cast(Format, importlib.import_module(f"{__name__}.{name}"))
+
+
+def load_labels(data: DataConfig) -> LabelMap:
+    """Return the label map of a recipe: the named one, else the format's own.
+
+    Raises:
+        ConfigError: neither is there, or the map is wrong.
+    """
+    name = data.labels or load_format(data.format).LABELS
+    if name is None:
+        raise ConfigError(
+            "SEG-X009",
+            f"the format {data.format!r} needs a label map",
+            allowed=", ".join(label_maps.names()),
+            next_step="set data.labels to one of these, or to a path ending in .toml or .csv",
+        )
+    return label_maps.load_label_map(name)
+
+
+def draws(data: DataConfig) -> bool:
+    """Tell whether the splits of a recipe's data come from a draw.
+
+    Raises:
+        ConfigError: unknown format or option.
+    """
+    return _options(data).model_dump().get("split") is not None
+
+
+def keep_draw(splits: Mapping[str, Split], file: Path) -> None:
+    """Write which images were drawn for which split, whatever limit is set on them."""
+    _split_draw.write(file, {name: _drawn(split.source) for name, split in splits.items()})
+
+
+def _drawn(source: Source) -> tuple[str, ...]:
+    return source.drawn if isinstance(source, OfPlaces) else source.names
+
+
+def with_kept_draw(data: DataConfig, file: Path) -> DataConfig:
+    """Return settings that go back to the draw `keep_draw` left, if it left one.
+
+    Raises:
+        ConfigError: unknown format or option.
+    """
+    if not file.is_file() or not draws(data):
+        return data
+    return data.model_copy(update={"options": {**data.options, "split_file": str(file)}})
+
+
+def open_split(data: DataConfig, split: str) -> Split:
+    """Find the samples of one split of a recipe's data; decodes nothing.
+
+    Raises:
+        ConfigError: unknown split, format, option or label map.
+        DataError: the folder is wrong, or (SEG-D016) the split is empty.
+    """
+    label_map = load_labels(data)
+    source = open_source(data, split)
+    limit = data.limit.get(split, len(source.names))  # type: ignore[call-overload]
+    instance_file = getattr(load_format(data.format), "instance_file", None)
+    return Split(split, source, label_map, min(limit, len(source.names)), instance_file)
+
+
+class Dataset(Mapping[str, Split]):
+    """A data set by the names of its splits: ``dataset["train"][0]`` is a decoded sample.
+
+    Args:
+        data: which data set.
+    """
+
+    def __init__(self, data: DataConfig) -> None:
+        self.data = data
+
+    def __getitem__(self, split: str) -> Split:
+        """Open one split; see `open_split`."""
+        if split not in SPLITS:
+            raise KeyError(split)
+        return open_split(self.data, split)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(SPLITS)
+
+    def __len__(self) -> int:
+        return len(SPLITS)
+
+    @property
+    def label_map(self) -> LabelMap:
+        """The classes."""
+        return load_labels(self.data)
+
+
+def open_dataset(
+    data: DataConfig | str | Path,
+    root: str | Path | None = None,
+    *,
+    labels: str | Path | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Dataset:
+    """Open a data set; nothing is decoded before a sample is asked for.
+
+    Args:
+        data: the data of a recipe, the path of a recipe, or the name of a format.
+        root: folder of the data set, where `data` is the name of a format.
+        labels: name or path of a label map; None: the format's own.
+        options: settings of the format.
+
+    Raises:
+        ConfigError: unknown format, option or label map.
+    """
+    if root is not None:
+        values = {"format": str(data), "root": str(root), "options": dict(options)}
+        if labels is not None:
+            values["labels"] = str(labels)
+        data = config_parsing.parse(DataConfig, values, where="open_dataset")
+    elif not isinstance(data, DataConfig):
+        data = load_data_config(Path(data))
+    load_labels(data)  # what is wrong is said now
+    _options(data)
+    return Dataset(data)
+
+
+def open_source(data: DataConfig, split: str) -> Source:
+    """Find the images of one split, without a label map; see `open_split`.
+
+    Raises:
+        ConfigError: unknown split, format or option.
+        DataError: the folder is wrong, or (SEG-D016) the split is empty.
+    """
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    module = load_format(data.format)
+    options = _options(data)
+    root = resolve_path(data.root, where="data.root")
+    source = module.open_split(root, split, options)
+    if not source.names:
+        raise DataError(
+            "SEG-D016",
+            f"the split {split!r} is empty",
+            file=root,
+            observed="0 images",
+            allowed="at least 1",
+            next_step="check data.root and the split settings in data.options",
+        )
+    return source
+
+
+def _options(data: DataConfig) -> Frozen:
+    module = load_format(data.format)
+    return config_parsing.parse(module.Options, data.options, where=f"data.options ({data.format})")

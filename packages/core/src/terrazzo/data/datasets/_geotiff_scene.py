@@ -1,0 +1,298 @@
+"""One scene of the format ``geotiff``: image rasters, labels and area, checked against each other.
+
+The first image raster gives the grid. All that can be refused from headers is refused on opening.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from weakref import WeakValueDictionary
+
+import numpy as np
+import pydantic
+from numpy.typing import NDArray
+from pydantic import Field
+
+from terrazzo.base.config_parsing import Frozen
+from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.io import rasters
+from terrazzo.io.rasters import RasterInfo
+
+RawValue = Annotated[int, Field(ge=0, le=65535)]
+Window = tuple[int, int, int, int]
+"""First row, first column, rows, columns; in pixels."""
+
+
+class Scene(Frozen):
+    """One scene: its image rasters, where its labels are, and what of it counts."""
+
+    images: Annotated[tuple[str, ...], Field(min_length=1)]
+    label: str
+    """A GeoTIFF of class indices, or polygons: GeoJSON, GeoPackage, Shapefile."""
+    layer: str | None = None
+    """Layer of a GeoPackage of labels that has several."""
+    area: str | None = None
+    """Polygons; pixels outside are ignored."""
+
+
+class Reading(Frozen):
+    """How the files of all scenes are read."""
+
+    band_names: tuple[str, ...] = ()
+    """Names of all bands of a scene, file by file. Empty: as the files have them."""
+    bands: tuple[str, ...] = ()
+    """Bands to use, by name, in this order file by file. Empty: all."""
+    align: Literal["exact", "reproject"] = "exact"
+    """reproject: files in another CRS or on another grid are brought onto that of the first image,
+    images bilinear, labels nearest neighbour, polygons corner by corner."""
+    crs_tolerance: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Pixels. A file with another CRS than the image is taken as it lies if no point of the
+    scene moves by more than this from one CRS to the other: for files of one place whose CRS are
+    written in two ways."""
+    nan: Literal["nodata", "error"] = "nodata"
+    """What NaN in an image means that does not declare it."""
+    burn: RawValue = 1
+    """Polygons: raw value of pixels whose centre is inside one."""
+    burn_property: str | None = None
+    """Polygons: attribute that holds their raw value; takes the place of `burn`."""
+    burn_values: dict[str, RawValue] = Field(default_factory=dict)
+    """Polygons: raw value for each value of `burn_property`, where these are words."""
+    background: RawValue | Literal["ignore"] = 0
+    """Polygons: raw value of all other pixels; ``ignore``: they are not labelled."""
+
+    @pydantic.model_validator(mode="after")
+    def _values_of_a_property(self) -> Reading:
+        if self.burn_values and self.burn_property is None:
+            raise ValueError("burn_values needs burn_property, the attribute they are values of")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image raster of a scene.
+
+    Attributes:
+        path: the file.
+        bands: positions of the bands used.
+        onto: the grid it must be brought onto; None: it lies there.
+    """
+
+    path: Path
+    bands: tuple[int, ...]
+    onto: RasterInfo | None
+
+
+@dataclass(frozen=True)
+class OpenScene:
+    """A scene that has been looked at.
+
+    Attributes:
+        name: unique within the data set.
+        images: those with bands in use.
+        band_names: C names.
+        dtype: of the pixels read; float32 where the rasters differ.
+        grid: of the first image.
+        label: the label file.
+        label_onto: the grid a label raster must be brought onto; None: it lies there.
+        label_HW: rasterised polygons; None for a label raster, which is read by window.
+        counted_HW: False outside the area, or where no polygon labels; None: nowhere.
+        refuse_nan: see `Reading.nan`.
+    """
+
+    name: str
+    images: tuple[Image, ...]
+    band_names: tuple[str, ...]
+    dtype: str
+    grid: RasterInfo
+    label: Path
+    label_onto: RasterInfo | None
+    label_HW: NDArray[Any] | None
+    counted_HW: NDArray[np.bool_] | None
+    refuse_nan: bool
+
+    def read(self, window: Window) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
+        """Read image H×W×C, raw label H×W and where both count, H×W.
+
+        Raises:
+            DataError: see `rasters.read_window` and `rasters.read_label_with_mask`.
+        """
+        pieces = [
+            rasters.read_window(
+                image.path, *window, image.bands, onto=image.onto, refuse_nan=self.refuse_nan
+            )
+            for image in self.images
+        ]
+        image_HWC, valid_HW = pieces[0]
+        if len(pieces) > 1:
+            image_HWC = np.concatenate([image for image, _ in pieces], axis=2, dtype=self.dtype)
+            valid_HW = np.logical_and.reduce([valid for _, valid in pieces])
+        label_HW, labelled_HW = self.read_label(window)
+        valid_HW &= labelled_HW
+        if self.counted_HW is not None:
+            valid_HW &= _cut(self.counted_HW, window)
+        return image_HWC, label_HW, valid_HW
+
+    def read_label(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Read raw labels H×W and where there are any."""
+        if self.label_HW is not None:
+            label_HW = _cut(self.label_HW, window).copy()
+            return label_HW, np.ones(label_HW.shape, bool)
+        return rasters.read_label_with_mask(self.label, *window, onto=self.label_onto)
+
+
+_shared: WeakValueDictionary[tuple[object, ...], OpenScene] = WeakValueDictionary()
+"""Scenes that are open: the splits of a data set share their polygons, which may be large."""
+
+
+def open_scene(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene:
+    """Check the files of one scene against each other.
+
+    Raises:
+        ConfigError: SEG-X011, a band or layer is not there.
+        DataError: as `rasters.info` and `rasters.read_features`; SEG-D009, SEG-D025 or SEG-D026 the
+            files differ in size, CRS or transform.
+    """
+    files = [*scene.images, scene.label, *([scene.area] if scene.area else [])]
+    times = tuple(file.stat().st_mtime_ns for file in map(root.joinpath, files) if file.exists())
+    rules = reading.model_dump_json(include=set(Reading.model_fields))
+    key = (root, times, scene.model_dump_json(), name, rules)
+    found = _shared.get(key)
+    if found is None:
+        found = _shared[key] = _look_at(root, scene, name, reading)
+    return found
+
+
+def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene:
+    paths = [root / image for image in scene.images]
+    infos = [rasters.info(path) for path in paths]
+    grid = infos[0]
+    ontos = [None, *(_onto(paths[0], grid, path, reading) for path in paths[1:])]
+    chosen = _choose_bands(paths[0], infos, reading.band_names, reading.bands)
+    # Bands are read file by file, so their order is that of the files.
+    images = tuple(
+        Image(path, tuple(band for _, file, band in chosen if file == at), ontos[at])
+        for at, path in enumerate(paths)
+        if any(file == at for _, file, _ in chosen)
+    )
+    dtypes = {infos[file].dtype for _, file, _ in chosen}
+    label = root / scene.label
+    is_vector = rasters.is_vector(label)
+    label_HW, labelled_HW = _draw_label(label, scene, grid, reading) if is_vector else (None, None)
+    area_HW = None if scene.area is None else _draw_area(root / scene.area, grid, reading)
+    counted = [mask for mask in (labelled_HW, area_HW) if mask is not None]
+    return OpenScene(
+        name,
+        images,
+        tuple(name for name, _, _ in chosen),
+        dtypes.pop() if len(dtypes) == 1 else "float32",
+        grid,
+        label,
+        None if is_vector else _onto(paths[0], grid, label, reading),
+        label_HW,
+        np.logical_and.reduce(counted) if counted else None,
+        reading.nan == "error",
+    )
+
+
+def _onto(image: Path, grid: RasterInfo, path: Path, reading: Reading) -> RasterInfo | None:
+    """Return the grid a raster must be brought onto, or None where it lies on it."""
+    try:
+        rasters.require_same_grid(
+            image, grid, path, rasters.info(path), tolerance=reading.crs_tolerance
+        )
+    except DataError as error:
+        if reading.align == "exact" or error.code not in ("SEG-D009", "SEG-D025", "SEG-D026"):
+            raise
+        return grid
+    return None
+
+
+def _draw_label(
+    path: Path, scene: Scene, grid: RasterInfo, reading: Reading
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    shapes = _read_features(path, grid, reading, reading.burn_property, scene.layer)
+    ignored = reading.background == "ignore"
+    label_HW = rasters.rasterize_shapes(
+        shapes,
+        grid,
+        value=reading.burn if reading.burn_property is None else None,
+        values=reading.burn_values,
+        background=0 if reading.background == "ignore" else reading.background,
+    )
+    return label_HW, rasters.inside(shapes, grid) if ignored else None
+
+
+def _draw_area(path: Path, grid: RasterInfo, reading: Reading) -> NDArray[np.bool_]:
+    if not rasters.is_vector(path):
+        raise ConfigError(
+            "SEG-X011",
+            "an area is given as polygons",
+            file=path,
+            allowed="GeoJSON, GeoPackage or Shapefile",
+            next_step="export its outline as polygons",
+        )
+    return rasters.inside(_read_features(path, grid, reading, None, None), grid)
+
+
+def _read_features(
+    path: Path, grid: RasterInfo, reading: Reading, attribute: str | None, layer: str | None
+) -> rasters.Features:
+    return rasters.read_features(
+        path,
+        grid,
+        attribute=attribute,
+        layer=layer,
+        reproject=reading.align == "reproject",
+        tolerance=reading.crs_tolerance,
+    )
+
+
+def _choose_bands(
+    path: Path, infos: list[RasterInfo], names: tuple[str, ...], wanted: tuple[str, ...]
+) -> list[tuple[str, int, int]]:
+    """Return name, file and position of every band in use, file by file."""
+    known = _all_bands(path, infos, names)
+    chosen = []
+    for name in wanted:
+        found = [band for band in known if band[0] == name]
+        if len(found) != 1:
+            raise ConfigError(
+                "SEG-X011",
+                f"data.options.bands: the scene has {len(found) or 'no'} bands {name!r}",
+                file=path,
+                observed=name,
+                allowed=", ".join(name for name, _, _ in known),
+                next_step="use a name that one band has, or leave bands empty for all",
+            )
+        chosen += found
+    return sorted(chosen, key=lambda band: band[1]) if wanted else known
+
+
+def _all_bands(
+    path: Path, infos: list[RasterInfo], names: tuple[str, ...]
+) -> list[tuple[str, int, int]]:
+    """Return name, file and position of every band; nameless ones are numbered file by file."""
+    places = [(at, band) for at, info in enumerate(infos) for band in range(info.bands)]
+    if not names:
+        told = [infos[at].band_names[band] for at, band in places]
+        names = tuple(
+            f"band {number}" if name == f"band {band + 1}" else name
+            for number, (name, (_, band)) in enumerate(zip(told, places, strict=True), 1)
+        )
+    if len(names) != len(places):
+        raise ConfigError(
+            "SEG-X011",
+            "data.options.band_names does not name every band",
+            file=path,
+            observed=f"{len(names)} names for {len(places)} bands",
+            allowed="a name for each band of each image raster of a scene, file by file",
+            next_step="name them all, and choose among them with data.options.bands",
+        )
+    return [(name, *place) for name, place in zip(names, places, strict=True)]
+
+
+def _cut(array_HW: NDArray[Any], window: Window) -> NDArray[Any]:
+    row, column, rows, columns = window
+    return array_HW[row : row + rows, column : column + columns]

@@ -1,0 +1,326 @@
+"""Images and masks that belong together by name: the part that most formats share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo.base.errors import DataError
+from terrazzo.data.datasets._faults import is_noting, refuse
+from terrazzo.data.sample import RawSample
+from terrazzo.io import images
+
+RASTER_SUFFIXES = (".tif", ".tiff")
+RGB = ("red", "green", "blue")
+
+_SHOWN = 100  # names a kind of fault; beyond it a message helps nobody
+_NO_MASK, _NO_IMAGE = "images without a mask", "masks without an image"
+_BAND_NAMES = {1: ("grey",), 3: RGB}
+
+
+Faults = dict[str, list[str]]
+"""Names that do not pair up, by what is wrong with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One image: its name, its image file and its mask file."""
+
+    name: str
+    image: Path
+    mask: Path
+
+
+@dataclass(frozen=True)
+class PairedFiles:
+    """A `Source` over pairs of files.
+
+    Attributes:
+        pairs: sorted by name.
+        band_names: C band names; an image with another number of bands is refused.
+        mask_kind: whether the masks hold class indices or colours.
+        notes: what was left out, for the person who runs it.
+    """
+
+    pairs: tuple[Pair, ...]
+    band_names: tuple[str, ...]
+    mask_kind: Literal["index", "colour"] = "index"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """N names, sorted."""
+        return tuple(pair.name for pair in self.pairs)
+
+    def files(self, index: int) -> tuple[Path, Path]:
+        """Return the image file and the mask file of one image."""
+        return self.pairs[index].image, self.pairs[index].mask
+
+    def read(self, index: int) -> RawSample:
+        """Decode one image and its mask.
+
+        Raises:
+            DataError: as `read_image`, `images.read_label` and `rasters.read_label`.
+        """
+        pair = self.pairs[index]
+        image_HWC, valid_HW = self.read_image(index)
+        raw_label = self.read_label(index)
+        return RawSample(pair.name, image_HWC, raw_label, valid_HW, str(pair.image), str(pair.mask))
+
+    @property
+    def is_cut_from_scenes(self) -> bool:
+        """An image is a file."""
+        return False
+
+    def read_image(
+        self, index: int, *, coarse: bool = False
+    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Decode the image alone; see `read_image`."""
+        return read_image_file(self.pairs[index].image, self.band_names, coarse=coarse)
+
+    def read_label(self, index: int) -> NDArray[Any]:
+        """Decode the mask alone: H×W integers, or H×W×3 colours."""
+        mask = self.pairs[index].mask
+        if is_raster(mask):
+            from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
+
+            return rasters.read_label(mask, self.mask_kind)
+        return images.read_label(mask, self.mask_kind)
+
+
+def read_image_file(
+    path: Path, band_names: tuple[str, ...], *, coarse: bool = False
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Decode one image.
+
+    Args:
+        path: PNG, JPEG or GeoTIFF.
+        band_names: C names of the data set.
+        coarse: see `images.read_image`.
+
+    Returns:
+        H×W×C, and H×W bool that is False where a GeoTIFF holds no data; None: valid everywhere.
+
+    Raises:
+        DataError: as `images.read_image` and `rasters.read`; SEG-D020 the image has another
+            number of bands than the data set.
+    """
+    if is_raster(path):
+        from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
+
+        image_HWC, valid_HW = rasters.read(path)
+    else:
+        image_HWC, valid_HW = images.read_image(path, coarse=coarse), None
+    if image_HWC.shape[2] != len(band_names):
+        raise DataError(
+            "SEG-D020",
+            "the image has another number of bands than the data set",
+            file=path,
+            observed=f"{image_HWC.shape[2]} bands",
+            allowed=f"{len(band_names)} ({', '.join(band_names)})",
+            next_step="convert the image, or move it out of the folder",
+        )
+    return image_HWC, valid_HW
+
+
+def band_names_of(files: Sequence[Path]) -> tuple[str, ...]:
+    """Name the bands of a data set after its first image; ``()`` where there is none.
+
+    Raises:
+        DataError: as `images.image_info` and `rasters.info`.
+    """
+    for file in files:
+        try:
+            return _band_names(file)
+        except DataError:
+            if not is_noting():  # one who looks at every image will find it again
+                raise
+    return ()
+
+
+def _band_names(file: Path) -> tuple[str, ...]:
+    if is_raster(file):
+        from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
+
+        return rasters.info(file).band_names
+    return _BAND_NAMES[images.image_info(file).bands]
+
+
+def is_raster(path: Path) -> bool:
+    """Tell whether a file is read as GeoTIFF, by its suffix."""
+    return str(path).lower().endswith(RASTER_SUFFIXES)  # `suffix` takes twenty times as long
+
+
+def pair_up(
+    image_folder: Path,
+    mask_folder: Path,
+    *,
+    suffixes: Sequence[str] = images.IMAGE_SUFFIXES,
+    image_ending: str = "",
+    mask_ending: str = "",
+    only: Collection[str] | None = None,
+) -> tuple[Pair, ...]:
+    """Match the files of two folders, sub-folders included, by relative path without suffix.
+
+    Args:
+        image_folder: holds the images.
+        mask_folder: holds the masks; may be the same folder if there is a `mask_ending`.
+        suffixes: of images and masks, lower case; other files are passed over.
+        image_ending: what an image's stem has beyond its name, e.g. ``_sat``.
+        mask_ending: what a mask's stem has beyond its name, e.g. ``_mask``.
+        only: names to look at. None: all there are.
+
+    Returns:
+        Pairs sorted by name; a name is a relative path such as ``berlin/000019``.
+
+    Raises:
+        DataError: SEG-D013 a folder is missing; SEG-D014 missing images, missing masks, masks
+            without an image and names that occur twice, all in one message.
+    """
+    pairs, faults = _match(
+        image_folder,
+        mask_folder,
+        suffixes=suffixes,
+        image_ending=image_ending,
+        mask_ending=mask_ending,
+        only=only,
+    )
+    _refuse(faults, image_folder, f"in {mask_folder}")
+    return pairs
+
+
+def pair_up_below(root: Path, folders: Mapping[str, tuple[Path, Path]]) -> tuple[Pair, ...]:
+    """Match the files of several pairs of folders; the names begin with the keys and a slash.
+
+    Args:
+        root: of the data set, for the message.
+        folders: image folder and mask folder by what comes before the names; may be empty.
+
+    Returns:
+        Pairs sorted by name.
+
+    Raises:
+        DataError: as `pair_up`, the faults of all folders in one message.
+    """
+    pairs: list[Pair] = []
+    faults: Faults = {}
+    for prefix, (image_folder, mask_folder) in folders.items():
+        lead = f"{prefix}/" if prefix else ""
+        found, wrong = _match(image_folder, mask_folder)
+        pairs += [Pair(lead + pair.name, pair.image, pair.mask) for pair in found]
+        for title, names in wrong.items():
+            faults.setdefault(title, []).extend(lead + name for name in names)
+    _refuse(faults, root, "in the folder beside it")
+    return tuple(sorted(pairs, key=lambda pair: pair.name))
+
+
+def _match(
+    image_folder: Path,
+    mask_folder: Path,
+    *,
+    suffixes: Sequence[str] = images.IMAGE_SUFFIXES,
+    image_ending: str = "",
+    mask_ending: str = "",
+    only: Collection[str] | None = None,
+) -> tuple[tuple[Pair, ...], Faults]:
+    """Return the pairs there are, and the names that do not pair up by what is wrong with them."""
+    shared = image_folder == mask_folder
+    image_files = files_by_name(
+        image_folder, suffixes, image_ending, not_ending=mask_ending if shared else ""
+    )
+    mask_files = files_by_name(
+        mask_folder, suffixes, mask_ending, not_ending=image_ending if shared else ""
+    )
+    if only is not None:
+        image_files = {name: image_files[name] for name in image_files.keys() & only}
+        mask_files = {name: mask_files[name] for name in mask_files.keys() & only}
+    faults = {
+        "names without an image": sorted(set(only or ()) - image_files.keys()),
+        _NO_MASK: sorted(image_files.keys() - mask_files.keys()),
+        _NO_IMAGE: sorted(mask_files.keys() - image_files.keys() - set(only or ())),
+        "images of one name": _twice(image_folder, image_files),
+        "masks of one name": _twice(mask_folder, mask_files),
+    }
+    names = sorted(image_files.keys() & mask_files.keys())
+    return tuple(Pair(n, image_files[n][0], mask_files[n][0]) for n in names), faults
+
+
+def _refuse(faults: Faults, file: Path, where: str) -> None:
+    if any(faults.values()):
+        error = DataError(
+            "SEG-D014",
+            "images and masks do not pair up",
+            file=file,
+            observed="; ".join(list_names(title, n) for title, n in faults.items() if n),
+            allowed=f"one mask for every image, by name, {where}",
+            next_step="add, rename or remove the files named" + _case_hint(faults),
+        )
+        refuse(error)
+
+
+def list_names(title: str, names: Sequence[str]) -> str:
+    """Return ``3 images without a mask: a, b, c``; beyond 100 names, how many more."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{len(names)} {title}: {', '.join(names[:_SHOWN])}{more}"
+
+
+def files_by_name(
+    folder: Path,
+    suffixes: Sequence[str] = images.IMAGE_SUFFIXES,
+    ending: str = "",
+    *,
+    not_ending: str = "",
+) -> dict[str, list[Path]]:
+    """Return the files below a folder by relative path without suffix and `ending`.
+
+    Args:
+        folder: where to look, sub-folders included; files that start with a dot are passed over.
+        suffixes: lower case.
+        ending: what a stem must end with; it is no part of the name.
+        not_ending: what a stem must not end with. Empty: anything will do.
+
+    Raises:
+        DataError: SEG-D013 the folder is missing.
+    """
+    if not folder.is_dir():
+        raise DataError(
+            "SEG-D013",
+            "not a folder" if folder.exists() else "no such folder",
+            file=folder,
+            next_step="check data.root, and data.options where the format has folder settings",
+        )
+    found: dict[str, list[Path]] = {}
+    top = str(folder)
+    # Strings: pathlib takes five times as long, which large folders would feel.
+    for parent, folders, files in os.walk(top):
+        lead = parent[len(top) :].strip(os.sep).replace(os.sep, "/")
+        for file in sorted(folders + files):
+            stem, _, suffix = file.rpartition(".")
+            if f".{suffix.lower()}" not in suffixes or file.startswith("."):
+                continue
+            if stem.endswith(ending) and not (not_ending and stem.endswith(not_ending)):
+                name = stem.removesuffix(ending)
+                path = Path(parent, file)
+                found.setdefault(f"{lead}/{name}" if lead else name, []).append(path)
+    return dict(sorted(found.items()))
+
+
+def _twice(folder: Path, files: dict[str, list[Path]]) -> list[str]:
+    return [
+        " and ".join(path.relative_to(folder).as_posix() for path in paths)
+        for _, paths in sorted(files.items())
+        if len(paths) > 1
+    ]
+
+
+def _case_hint(faults: Faults) -> str:
+    lonely = faults.get(_NO_MASK, []) + faults.get(_NO_IMAGE, [])
+    if len({name.casefold() for name in lonely}) < len(lonely):
+        return "; some names differ in upper and lower case only"
+    return ""

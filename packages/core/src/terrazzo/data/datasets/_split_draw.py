@@ -1,0 +1,243 @@
+"""The division of a data set by a draw: for sets without official splits, or without a val split.
+
+A draw is made once: a run keeps its names in ``splits.json`` and goes back to them, since a new
+draw over a folder that has grown would move test images into training.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pydantic
+from pydantic import Field
+
+from terrazzo.base.config_parsing import Fraction, Frozen, resolve_path
+from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.data.datasets._faults import refuse
+from terrazzo.data.datasets._paired_files import Pair, list_names
+
+SplitName = Literal["train", "val", "test"]
+
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+
+Find = Callable[[], tuple[Pair, ...]]
+"""Lists the images of an official part when they are asked for."""
+
+
+class Draw(Frozen):
+    """The share of each split, counted in groups, and what is held together.
+
+    Where a data set has an official test part, ``test = 0`` keeps it as the test split and draws
+    train and val from the rest. A share above 0 pools all parts and draws the test split as well;
+    its scores then compare with nobody's.
+    """
+
+    train: Fraction
+    val: Fraction
+    test: Fraction
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    group: str | None = None
+    """Regular expression, searched in each name: images whose first group is equal stay in one
+    split. Use it for images of one scene, patient or flight; ``(.*)`` is each image by itself.
+    None: the format's own."""
+
+    @pydantic.model_validator(mode="after")
+    def _shares_of_a_whole(self) -> Draw:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-6:
+            msg = f"train, val and test add up to {total:g}, not 1"
+            raise ValueError(msg)
+        return self
+
+    @pydantic.field_validator("group")
+    @classmethod
+    def _has_a_group(cls, group: str | None) -> str | None:
+        try:
+            if group is not None and re.compile(group).groups == 0:
+                raise ValueError("needs a group in parentheses")
+        except re.error as error:
+            msg = f"not a regular expression: {error}"
+            raise ValueError(msg) from None
+        return group
+
+
+def divide(
+    split: str,
+    rule: Draw,
+    split_file: str | None,
+    *,
+    training: Find,
+    test: Find | None = None,
+    group: str | None = None,
+) -> tuple[Pair, ...]:
+    """Return the pairs of one split, sorted by name.
+
+    Args:
+        split: ``train``, ``val`` or ``test``.
+        rule: the shares.
+        split_file: an earlier draw as `write` left it; takes the place of a new one.
+        training: lists the images that may be trained on, or all where there are no parts.
+        test: lists the official test part.
+        group: what is held together unless the rule says otherwise; see `Draw.group`.
+
+    Raises:
+        ConfigError: SEG-X011, the group expression does not fit a name.
+        DataError: as `training` and `test`; SEG-D014 an image of the earlier draw is gone, or two
+            images have one name; as `read`.
+    """
+    if test is not None and rule.test == 0:
+        if split == "test":
+            return test()
+        pool = training()
+    else:
+        pool = training() + (test() if test is not None else ())
+    found = {pair.name: pair for pair in pool}
+    if len(found) < len(pool):
+        refuse(_twice(pool))
+    if split_file is None:
+        chosen = draw(found, rule, group=group)[split]
+    else:
+        chosen = read(resolve_path(split_file, where="data.options.split_file"))[split]
+        if chosen - found.keys():
+            gone = DataError(
+                "SEG-D014",
+                "images of the earlier draw are gone",
+                file=split_file,
+                observed=list_names("names without an image", sorted(chosen - found.keys())),
+                next_step="put them back, or draw anew in a new run",
+            )
+            refuse(gone)
+    return tuple(found[name] for name in sorted(chosen & found.keys()))
+
+
+def draw(
+    names: Iterable[str], rule: Draw, *, group: str | None = None
+) -> dict[str, frozenset[str]]:
+    """Divide names by the shares of `rule`: every name lands in exactly one split.
+
+    The draw depends on the set of groups, the shares and the seed, and on no order of files. A
+    split with a share above 0 gets at least one group, as long as there are enough.
+
+    Args:
+        names: of the images.
+        rule: shares, seed, and what is held together.
+        group: see `divide`. None: each image by itself.
+
+    Raises:
+        ConfigError: SEG-X011, the group expression does not fit a name.
+    """
+    group_of = {name: _group(name, rule.group or group) for name in names}
+    groups = sorted(set(group_of.values()))
+    shuffled = np.random.Generator(np.random.Philox(rule.seed)).permutation(groups)
+    shares = {"train": rule.train, "val": rule.val, "test": rule.test}
+    split_of: dict[str, str] = {}
+    start = 0
+    for split, size in _sizes(len(groups), shares).items():
+        split_of.update(dict.fromkeys(shuffled[start : start + size].tolist(), split))
+        start += size
+    return {
+        split: frozenset(name for name in group_of if split_of[group_of[name]] == split)
+        for split in SPLITS
+    }
+
+
+def write(path: Path, names: Mapping[str, Iterable[str]]) -> None:
+    """Write the names of each split for `read`."""
+    text = json.dumps({split: sorted(names[split]) for split in SPLITS}, indent=0)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def read(path: Path) -> dict[str, frozenset[str]]:
+    """Read the names of each split.
+
+    Raises:
+        DataError: SEG-D013 the file cannot be read, or does not hold names by split; SEG-D015 a
+            name is in two splits.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        names = {split: frozenset(found) for split, found in _Names.validate_json(text).items()}
+    except (OSError, UnicodeDecodeError, pydantic.ValidationError) as error:
+        raise DataError(
+            "SEG-D013",
+            "cannot read the draw",
+            file=path,
+            observed=error.strerror if isinstance(error, OSError) else "not names by split",
+            allowed='{"train": [names], "val": [names], "test": [names]}',
+            next_step="name the splits.json of a run in data.options.split_file",
+        ) from None
+    refuse_leaks(path, names.items())
+    return {split: names.get(split, frozenset()) for split in SPLITS}
+
+
+def refuse_leaks(path: Path, names: Iterable[tuple[str, Iterable[str]]]) -> None:
+    """Refuse a name that is in two splits; `names` are those of each split.
+
+    Raises:
+        DataError: SEG-D015.
+    """
+    owner: dict[str, str] = {}
+    leaks: list[str] = []
+    for split, several in names:
+        again = [name for name in sorted(several) if owner.setdefault(name, split) != split]
+        leaks += [f"{name} ({owner[name]} and {split})" for name in again]
+    if leaks:
+        error = DataError(
+            "SEG-D015",
+            "the same image is in two splits",
+            file=path,
+            observed=list_names("names", leaks),
+            allowed="each name in one split",
+            next_step="remove the names from one of them; a score on images that were trained "
+            "on says nothing",
+        )
+        refuse(error)
+
+
+_Names = pydantic.TypeAdapter(dict[SplitName, list[str]])
+
+
+def _sizes(total: int, shares: dict[str, float]) -> dict[str, int]:
+    """Round by largest remainder, then give empty splits one from the largest."""
+    exact = {split: total * share for split, share in shares.items() if share > 0}
+    sizes = {split: int(size) for split, size in exact.items()}
+    by_remainder = sorted(exact, key=lambda split: sizes[split] - exact[split])
+    for split in by_remainder[: total - sum(sizes.values())]:
+        sizes[split] += 1
+    for split in sizes:
+        largest = max(sizes, key=lambda other: sizes[other])
+        if sizes[split] == 0 and sizes[largest] > 1:
+            sizes[split], sizes[largest] = 1, sizes[largest] - 1
+    return sizes
+
+
+def _group(name: str, pattern: str | None) -> str:
+    if pattern is None:
+        return name
+    match = re.search(pattern, name)
+    if match is None or match[1] is None:
+        raise ConfigError(
+            "SEG-X011",
+            "data.options.split.group does not fit a name",
+            observed=f"{pattern!r} in {name!r}",
+            next_step="write the expression so that its first group is found in every name",
+        )
+    return match[1]
+
+
+def _twice(pool: Iterable[Pair]) -> DataError:
+    files: dict[str, list[str]] = {}
+    for pair in pool:
+        files.setdefault(pair.name, []).append(str(pair.image))
+    twice = [" and ".join(several) for several in files.values() if len(several) > 1]
+    return DataError(
+        "SEG-D014",
+        "two images have one name",
+        observed=list_names("images of one name", sorted(twice)),
+        next_step="rename one of them, or keep the official parts with split.test = 0",
+    )

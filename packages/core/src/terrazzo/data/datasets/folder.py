@@ -1,0 +1,140 @@
+"""Any folder of images beside a folder of masks of the same names, sub-folders included.
+
+Images are PNG, JPEG or GeoTIFF, masks PNG or GeoTIFF. The splits come from one of
+
+    images = "{split}/images"                     folders, one a split
+    lists = { train = "train.txt", … }            text files, one name a line
+    split = { train = 0.8, val = 0.1, test = 0.1 } a draw, the same for a seed on every machine
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from terrazzo.base.config_parsing import Frozen
+from terrazzo.base.errors import DataError
+from terrazzo.data.datasets import _split_draw
+from terrazzo.data.datasets._faults import refuse
+from terrazzo.data.datasets._paired_files import (
+    RASTER_SUFFIXES,
+    PairedFiles,
+    band_names_of,
+    list_names,
+    pair_up,
+)
+from terrazzo.data.datasets._split_draw import Draw, SplitName
+from terrazzo.io import images
+
+LABELS = None
+
+_SUFFIXES = (*images.IMAGE_SUFFIXES, *RASTER_SUFFIXES)
+
+
+class Options(Frozen):
+    """Where things lie below ``data.root``, and how they are divided."""
+
+    images: str = "images"
+    """Folder of the images; may hold ``{split}``."""
+    masks: str = "masks"
+    """Folder of the masks; may hold ``{split}``."""
+    image_suffix: str = ""
+    """What the stems of images have beyond the name, e.g. ``_sat``."""
+    mask_suffix: str = ""
+    """What the stems of masks have beyond the name, e.g. ``_mask``."""
+    mask_kind: Literal["index", "colour"] = "index"
+    """Whether masks hold class numbers (grey or palette) or colours."""
+    bands: tuple[str, ...] | None = None
+    """Band names. None: taken from the first image."""
+    lists: dict[SplitName, str] = Field(default={})
+    """Text file of each split, one name a line: a path below `images`; the suffix may be given."""
+    split: Draw | None = Field(default_factory=lambda given: _default_draw(given))
+    """A draw, each image by itself unless it has a `group`. None: one of the other ways."""
+    split_file: str | None = None
+    """``splits.json`` of a run: its draw takes the place of a new one."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_way_to_split(self) -> Options:
+        ways = {
+            "{split} in images or masks": self.by_folder,
+            "lists": bool(self.lists),
+            "split": self.split is not None,
+        }
+        chosen = [way for way, is_chosen in ways.items() if is_chosen]
+        if len(chosen) != 1:
+            msg = f"give one way to split, not {' and '.join(chosen) or 'none'}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def by_folder(self) -> bool:
+        """Whether each split has folders of its own."""
+        return "{split}" in self.images + self.masks
+
+
+def open_split(root: Path, split: SplitName, options: Options) -> PairedFiles:
+    """Find the images of one split below `root`.
+
+    Raises:
+        ConfigError: SEG-X011, the group expression does not fit a name.
+        DataError: see `pair_up`; SEG-D013 a list cannot be read; SEG-D014 a name is listed twice;
+            SEG-D015 a name is in the lists of two splits.
+    """
+    only = _listed(root, options).get(split, ()) if options.lists else None
+    pairs = pair_up(
+        root / options.images.replace("{split}", split),
+        root / options.masks.replace("{split}", split),
+        suffixes=_SUFFIXES,
+        image_ending=options.image_suffix,
+        mask_ending=options.mask_suffix,
+        only=only,
+    )
+    if options.split is not None:
+        pairs = _split_draw.divide(split, options.split, options.split_file, training=lambda: pairs)
+    band_names = options.bands or band_names_of([pair.image for pair in pairs])
+    return PairedFiles(pairs, band_names, options.mask_kind)
+
+
+def _default_draw(given: dict[str, Any]) -> Draw | None:
+    """Draw unless the settings read so far say how the data are divided."""
+    by_folder = "{split}" in given.get("images", "") + given.get("masks", "")
+    return None if by_folder or given.get("lists") else Draw(train=0.8, val=0.1, test=0.1)
+
+
+def _listed(root: Path, options: Options) -> dict[SplitName, tuple[str, ...]]:
+    listed = {split: _read_list(root / file) for split, file in options.lists.items()}
+    _split_draw.refuse_leaks(root, listed.items())
+    return listed
+
+
+def _read_list(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            "SEG-D013",
+            "cannot read the list of a split",
+            file=path,
+            observed=error.strerror if isinstance(error, OSError) else error,
+            next_step="check data.options.lists; a list is UTF-8 text, one name a line",
+        ) from None
+    names = [_without_suffix(line.strip()) for line in lines if line.strip()]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        repeated = DataError(
+            "SEG-D014",
+            "names are listed twice",
+            file=path,
+            observed=list_names("names", twice),
+            next_step="remove the repeated lines",
+        )
+        refuse(repeated)
+    return tuple(names)
+
+
+def _without_suffix(name: str) -> str:
+    path = Path(name)
+    return path.with_suffix("").as_posix() if path.suffix.lower() in _SUFFIXES else name

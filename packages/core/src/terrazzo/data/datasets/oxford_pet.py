@@ -1,0 +1,80 @@
+"""Oxford-IIIT Pet: 37 breeds of cats and dogs with a trimap each, in many sizes.
+
+    images/Abyssinian_100.jpg
+    annotations/trimaps/Abyssinian_100.png       1 pet, 2 background, 3 not classified (the border)
+    annotations/trainval.txt, annotations/test.txt
+
+The official lists say which images are used; val is drawn from trainval. The breeds in the lists
+are not used. The label map ``oxford_pet_3`` makes the border a class.
+Source: Parkhi, Vedaldi, Zisserman, Jawahar, "Cats and Dogs", CVPR 2012;
+robots.ox.ac.uk/~vgg/data/pets.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from terrazzo.base.config_parsing import Frozen
+from terrazzo.base.errors import DataError
+from terrazzo.data.datasets import _split_draw
+from terrazzo.data.datasets._paired_files import RGB, Pair, PairedFiles, pair_up
+from terrazzo.data.datasets._split_draw import Draw
+
+LABELS = "oxford_pet_2"
+
+
+class Options(Frozen):
+    """What is left out, and what val is."""
+
+    skip: tuple[str, ...] = ()
+    """Names to leave out: some photographs of the official package are said to be no RGB JPEG."""
+    split: Draw = Draw(train=0.9, val=0.1, test=0)
+    """See `Draw`; each image by itself unless it has a group."""
+    split_file: str | None = None
+    """``splits.json`` of a run: its draw takes the place of a new one."""
+
+
+def open_split(root: Path, split: str, options: Options) -> PairedFiles:
+    """Find the images of one split below `root`.
+
+    Raises:
+        ConfigError: SEG-X011, the group expression does not fit a name.
+        DataError: see `pair_up` and `_split_draw.divide`; SEG-D013 a list cannot be read;
+            SEG-D015 a
+            image is in both lists.
+    """
+    annotations = root / "annotations"
+    listed = {
+        "train": _read_list(annotations / "trainval.txt"),
+        "test": _read_list(annotations / "test.txt"),
+    }
+    _split_draw.refuse_leaks(annotations, listed.items())
+
+    def part(name: str) -> tuple[Pair, ...]:
+        names = [each for each in listed[name] if each not in options.skip]
+        return pair_up(root / "images", annotations / "trimaps", only=names)
+
+    pairs = _split_draw.divide(
+        split,
+        options.split,
+        options.split_file,
+        training=lambda: part("train"),
+        test=lambda: part("test"),
+    )
+    note = f"oxford_pet: left out by name: {', '.join(options.skip)}"
+    return PairedFiles(pairs, RGB, notes=(note,) if options.skip else ())
+
+
+def _read_list(path: Path) -> tuple[str, ...]:
+    """Return the first word of each line; the others are class, species and breed."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            "SEG-D013",
+            "cannot read the list of a split",
+            file=path,
+            observed=error.strerror if isinstance(error, OSError) else error,
+            next_step="data.root must be the folder that holds images/ and annotations/",
+        ) from None
+    return tuple(line.split()[0] for line in lines if line.strip() and not line.startswith("#"))

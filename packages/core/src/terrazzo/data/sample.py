@@ -1,0 +1,99 @@
+"""What travels from the files to the models: samples, batches, bands.
+
+Shape legend, used as suffixes on array names everywhere:
+    B images in a batch · N images in a data set · H rows · W columns · C bands · K classes
+Images are uint8, uint16 or float32 with channels last, in the file's own units. Labels hold train
+ids; `IGNORE` marks pixels that teach and score nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+IGNORE = 255
+"""Label value of a pixel that is neither trained on nor scored."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawSample:
+    """One image as its files hold it, before any label map.
+
+    Attributes:
+        name: unique within its split.
+        image_HWC: uint8, uint16 or float32.
+        raw_label: H×W integers, or H×W×3 uint8 for colour masks, in the file's own values.
+        valid_HW: bool; False where the image holds no data. None: valid everywhere.
+        image_file: where the image came from, for messages.
+        label_file: where the label came from, for messages.
+    """
+
+    name: str
+    image_HWC: NDArray[np.generic]
+    raw_label: NDArray[np.generic]
+    valid_HW: NDArray[np.bool_] | None
+    image_file: str
+    label_file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image with its label as train ids.
+
+    Attributes:
+        name: unique within its split.
+        image_HWC: uint8, uint16 or float32.
+        label_HW: uint8 or uint16 train ids in 0…K-1, or the label map's ignore value.
+        image_file: where the image came from, for messages.
+    """
+
+    name: str
+    image_HWC: NDArray[np.generic]
+    label_HW: NDArray[np.generic]
+    image_file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Images of one size that make one optimiser step.
+
+    Attributes:
+        images_BHWC: uint8, uint16 or float32, as in the files.
+        labels_BHW: uint8 or uint16 train ids, or the label map's ignore value.
+        names: B names.
+        files: B image files, for messages.
+    """
+
+    images_BHWC: NDArray[np.generic]
+    labels_BHW: NDArray[np.generic]
+    names: tuple[str, ...]
+    files: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """What a model needs to know of the images it was trained on.
+
+    Attributes:
+        names: C band names, e.g. ``("red", "green", "blue")``.
+        dtype: NumPy dtype name of the pixels: ``uint8``, ``uint16`` or ``float32``.
+        mean: C means in the file's units; subtracted on the device.
+        std: C standard deviations in the file's units; divided by on the device. Never zero.
+    """
+
+    names: tuple[str, ...]
+    dtype: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        assert len(self.names) == len(self.mean) == len(self.std) > 0
+        assert all(value > 0 for value in self.std)
+
+    def __len__(self) -> int:
+        return len(self.names)

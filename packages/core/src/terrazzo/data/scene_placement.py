@@ -1,0 +1,76 @@
+"""Where the images of a split lie in the scenes they were cut from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from terrazzo.io.rasters import RasterInfo
+
+LONGEST_SIDE = 768
+"""Rows or columns of a map."""
+
+
+@dataclass(frozen=True)
+class PlacedScene:
+    """A scene that chips are cut from.
+
+    Attributes:
+        name: unique within the split.
+        rows: of the scene in pixels.
+        columns: of the scene in pixels.
+        crs: such as ``EPSG:32633``; empty where the file gives none.
+        transform: a, b, c, d, e, f: x = a·column + b·row + c, y = d·column + e·row + f.
+        image: raster the image is taken from; empty where there is none.
+        bands: positions of the three bands (or one) to show.
+    """
+
+    name: str
+    rows: int
+    columns: int
+    crs: str
+    transform: tuple[float, float, float, float, float, float]
+    image: str
+    bands: tuple[int, ...]
+
+    @property
+    def step(self) -> int:
+        """Pixels of the scene from one of the map to the next."""
+        return max(1, -(-max(self.rows, self.columns) // LONGEST_SIDE))
+
+    def taken(self, length: int) -> NDArray[np.intp]:
+        """Return the rows (or columns) of the scene that are in the map."""
+        return np.arange(self.step // 2, length, self.step)
+
+
+def placed_scene(name: str, grid: RasterInfo, image: Path, bands: tuple[int, ...]) -> PlacedScene:
+    """Return the scene of a raster; its first three chosen bands are shown, or the first."""
+    t = grid.transform
+    return PlacedScene(
+        name=name,
+        rows=grid.rows,
+        columns=grid.columns,
+        crs="" if grid.crs is None else str(grid.crs.to_string()),
+        transform=(t.a, t.b, t.c, t.d, t.e, t.f),
+        image=str(image),
+        bands=bands[:3] if len(bands) >= 3 else bands[:1],
+    )
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A `terrazzo.data.datasets.Source` whose images are parts of scenes."""
+
+    @property
+    def scenes(self) -> tuple[PlacedScene, ...]:
+        """All scenes."""
+        ...
+
+    def place(self, index: int) -> tuple[int, int, int]:
+        """Return the number of the scene of an image, its first row and its first column."""
+        ...

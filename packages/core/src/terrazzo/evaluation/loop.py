@@ -1,0 +1,129 @@
+"""Scoring a model on a split: the one evaluate loop, for every backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo.base.progress import Progress
+from terrazzo.base.recipe import DataConfig, LoaderConfig
+from terrazzo.data.datasets import Split
+from terrazzo.data.loader import evaluation_samples
+from terrazzo.data.sample import Sample
+from terrazzo.evaluation.extra_counts import Counter, ExtraCounts
+from terrazzo.evaluation.result import Evaluation, Example
+from terrazzo.evaluation.scene_overview import SceneOverviews
+from terrazzo.metrics import ConfusionMatrix
+from terrazzo.models.contract import Trainer
+from terrazzo.models.probabilities import labels_at_size
+
+_EXAMPLES = 8
+
+
+def evaluate(
+    trainer: Trainer,
+    split: Split,
+    data: DataConfig,
+    loader: LoaderConfig,
+    *,
+    batch_size: int,
+    step: int,
+    progress: Progress,
+    num_examples: int = _EXAMPLES,
+    counter: Counter | None = None,
+    overviews: SceneOverviews | None = None,
+) -> Evaluation:
+    """Score a model on a split: every pixel of every label file counts exactly once.
+
+    Images are brought to the model's size; probabilities are brought back to the size of the
+    label file and only then turned into classes, so scores do not depend on the model's size.
+
+    Args:
+        trainer: the model.
+        split: images and labels.
+        data: for the model's image size.
+        loader: threads.
+        batch_size: images a forward pass.
+        step: optimiser steps behind the weights, for the record.
+        progress: told after every batch.
+        num_examples: how many images to keep for people, evenly spaced over the split.
+        counter: counts more of each image; changes no score.
+        overviews: puts the images on maps of their scenes.
+    """
+    world, label_map = trainer.world, split.label_map
+    num_samples, num_classes = len(split), len(label_map)
+    counts_NKK = np.zeros((num_samples, num_classes, num_classes), np.int64)
+    ignored_N = np.zeros(num_samples, np.int64)
+    wanted = set(np.linspace(0, num_samples - 1, min(num_examples, num_samples)).astype(int))
+    examples: list[Example] = []
+    done = 0
+    with closing(evaluation_samples(split, data, loader, world=world)) as samples:
+        for group in _same_size(samples, batch_size):
+            predictions = _predict(trainer, group, counter is not None and counter.probabilities)
+            for (index, _, sample), (prediction_HW, probabilities_HWK) in zip(
+                group, predictions, strict=True
+            ):
+                matrix = ConfusionMatrix(num_classes, label_map.ignore_index)
+                matrix.update(sample.label_HW, prediction_HW)
+                assert matrix.counts.sum() + matrix.ignored == sample.label_HW.size
+                counts_NKK[index], ignored_N[index] = matrix.counts, matrix.ignored
+                if counter is not None:
+                    counter.add(index, sample, prediction_HW, probabilities_HWK)
+                if overviews is not None:
+                    overviews.add(index, sample.label_HW, prediction_HW)
+                if index in wanted:
+                    examples.append(
+                        Example(sample.name, sample.image_HWC, sample.label_HW, prediction_HW)
+                    )
+            done += len(group)
+            progress.advance(done, -(-num_samples // world.size), f"score {split.name}")
+    return Evaluation(
+        split=split.name,
+        step=step,
+        names=split.names,
+        counts_NKK=world.sum(counts_NKK),
+        ignored_N=world.sum(ignored_N),
+        examples=tuple(examples),
+        extra=ExtraCounts() if counter is None else counter.counted(world),
+        maps=() if overviews is None else overviews.maps(world),
+    )
+
+
+_Prepared = tuple[int, NDArray[np.generic], Sample]
+"""Index in the split, image at the model's size, sample as the files hold it."""
+
+
+def _same_size(samples: Iterator[_Prepared], most: int) -> Iterator[list[_Prepared]]:
+    """Group neighbours of one size, up to `most` of them."""
+    group: list[_Prepared] = []
+    for item in samples:
+        if group and (len(group) == most or item[1].shape != group[0][1].shape):
+            yield group
+            group = []
+        group.append(item)
+    if group:
+        yield group
+
+
+_Predicted = tuple[NDArray[np.integer], NDArray[np.float32] | None]
+"""Labels H×W at the size of the label file; probabilities H×W×K at the model's size."""
+
+
+def _predict(
+    trainer: Trainer, group: list[_Prepared], with_probabilities: bool
+) -> Iterator[_Predicted]:
+    """Yield what is predicted for each image; the labels are the same with probabilities."""
+    images_BHWC = np.stack([image for _, image, _ in group])
+    size = images_BHWC.shape[1:3]
+    if all(sample.label_HW.shape == size for _, _, sample in group):
+        # Not the argmax of rounded probabilities, where two classes may have become equal.
+        labels_BHW = trainer.predict_labels(images_BHWC)
+        probabilities = trainer.predict(images_BHWC) if with_probabilities else [None] * len(group)
+        yield from zip(labels_BHW, probabilities, strict=True)
+        return
+    probabilities_BHWK = trainer.predict(images_BHWC)
+    for probabilities_HWK, (_, _, sample) in zip(probabilities_BHWK, group, strict=True):
+        yield labels_at_size(probabilities_HWK, sample.label_HW.shape), probabilities_HWK

@@ -1,0 +1,165 @@
+"""The outcome of scoring one model on one split, and its files in ``evaluation/``.
+
+``<split>.json`` holds the summed counts, every score and how it is defined;
+``<split>.safetensors`` the counts of each image; ``<split>_examples/`` a few images to look at;
+``<split>_maps.safetensors`` coarse maps of the scenes, where images are parts of scenes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from terrazzo.data.labels import LabelMap
+from terrazzo.evaluation import extra_scores, scene_overview
+from terrazzo.evaluation.extra_counts import ExtraCounts
+from terrazzo.evaluation.scene_overview import SceneOverview
+from terrazzo.io.images import as_rgb
+from terrazzo.metrics import ConfusionMatrix
+
+DEFINITION = (
+    "scores from one confusion matrix summed over all pixels of the split, at the size of the "
+    "label files; mean_* = unweighted mean over the classes present in truth or prediction; "
+    "ignored pixels count nowhere; micro_iou = all classes together (micro), for comparison only"
+)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image to look at.
+
+    Attributes:
+        name: of the sample.
+        image_HWC: as read, first three bands are shown.
+        label_HW: train ids.
+        prediction_HW: train ids.
+    """
+
+    name: str
+    image_HWC: NDArray[np.generic]
+    label_HW: NDArray[np.generic]
+    prediction_HW: NDArray[np.generic]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Counts of one split.
+
+    Attributes:
+        split: its name.
+        step: of the weights that were scored.
+        names: N image names.
+        counts_NKK: int64 confusion counts an image, rows truth, columns prediction.
+        ignored_N: int64 ignored pixels an image.
+        examples: a few images, for the report; empty on other ranks than 0.
+        extra: what else was counted.
+        maps: of the scenes the images are parts of, where they are.
+    """
+
+    split: str
+    step: int
+    names: tuple[str, ...]
+    counts_NKK: NDArray[np.int64]
+    ignored_N: NDArray[np.int64]
+    examples: tuple[Example, ...] = ()
+    extra: ExtraCounts = field(default_factory=ExtraCounts)
+    maps: tuple[SceneOverview, ...] = ()
+
+    @property
+    def matrix(self) -> ConfusionMatrix:
+        """The matrix of the whole split."""
+        return ConfusionMatrix.from_counts(
+            self.counts_NKK.sum(axis=0), ignored=int(self.ignored_N.sum())
+        )
+
+
+SCALARS = (
+    "mean_iou",
+    "mean_precision",
+    "mean_recall",
+    "mean_f1",
+    "mean_dice",
+    "pixel_accuracy",
+    "micro_iou",
+)
+PER_CLASS = ("iou", "precision", "recall", "f1", "dice")
+
+
+def summary(evaluation: Evaluation, label_map: LabelMap) -> dict[str, Any]:
+    """Return what ``<split>.json`` holds; NaN (a class that is absent) becomes null."""
+    matrix = evaluation.matrix
+    scores = matrix.scores()
+    return {
+        "split": evaluation.split,
+        "step": evaluation.step,
+        "images": len(evaluation.names),
+        "pixels_counted": int(matrix.counts.sum()),
+        "pixels_ignored": matrix.ignored,
+        "definition": DEFINITION,
+        "label_map": label_map.name,
+        "classes": list(label_map.names),
+        "classes_present": scores.classes_present,
+        "scores": {name: _number(getattr(scores, name)) for name in SCALARS},
+        "per_class": {
+            name: [_number(value) for value in getattr(scores, name)] for name in PER_CLASS
+        },
+        "counts": matrix.counts.tolist(),
+        **extra_scores.summary(evaluation.extra, evaluation.counts_NKK, label_map.names),
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def write(evaluation: Evaluation, label_map: LabelMap, folder: Path) -> Path:
+    """Write the files of one evaluation; returns the JSON file, which is written last."""
+    from terrazzo.io.images import write_png  # a decoder only where images are written
+
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {
+            "counts": evaluation.counts_NKK,
+            "ignored": evaluation.ignored_N,
+            **{k: np.ascontiguousarray(v) for k, v in evaluation.extra.arrays().items()},
+        },
+        folder / f"{evaluation.split}.safetensors",
+        metadata={"names": json.dumps(evaluation.names)},
+    )
+    examples = folder / f"{evaluation.split}_examples"
+    examples.mkdir(exist_ok=True)
+    for number, example in enumerate(evaluation.examples):
+        stem = f"{number:02d}_{Path(example.name).name}"
+        write_png(examples / f"{stem}_image.png", as_rgb(example.image_HWC))
+        write_png(examples / f"{stem}_truth.png", label_map.colourise(example.label_HW))
+        write_png(examples / f"{stem}_prediction.png", label_map.colourise(example.prediction_HW))
+    maps = overviews_file(folder, evaluation.split)
+    maps.unlink(missing_ok=True)  # of an earlier evaluation
+    if evaluation.maps:
+        scene_overview.write(evaluation.maps, maps)
+    path = folder / f"{evaluation.split}.json"
+    path.write_text(json.dumps(summary(evaluation, label_map), indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def overviews_file(folder: Path, split: str) -> Path:
+    """Return where the maps of a stored evaluation lie."""
+    return folder / f"{split}_maps.safetensors"
+
+
+def read_counts(folder: Path, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return counts N×K×K and ignored pixels N of a stored evaluation."""
+    arrays = load_file(folder / f"{split}.safetensors")
+    return arrays["counts"], arrays["ignored"]
+
+
+def read_extra(folder: Path, split: str) -> ExtraCounts:
+    """Return what a stored evaluation has counted beside."""
+    return ExtraCounts.of_arrays(load_file(folder / f"{split}.safetensors"))

@@ -1,0 +1,171 @@
+"""What the report takes from a run folder, as values.
+
+Only the recipe and the label map must be there: a run may have been stopped at any time, and a
+report may be made while it goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from terrazzo.base.atomic_write import read_json, read_json_lines
+from terrazzo.base.config_parsing import read_toml
+from terrazzo.base.recipe import Config
+from terrazzo.data import labels
+from terrazzo.data.labels import LabelMap
+from terrazzo.evaluation import result, scene_overview
+from terrazzo.evaluation.extra_counts import ExtraCounts
+from terrazzo.evaluation.scene_overview import SceneOverview
+from terrazzo.runs.folder import RunFolder
+
+_FORMER_KEYS = {"pictures": "images", "pooled_iou": "micro_iou"}
+_IMAGE_ENDINGS = ("_image.png", "_picture.png")
+"""Of the files of examples; the second one until version 0.1."""
+
+SPLIT_ORDER = ("test", "val", "train")
+"""The split whose score leads the report is the first of these that was scored."""
+
+
+@dataclass(frozen=True)
+class ExampleFiles:
+    """The three PNG files of one image to look at; `name` as it is in their file names."""
+
+    name: str
+    image: Path
+    truth: Path
+    prediction: Path
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One evaluation.
+
+    Attributes:
+        summary: what ``<split>.json`` holds, see `terrazzo.evaluation.result.summary`.
+        names: N image names; empty where the counts of each image are not there.
+        counts_NKK: int64 confusion counts an image, rows truth, columns prediction.
+        ignored_N: int64 ignored pixels an image.
+        examples: in the order of their files.
+        extra: what else was counted.
+        maps: of scenes.
+    """
+
+    summary: dict[str, Any]
+    names: tuple[str, ...]
+    counts_NKK: NDArray[np.int64]
+    ignored_N: NDArray[np.int64]
+    examples: tuple[ExampleFiles, ...]
+    extra: ExtraCounts
+    maps: tuple[SceneOverview, ...]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run.
+
+    Attributes:
+        config_text: ``config.toml`` as written.
+        config: the same, parsed.
+        run: ``run.json``; empty if there is none.
+        log: the objects of ``log.jsonl``.
+        timing: the objects of ``timing.jsonl``.
+        label_map: of the run.
+        scored: the evaluations, the leading one first.
+    """
+
+    config_text: str
+    config: Config
+    run: dict[str, Any]
+    log: tuple[dict[str, Any], ...]
+    timing: tuple[dict[str, Any], ...]
+    label_map: LabelMap
+    scored: tuple[Scored, ...]
+
+
+def read(folder: RunFolder) -> Record:
+    """Read a run folder.
+
+    Raises:
+        CheckpointError: SEG-C001 this is no run folder; SEG-C014 a file in it cannot be read.
+        ConfigError: ``config.toml`` or ``labels.toml`` is missing or wrong.
+    """
+    recipe = folder.read_config()
+    return Record(
+        config_text=folder.config.read_text(encoding="utf-8"),
+        config=recipe,
+        run=_with_present_names(read_json(folder.record)),
+        log=_lines(folder.log),
+        timing=_lines(folder.timing),
+        label_map=labels.from_toml(read_toml(folder.labels), where=folder.labels),
+        scored=tuple(_read_scored(path) for path in _summaries(folder.evaluation)),
+    )
+
+
+def column(log: Sequence[Mapping[str, Any]], kind: str, key: str) -> tuple[list[int], list[float]]:
+    """Return steps and values of the lines of one kind; NaN where a value is not defined."""
+    entries = [entry for entry in log if entry["kind"] == kind]
+    values = [math.nan if entry[key] is None else float(entry[key]) for entry in entries]
+    return [entry["step"] for entry in entries], values
+
+
+def _summaries(folder: Path) -> list[Path]:
+    def rank(path: Path) -> tuple[int, str]:
+        known = path.stem in SPLIT_ORDER
+        return (SPLIT_ORDER.index(path.stem) if known else len(SPLIT_ORDER), path.stem)
+
+    return sorted(folder.glob("*.json"), key=rank)
+
+
+def _read_scored(path: Path) -> Scored:
+    summary = _with_present_names(read_json(path))
+    num_classes = len(summary["classes"])
+    names: tuple[str, ...] = ()
+    counts_NKK = np.zeros((0, num_classes, num_classes), dtype=np.int64)
+    ignored_N = np.zeros(0, dtype=np.int64)
+    extra = ExtraCounts()
+    counts_file = path.with_suffix(".safetensors")
+    if counts_file.is_file():
+        counts_NKK, ignored_N = result.read_counts(path.parent, path.stem)
+        extra = result.read_extra(path.parent, path.stem)
+        with safe_open(counts_file, framework="numpy") as file:
+            names = tuple(json.loads(file.metadata()["names"]))
+    examples = _examples(path.with_name(f"{path.stem}_examples"))
+    maps = scene_overview.read(result.overviews_file(path.parent, path.stem))
+    return Scored(summary, names, counts_NKK, ignored_N, examples, extra, maps)
+
+
+def _examples(folder: Path) -> tuple[ExampleFiles, ...]:
+    found = {
+        path.name.removesuffix(ending): path
+        for ending in _IMAGE_ENDINGS
+        for path in folder.glob(f"*{ending}")
+    }
+    return tuple(
+        ExampleFiles(
+            name=stem.partition("_")[2],
+            image=image,
+            truth=folder / f"{stem}_truth.png",
+            prediction=folder / f"{stem}_prediction.png",
+        )
+        for stem, image in sorted(found.items())
+    )
+
+
+def _with_present_names(stored: Any) -> Any:
+    """Give keys that older versions wrote the names they have now, at any depth."""
+    if isinstance(stored, dict):
+        return {_FORMER_KEYS.get(k, k): _with_present_names(v) for k, v in stored.items()}
+    return [_with_present_names(each) for each in stored] if isinstance(stored, list) else stored
+
+
+def _lines(path: Path) -> tuple[dict[str, Any], ...]:
+    return tuple(line for line, _ in read_json_lines(path))

@@ -1,0 +1,211 @@
+"""The windows of a scene blended into rows of classes.
+
+Only what later windows still touch is kept: the overlap with the next window, and the overlap of
+this row of windows with the next one. Everywhere else a window's own probabilities give the class,
+without ever being copied. So memory grows with overlap × width, and most pixels are read once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo.inference.windows import Share, first_open
+
+NUMBA_FROM_PIXELS = 1 << 22
+"""Smaller scenes are done by NumPy before numba is imported."""
+
+_PIXELS_AT_ONCE = 1 << 15
+"""Pixels whose probabilities stay in a core's cache while NumPy seeks the best class."""
+
+
+_NOTHING = np.empty((0, 0), np.float32)
+_NO_WINDOW = -2  # not the one before window 0
+
+
+class Blender:
+    """Takes the windows of one row after another, from left to right; gives finished rows.
+
+    Args:
+        rows: shares of the scene's rows.
+        columns: shares of its columns.
+        num_classes: K.
+        dtype: of the labels.
+        begin: number of the first row of windows that will come.
+        keep_probabilities: also give the blended probabilities of finished rows.
+    """
+
+    def __init__(
+        self,
+        rows: tuple[Share, ...],
+        columns: tuple[Share, ...],
+        num_classes: int,
+        dtype: np.dtype[Any],
+        *,
+        begin: int = 0,
+        keep_probabilities: bool = False,
+    ) -> None:
+        self.rows, self.columns = rows, columns
+        self.open_rows, self.open_columns = first_open(rows), first_open(columns)
+        self.width = columns[-1].last
+        self.num_classes = num_classes
+        self.dtype = dtype
+        self.keep_probabilities = keep_probabilities
+        self._best_class = best_class
+        if rows[-1].last * self.width >= NUMBA_FROM_PIXELS and compiled_best_class() is not None:
+            self._best_class = best_class_numba
+        # Arrays of probabilities are rows × (columns · K): one long inner axis for the weights.
+        self._below = _NOTHING
+        self._begin(begin)
+
+    def _begin(self, number: int) -> None:
+        row = self.rows[number]
+        final = self.open_rows[number] - row.first
+        depth = self.width * self.num_classes
+        self._labels = np.zeros((final, self.width), self.dtype)
+        self._above = self._below
+        self._below = np.zeros((row.last - row.first - final, depth), np.float32)
+        self._kept = np.zeros((final if self.keep_probabilities else 0, depth), np.float32)
+        self._right: tuple[int, NDArray[np.float32]] = (_NO_WINDOW, _NOTHING)
+
+    def add(self, number: int, at: int, output: NDArray[Any]) -> None:
+        """Add a window.
+
+        Args:
+            number: of the row of windows.
+            at: number of the window in it. Windows may be left out.
+            output: labels H×W where no two windows share a pixel, else probabilities H×W×K
+                float32, which may be overwritten.
+        """
+        row, column = self.rows[number], self.columns[at]
+        down = slice(row.first - row.start, row.last - row.start)
+        across = slice(column.first - column.start, column.last - column.start)
+        place = slice(column.first, self.open_columns[at])
+        if output.ndim == 2:
+            self._labels[:, place] = output[down, across]
+            return
+        depth = self.num_classes
+        flat = np.require(output, np.float32, ("C", "W")).reshape(len(output), -1)
+        block = flat[down, across.start * depth : across.stop * depth]
+        block = self._blend_columns(block, at, (place.stop - place.start) * depth)
+        self._blend_rows(block, number, place)
+
+    def _blend_columns(self, block: NDArray[Any], at: int, ready: int) -> NDArray[np.float32]:
+        """Add what earlier windows gave; keep what later ones touch; return the rest."""
+        column = self.columns[at]
+        for ramp in _ramps(column):
+            weights = np.repeat(column.weights[ramp], self.num_classes)
+            block[:, ramp.start * self.num_classes : ramp.stop * self.num_classes] *= weights
+        before, right = self._right
+        if before == at - 1:  # else the window between had no data, nor had its pixels here
+            block[:, : right.shape[1]] += right
+        self._right = at, block[:, ready:].copy()
+        return block[:, :ready]
+
+    def _blend_rows(self, block: NDArray[np.float32], number: int, place: slice) -> None:
+        """Add what earlier rows gave; keep what later ones touch; find the class of the rest."""
+        row, depth, final = self.rows[number], self.num_classes, len(self._labels)
+        across = slice(place.start * depth, place.stop * depth)
+        for ramp in _ramps(row):
+            block[ramp] *= row.weights[ramp, None]
+        if len(self._above):
+            block[: len(self._above)] += self._above[:, across]
+        self._below[:, across] = block[final:]
+        if self.keep_probabilities:
+            self._kept[:, across] = block[:final]
+        self._best_class(block[:final], depth, self._labels[:, place])
+
+    def finish(self, number: int) -> tuple[NDArray[np.integer], NDArray[np.float32] | None]:
+        """End a row of windows.
+
+        Returns:
+            Labels R×W of the rows that no later window touches, from the first one with a weight
+            in this row of windows; and their probabilities R×W×K, if they are kept.
+        """
+        labels_RW, kept = self._labels, self._kept
+        if number + 1 < len(self.rows):
+            self._begin(number + 1)
+        if not self.keep_probabilities:
+            return labels_RW, None
+        return labels_RW, kept.reshape(len(kept), self.width, self.num_classes)
+
+
+def _ramps(share: Share) -> tuple[slice, ...]:
+    """Return where the weights of a window may be below 1."""
+    left, right = share.ramp_in, len(share.weights) - share.ramp_out
+    if left >= right:  # ramps meet: overlaps of more than half a window
+        return (slice(0, len(share.weights)),)
+    return slice(0, left), slice(right, len(share.weights))
+
+
+def best_class(
+    block: NDArray[np.float32], num_classes: int, labels_RW: NDArray[np.integer]
+) -> None:
+    """Find the most probable class of each pixel, the lower one of equals, with NumPy alone.
+
+    A running maximum over the classes, on a piece that stays in cache: NumPy's argmax over a short
+    last axis takes several times as long.
+
+    Args:
+        block: R×(W·K), the classes of a pixel side by side; rows may lie apart.
+        num_classes: K.
+        labels_RW: is filled.
+    """
+    rows, columns = labels_RW.shape
+    step = max(1, _PIXELS_AT_ONCE // max(columns, 1))
+    for first in range(0, rows, step):
+        piece = block[first : first + step]
+        best_RW = piece[:, ::num_classes].copy()
+        chosen_RW = labels_RW[first : first + step]
+        chosen_RW[...] = 0
+        for k in range(1, num_classes):
+            plane_RW = piece[:, k::num_classes]
+            np.copyto(chosen_RW, np.asarray(k, labels_RW.dtype), where=plane_RW > best_RW)
+            np.maximum(best_RW, plane_RW, out=best_RW)
+
+
+def best_class_numba(
+    block: NDArray[np.float32], num_classes: int, labels_RW: NDArray[np.integer]
+) -> None:
+    """`best_class` by a compiled loop without the GIL; it must be there."""
+    kernel = compiled_best_class()
+    assert kernel is not None
+    kernel(block, num_classes, labels_RW)
+
+
+@cache
+def compiled_best_class() -> Callable[..., None] | None:
+    """Compile the loop, once a process; None where numba cannot be imported."""
+    try:
+        import numba
+    except ImportError:
+        return None
+    block, count = numba.types.float32[:, :], numba.types.int64
+    signatures = [
+        numba.types.void(block, count, labels[:, :])
+        for labels in (numba.types.uint8, numba.types.uint16)
+    ]
+    try:
+        compiled: Callable[..., None] = numba.njit(signatures, cache=True, nogil=True)(_best_class)
+    except (RuntimeError, OSError):
+        # No folder for the compiled code can be written: each process compiles anew.
+        compiled = numba.njit(signatures, nogil=True)(_best_class)
+    return compiled
+
+
+def _best_class(
+    block: NDArray[np.float32], num_classes: int, labels_RW: NDArray[np.integer]
+) -> None:
+    for r in range(labels_RW.shape[0]):
+        for c in range(labels_RW.shape[1]):
+            first = c * num_classes
+            best, highest = 0, block[r, first]
+            for k in range(1, num_classes):
+                if block[r, first + k] > highest:
+                    highest = block[r, first + k]
+                    best = k
+            labels_RW[r, c] = best

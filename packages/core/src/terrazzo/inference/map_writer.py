@@ -1,0 +1,265 @@
+"""The files of a map, written from its rows while these are still being made."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from terrazzo.base.atomic_write import flush_file
+from terrazzo.base.errors import DataError
+from terrazzo.base.file_lock import locked
+from terrazzo.data.labels import LabelMap
+from terrazzo.inference import polygonize, row_journal, tiled_prediction, unfinished_map
+from terrazzo.inference.jobs import BandTask, Executor
+from terrazzo.inference.outputs import Work
+from terrazzo.inference.row_journal import Layer
+from terrazzo.inference.tiled_prediction import Scene, Tally, Tiling
+from terrazzo.inference.unfinished_map import PartialMap
+from terrazzo.io import rasters
+
+_SECONDS_BETWEEN_LOOKS = 0.02  # at rows that are not there yet
+
+
+@dataclass(frozen=True, slots=True)
+class MapOrder:
+    """What is to be made of a scene.
+
+    Attributes:
+        scene: what to look at.
+        label_map: K classes.
+        work: the files to write.
+        tiling: windows and their blending.
+        plan: all that the rows depend on, as JSON holds it.
+        cloud_optimised: write cloud optimised GeoTIFF, with overviews.
+    """
+
+    scene: Scene
+    label_map: LabelMap
+    work: Work
+    tiling: Tiling
+    plan: Mapping[str, object]
+    cloud_optimised: bool = False
+
+    @property
+    def out(self) -> Path:
+        """The map, ending in ``.tif``."""
+        return self.work.map
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What each row of the map's journal holds."""
+        columns, label_map = self.scene.info.columns, self.label_map
+        labels = Layer("labels", (columns,), str(label_map.dtype))
+        if self.work.probabilities is None:
+            return (labels,)
+        return labels, Layer("probabilities", (columns, len(label_map)), "float32")
+
+
+class _GivenUp(Exception):  # noqa: N818 - nobody sees it
+    """The rows will not come."""
+
+
+class MapInProgress:
+    """A map whose rows are being made; a thread writes its files from those that are finished.
+
+    End it by `finish` or `give_up`. Until then no other process can work on this map.
+    """
+
+    def __init__(self, order: MapOrder, rows: PartialMap, unlock: ExitStack) -> None:
+        self.order, self.rows = order, rows
+        self._unlock = unlock
+        self._stop = threading.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="terrazzo-map")
+        self._files: Future[list[tuple[Path, Path]]] = self._thread.submit(
+            _write_files, order, rows, self._wait
+        )
+
+    @classmethod
+    def begin(cls, order: MapOrder, *, resume: bool, most_bands: int) -> Self:
+        """Begin a map anew, or go on with one that was begun.
+
+        Raises:
+            CheckpointError: SEG-C011, it was begun with other settings, another model or scene.
+            ResourceError: SEG-R004 the disk is full; SEG-C009 another process makes this map.
+        """
+        folder = unfinished_map.folder_of(order.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            stack.enter_context(locked(folder))
+            if resume and unfinished_map.has_rows(folder):
+                rows = PartialMap.reopen(folder, order.plan, order.layers)
+            else:
+                bands = order.tiling.row_bands(order.scene.info.rows, most_bands)
+                rows = PartialMap.begin(folder, order.plan, bands, order.layers)
+            return cls(order, rows, stack.pop_all())
+        raise AssertionError  # the context above swallows nothing
+
+    @property
+    def tasks(self) -> tuple[BandTask, ...]:
+        """The bands of its rows, finished ones too."""
+        order = self.order
+        return tuple(
+            BandTask(
+                order.out,
+                order.scene,
+                order.tiling,
+                len(order.label_map),
+                order.label_map.ignore_index,
+                self.rows.journal_folder(band),
+                band,
+                self.rows.layers,
+            )
+            for band in self.rows.bands
+        )
+
+    def finish(self) -> Tally:
+        """Put the files in their places, when all rows are there; the map is the last of them.
+
+        Raises:
+            DataError: SEG-D023, the scene holds no data at all.
+            ResourceError: SEG-R004, the disk is full or refuses.
+        """
+        size = self.order.scene.info
+        lines = [line for band in self.rows.bands for line in self.rows.lines(band)]
+        tally = tiled_prediction.tally(lines, len(self.order.label_map))
+        assert int(tally.pixels_K.sum()) + tally.nodata == size.rows * size.columns
+        if tally.pixels_K.sum() == 0:
+            self.give_up()
+            raise DataError(
+                "SEG-D023",
+                "the scene holds no data",
+                file=self.order.scene.path,
+                observed=f"all {tally.nodata} pixels are nodata ({size.nodata})",
+                next_step="check the nodata value of the file",
+            )
+        try:
+            for temporary, final in self._files.result():
+                temporary.rename(final)
+            self.rows.delete()
+        finally:
+            self.give_up()
+        return tally
+
+    def give_up(self) -> None:
+        """Stop writing; finished rows stay in the journal, and others may go on with them."""
+        self._stop.set()
+        self._thread.shutdown()
+        self._unlock.close()
+
+    def _wait(self) -> None:
+        if self._stop.wait(_SECONDS_BETWEEN_LOOKS):
+            raise _GivenUp
+
+
+def make_maps(
+    orders: Sequence[MapOrder],
+    executor: Executor,
+    *,
+    resume: bool = False,
+    begun: Callable[[MapInProgress], None] = lambda _: None,
+) -> Iterator[tuple[MapOrder, Tally]]:
+    """Make maps of scenes; yield each order once its files are in their places.
+
+    Each appears complete or not at all. However the rows were shared and however often the work
+    was interrupted, the bytes are the same.
+
+    Args:
+        orders: what to make.
+        executor: does the work. The rows of a scene are divided where there are fewer scenes than
+            it can do at a time.
+        resume: go on with what was begun.
+        begun: told when the work on a map begins.
+
+    Raises:
+        DataError: a scene cannot be read, or holds no data.
+        CheckpointError: SEG-C011, a map was begun with other settings, another model, another
+            scene or on another device.
+        ResourceError: SEG-R004 the disk is full; SEG-C009 another process makes this map;
+            SEG-R001 a process of the executor died.
+    """
+    most_bands = -(-executor.size // len(orders))
+    making: dict[Path, MapInProgress] = {}
+    left: Counter[Path] = Counter()
+
+    def tasks() -> Iterator[BandTask]:
+        for order in orders:
+            one = MapInProgress.begin(order, resume=resume, most_bands=most_bands)
+            making[order.out] = one
+            begun(one)
+            left[order.out] = len(one.tasks)
+            yield from one.tasks
+
+    try:
+        for task in executor.do(tasks()):
+            left[task.map] -= 1
+            if left[task.map] == 0:
+                one = making.pop(task.map)
+                yield one.order, one.finish()
+    finally:
+        for one in making.values():
+            one.give_up()
+
+
+def _write_files(
+    order: MapOrder, rows: PartialMap, wait: Callable[[], None]
+) -> list[tuple[Path, Path]]:
+    """Write all files inside the journal; return them with their places, the map last."""
+    label_map, size = order.label_map, order.scene.info
+    tags = {"TERRAZZO_CLASSES": json.dumps(list(label_map.names), ensure_ascii=False)}
+    tags |= {f"CLASS_{k}": name for k, name in enumerate(label_map.names)}
+    common: dict[str, Any] = {"tags": tags, "cloud_optimised": order.cloud_optimised}
+    written = []
+    if order.work.probabilities is not None:
+        path = rows.folder / "probabilities.tif"
+        rasters.write_rows(
+            path,
+            size,
+            (np.moveaxis(g, 2, 0) for g in rows.groups("probabilities", rasters.BLOCK, wait)),
+            dtype="float32",
+            nodata=float("nan"),
+            band_names=label_map.names,
+            **common,
+        )
+        written.append((path, order.work.probabilities))
+    polygons = order.work.polygons
+    if polygons is not None:
+        path = rows.folder / f"polygons{polygons.suffix}"
+        polygonize.write(
+            path,
+            rows.groups("labels", rasters.BLOCK, wait),
+            size,
+            label_map,
+        )
+        written.append((path, polygons))
+    path = rows.folder / "map.tif"
+    rasters.write_rows(
+        path,
+        size,
+        (group_RW[None] for group_RW in rows.groups("labels", rasters.BLOCK, wait)),
+        dtype=str(label_map.dtype),
+        nodata=label_map.ignore_index,
+        band_names=("class",),
+        colours_K3=label_map.colours,
+        **common,
+    )
+    written.append((path, order.out))
+    for path, _ in written:
+        _flush(path)
+    return written
+
+
+def _flush(path: Path) -> None:
+    """Bring a file to the disk before its name does."""
+    try:
+        flush_file(path)
+    except OSError as error:
+        raise row_journal.refused(path.parent, error) from error

@@ -1,0 +1,88 @@
+"""A trained model as an object: arrays in, labels or probabilities out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo.io.resize import resize_image
+from terrazzo.models import compatibility
+from terrazzo.models.card import ModelCard
+from terrazzo.models.contract import Trainer
+from terrazzo.models.probabilities import labels_at_size, planes_at_size
+from terrazzo.runs import saved_model
+from terrazzo.runs.folder import RunFolder
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained model.
+
+    Attributes:
+        card: what it is: label map, bands, sizes.
+        trainer: its network behind the contract of `terrazzo.models.contract`.
+    """
+
+    card: ModelCard
+    trainer: Trainer
+
+    def predict(
+        self, image_HWC: NDArray[np.generic], *, file: str | Path = "(array)"
+    ) -> NDArray[np.integer]:
+        """Return train ids H×W of one image of any size; see `ModelCard.label_map` for names.
+
+        Args:
+            image_HWC: of the type and bands the model was trained on, in the files' own units.
+            file: where it came from, for messages.
+
+        Raises:
+            DataError: SEG-D019 another type of pixel; SEG-D020 another number of bands.
+        """
+        seen_HWC = self._seen(image_HWC, file)
+        size = image_HWC.shape[:2]
+        if seen_HWC.shape[:2] == size:
+            labels_HW: NDArray[np.integer] = self.trainer.predict_labels(seen_HWC[None])[0]
+            return labels_HW
+        return labels_at_size(self.trainer.predict(seen_HWC[None])[0], size)
+
+    def predict_probabilities(self, image_HWC: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Return the probabilities H×W×K of one image of any size.
+
+        Raises:
+            DataError: as `predict`.
+        """
+        probabilities_HWK = self.trainer.predict(self._seen(image_HWC)[None])[0]
+        return np.stack(list(planes_at_size(probabilities_HWK, image_HWC.shape[:2])), axis=2)
+
+    def _seen(
+        self, image_HWC: NDArray[np.generic], file: str | Path = "(array)"
+    ) -> NDArray[np.generic]:
+        """Return the image at the size the model was trained on, where it was trained at one."""
+        nameless = tuple(f"band {number}" for number in range(1, image_HWC.shape[2] + 1))
+        compatibility.require_known_pixels(
+            self.card, compatibility.pixels_of_image(Path(file), image_HWC, nameless)
+        )
+        size = self.card.image_size
+        return image_HWC if size is None else resize_image(image_HWC, size)
+
+
+def load_model(folder: str | Path) -> Model:
+    """Load the model of a finished run.
+
+    Args:
+        folder: a run folder, or its ``model/``.
+
+    Raises:
+        CheckpointError: SEG-C012, there is no finished model; SEG-C006, it is damaged.
+        ConfigError: SEG-X003, its backend is not installed.
+    """
+    return Model(*saved_model.load(model_folder(Path(folder))))
+
+
+def model_folder(folder: Path) -> Path:
+    """Return the ``model/`` of a run folder, or `folder` itself where it holds none."""
+    inside = RunFolder(folder).model
+    return inside if inside.is_dir() else folder

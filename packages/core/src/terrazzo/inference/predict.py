@@ -1,0 +1,212 @@
+"""``terrazzo predict``: a trained model over GeoTIFF scenes, images and folders of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from terrazzo.base.progress import Progress, Silent
+from terrazzo.inference import map_writer
+from terrazzo.inference.images import predict_image
+from terrazzo.inference.jobs import Executor, ThisProcess
+from terrazzo.inference.map_writer import MapInProgress, MapOrder
+from terrazzo.inference.model import load_model, model_folder
+from terrazzo.inference.outputs import Settings, Work, plan_outputs
+from terrazzo.inference.tiled_prediction import Scene, Tally
+from terrazzo.io import rasters
+from terrazzo.io.remote_paths import RemotePath
+from terrazzo.models import compatibility
+from terrazzo.models.card import ModelCard
+from terrazzo.runs import saved_model
+
+_FORMAT = 2  # of what a journal holds; raise it when rows would come out differently
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One map: where it is, and what is on it; no tally for an ordinary image."""
+
+    path: Path
+    tally: Tally | None
+
+
+def predict(
+    run_folder: str | Path,
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    settings: Settings | None = None,
+    *,
+    progress: Progress | None = None,
+) -> list[Written]:
+    """Predict every scene and image.
+
+    One GeoTIFF and an `out` that ends in ``.tif`` make one map; otherwise `out` is a folder that
+    gets a map for each input, GeoTIFF for GeoTIFF, and PNG with an overlay beside it for images.
+
+    Maps of scenes appear complete or not at all. Kill this at any moment and call it again with
+    `resume`: the bytes are those of maps that were never interrupted.
+
+    Args:
+        run_folder: a run, or its ``model/``.
+        inputs: a file or several, or folders whose images and GeoTIFF files are taken, sub-folders
+            included.
+        out: a file or a folder.
+        settings: see `Settings`; None: its defaults.
+        progress: told how far it is; None: shows nothing.
+
+    Returns:
+        Maps of scenes and then of images, without those that were finished before.
+
+    Raises:
+        TerrazzoError: of every kind; see `map_writer` and `images.read_image`.
+    """
+    settings, progress = settings or Settings(), progress or Silent()
+    several = [inputs] if isinstance(inputs, str | Path) else inputs
+    works = plan_outputs(
+        [path if isinstance(path, Path) else Path(path) for path in several], Path(out), settings
+    )
+    folder = model_folder(Path(run_folder))
+    card = saved_model.read_card(folder)
+    scenes = {
+        work.source: _open_scene(work.source, card, settings) for work in works if work.is_scene
+    }
+    if scenes and card.image_size is not None:
+        progress.say(
+            "the model was trained on images resized to "
+            f"{card.image_size[0]}×{card.image_size[1]}; scenes are taken at their own scale"
+        )
+    for work in works:
+        if settings.resume and work.map.exists():
+            progress.say(f"{work.map} was finished before")
+        for path in work.files:
+            path.parent.mkdir(parents=True, exist_ok=True)
+    works = [work for work in works if not (settings.resume and work.map.exists())]
+    model_plan = _plan_of_model(card, folder)
+    orders = [
+        order_for(scenes[work.source], card, work, settings, model_plan)
+        for work in works
+        if work.is_scene
+    ]
+    written = [Written(*made) for made in _predict_scenes(orders, folder, settings, progress)]
+    images = [work for work in works if not work.is_scene]
+    if images:
+        model = load_model(folder)
+        for work in images:
+            predict_image(model, work)
+            progress.say(f"{work.source} → {work.map}")
+            written.append(Written(work.map, None))
+    return written
+
+
+def _open_scene(path: Path, card: ModelCard, settings: Settings) -> Scene:
+    """Find the model's bands in a scene, and refuse one that the model does not know."""
+    info = rasters.info(path)
+    bands = compatibility.chosen_bands(path, info, settings.bands)
+    compatibility.require_known_pixels(
+        card,
+        compatibility.pixels_of_raster(path, info, bands, card),
+        names_chosen=bool(settings.bands),
+        any_pixel_size=settings.any_pixel_size,
+    )
+    return Scene(path, bands)
+
+
+def order_for(
+    scene: Scene, card: ModelCard, work: Work, settings: Settings, model: Sequence[str]
+) -> MapOrder:
+    """Return what is to be made of a scene.
+
+    Args:
+        scene: what to look at.
+        card: what the model is.
+        work: what to write where.
+        settings: see `Settings`.
+        model: what tells the model from any other, which a resume must find unchanged.
+    """
+    plan = {
+        "format": _FORMAT,
+        "scene": _fingerprint(scene.path),
+        "bands": list(scene.bands),
+        "model": list(model),
+        "classes": list(card.label_map.names),
+        "tiling": settings.tiling.model_dump(mode="json"),
+        "probabilities": work.probabilities is not None,
+    }
+    return MapOrder(
+        scene,
+        card.label_map,
+        work,
+        settings.tiling,
+        plan,
+        settings.cloud_optimised,
+    )
+
+
+def _plan_of_model(card: ModelCard, folder: Path) -> tuple[str, ...]:
+    with (folder / "weights.safetensors").open("rb") as file:
+        weights = hashlib.file_digest(file, "sha256").hexdigest()
+    return card.backend, card.model.name, weights
+
+
+def _fingerprint(path: Path) -> list[str | int]:
+    if isinstance(path, RemotePath):
+        return [path.gdal_name]
+    stat = path.stat()
+    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+
+
+def _predict_scenes(
+    orders: Sequence[MapOrder], folder: Path, settings: Settings, progress: Progress
+) -> Iterator[tuple[Path, Tally]]:
+    if not orders:
+        return
+    counter = _RowsDone(progress, sum(_windows_down(order) for order in orders))
+    with _executor(folder, settings, counter.row_done) as executor:
+        for order, tally in map_writer.make_maps(
+            orders, executor, resume=settings.resume, begun=counter.map_begun
+        ):
+            progress.say(f"{order.scene.path} → {order.out}")
+            yield order.out, tally
+
+
+@contextmanager
+def _executor(folder: Path, settings: Settings, row_done: Callable[[], None]) -> Iterator[Executor]:
+    if settings.ray is not None:
+        from terrazzo.inference.ray_pool import RayPool
+
+        with RayPool(settings.ray, folder, settings.workers, row_done) as actors:
+            yield actors
+    elif settings.workers is not None and settings.workers > 1:
+        from terrazzo.inference.process_pool import ProcessPool
+
+        with ProcessPool(folder, settings.workers, row_done) as workers:
+            yield workers
+    else:
+        yield ThisProcess(saved_model.load(folder)[1], row_done)
+
+
+@dataclass
+class _RowsDone:
+    """Counts rows of windows over all scenes."""
+
+    progress: Progress
+    total: int
+    done: int = 0
+
+    def row_done(self) -> None:
+        # Bands and resumes do a row of windows again, so the end may come early.
+        self.done = min(self.done + 1, self.total)
+        self.progress.advance(self.done, self.total, "predict")
+
+    def map_begun(self, making: MapInProgress) -> None:
+        finished, rows = making.rows.finished_rows, making.order.scene.info.rows
+        if finished:
+            self.done += _windows_down(making.order) * finished // rows
+            self.progress.say(f"resuming with {finished} of {rows} rows finished")
+
+
+def _windows_down(order: MapOrder) -> int:
+    return len(order.tiling.shares(order.scene.info.rows))

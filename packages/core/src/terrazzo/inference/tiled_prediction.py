@@ -1,0 +1,291 @@
+"""Prediction of a scene that is larger than memory: windows in, finished rows out.
+
+Memory holds one row of windows, with its probabilities, at a time: it grows with the tile and the
+width of the scene, not with its height. A thread reads the next row of windows while the model
+works on this one; another blends, takes the best class and puts finished rows into a
+`row_journal`. The GeoTIFF is written from there, so its bytes depend on the rows alone, however
+often the work was killed and however many processes shared it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pydantic
+from numpy.typing import NDArray
+from pydantic import Field
+
+from terrazzo.base.config_parsing import Count, Frozen
+from terrazzo.inference import windows as windows_module
+from terrazzo.inference.blending import Blender
+from terrazzo.inference.row_journal import RowBand, RowJournal
+from terrazzo.inference.threads import in_background, read_ahead
+from terrazzo.inference.windows import Blend, Share, first_open
+from terrazzo.io import rasters
+from terrazzo.models.contract import Trainer
+
+
+class Tiling(Frozen):
+    """How a scene is cut into windows."""
+
+    tile: Count = 512
+    """Rows and columns of a window."""
+    overlap: Annotated[int, Field(ge=0)] = 128
+    """Rows and columns that two neighbours share at least; a quarter of it at each side of a seam
+    is thrown away."""
+    blend: Blend = "linear"
+    """How neighbours are mixed; ``none`` takes each pixel from one window."""
+    batch_size: Count = 4
+    """Windows a forward pass."""
+
+    def shares(self, length: int) -> tuple[Share, ...]:
+        """Return the windows along an axis of the scene."""
+        return windows_module.shares(length, self.tile, self.overlap, self.blend)
+
+    def row_bands(self, rows: int, most: int) -> tuple[RowBand, ...]:
+        """Divide the rows of a scene into at most so many bands, two rows of windows at least each.
+
+        Each band but the first does one row of windows again, for what that adds to its rows.
+        """
+        final = first_open(self.shares(rows))
+        count = max(1, min(most, len(final) // 2))
+        stops = [final[len(final) * part // count - 1] for part in range(1, count + 1)]
+        return tuple(map(RowBand, (0, *stops[:-1]), stops))
+
+    @pydantic.model_validator(mode="after")
+    def _some_stride(self) -> Tiling:
+        if self.overlap >= self.tile:
+            msg = f"overlap {self.overlap} must be smaller than tile {self.tile}"
+            raise ValueError(msg)
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What was predicted.
+
+    Attributes:
+        pixels_K: int64 pixels of each class.
+        nodata: pixels without data.
+        seams: pairs of neighbours that a seam between columns of windows divides, and how many of
+            them differ in class.
+        elsewhere: the same for all other pairs of neighbours in a row.
+    """
+
+    pixels_K: NDArray[np.int64]
+    nodata: int
+    seams: tuple[int, int]
+    elsewhere: tuple[int, int]
+
+    @property
+    def seam_score(self) -> float:
+        """How much more often classes change at a seam than elsewhere; 1 is invisible.
+
+        NaN where there is no seam or nothing changes elsewhere.
+        """
+        (at, changed), (others, usual) = self.seams, self.elsewhere
+        return (changed / at) / (usual / others) if at and usual else float("nan")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A raster and the bands of it that the model sees, in the model's order."""
+
+    path: Path
+    bands: tuple[int, ...]
+
+    @property
+    def info(self) -> rasters.RasterInfo:
+        """What the file says of itself."""
+        return rasters.info(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Strip:
+    """The scene's rows under one row of windows."""
+
+    number: int
+    image_HWC: NDArray[Any]
+    valid_HW: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class _Predicted:
+    """What a batch of windows gave, by their numbers; windows without data are left out of it."""
+
+    number: int
+    windows: tuple[int, ...]
+    outputs: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _EndOfStrip:
+    number: int
+    valid_HW: NDArray[np.bool_]
+
+
+def predict_rows(
+    trainer: Trainer,
+    scene: Scene,
+    num_classes: int,
+    tiling: Tiling,
+    journal: RowJournal,
+    *,
+    nodata: int,
+    row_done: Callable[[], None],
+) -> None:
+    """Predict the rows of a band that its journal does not hold yet.
+
+    Args:
+        trainer: the model.
+        scene: what to look at.
+        num_classes: K.
+        tiling: how it is cut.
+        journal: gets the layer ``labels``, R×W, and, if it has it, ``probabilities``, R×W×K.
+        nodata: label of pixels without data; their probabilities are NaN.
+        row_done: called after every row of windows.
+
+    Raises:
+        DataError: as `rasters.read_window`.
+        ResourceError: SEG-R004, the disk is full or refuses.
+    """
+    if journal.next_row == journal.band.last:
+        return
+    size = scene.info
+    rows, columns = tiling.shares(size.rows), tiling.shares(size.columns)
+    # Rows that are not final may have been touched by earlier windows: those are done again.
+    begin = sum(share.last <= journal.next_row for share in rows)
+    stop = sum(share.first < journal.band.last for share in rows)
+    keeper = _RowKeeper(scene, tiling, num_classes, nodata, journal, begin)
+    predict = trainer.predict_labels if keeper.only_labels else trainer.predict
+    with (
+        rasters.small_cache(),
+        closing(read_ahead(_strips(scene, rows, range(begin, stop)))) as strips,
+        in_background(keeper.take) as put,
+    ):
+        for strip in strips:
+            for batch in _batches(strip, columns, tiling.batch_size):
+                shares = [columns[window] for window in batch]
+                images_BHWC = np.stack(
+                    [strip.image_HWC[:, share.start : share.stop] for share in shares]
+                )
+                put(_Predicted(strip.number, batch, predict(images_BHWC)))
+            put(_EndOfStrip(strip.number, strip.valid_HW))
+            row_done()
+
+
+def _strips(scene: Scene, rows: tuple[Share, ...], numbers: range) -> Iterator[_Strip]:
+    """Read the rows of each row of windows; rows that two of them share are read once."""
+    columns = scene.info.columns
+    image_HWC: NDArray[Any] = np.empty(0)
+    valid_HW: NDArray[np.bool_] = np.empty(0, bool)
+    for number in numbers:
+        share = rows[number]
+        kept = rows[number - 1].stop - share.start if number > numbers.start else 0
+        first = share.start + kept
+        new_HWC, new_valid_HW = rasters.read_window(
+            scene.path, first, 0, share.stop - first, columns, scene.bands
+        )
+        if kept:
+            new_HWC = np.concatenate([image_HWC[-kept:], new_HWC])
+            new_valid_HW = np.concatenate([valid_HW[-kept:], new_valid_HW])
+        image_HWC, valid_HW = new_HWC, new_valid_HW
+        yield _Strip(number, image_HWC, valid_HW)
+
+
+def _batches(
+    strip: _Strip, columns: tuple[Share, ...], batch_size: int
+) -> Iterator[tuple[int, ...]]:
+    """Group the windows of a row that hold any data."""
+    filled = [
+        number
+        for number, share in enumerate(columns)
+        if strip.valid_HW[:, share.start : share.stop].any()
+    ]
+    for first in range(0, len(filled), batch_size):
+        yield tuple(filled[first : first + batch_size])
+
+
+class _RowKeeper:
+    """Has windows blended, and puts finished rows with what is counted in them into a journal."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        tiling: Tiling,
+        num_classes: int,
+        nodata: int,
+        journal: RowJournal,
+        begin: int,
+    ) -> None:
+        size = scene.info
+        self.rows, columns = tiling.shares(size.rows), tiling.shares(size.columns)
+        self.seams = np.array([later.first + later.ramp_in // 2 for later in columns[1:]], int)
+        self.num_classes, self.nodata, self.journal = num_classes, nodata, journal
+        probabilities = any(layer.name == "probabilities" for layer in journal.layers)
+        self.only_labels = tiling.blend == "none" and not probabilities
+        self.blender = Blender(
+            self.rows,
+            columns,
+            num_classes,
+            np.dtype(journal.layers[0].dtype),
+            begin=begin,
+            keep_probabilities=probabilities,
+        )
+
+    def take(self, item: _Predicted | _EndOfStrip) -> None:
+        """Take what the model gave, in the order of the windows."""
+        if isinstance(item, _EndOfStrip):
+            self._finish(item)
+            return
+        for window, output in zip(item.windows, item.outputs, strict=True):
+            self.blender.add(item.number, window, output)
+
+    def _finish(self, end: _EndOfStrip) -> None:
+        labels_RW, probabilities_RWK = self.blender.finish(end.number)
+        row, done = self.rows[end.number], self.journal.next_row
+        if row.first + len(labels_RW) <= done:  # done again for what later rows need of it
+            return
+        assert done >= row.first
+        labels_RW = labels_RW[done - row.first :]
+        begin = done - row.start
+        valid_RW = end.valid_HW[begin : begin + len(labels_RW)]
+        if not valid_RW.all():
+            labels_RW[~valid_RW] = self.nodata
+        arrays: dict[str, NDArray[Any]] = {"labels": labels_RW}
+        if probabilities_RWK is not None:
+            probabilities_RWK = probabilities_RWK[done - row.first :]
+            probabilities_RWK[~valid_RW] = np.nan
+            arrays["probabilities"] = probabilities_RWK
+        self.journal.append(arrays, self._counts(labels_RW))
+
+    def _counts(self, labels_RW: NDArray[np.integer]) -> dict[str, Any]:
+        counts = np.bincount(labels_RW.ravel(), minlength=self.nodata + 1)
+        changes = labels_RW[:, 1:] != labels_RW[:, :-1]
+        at_seams = int(np.count_nonzero(changes[:, self.seams - 1]))
+        num_seams = len(labels_RW) * len(self.seams)
+        return {
+            "pixels": counts[: self.num_classes].tolist(),
+            "nodata": int(counts[self.nodata]),
+            "seams": [num_seams, at_seams],
+            "elsewhere": [changes.size - num_seams, int(np.count_nonzero(changes)) - at_seams],
+        }
+
+
+def tally(lines: Iterable[Mapping[str, Any]], num_classes: int) -> Tally:
+    """Sum what the journals of a scene note of their rows."""
+    pixels_K = np.zeros(num_classes, np.int64)
+    nodata, seams, elsewhere = 0, np.zeros(2, np.int64), np.zeros(2, np.int64)
+    for line in lines:
+        pixels_K += np.array(line["pixels"], np.int64)
+        nodata += line["nodata"]
+        seams += line["seams"]
+        elsewhere += line["elsewhere"]
+    return Tally(
+        pixels_K, nodata, (int(seams[0]), int(seams[1])), (int(elsewhere[0]), int(elsewhere[1]))
+    )

@@ -1,0 +1,141 @@
+"""A map that is not finished yet: a folder beside its place with a journal for each band of rows.
+
+``plan.json`` says what is being made and how its rows are divided; each band has a `row_journal`
+of its own, so that several processes can work on one map. Rows can be read while they are made.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo.base.atomic_write import read_json, write_json
+from terrazzo.base.errors import CheckpointError
+from terrazzo.inference import row_journal
+from terrazzo.inference.row_journal import Layer, RowBand
+
+_PLAN = "plan.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PartialMap:
+    """The folder of an unfinished map; made by `begin` or `reopen`.
+
+    Attributes:
+        folder: where it lies.
+        bands: divide the rows of the scene, from the first to the last.
+        layers: what each row holds.
+    """
+
+    folder: Path
+    bands: tuple[RowBand, ...]
+    layers: tuple[Layer, ...]
+
+    @classmethod
+    def begin(
+        cls,
+        folder: Path,
+        plan: Mapping[str, Any],
+        bands: tuple[RowBand, ...],
+        layers: tuple[Layer, ...],
+    ) -> Self:
+        """Begin anew; whatever is in the folder is deleted, but for files with a dot before.
+
+        Raises:
+            ResourceError: SEG-R004, the disk is full or refuses.
+        """
+        try:
+            for path in folder.glob("[!.]*"):
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            divided = [[band.first, band.last] for band in bands]
+            write_json(folder / _PLAN, {"bands": divided, "plan": dict(plan)})
+        except OSError as error:
+            raise row_journal.refused(folder, error) from error
+        return cls(folder, bands, layers)
+
+    @classmethod
+    def reopen(cls, folder: Path, plan: Mapping[str, Any], layers: tuple[Layer, ...]) -> Self:
+        """Go on with what was begun.
+
+        Raises:
+            CheckpointError: SEG-C011, it was begun with another plan.
+        """
+        found = read_json(folder / _PLAN)
+        before = found.get("plan", {})
+        changed = [
+            f"{key}: {before.get(key)} → {plan.get(key)}"
+            for key in sorted(before.keys() | plan.keys())
+            if before.get(key) != plan.get(key)
+        ]
+        if changed:
+            raise CheckpointError(
+                "SEG-C011",
+                "what was begun here differs from what is asked for now",
+                file=folder,
+                observed="; ".join(changed),
+                next_step="resume with the old settings, or begin anew with --overwrite",
+            )
+        return cls(folder, tuple(RowBand(*band) for band in found["bands"]), layers)
+
+    def journal_folder(self, band: RowBand) -> Path:
+        """Return where the journal of a band lies."""
+        return self.folder / f"rows-{band.first:07d}-{band.last:07d}"
+
+    def lines(self, band: RowBand) -> list[dict[str, Any]]:
+        """Return what is noted of the finished rows of a band."""
+        return row_journal.read_lines(self.journal_folder(band), band, self.layers)
+
+    @property
+    def finished_rows(self) -> int:
+        """How many rows are finished, wherever they lie."""
+        return sum(self._next_row(band) - band.first for band in self.bands)
+
+    def groups(self, name: str, rows: int, wait: Callable[[], None]) -> Iterator[NDArray[Any]]:
+        """Yield the rows of a layer from the first to the last; the last group may be shorter.
+
+        Args:
+            name: of the layer.
+            rows: of a group.
+            wait: called again and again while rows are missing; raise there to give up.
+        """
+        layer = next(layer for layer in self.layers if layer.name == name)
+        total = self.bands[-1].last
+        for start in range(0, total, rows):
+            stop = min(start + rows, total)
+            group = np.empty((stop - start, *layer.row_shape), layer.dtype)
+            for band in self.bands:
+                first, last = max(start, band.first), min(stop, band.last)
+                if first >= last:
+                    continue
+                while self._next_row(band) < last:
+                    wait()
+                piece = group[first - start : last - start]
+                row_journal.read_rows(self.journal_folder(band), band, layer, first, last, piece)
+            yield group
+
+    def delete(self) -> None:
+        """Delete the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _next_row(self, band: RowBand) -> int:
+        lines = self.lines(band)
+        return int(lines[-1]["stop"]) if lines else band.first
+
+
+def folder_of(map_path: Path) -> Path:
+    """Return where the unfinished map of a place lies."""
+    return map_path.with_name(f".{map_path.name}.partial")
+
+
+def has_rows(folder: Path) -> bool:
+    """Tell whether a map was begun here that holds anything to go on with."""
+    return any(path.stat().st_size > 0 for path in folder.glob("rows-*/rows.jsonl"))

@@ -1,0 +1,37 @@
+"""GeoTIFF files as arrays: the only package that imports rasterio."""
+
+from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
+from terrazzo.io.rasters.handles import info, small_cache
+from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
+from terrazzo.io.rasters.rasterize import inside, rasterize_shapes
+from terrazzo.io.rasters.read_images import BYTE_LIMIT, read, read_window, undeclared_nan
+from terrazzo.io.rasters.read_labels import read_label, read_label_window, read_label_with_mask
+from terrazzo.io.rasters.read_vectors import Features, is_vector, read_features
+from terrazzo.io.rasters.vectorize import areas_of_equal_pixels
+from terrazzo.io.rasters.write_rasters import BLOCK, write, write_rows
+
+__all__ = [
+    "BLOCK",
+    "BYTE_LIMIT",
+    "IMAGE_DTYPES",
+    "Features",
+    "RasterInfo",
+    "areas_of_equal_pixels",
+    "boxes_on",
+    "info",
+    "inside",
+    "is_vector",
+    "neighbours",
+    "rasterize_shapes",
+    "read",
+    "read_features",
+    "read_label",
+    "read_label_window",
+    "read_label_with_mask",
+    "read_window",
+    "require_same_grid",
+    "small_cache",
+    "undeclared_nan",
+    "write",
+    "write_rows",
+]

@@ -1,0 +1,323 @@
+"""GDAL's handles: how files are opened, which are refused, and what its errors become.
+
+Every file is opened by the GTiff driver alone, after its first bytes were seen to be TIFF: GDAL
+left to choose follows a VRT that calls itself ``.tif`` to any file of the machine or the network.
+Sidecars (``.aux.xml``, ``.tfw``, ``.ovr``, ``.msk``) are not looked for; they can change what a
+pixel means without the file itself changing.
+
+GDAL handles must not be shared between threads, so each thread keeps a few of its own; nor between
+a process and its forks, which begin with none.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.enums import ColorInterp, Interleaving, MaskFlags, Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.vrt import WarpedVRT
+
+from terrazzo.base.errors import DataError
+from terrazzo.io import image_headers
+from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
+from terrazzo.io.remote_paths import RemotePath, is_remote
+
+ENVIRONMENT = {
+    "GDAL_PAM_ENABLED": "NO",
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_GEOREF_SOURCES": "INTERNAL",
+    "GDAL_HTTP_TIMEOUT": "60",
+    "GDAL_HTTP_MAX_RETRY": "3",
+}
+_CACHE_BYTES = 64 << 20
+"""GDAL's own cache would grow to a twentieth of the memory; nothing here is read twice."""
+_HANDLES_PER_THREAD = 8  # 16 threads then stay far below the usual 1024 open files
+_WARP_TOLERANCE = 1e-3  # pixels by which GDAL may approximate the way between two CRS
+
+
+@dataclass(eq=False)
+class Handle:
+    """A file that one thread has open, and what every window asks of its header.
+
+    Attributes:
+        path: the file.
+        dataset: the rasterio data set.
+        image_bands: numbers of the bands that are no alpha band, from 1.
+        alpha_bands: numbers of the others.
+        nodata: value of pixels without data, or None.
+        has_inner_mask: whether a mask inside the file says which pixels count.
+        block: rows and columns of the blocks the file is made of.
+        stored_bands: numbers of the bands that have blocks of their own.
+        written: bands and blocks that are known to be in the file.
+        warped: the file on other grids.
+    """
+
+    path: Path
+    dataset: Any
+    image_bands: tuple[int, ...]
+    alpha_bands: tuple[int, ...]
+    nodata: float | None
+    has_inner_mask: bool
+    block: tuple[int, int]
+    stored_bands: tuple[int, ...]
+    written: set[tuple[int, int, int]] = field(default_factory=set)
+    warped: dict[tuple[Any, ...], Any] = field(default_factory=dict)
+
+    def onto(self, grid: RasterInfo, resampling: Resampling) -> Any:
+        """Return the file on another grid, as a data set with an alpha band at its end.
+
+        Raises:
+            DataError: SEG-D027 a band with a name is marked as alpha, which GDAL would follow.
+        """
+        if not self.alpha_bands and ColorInterp.alpha in self.dataset.colorinterp:
+            raise DataError(
+                "SEG-D027",
+                "a band that is marked as alpha and has a name cannot be brought onto another grid",
+                file=self.path,
+                observed=f"band {self.dataset.colorinterp.index(ColorInterp.alpha) + 1}",
+                next_step="unmark it, e.g. `rio edit-info --colorinterp 4=undefined`, or take away "
+                "its name if it is alpha",
+            )
+        place = (grid.crs, grid.transform, grid.columns, grid.rows)
+        key = (grid.crs.to_wkt(), *place[1:], resampling)
+        if key not in self.warped:
+            self.warped[key] = WarpedVRT(
+                self.dataset,
+                **dict(zip(("crs", "transform", "width", "height"), place, strict=True)),
+                resampling=resampling,
+                tolerance=_WARP_TOLERANCE,
+                add_alpha=not self.alpha_bands,
+            )
+        return self.warped[key]
+
+    def close(self) -> None:
+        """Close the file and what hangs on it."""
+        for warped in self.warped.values():
+            warped.close()
+        self.dataset.close()
+
+
+class _Handles(threading.local):
+    def __init__(self) -> None:
+        self.open: OrderedDict[tuple[str, int, int], Handle] = OrderedDict()
+
+
+_handles = _Handles()
+_opening = threading.Lock()
+_inherited: list[Any] = []
+
+
+def _begin_anew() -> None:
+    # Not closed: that might wait for a lock of a thread that the fork left behind.
+    _inherited.append(_handles.open)
+    _handles.open = OrderedDict()
+
+
+os.register_at_fork(after_in_child=_begin_anew)
+
+with rasterio.Env(**ENVIRONMENT):
+    pass  # registers the drivers here, on the thread that imports; see `open_quietly`
+
+
+def info(path: Path) -> RasterInfo:
+    """Read the header of a GeoTIFF.
+
+    Raises:
+        DataError: SEG-D011 damaged; SEG-D012 not TIFF; SEG-D013 missing, empty or unreadable;
+            SEG-D024 an impossible nodata value; SEG-D030 a VRT or a remote path.
+    """
+    opened = handle(path)
+    dataset = opened.dataset
+    stored = dataset.dtypes[0]
+    return RasterInfo(
+        dataset.height,
+        dataset.width,
+        tuple(dataset.descriptions[n - 1] or f"band {n}" for n in opened.image_bands),
+        stored if stored in IMAGE_DTYPES or stored.startswith("complex") else "float32",
+        opened.nodata,
+        dataset.crs,
+        dataset.transform,
+        stored,
+    )
+
+
+def handle(path: Path) -> Handle:
+    """Return this thread's own handle; opened anew if the file has changed.
+
+    Raises:
+        DataError: as `info`.
+    """
+    key = _key(path)
+    found = _handles.open.get(key)
+    if found is None:
+        found = _handles.open[key] = _open(path)
+        if len(_handles.open) > _HANDLES_PER_THREAD:
+            _handles.open.popitem(last=False)[1].close()
+    _handles.open.move_to_end(key)
+    return found
+
+
+def _key(path: Path) -> tuple[str, int, int]:
+    """Return what tells whether an open file is still the same."""
+    if isinstance(path, RemotePath):
+        return path.gdal_name, 0, 0
+    refuse_remote(path)
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise unreadable(path, error) from None
+    return str(path), stat.st_mtime_ns, stat.st_size
+
+
+def _open(path: Path) -> Handle:
+    if not isinstance(path, RemotePath):
+        _refuse_foreign(path)
+    # All that GDAL looks for beside a file it looks for here: reading needs no settings.
+    with gdal_errors(path), rasterio.Env(**ENVIRONMENT):
+        name = path.gdal_name if isinstance(path, RemotePath) else path
+        return _look_at(path, open_quietly(name))
+
+
+def _look_at(path: Path, dataset: Any) -> Handle:
+    if not isinstance(path, RemotePath):
+        _refuse_impossible_nodata(path, dataset)
+    # GDAL takes the fourth of four nameless 8-bit bands for alpha; a band with a name is a band.
+    alpha_bands = tuple(
+        number
+        for number, kind, name in zip(
+            dataset.indexes, dataset.colorinterp, dataset.descriptions, strict=True
+        )
+        if kind is ColorInterp.alpha and not name
+    )
+    flags = dataset.mask_flag_enums[0]
+    return Handle(
+        path,
+        dataset,
+        tuple(number for number in dataset.indexes if number not in alpha_bands),
+        alpha_bands,
+        dataset.nodata,
+        MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
+        dataset.block_shapes[0],
+        dataset.indexes if dataset.interleaving is Interleaving.band else (1,),
+    )
+
+
+def _refuse_impossible_nodata(path: Path, dataset: Any) -> None:
+    """Refuse a nodata value that no pixel can have: GDAL drops it without a word."""
+    declared = None if dataset.nodata is not None else image_headers.tiff_nodata(path)
+    if declared is not None:
+        raise DataError(
+            "SEG-D024",
+            "no pixel can have the nodata value that the raster declares",
+            file=path,
+            observed=f"nodata {declared} in bands of {dataset.dtypes[0]}",
+            allowed=f"a value of {dataset.dtypes[0]}, or none",
+            next_step="give it another with `gdal_edit.py -a_nodata VALUE`, or none with "
+            "`gdal_edit.py -unsetnodata`",
+        )
+
+
+def open_quietly(path: Path | str, mode: str = "r", **profile: Any) -> Any:
+    """Open a file by the GTiff driver alone, without rasterio's warnings."""
+    # One at a time: GDAL can lock up when several threads register drivers at once (rasterio issue
+    # 3611), and the filters of `warnings` belong to the whole process.
+    with _opening, warnings.catch_warnings(), rasterio.Env(**ENVIRONMENT):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # `crs` is None: callers decide
+        return rasterio.open(path, mode, driver="GTiff", **profile)
+
+
+@contextmanager
+def gdal_errors(path: Path) -> Iterator[None]:
+    """Turn what GDAL says while a file is read into an error about that file."""
+    # Reading over the network needs its limits of time; a file on this machine needs nothing.
+    remote = isinstance(path, RemotePath)
+    try:
+        with rasterio.Env(**ENVIRONMENT) if remote else nullcontext():
+            yield
+    except RasterioError as error:
+        raise damaged(path, error) from error
+
+
+def small_cache() -> Any:
+    """Return a context in which GDAL's cache of blocks is small: all is read once there.
+
+    GDAL asks for the limit when it first caches a block, and then keeps it for the process.
+    """
+    return rasterio.Env(**ENVIRONMENT, GDAL_CACHEMAX=_CACHE_BYTES)
+
+
+def refuse_remote(path: Path) -> None:
+    """Refuse a path that GDAL would follow to the network or into another file.
+
+    Raises:
+        DataError: SEG-D030.
+    """
+    if is_remote(path):
+        raise DataError(
+            "SEG-D030",
+            "remote and virtual paths are not read",
+            file=path,
+            observed=str(path),
+            allowed="a file on this machine",
+            next_step="download the file first; `terrazzo predict` reads it with --allow-remote",
+        )
+
+
+def _refuse_foreign(path: Path) -> None:
+    head = first_bytes(path)
+    content = image_headers.content_name(head) if head else "nothing (0 bytes)"
+    if content != "TIFF":
+        code = "SEG-D030" if content == "VRT" else "SEG-D012" if head else "SEG-D013"
+        raise DataError(
+            code,
+            "the file is not a GeoTIFF",
+            file=path,
+            observed=f"content is {content}, not GTiff",
+            allowed="GTiff",
+            next_step="convert the file to GeoTIFF, e.g. `gdal_translate -of GTiff`",
+        )
+
+
+def first_bytes(path: Path) -> bytes:
+    """Return up to 100 bytes of a file.
+
+    Raises:
+        DataError: SEG-D013.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(100)
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: Path, error: OSError) -> DataError:
+    """Compose the error for a file that the system does not hand out."""
+    return DataError(
+        "SEG-D013",
+        "cannot read the file",
+        file=path,
+        observed=error.strerror,
+        next_step="check that the file is there and that you may read it",
+    )
+
+
+def damaged(path: Path, error: Exception) -> DataError:
+    """Compose the error for a file that a library gave up."""
+    return DataError(
+        "SEG-D011",
+        "the file is truncated or damaged",
+        file=path,
+        observed=f"{error.__cause__ or error}"
+        + (f" ({path.stat().st_size} bytes)" if path.is_file() else ""),
+        next_step="copy or export the file again",
+    )

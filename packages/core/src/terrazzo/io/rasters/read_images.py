@@ -1,0 +1,247 @@
+"""Pixels of images, and which of them count."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.windows import Window
+
+from terrazzo.base.errors import DataError
+from terrazzo.io.rasters.grids import require_crs
+from terrazzo.io.rasters.handles import Handle, gdal_errors, handle, info
+from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
+
+BYTE_LIMIT = 1 << 31
+"""Largest array `read` makes; a larger scene is read by window."""
+
+_STRIP = 256  # rows looked at together
+
+
+def read(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Read a whole GeoTIFF; see `read_window`.
+
+    Raises:
+        DataError: as `read_window`; SEG-D031 it would take more than `BYTE_LIMIT` bytes.
+    """
+    size = info(path)
+    needed = size.rows * size.columns * size.bands * np.dtype(size.dtype).itemsize
+    if needed > BYTE_LIMIT:
+        raise DataError(
+            "SEG-D031",
+            "the raster is too large to be read at once",
+            file=path,
+            observed=f"{size.rows} rows × {size.columns} columns × {size.bands} bands of "
+            f"{size.dtype}: {needed} bytes",
+            allowed=f"{BYTE_LIMIT} bytes",
+            next_step="cut it into tiles",
+        )
+    return read_window(path, 0, 0, size.rows, size.columns)
+
+
+def read_window(
+    path: Path,
+    row: int,
+    column: int,
+    rows: int,
+    columns: int,
+    bands: tuple[int, ...] | None = None,
+    *,
+    onto: RasterInfo | None = None,
+    refuse_nan: bool = False,
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Read a part of a GeoTIFF that lies inside it; safe to call from several threads.
+
+    A pixel is invalid where every band equals nodata: one band alone may reach that value in a
+    dark but true pixel. It is invalid too where any band is NaN, where an alpha band or a mask
+    inside the file says so, and outside the raster where this lies on another grid. Invalid pixels
+    are 0 in floating point: a NaN would spread through every convolution, and −9999 nearly so.
+
+    Args:
+        path: a GeoTIFF file.
+        row: first row.
+        column: first column.
+        rows: height in pixels.
+        columns: width in pixels.
+        bands: positions in `RasterInfo.band_names`, from 0. None: all of them.
+        onto: a grid that the raster is brought onto, bilinear; the window is counted there. None:
+            the raster's own.
+        refuse_nan: take NaN for a fault, not for pixels without data.
+
+    Returns:
+        H×W×C of one of `IMAGE_DTYPES`, and H×W bool, False where there is no data.
+
+    Raises:
+        DataError: as `info`; SEG-D011 truncated or damaged; SEG-D019 complex numbers; SEG-D022 an
+            infinite pixel, or NaN that is refused; SEG-D027 no CRS to reproject by; SEG-D029 part
+            of the window was never written.
+    """
+    opened = handle(path)
+    dtype = opened.dataset.dtypes[0]
+    if dtype.startswith("complex"):
+        raise DataError(
+            "SEG-D019",
+            "this kind of pixel is not read",
+            file=path,
+            observed=dtype,
+            allowed="whole or real numbers",
+            next_step="convert the raster, e.g. `gdal_translate -ot Float32`",
+        )
+    numbers = opened.image_bands
+    indexes = numbers if bands is None else tuple(numbers[band] for band in bands)
+    window = Window(column, row, columns, rows)
+    if onto is None:
+        image_HWC = read_bands(opened, window, indexes)
+        valid_HW = read_mask(opened, window)
+    else:
+        image_HWC, valid_HW = read_warped(opened, window, indexes, onto, Resampling.bilinear)
+    if opened.nodata is not None:
+        valid_HW &= _any_band(image_HWC != opened.nodata)
+    if image_HWC.dtype.kind == "f" and not np.isfinite(image_HWC).all():
+        faulty_HWC = ~np.isfinite(image_HWC) if refuse_nan else np.isinf(image_HWC)
+        _refuse_faulty(opened, image_HWC, faulty_HWC & valid_HW[..., None], (row, column), indexes)
+        valid_HW &= ~_any_band(np.isnan(image_HWC))
+    if dtype not in IMAGE_DTYPES:
+        image_HWC = image_HWC.astype(np.float32)
+    if image_HWC.dtype.kind == "f":
+        image_HWC[~valid_HW] = 0
+    return image_HWC, valid_HW
+
+
+def _any_band(true_HWC: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return where it is true in any band; ten times as fast as `any` over so short an axis."""
+    any_HW = true_HWC[..., 0].copy()
+    for band in range(1, true_HWC.shape[2]):
+        any_HW |= true_HWC[..., band]
+    return any_HW
+
+
+def read_mask(opened: Handle, window: Window) -> NDArray[np.bool_]:
+    """Return where an alpha band or an inner mask lets pixels count."""
+    if opened.alpha_bands:
+        return ~_any_band(read_bands(opened, window, opened.alpha_bands) == 0)
+    if opened.has_inner_mask:
+        with gdal_errors(opened.path):
+            inner_HW: NDArray[np.bool_] = opened.dataset.read_masks(1, window=window) > 0
+        return inner_HW
+    return np.ones((int(window.height), int(window.width)), dtype=bool)
+
+
+def _refuse_faulty(
+    opened: Handle,
+    image_HWC: NDArray[Any],
+    faulty_HWC: NDArray[np.bool_],
+    corner: tuple[int, int],
+    indexes: tuple[int, ...],
+) -> None:
+    nodata = opened.nodata
+    if not faulty_HWC.any():
+        return
+    if nodata is not None and not math.isfinite(nodata):
+        faulty_HWC &= ~np.isnan(image_HWC) if math.isnan(nodata) else image_HWC != nodata
+    if faulty_HWC.any():
+        y, x, band = (int(axis[0]) for axis in np.nonzero(faulty_HWC))
+        raise DataError(
+            "SEG-D022",
+            "the raster has NaN that it does not declare"
+            if np.isnan(image_HWC[y, x, band])
+            else "the raster has infinite pixels",
+            file=opened.path,
+            observed=f"{int(faulty_HWC.sum())} px, first in band {indexes[band]} at row "
+            f"{corner[0] + y}, column {corner[1] + x}",
+            allowed="finite numbers, NaN or the nodata value for no data",
+            next_step="set these pixels to the nodata value",
+        )
+
+
+def undeclared_nan(path: Path) -> tuple[int, str] | None:
+    """Look for NaN in a raster of floats whose nodata value is not NaN; reads strips of it.
+
+    Returns:
+        How many values are NaN, and where the first is, for a message; None: there is none, or the
+        file says that NaN means no data.
+
+    Raises:
+        DataError: as `read_window`.
+    """
+    opened = handle(path)
+    dataset = opened.dataset
+    declared = opened.nodata is not None and math.isnan(opened.nodata)
+    if declared or np.dtype(dataset.dtypes[0]).kind != "f":
+        return None
+    count, first = 0, ""
+    for row in range(0, dataset.height, _STRIP):
+        strip = Window(0, row, dataset.width, min(_STRIP, dataset.height - row))
+        nan_HWC = np.isnan(read_bands(opened, strip, opened.image_bands))
+        count += int(np.count_nonzero(nan_HWC))
+        if count and not first:
+            y, x, band = (int(axis[0]) for axis in np.nonzero(nan_HWC))
+            first = f"band {opened.image_bands[band]}, row {row + y}, column {x}"
+    return (count, first) if count else None
+
+
+def read_bands(opened: Handle, window: Window, indexes: tuple[int, ...]) -> NDArray[Any]:
+    """Return H×W×C of the bands `indexes`, from 1."""
+    dataset = opened.dataset
+    assert 0 <= window.row_off <= dataset.height - window.height
+    assert 0 <= window.col_off <= dataset.width - window.width
+    if opened.nodata is None:
+        _refuse_unwritten(opened, window)
+    values_HWC = np.empty((window.height, window.width, len(indexes)), dataset.dtypes[0])
+    with gdal_errors(opened.path):
+        # GDAL puts the bands side by side, while other threads go on; NumPy would hold them up.
+        dataset.read(list(indexes), window=window, out=values_HWC.transpose(2, 0, 1))
+    return values_HWC
+
+
+def read_warped(
+    opened: Handle,
+    window: Window,
+    indexes: tuple[int, ...],
+    onto: RasterInfo,
+    resampling: Resampling,
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return H×W×C on another grid, and where the raster has pixels there.
+
+    Raises:
+        DataError: SEG-D027 no CRS; SEG-D029 part of the raster was never written.
+    """
+    dataset = opened.dataset
+    require_crs(opened.path, dataset.crs, onto.crs)
+    if opened.nodata is None:
+        _refuse_unwritten(opened, Window(0, 0, dataset.width, dataset.height))
+    with gdal_errors(opened.path):
+        warped = opened.onto(onto, resampling)
+        values_CHW = warped.read([*indexes, warped.count], window=window)
+    return np.ascontiguousarray(np.moveaxis(values_CHW[:-1], 0, 2)), values_CHW[-1] > 0
+
+
+def _refuse_unwritten(opened: Handle, window: Window) -> None:
+    """Refuse blocks that are not in the file: GDAL reads them as 0, which may be a class."""
+    height, width = opened.block
+    last_row, last_column = window.row_off + window.height - 1, window.col_off + window.width - 1
+    wanted = {
+        (band, row, column)
+        for band in opened.stored_bands
+        for row in range(window.row_off // height, last_row // height + 1)
+        for column in range(window.col_off // width, last_column // width + 1)
+    }
+    unwritten = sorted(
+        (row * height, column * width)
+        for band, row, column in wanted - opened.written
+        if opened.dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band) is None
+    )
+    if unwritten:
+        raise DataError(
+            "SEG-D029",
+            "part of the raster was never written, and it declares no nodata value",
+            file=opened.path,
+            observed=f"{len(unwritten)} blocks of {height}×{width} px, first at row "
+            f"{unwritten[0][0]}, column {unwritten[0][1]}",
+            next_step="write the file again, or give it a nodata value",
+        )
+    opened.written.update(wanted)

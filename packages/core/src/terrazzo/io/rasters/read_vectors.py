@@ -1,0 +1,275 @@
+"""Polygons as files hold them: GeoJSON by itself, GeoPackage and Shapefile through pyogrio.
+
+What a file is is told by its name and then by its first bytes: the library left to choose would
+follow a description of another file under the name ``.shp``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio import features
+from rasterio.crs import CRS
+from rasterio.warp import transform_geom
+
+from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.io.rasters.grids import GDAL_ERRORS, crs_text, moved, require_crs, same_crs
+from terrazzo.io.rasters.handles import ENVIRONMENT, damaged, first_bytes, refuse_remote, unreadable
+from terrazzo.io.rasters.header import RasterInfo
+
+_CRS84 = ("urn:ogc:def:crs:OGC:1.3:CRS84", "urn:ogc:def:crs:OGC::CRS84", "OGC:CRS84")
+"""EPSG:4326 with the longitude first, which is how coordinates are given here anyhow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Shapes in the coordinates of a grid.
+
+    Attributes:
+        path: the file.
+        geometries: N geometries as GeoJSON has them.
+        values: N values of the chosen attribute; None each where none was chosen.
+    """
+
+    path: Path
+    geometries: tuple[Any, ...]
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    geometries: list[Any]
+    values: list[Any]
+    crs: Any
+
+
+def is_vector(path: Path) -> bool:
+    """Tell whether a file is one of polygons, by its name."""
+    return path.suffix.lower() in _READERS
+
+
+def read_features(
+    path: Path,
+    onto: RasterInfo,
+    *,
+    attribute: str | None = None,
+    layer: str | None = None,
+    reproject: bool = False,
+    tolerance: float = 0.0,
+) -> Features:
+    """Read the shapes of a vector file in the coordinates of a grid.
+
+    Shapes without a CRS are taken to be in that of the grid; GeoJSON without one that is to be
+    reprojected is in longitude and latitude, as RFC 7946 has it.
+
+    Args:
+        path: GeoJSON, GeoPackage or Shapefile, told by its suffix.
+        onto: the grid.
+        attribute: what to read of every shape.
+        layer: of a GeoPackage with several.
+        reproject: bring shapes in another CRS onto that of the grid, corner by corner.
+        tolerance: pixels by which points may move from one CRS to the other without reprojection.
+
+    Raises:
+        ConfigError: SEG-X011 several layers or none of that name; SEG-X003 pyogrio is missing.
+        DataError: SEG-D011 damaged; SEG-D012 another kind of file, a shape that is none, or an
+            attribute that is missing; SEG-D013 unreadable; SEG-D025 another CRS than the grid's;
+            SEG-D027 no CRS to reproject by; SEG-D028 shapes that all lie beside the grid; SEG-D030
+            a remote path.
+    """
+    refuse_remote(path)
+    found = _READERS[path.suffix.lower()](path, attribute, layer)
+    crs = found.crs
+    if crs is None and reproject and path.suffix.lower() in _GEOJSON:
+        crs = CRS.from_epsg(4326)
+    for number, geometry in enumerate(found.geometries):
+        if not features.is_valid_geom(geometry):
+            raise _wrong(path, f"shape {number} is a {geometry.get('type')} of too few points")
+    geometries = _placed(path, found.geometries, crs, onto, reproject, tolerance)
+    _refuse_beside(path, geometries, onto)
+    return Features(path, tuple(geometries), tuple(found.values))
+
+
+def _placed(
+    path: Path,
+    geometries: list[Any],
+    crs: Any,
+    onto: RasterInfo,
+    reproject: bool,
+    tolerance: float,
+) -> list[Any]:
+    if reproject:
+        require_crs(path, crs, onto.crs)
+    if crs is None or same_crs(crs, onto.crs):
+        return geometries
+    if reproject:
+        try:
+            with rasterio.Env(**ENVIRONMENT):
+                return list(transform_geom(crs, onto.crs, geometries)) if geometries else []
+        except GDAL_ERRORS as error:
+            raise _beside(
+                path, f"{error}; coordinates such as {_corner(geometries)}", onto
+            ) from None
+    if tolerance == 0 or moved(onto, crs) > tolerance:
+        raise DataError(
+            "SEG-D025",
+            "the shapes are in another CRS than the image",
+            file=path,
+            observed=crs_text(crs),
+            allowed=crs_text(onto.crs),
+            next_step='set align = "reproject", or reproject the file, e.g. `ogr2ogr -t_srs …`; if '
+            "both mean the same place, set crs_tolerance to the pixels they may differ by",
+        )
+    return geometries
+
+
+def _refuse_beside(path: Path, geometries: list[Any], onto: RasterInfo) -> None:
+    """Refuse a file whose shapes all lie beside the grid: its CRS is not what it seems."""
+    if not geometries:
+        return
+    boxes = [features.bounds(geometry) for geometry in geometries]
+    left, bottom = (min(box[side] for box in boxes) for side in (0, 1))
+    right, top = (max(box[side] for box in boxes) for side in (2, 3))
+    corners = [
+        ~onto.transform @ corner
+        for corner in ((left, bottom), (left, top), (right, bottom), (right, top))
+    ]
+    columns, rows = zip(*corners, strict=True)
+    if max(columns) < 0 or min(columns) > onto.columns or max(rows) < 0 or min(rows) > onto.rows:
+        box = f"from ({left:.9g}, {bottom:.9g}) to ({right:.9g}, {top:.9g})"
+        raise _beside(path, f"shapes {box}", onto)
+
+
+def _beside(path: Path, observed: str, onto: RasterInfo) -> DataError:
+    near, far = onto.transform @ (0, 0), onto.transform @ (onto.columns, onto.rows)
+    return DataError(
+        "SEG-D028",
+        "all shapes lie beside the image",
+        file=path,
+        observed=observed,
+        allowed=f"shapes on the image, from ({near[0]:.9g}, {near[1]:.9g}) to ({far[0]:.9g}, "
+        f"{far[1]:.9g}) in {crs_text(onto.crs)}",
+        next_step="check the CRS of both; longitude and latitude need one in the file and "
+        'align = "reproject"',
+    )
+
+
+def _corner(geometries: list[Any]) -> str:
+    left, bottom, *_ = features.bounds(geometries[0])
+    return f"({left:.9g}, {bottom:.9g})"
+
+
+def _read_geojson(path: Path, attribute: str | None, layer: str | None) -> _Layer:
+    if layer is not None:
+        raise _no_layer(path, layer, ["(GeoJSON has one, without a name)"])
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        named = document.get("crs", {}).get("properties", {}).get("name")
+        shown = [f for f in document["features"] if f["geometry"] is not None]
+        geometries = [feature["geometry"] for feature in shown]
+        values = [feature["properties"][attribute] if attribute else None for feature in shown]
+        crs = None if named is None else _named_crs(named)
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except KeyError as error:
+        raise _wrong(path, f"no member {error} in a feature or the collection") from None
+    except (ValueError, TypeError, AttributeError, *GDAL_ERRORS) as error:
+        raise _wrong(path, f"{type(error).__name__}: {error}") from None
+    return _Layer(geometries, values, crs)
+
+
+def _named_crs(name: str) -> Any:
+    with rasterio.Env(**ENVIRONMENT):
+        return CRS.from_epsg(4326) if name in _CRS84 else CRS.from_user_input(name)
+
+
+def _read_geopackage(path: Path, attribute: str | None, layer: str | None) -> _Layer:
+    head = first_bytes(path)
+    if not (head.startswith(b"SQLite format 3\0") and head[68:72] in (b"GPKG", b"GP10", b"GP11")):
+        raise _wrong(path, "the content is no GeoPackage")
+    return _read_with_pyogrio(path, attribute, layer)
+
+
+def _read_shapefile(path: Path, attribute: str | None, layer: str | None) -> _Layer:
+    if first_bytes(path)[:4] != struct.pack(">i", 9994):
+        raise _wrong(path, "the content is no Shapefile")
+    return _read_with_pyogrio(path, attribute, layer)
+
+
+def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> _Layer:
+    pyogrio, shapely = _import("pyogrio"), _import("shapely")
+    try:
+        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+        if layer is None and len(layers) == 1:
+            layer = layers[0]
+        if layer not in layers:
+            raise _no_layer(path, layer, layers)
+        known = list(pyogrio.read_info(path, layer=layer)["fields"])
+        if attribute is not None and attribute not in known:
+            raise _wrong(path, f"no attribute {attribute!r}, only {', '.join(known) or 'none'}")
+        meta, _, shapes_wkb, columns = pyogrio.raw.read(
+            path, layer=layer, columns=[attribute] if attribute else [], force_2d=True
+        )
+        shapes = shapely.from_wkb(shapes_wkb)
+    except (pyogrio.errors.DataSourceError, shapely.errors.GEOSException) as error:
+        raise damaged(path, error) from None
+    values = columns[0].tolist() if attribute else [None] * len(shapes)
+    shown = [
+        (shapely.geometry.mapping(shape), value)
+        for shape, value in zip(shapes, values, strict=True)
+        if shape is not None and not shape.is_empty
+    ]
+    crs = None if not meta["crs"] else _named_crs(meta["crs"])
+    return _Layer([shape for shape, _ in shown], [value for _, value in shown], crs)
+
+
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise ConfigError(
+            "SEG-X003",
+            "GeoPackage and Shapefile need two more packages",
+            observed=f"no module {name!r}",
+            allowed="GeoJSON without them",
+            next_step='pip install "terrazzo[vector]"',
+        ) from None
+
+
+def _no_layer(path: Path, layer: str | None, layers: list[str]) -> ConfigError:
+    return ConfigError(
+        "SEG-X011",
+        "which layer of the file?",
+        file=path,
+        observed=layer or "none named",
+        allowed=", ".join(layers),
+        next_step="name one of them as `layer` of the scene",
+    )
+
+
+def _wrong(path: Path, observed: str) -> DataError:
+    return DataError(
+        "SEG-D012",
+        "the file does not hold shapes of the form that is wanted",
+        file=path,
+        observed=observed,
+        allowed="polygons as GeoJSON (a FeatureCollection), GeoPackage or Shapefile, each with "
+        "the attribute that is asked for",
+        next_step="export the shapes again",
+    )
+
+
+_GEOJSON = (".geojson", ".json")
+_READERS: dict[str, Callable[[Path, str | None, str | None], _Layer]] = {
+    ".geojson": _read_geojson,
+    ".json": _read_geojson,
+    ".gpkg": _read_geopackage,
+    ".shp": _read_shapefile,
+}

@@ -1,0 +1,58 @@
+"""Rasters that are read over the network: only where the user allowed it, and only as GeoTIFF."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path, PosixPath, WindowsPath
+
+from terrazzo.base.errors import DataError
+
+_REMOTE = re.compile(r"/vsi|[A-Za-z][A-Za-z0-9+.-]+:/")
+_URL = re.compile(r"(\w+):/+(.*)", re.DOTALL)
+_SYSTEMS = {"http": "vsicurl", "https": "vsicurl", "s3": "vsis3", "gs": "vsigs", "az": "vsiaz"}
+
+
+_Path = WindowsPath if os.name == "nt" else PosixPath
+
+
+class RemotePath(_Path):  # type: ignore[misc, valid-type]
+    """A path that GDAL may follow off this machine; made by `allow`."""
+
+    @property
+    def gdal_name(self) -> str:
+        """What GDAL calls it: ``/vsicurl/https://…`` for ``https://…``, ``/vsis3/…`` for ``s3://…``.
+
+        Paths keep one of the two slashes of a URL, so the other is put back.
+        """
+        url = _URL.fullmatch(str(self))
+        if url is None:
+            return re.sub(r"(https?):/+", r"\1://", str(self))
+        scheme, rest = url.groups()
+        prefix = f"{scheme}://" if _SYSTEMS[scheme] == "vsicurl" else ""
+        return f"/{_SYSTEMS[scheme]}/{prefix}{rest}"
+
+
+def is_remote(path: str | Path) -> bool:
+    """Tell whether GDAL would look for this beyond the plain files of this machine."""
+    return _REMOTE.match(str(path)) is not None
+
+
+def allow(path: Path) -> Path:
+    """Return a path that may be read over the network, if it asks for that.
+
+    Raises:
+        DataError: SEG-D030, a kind of URL that is not read.
+    """
+    if not is_remote(path):
+        return path
+    url = _URL.fullmatch(str(path))
+    if url is not None and url[1] not in _SYSTEMS:
+        raise DataError(
+            "SEG-D030",
+            "this kind of URL is not read",
+            file=path,
+            observed=f"{url[1]}:",
+            allowed=", ".join(f"{scheme}:" for scheme in _SYSTEMS) + ", or GDAL's /vsi… paths",
+        )
+    return RemotePath(path)

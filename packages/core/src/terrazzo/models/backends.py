@@ -1,0 +1,80 @@
+"""From the word after ``--backend`` to the package that carries it: names and import paths only."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.resources
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from terrazzo.base.errors import ConfigError, unknown_name
+
+if TYPE_CHECKING:
+    from terrazzo.models.contract import Backend
+
+PACKAGES = {
+    "keras": "terrazzo_keras",
+    "torch": "terrazzo_torch",
+    "reference": "terrazzo.testing.reference",
+}
+"""``reference`` is NumPy, for tests and teaching."""
+
+
+def installed() -> tuple[str, ...]:
+    """Return the names of the backends whose package is installed."""
+    return tuple(name for name, package in PACKAGES.items() if importlib.util.find_spec(package))
+
+
+def require(name: str) -> str:
+    """Return the import path of a backend's package.
+
+    Raises:
+        ConfigError: SEG-X004, unknown name.
+    """
+    if name not in PACKAGES:
+        raise unknown_name("backend", name, PACKAGES)
+    return PACKAGES[name]
+
+
+def demo_recipe(name: str) -> Path:
+    """Return the recipe that a backend's package brings for the generated city.
+
+    Raises:
+        ConfigError: SEG-X004 unknown name; SEG-X003 not installed; SEG-X005 it brings none.
+    """
+    package = require(name)
+    load(name)  # says how to install it
+    path = Path(str(importlib.resources.files(package) / "demo.toml"))
+    if not path.is_file():
+        raise ConfigError(
+            "SEG-X005",
+            f"the backend {name!r} brings no demo",
+            file=path,
+            next_step="name a recipe with --config",
+        )
+    return path
+
+
+def load(name: str) -> Backend:
+    """Import a backend; its framework is imported when it first builds a model.
+
+    Raises:
+        ConfigError: SEG-X004 unknown name; SEG-X003 not installed, with the pip line.
+    """
+    package = require(name)
+    try:
+        module = importlib.import_module(f"{package}.backend")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != package:
+            raise
+        raise ConfigError(
+            "SEG-X003",
+            f"the backend {name!r} is not installed",
+            observed=f"no package {package}",
+            allowed=", ".join(installed()) or "(no backend is installed)",
+            next_step=f"pip install terrazzo-{name}   "
+            f"(in a checkout: pip install -e packages/{name}_models)",
+        ) from None
+    backend: Backend = module.backend
+    return backend

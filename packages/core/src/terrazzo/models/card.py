@@ -1,0 +1,34 @@
+"""What a trained model is: all that must be known before it can be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from terrazzo.base.config_parsing import Size
+from terrazzo.base.recipe import ModelConfig
+from terrazzo.data.labels import LabelMap
+from terrazzo.data.pixel_size import PixelSizes
+from terrazzo.data.sample import Bands
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a trained model is.
+
+    Attributes:
+        backend: name of the backend.
+        model: name and options.
+        label_map: K classes.
+        bands: C bands with their normalisation.
+        image_size: rows and columns images are brought to; None: as they are.
+        step: optimiser steps behind the weights.
+        pixel_metres: smallest and largest side of the pixels it was trained on; None: not known.
+    """
+
+    backend: str
+    model: ModelConfig
+    label_map: LabelMap
+    bands: Bands
+    image_size: Size | None
+    step: int
+    pixel_metres: PixelSizes | None = None

@@ -1,0 +1,232 @@
+"""Whether a trained model may be used on these pixels and these labels: the one place that decides.
+
+Scoring, prediction, doubting labels and beginning with the weights of another run all ask here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from terrazzo.base.errors import CheckpointError, ConfigError, DataError
+from terrazzo.data import pixel_size
+from terrazzo.data.pixel_size import PixelSizes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from terrazzo.data.datasets import Split
+    from terrazzo.data.labels import LabelMap
+    from terrazzo.io.rasters import RasterInfo
+    from terrazzo.models.card import ModelCard
+
+PIXEL_SIZE_TOLERANCE = 1.25
+"""How many times larger or smaller pixels may be than those of training."""
+
+_NAMELESS = re.compile(r"band \d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """What is known of pixels before a model sees them.
+
+    Attributes:
+        file: where they lie, or the first file of a data set.
+        band_names: C names in the order the model will get them.
+        dtype: such as ``uint8``.
+        pixel_metres: smallest and largest side on the ground; None: not known.
+        remedy: what a person can do about other bands.
+    """
+
+    file: Path
+    band_names: tuple[str, ...]
+    dtype: str
+    pixel_metres: PixelSizes | None = None
+    remedy: str = "use images with the bands the model was trained on"
+
+
+def pixels_of_raster(path: Path, info: RasterInfo, bands: Sequence[int], card: ModelCard) -> Pixels:
+    """Return what is known of a GeoTIFF of which the positions `bands` are given to a model."""
+    side = pixel_size.pixel_metres(info)
+    return Pixels(
+        path,
+        tuple(info.band_names[band] for band in bands),
+        info.dtype,
+        None if side is None else (side, side),
+        "name the scene's bands in the model's order: --bands " + ",".join(card.bands.names),
+    )
+
+
+def pixels_of_image(
+    path: Path, image_HWC: NDArray[np.generic], band_names: tuple[str, ...]
+) -> Pixels:
+    """Return what is known of a decoded image."""
+    return Pixels(path, band_names, str(image_HWC.dtype))
+
+
+def pixels_of_split(split: Split) -> Pixels:
+    """Return what is known of a data set; its first image is decoded.
+
+    Raises:
+        DataError: the image cannot be read.
+    """
+    image_HWC, _ = split.source.read_image(0)
+    return Pixels(
+        split.source.files(0)[0],
+        split.source.band_names,
+        str(image_HWC.dtype),
+        pixel_size.pixel_sizes(split),
+    )
+
+
+def chosen_bands(path: Path, info: RasterInfo, chosen: tuple[str, ...]) -> tuple[int, ...]:
+    """Return the positions of a raster's bands in the model's order.
+
+    Args:
+        path: of the raster, for the message.
+        info: what its header says.
+        chosen: its bands by name or number from 1; empty: all.
+
+    Raises:
+        ConfigError: SEG-X031, one names no band.
+    """
+    names = info.band_names
+    return tuple(_position(path, word, names) for word in chosen) or tuple(range(info.bands))
+
+
+def require_known_pixels(
+    card: ModelCard, pixels: Pixels, *, names_chosen: bool = False, any_pixel_size: bool = False
+) -> None:
+    """Refuse pixels of another kind than those a model was trained on.
+
+    Args:
+        card: what the model is.
+        pixels: what it is asked to see.
+        names_chosen: a person has named the bands in the model's order, whatever they are called.
+        any_pixel_size: take pixels of any size on the ground.
+
+    Raises:
+        DataError: SEG-D020 another number of bands, other bands or another order; SEG-D019
+            another type of pixel; SEG-D028 pixels of another size.
+    """
+    found, wanted = pixels.band_names, card.bands.names
+    if len(found) != len(wanted):
+        raise DataError(
+            "SEG-D020",
+            "the image has another number of bands than the model",
+            file=pixels.file,
+            observed=f"{len(found)} bands ({', '.join(found)})",
+            allowed=f"{len(wanted)} ({', '.join(wanted)})",
+            next_step=pixels.remedy,
+        )
+    if pixels.dtype != card.bands.dtype:
+        raise DataError(
+            "SEG-D019",
+            "the image has another type of pixel than the model was trained on",
+            file=pixels.file,
+            observed=pixels.dtype,
+            allowed=card.bands.dtype,
+            next_step="convert it with the scale of the training images",
+        )
+    named = not any(map(_NAMELESS.fullmatch, (*found, *wanted)))
+    if not names_chosen and named and found != wanted:
+        raise DataError(
+            "SEG-D020",
+            "the bands of the image are not those of the model, or in another order",
+            file=pixels.file,
+            observed=", ".join(found),
+            allowed=", ".join(wanted),
+            next_step=pixels.remedy,
+        )
+    if not any_pixel_size:
+        _require_similar_pixel_size(pixels, card.pixel_metres)
+
+
+def _require_similar_pixel_size(pixels: Pixels, trained: PixelSizes | None) -> None:
+    size = pixels.pixel_metres
+    if size is None or trained is None:
+        return
+    tolerance = PIXEL_SIZE_TOLERANCE
+    if trained[0] / tolerance <= size[0] and size[1] <= trained[1] * tolerance:
+        return
+    raise DataError(
+        "SEG-D028",
+        "the pixels of the scene are not of the size the model was trained on",
+        file=pixels.file,
+        observed=f"{_in_metres(size)} m",
+        allowed=f"{_in_metres(trained)} m, up to {tolerance} times more or less",
+        next_step="resample the scene with `gdalwarp -tr`, or let it pass with --any-pixel-size",
+    )
+
+
+def _in_metres(sizes: PixelSizes) -> str:
+    return " to ".join(dict.fromkeys(f"{side:.4g}" for side in sizes))
+
+
+def _position(path: Path, word: str, names: tuple[str, ...]) -> int:
+    if word in names:
+        return names.index(word)
+    if word.isdigit() and 1 <= int(word) <= len(names):
+        return int(word) - 1
+    raise ConfigError(
+        "SEG-X031",
+        f"--bands: no band {word!r} in the scene",
+        file=path,
+        observed=word,
+        allowed=", ".join(names) + f", or numbers in 1…{len(names)}",
+        next_step="name the scene's bands in the order of the model's",
+    )
+
+
+def require_same_labels(trained: LabelMap, now: LabelMap, folder: Path) -> None:
+    """Refuse to use a model on data with other classes than it was trained on.
+
+    Raises:
+        CheckpointError: SEG-D036, naming the first class that differs.
+    """
+    if trained.names == now.names:
+        return
+    for train_id in range(max(len(trained), len(now))):
+        before, after = (
+            names[train_id] if train_id < len(names) else "(none)"
+            for names in (trained.names, now.names)
+        )
+        if before != after:
+            raise CheckpointError(
+                "SEG-D036",
+                "the data's label map is not the model's",
+                file=folder,
+                observed=f"class {train_id} is {after!r} in the map {now.name!r}",
+                allowed=f"{before!r}, as in the map {trained.name!r} the model was trained with",
+                next_step="use the data with the label map of the model",
+            )
+
+
+def require_same_model(
+    given: tuple[str, str], wanted: tuple[str, str], *, folder: str | Path
+) -> None:
+    """Refuse to begin a run with the weights of another model.
+
+    Args:
+        given: backend and model of the other run.
+        wanted: of this one.
+        folder: of the other run, for the message.
+
+    Raises:
+        ConfigError: SEG-X017.
+    """
+    if given != wanted:
+        raise ConfigError(
+            "SEG-X017",
+            "the run to begin with has another model",
+            file=folder,
+            observed=" ".join(given),
+            allowed=" ".join(wanted),
+            next_step="name a run of the same model; `terrazzo convert` moves a unet or "
+            "a segformer between Keras and PyTorch",
+        )

@@ -1,0 +1,138 @@
+"""The contract between core and a backend: everything a framework must do, and nothing more.
+
+Core owns epochs, order, augmentation, schedules, evaluation, checkpoints and reports. A backend
+owns one optimiser step, one forward pass and its arrays. `terrazzo.testing.trainer_checks` says the
+same in tests; a backend that passes them is a backend.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo.base.processes import World
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from terrazzo.base.recipe import ModelConfig, TrainingConfig
+    from terrazzo.data.labels import LabelMap
+    from terrazzo.data.sample import Bands, Batch
+    from terrazzo.models.parameter_groups import Part
+
+State = dict[str, NDArray[np.generic]]
+"""Named arrays. Keys begin with ``weights/`` (all that prediction needs, batch-norm statistics and
+their like included) or ``optimizer/`` (all that only training needs: slots, counters, seeds)."""
+
+
+class StepResult(Protocol):
+    """What one optimiser step tells."""
+
+    @property
+    def loss(self) -> float:
+        """Loss of the batch before the update. Reading it may wait for the device.
+
+        Not finite means that the update was left out: the weights are as before the step.
+        """
+        ...
+
+
+class Trainer(Protocol):
+    """One model with its optimiser on one device."""
+
+    @property
+    def world(self) -> World:
+        """The processes that train this model together."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where the model runs, for the record: ``cpu``, ``cuda:0 NVIDIA H200``."""
+        ...
+
+    @property
+    def asynchronous(self) -> bool:
+        """True if `train_step` returns before its loss is known, so reading it early costs time."""
+        ...
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trainable and frozen weights, without batch-norm statistics."""
+        ...
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know of the weights it began with: taken, made anew, inflated."""
+        ...
+
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        """Part of the network that each weight belongs to, by its name in `state`."""
+        ...
+
+    def train_step(self, batch: Batch, learning_rate: float) -> StepResult:
+        """Make one optimiser update from `batch`, unless its loss is not finite.
+
+        With `training.accumulate` the update is that of the whole batch, batch statistics apart.
+        The last batch of an epoch may be shorter than the others. A batch whose pixels are all
+        IGNORE has loss 0. NaN in a float image means "no data" and is taken as the band's mean;
+        infinity makes the loss not finite.
+        """
+        ...
+
+    def predict(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Return probabilities B×H×W×K, float32, summing to 1 over K, in inference mode.
+
+        Any height and width: padded inside and cropped back.
+        """
+        ...
+
+    def predict_labels(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.integer]:
+        """Return the most probable class, B×H×W uint8 or uint16: the fast path of evaluation."""
+        ...
+
+    def state(self) -> State:
+        """Return a copy of everything a bit-exact resume needs, on the host."""
+        ...
+
+    def load_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Take over `state`. Without any ``optimizer/`` key only the weights are taken over.
+
+        Raises:
+            CheckpointError: naming the first arrays whose names or shapes differ.
+        """
+        ...
+
+
+class Backend(Protocol):
+    """A framework: the module-level object ``backend`` in ``terrazzo_<name>/backend.py``."""
+
+    @property
+    def name(self) -> str:
+        """The word after ``--backend``."""
+        ...
+
+    def models(self) -> tuple[str, ...]:
+        """Return the file names in ``models/``; imports no framework."""
+        ...
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the framework's packages, for ``run.json``."""
+        ...
+
+    def build(
+        self,
+        model: ModelConfig,
+        training: TrainingConfig,
+        labels: LabelMap,
+        bands: Bands,
+        seed: int,
+    ) -> Trainer:
+        """Make a trainer with new weights that depend on `seed` alone.
+
+        Raises:
+            ConfigError: unknown model or option, with the choices.
+        """
+        ...

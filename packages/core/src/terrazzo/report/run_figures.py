@@ -1,0 +1,86 @@
+"""The figures of one run as PNG files, for trackers."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from terrazzo.evaluation.stored import ExampleFiles, Record, column
+from terrazzo.io import images
+from terrazzo.report import confusion_figure, curves
+from terrazzo.report.curves import PAPER
+
+_ROWS_OF_GALLERY = 6
+_TILE_COLUMNS = 384
+_GAP = 6
+
+
+def draw(record: Record, split: str) -> dict[str, bytes]:
+    """Draw curves, confusion matrix and gallery of a run that was scored on `split`.
+
+    Returns:
+        PNG files by name without suffix; those that there is nothing for are left out.
+    """
+    scored = next(each for each in record.scored if each.summary["split"] == split)
+    drawn = {
+        name: confusion_figure.encode(figure, "png") for name, figure in _curves(record.log).items()
+    }
+    counts_KK = np.asarray(scored.summary["counts"], dtype=np.int64)
+    matrix = confusion_figure.draw_confusion(counts_KK, scored.summary["classes"])
+    drawn[f"confusion_{split}"] = confusion_figure.encode(matrix, "png")
+    if scored.examples:
+        drawn[f"gallery_{split}"] = _png(_gallery(scored.examples[:_ROWS_OF_GALLERY]))
+    return drawn
+
+
+def _curves(log: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
+    drawn: dict[str, Figure] = {}
+    steps, losses = column(log, "train", "loss")
+    if steps:
+        drawn["loss"] = curves.draw_loss(steps, losses, PAPER)
+        confusion_figure.label(drawn["loss"].axes[0], y="training loss")
+        _, rates = column(log, "train", "learning_rate")
+        drawn["learning_rate"] = curves.draw_learning_rate(steps, rates, PAPER)
+        confusion_figure.label(drawn["learning_rate"].axes[0], y="learning rate")
+    steps, mean_iou = column(log, "validation", "mean_iou")
+    if steps:
+        _, accuracy = column(log, "validation", "pixel_accuracy")
+        _, best = column(log, "validation", "best")
+        kept = max((k for k, each in enumerate(best) if each), default=None)
+        drawn["validation"] = curves.draw_validation(steps, mean_iou, accuracy, kept, PAPER)
+        names = (("mean IoU", PAPER.first, "o"), ("pixel accuracy", PAPER.second, "s"))
+        confusion_figure.add_legend(drawn["validation"].axes[0], names, columns=2)
+    return drawn
+
+
+def _gallery(examples: Sequence[ExampleFiles]) -> NDArray[np.uint8]:
+    """Image, truth and prediction side by side, an example a row, on white."""
+    return np.vstack([_row(each) for each in examples])
+
+
+def _row(example: ExampleFiles) -> NDArray[np.uint8]:
+    truth = images.read_image(example.truth)
+    rows = max(1, round(truth.shape[0] * _TILE_COLUMNS / truth.shape[1]))
+    size = (_TILE_COLUMNS, rows)
+    # Mixed class colours would be colours of no class, or of another one.
+    tiles = [
+        Image.fromarray(images.read_image(example.image)).resize(size, Image.Resampling.BOX),
+        Image.fromarray(truth).resize(size, Image.Resampling.NEAREST),
+        Image.fromarray(images.read_image(example.prediction)).resize(
+            size, Image.Resampling.NEAREST
+        ),
+    ]
+    gap = ((0, _GAP), (0, _GAP), (0, 0))
+    return np.hstack([np.pad(np.asarray(tile), gap, constant_values=255) for tile in tiles])
+
+
+def _png(image_HWC: NDArray[np.uint8]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(image_HWC).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -1,0 +1,75 @@
+"""Beginning a run with the weights of another one (`[init]` in a recipe)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from terrazzo.base.config_parsing import resolve_path
+from terrazzo.base.errors import CheckpointError
+from terrazzo.base.progress import Progress
+from terrazzo.base.recipe import Config
+from terrazzo.data.labels import LabelMap
+from terrazzo.data.sample import Bands
+from terrazzo.models import compatibility
+from terrazzo.models.compatibility import Pixels
+from terrazzo.models.contract import State, Trainer
+from terrazzo.runs import saved_model
+from terrazzo.runs.folder import RunFolder
+
+_SHOWN = 3
+
+
+def load_init_weights(
+    trainer: Trainer, recipe: Config, label_map: LabelMap, bands: Bands, progress: Progress
+) -> None:
+    """Give `trainer` the weights that `recipe.init` names, and say what was taken.
+
+    The encoder is taken, and with ``part = "all"`` the decoder too; the head, which depends on the
+    classes, only where both runs have the same classes in the same order. What is not taken keeps
+    its random weights.
+
+    Raises:
+        ConfigError: SEG-X017, the other run's model is of another kind.
+        CheckpointError: SEG-C012 the other run is not finished; SEG-C013 an array of the encoder or
+            decoder is missing or has another shape.
+    """
+    init = recipe.init
+    assert init is not None
+    folder = RunFolder(resolve_path(init.run, where="init.run")).model
+    card = saved_model.read_card(folder)
+    compatibility.require_same_model(
+        (card.backend, card.model.name), (recipe.backend, recipe.model.name), folder=init.run
+    )
+    compatibility.require_known_pixels(
+        card, Pixels(Path(init.run), bands.names, bands.dtype), any_pixel_size=True
+    )
+    given = saved_model.read_weights(folder)
+    own = {name: array for name, array in trainer.state().items() if name in trainer.parts}
+    parts = {"encoder"} if init.part == "encoder" else {"encoder", "decoder"}
+    if init.part == "all" and card.label_map.names == label_map.names:
+        parts.add("head")
+    wanted = {name for name, part in trainer.parts.items() if part in parts}
+    _refuse_differences(folder, {n: own[n] for n in wanted}, given)
+    trainer.load_state({name: given[name] if name in wanted else own[name] for name in own})
+    left = sorted({"encoder", "decoder", "head"} - parts)
+    progress.say(
+        f"begins with {len(wanted)} of {len(own)} arrays of {init.run}"
+        + (f"; new: {', '.join(left)}" if left else "")
+    )
+
+
+def _refuse_differences(folder: Path, wanted: State, given: State) -> None:
+    different = sorted(
+        name for name in wanted if name not in given or given[name].shape != wanted[name].shape
+    )
+    if not different:
+        return
+    shapes = {name: str(given[name].shape) if name in given else "missing" for name in different}
+    raise CheckpointError(
+        "SEG-C013",
+        f"the weights do not fit the model: {len(different)} arrays differ",
+        file=folder,
+        observed="; ".join(f"{name} {shapes[name]}" for name in different[:_SHOWN]),
+        allowed="; ".join(f"{name} {wanted[name].shape}" for name in different[:_SHOWN]),
+        next_step="use the model options and bands of the other run, or init.part = 'encoder'",
+    )

@@ -1,0 +1,139 @@
+"""``model/``: the weights and all that prediction needs beside them.
+
+``model.toml`` holds the backend, the model with its options, the label map, the bands with their
+mean and standard deviation, and the image size; ``weights.safetensors`` the arrays.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tomli_w
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from terrazzo.base import config_parsing
+from terrazzo.base.config_parsing import Frozen, Size, read_toml
+from terrazzo.base.errors import CheckpointError
+from terrazzo.base.recipe import ModelConfig, TrainingConfig
+from terrazzo.data import labels
+from terrazzo.data.pixel_size import PixelSizes
+from terrazzo.data.sample import Bands
+from terrazzo.models import backends
+from terrazzo.models.card import ModelCard
+from terrazzo.models.contract import State, Trainer
+from terrazzo.runs import checkpoint
+
+
+class _BandsTable(Frozen):
+    names: tuple[str, ...]
+    dtype: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class _CardTable(Frozen):
+    format: int
+    backend: str
+    step: int
+    image_size: Size | None = None
+    pixel_metres: PixelSizes | None = None
+    model: ModelConfig
+    bands: _BandsTable
+    labels: dict[str, Any]
+
+
+def write(folder: Path, card: ModelCard, weights: Mapping[str, NDArray[np.generic]]) -> None:
+    """Write a model folder in place of an older one; complete or not at all."""
+    temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    checkpoint.write_arrays(temporary / "weights.safetensors", weights)
+    table: dict[str, Any] = {
+        "format": checkpoint.FORMAT,
+        "backend": card.backend,
+        "step": card.step,
+        "model": card.model.model_dump(mode="json"),
+        "bands": {
+            "names": list(card.bands.names),
+            "dtype": card.bands.dtype,
+            "mean": list(card.bands.mean),
+            "std": list(card.bands.std),
+        },
+        "labels": card.label_map.as_toml(),
+    }
+    if card.image_size is not None:
+        table["image_size"] = list(card.image_size)
+    if card.pixel_metres is not None:
+        table["pixel_metres"] = list(card.pixel_metres)
+    (temporary / "model.toml").write_text(tomli_w.dumps(table), encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    temporary.rename(folder)
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read ``model.toml``.
+
+    Raises:
+        CheckpointError: SEG-C012, there is no finished model here.
+    """
+    path = folder / "model.toml"
+    if not path.is_file():
+        raise CheckpointError(
+            "SEG-C012",
+            "there is no trained model here",
+            file=folder,
+            observed="no model.toml",
+            next_step="train it first, or finish the run with --resume",
+        )
+    table = config_parsing.parse(_CardTable, read_toml(path), where=path)
+    return ModelCard(
+        backend=table.backend,
+        model=table.model,
+        label_map=labels.from_toml(table.labels, where=path),
+        bands=Bands(table.bands.names, table.bands.dtype, table.bands.mean, table.bands.std),
+        image_size=table.image_size,
+        step=table.step,
+        pixel_metres=table.pixel_metres,
+    )
+
+
+def read_weights(folder: Path) -> State:
+    """Read the arrays of a model folder.
+
+    Raises:
+        CheckpointError: SEG-C006, the file is missing or damaged.
+    """
+    path = folder / "weights.safetensors"
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            "SEG-C006", "the weights cannot be read", file=path, observed=error
+        ) from error
+
+
+def load(folder: Path) -> tuple[ModelCard, Trainer]:
+    """Build the model of a folder with its weights.
+
+    Raises:
+        CheckpointError: the folder is incomplete, or its weights do not fit the model.
+        ConfigError: the backend is not installed.
+    """
+    card = read_card(folder)
+    weights = read_weights(folder)
+    # The weights are here, so those the training began with are not needed again.
+    options = {name: value for name, value in card.model.options.items() if name != "pretrained"}
+    model = card.model.model_copy(update={"options": options})
+    # Only the forward pass is used, so any valid training settings do.
+    trainer = backends.load(card.backend).build(
+        model, TrainingConfig(steps=1), card.label_map, card.bands, seed=0
+    )
+    trainer.load_state(weights)
+    return card, trainer

@@ -1,0 +1,339 @@
+"""The one train loop and the one evaluate loop, for every backend."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from terrazzo.base.atomic_write import append_json_line, truncate_file
+from terrazzo.base.errors import NonFiniteLossError, Stopped
+from terrazzo.base.progress import Progress
+from terrazzo.base.recipe import Config
+from terrazzo.data.datasets import Split
+from terrazzo.data.loader import TrainingOrder, training_batches
+from terrazzo.evaluation.loop import evaluate
+from terrazzo.models.contract import StepResult, Trainer
+from terrazzo.runs import checkpoint
+from terrazzo.runs.folder import RunFolder
+from terrazzo.training.learning_rate import learning_rate
+
+
+@dataclass
+class Position:
+    """Where a run stands: all that a resume needs beside the trainer's own state.
+
+    Attributes:
+        step: optimiser steps done.
+        scores: (step, mean IoU) of every validation so far; a mean that is undefined counts as 0.
+        losses: of the steps since the last line of the log.
+    """
+
+    step: int = 0
+    scores: list[tuple[int, float]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    @property
+    def best_step(self) -> int | None:
+        """Step of the best score, the first of equals; None before any validation."""
+        return max(self.scores, key=lambda score: score[1])[0] if self.scores else None
+
+    @property
+    def validations_since_best(self) -> int:
+        """Validations that brought nothing better."""
+        best = self.best_step
+        return 0 if best is None else sum(step > best for step, _ in self.scores)
+
+
+@dataclass(frozen=True)
+class EventSchedule:
+    """Which things happen after which step: pure arithmetic on the recipe."""
+
+    recipe: Config
+    steps_per_epoch: int
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run, if it is not stopped early."""
+        training = self.recipe.training
+        return training.steps or (training.epochs or 0) * self.steps_per_epoch
+
+    def is_last(self, step: int) -> bool:
+        """Tell whether the run ends after this many steps."""
+        return step >= self.total_steps
+
+    def validates(self, step: int) -> bool:
+        """Tell whether the model is scored after this many steps; always at the end."""
+        validation = self.recipe.validation
+        period = validation.every_steps or (validation.every_epochs or 0) * self.steps_per_epoch
+        return self.is_last(step) or (period > 0 and step % period == 0)
+
+    def saves(self, step: int) -> bool:
+        """Tell whether a checkpoint is due; always at a validation."""
+        period = self.recipe.checkpoint.every_steps
+        return self.validates(step) or (period is not None and step % period == 0)
+
+    def logs(self, step: int) -> bool:
+        """Tell whether the training loss is written."""
+        return self.is_last(step) or step % self.recipe.log.every_steps == 0
+
+    def stops_early(self, position: Position) -> bool:
+        """Tell whether patience is at its end."""
+        patience = self.recipe.validation.patience
+        return patience is not None and position.validations_since_best >= patience
+
+
+def train(
+    run: RunFolder,
+    trainer: Trainer,
+    recipe: Config,
+    train_split: Split,
+    val_split: Split,
+    *,
+    progress: Progress,
+    stop_requested: Callable[[], bool] = lambda: False,
+    logged: Callable[[], None] = lambda: None,
+) -> Position:
+    """Train to the end, from the newest checkpoint in the run folder if there is one.
+
+    Kill it at any moment and call it again: weights and log end up the same, bit for bit. `logged`
+    is called once the log is cut back to where the run goes on, and whenever it has grown.
+
+    Raises:
+        NonFiniteLossError: SEG-R008; the weights and the last checkpoint are as before the step.
+        Stopped: a stop was requested; the state is saved.
+        ResourceError: a checkpoint could not be written.
+        DataError: an image or a mask is wrong.
+    """
+    world = trainer.world
+    order = TrainingOrder(
+        len(train_split), recipe.training.batch_size, recipe.seed, world.rank, world.size
+    )
+    schedule = EventSchedule(recipe, order.steps_per_epoch)
+    position = _resume(run, trainer, progress)
+    logged()
+    if schedule.is_last(position.step) or schedule.stops_early(position):
+        return position
+    unread: list[_Unread] = []
+    begun_at, clock = position.step, _Clock(position.step)
+    batches = training_batches(
+        train_split,
+        recipe.data,
+        recipe.augment,
+        recipe.loader,
+        order,
+        start_step=position.step,
+        stop_step=schedule.total_steps,
+    )
+    with closing(batches):
+        for batch in batches:
+            rate = learning_rate(
+                recipe.training.schedule,
+                step=position.step,
+                total_steps=schedule.total_steps,
+                steps_per_epoch=schedule.steps_per_epoch,
+                scores=[score for _, score in position.scores],
+            )
+            result = trainer.train_step(batch, rate)
+            if position.step == begun_at and world.rank == 0:
+                _log_first_step(run, result, clock, position.step)
+            position.step += 1
+            unread.append(_Unread(position.step, batch.files, result))
+            stopping = stop_requested()
+            saving = stopping or schedule.saves(position.step)
+            logging = schedule.logs(position.step)
+            if saving or logging or not trainer.asynchronous:
+                _read_losses(unread, position)
+            if logging:
+                _log_losses(run, schedule, position, rate, clock, world.rank)
+                loss = f"loss {result.loss:.4f}"
+                progress.advance(position.step, schedule.total_steps, f"train  {loss}")
+            if schedule.validates(position.step):
+                _validate(run, trainer, recipe, schedule, val_split, position, progress)
+                clock.restart(position.step)
+            if logging or schedule.validates(position.step):
+                logged()
+            if saving:
+                _save(run, trainer, recipe, position)
+            if stopping:
+                raise _stopped(position.step, run)
+            if schedule.stops_early(position):
+                progress.say(f"stopped early after step {position.step}: no better score")
+                break
+    return position
+
+
+@dataclass(frozen=True, slots=True)
+class _Unread:
+    """A step whose loss may still be on the device."""
+
+    step: int
+    files: tuple[str, ...]
+    result: StepResult
+
+
+def _read_losses(unread: list[_Unread], position: Position) -> None:
+    """Move the losses from the device into `position`; waits for the device.
+
+    Raises:
+        NonFiniteLossError: naming the first such step and its files.
+    """
+    for item in unread:
+        loss = item.result.loss
+        if not np.isfinite(loss):
+            raise NonFiniteLossError(
+                "SEG-R008",
+                f"the loss is {loss} at step {item.step}; that update was left out",
+                file=", ".join(item.files),
+                observed=loss,
+                allowed="a finite loss",
+                next_step="look at these images (`terrazzo check`), lower the learning rate, or "
+                "set training.clip_norm; --resume goes on from the last checkpoint",
+            )
+        position.losses.append(loss)
+    unread.clear()
+
+
+class _Clock:
+    """Seconds and steps since training began or last came back from a validation."""
+
+    def __init__(self, step: int) -> None:
+        self.restart(step)
+
+    def restart(self, step: int) -> None:
+        self.step, self.seconds = step, time.perf_counter()
+
+    def read(self, step: int) -> dict[str, float]:
+        elapsed = time.perf_counter() - self.seconds
+        return {"step": step, "seconds": elapsed, "steps_per_second": (step - self.step) / elapsed}
+
+
+def peak_memory() -> dict[str, int]:
+    """Return the most bytes this process ever had in use, the accelerator's apart.
+
+    Empty on Windows, where Python cannot tell.
+    """
+    if sys.platform == "linux":
+        # `getrusage` begins with the peak of the process that started this one.
+        kilobytes = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
+        return {"peak_memory_bytes": 1024 * int(kilobytes)}
+    if sys.platform == "darwin":
+        import resource
+
+        return {"peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}
+    return {}
+
+
+def _log_first_step(run: RunFolder, result: StepResult, clock: _Clock, step: int) -> None:
+    """Note how long this process took to its first update: reading, tracing, compiling."""
+    _ = result.loss  # waits for the device
+    seconds = clock.read(step)["seconds"]
+    append_json_line(run.timing, {"step": step + 1, "seconds_to_first_step": seconds})
+
+
+def _log_losses(
+    run: RunFolder,
+    schedule: EventSchedule,
+    position: Position,
+    rate: float,
+    clock: _Clock,
+    rank: int,
+) -> None:
+    if rank == 0:
+        line = {
+            "kind": "train",
+            "step": position.step,
+            "epoch": (position.step - 1) // schedule.steps_per_epoch,
+            "loss": float(np.mean(position.losses)),
+            "learning_rate": rate,
+        }
+        append_json_line(run.log, line)
+        append_json_line(run.timing, clock.read(position.step) | peak_memory())
+    position.losses.clear()
+
+
+def _validate(
+    run: RunFolder,
+    trainer: Trainer,
+    recipe: Config,
+    schedule: EventSchedule,
+    val_split: Split,
+    position: Position,
+    progress: Progress,
+) -> None:
+    outcome = evaluate(
+        trainer,
+        val_split,
+        recipe.data,
+        recipe.loader,
+        batch_size=recipe.validation.batch_size,
+        step=position.step,
+        progress=progress,
+    )
+    scores = outcome.matrix.scores()
+    position.scores.append((position.step, float(np.nan_to_num(scores.mean_iou))))
+    best = position.best_step == position.step
+    line = {
+        "kind": "validation",
+        "step": position.step,
+        "epoch": position.step // schedule.steps_per_epoch,
+        "mean_iou": position.scores[-1][1],
+        "pixel_accuracy": float(np.nan_to_num(scores.pixel_accuracy)),
+        "iou": [None if np.isnan(iou) else float(iou) for iou in scores.iou],
+        "best": best,
+    }
+    if trainer.world.rank == 0:
+        append_json_line(run.log, line)
+    progress.say(
+        f"step {position.step}/{schedule.total_steps}  epoch {line['epoch']}  "
+        f"val mean IoU {scores.mean_iou:.4f}{'  best so far' if best else ''}"
+    )
+
+
+def _save(run: RunFolder, trainer: Trainer, recipe: Config, position: Position) -> None:
+    """Write a checkpoint, then delete those that are no longer needed."""
+    if trainer.world.rank != 0:
+        return
+    record = {
+        "scores": position.scores,
+        "losses": position.losses,
+        "log_bytes": run.log.stat().st_size if run.log.exists() else 0,
+    }
+    checkpoint.write(run.checkpoints, position.step, trainer.state(), record)
+    checkpoint.sweep(run.checkpoints, keep=recipe.checkpoint.keep, also=position.best_step)
+
+
+def _resume(run: RunFolder, trainer: Trainer, progress: Progress) -> Position:
+    """Bring trainer and log back to the newest checkpoint; to the beginning if there is none."""
+    if trainer.world.rank == 0:
+        checkpoint.clear_leftovers(run.checkpoints)
+    newest, passed_over = checkpoint.latest(run.checkpoints)
+    for error in passed_over:
+        progress.say(f"passed over: {error}")
+    if newest is None:
+        if trainer.world.rank == 0:
+            truncate_file(run.log, 0)
+        return Position()
+    trainer.load_state(newest.state())
+    if trainer.world.rank == 0:
+        truncate_file(run.log, newest.record["log_bytes"])
+    progress.say(f"resuming after step {newest.step}")
+    return Position(
+        step=newest.step,
+        scores=[(step, score) for step, score in newest.record["scores"]],
+        losses=list(newest.record["losses"]),
+    )
+
+
+def _stopped(step: int, run: RunFolder) -> Stopped:
+    return Stopped(
+        "SEG-R013",
+        f"stopped by a signal after step {step}; everything is saved",
+        file=run.path,
+        next_step="the same command with --resume goes on from here",
+    )

@@ -1,0 +1,342 @@
+"""A study: one TOML of several runs that ends in one comparison. Here, from the file to a plan.
+
+Nothing is written and nothing is trained; `terrazzo.workflows.study.runner` does what is planned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from terrazzo.base import config_parsing
+from terrazzo.base.config_parsing import Frozen, read_toml
+from terrazzo.base.errors import ConfigError, unknown_name
+from terrazzo.base.recipe import Config, DataConfig, InitConfig
+from terrazzo.data import datasets
+from terrazzo.models import backends, compatibility
+
+FULL = "full"
+"""The scale a study has by itself."""
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+"""Also the name of a folder."""
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Assignments = tuple[str, ...]
+"""``key=value`` with dotted keys, as after ``--set``."""
+
+
+class ScoreConfig(Frozen):
+    """What all runs are scored on."""
+
+    data: str | None = None
+    """One of the study's data sets. None: each run's own."""
+    split: Literal["train", "val", "test"] = "test"
+
+
+class RunConfig(Frozen):
+    """One run of a study; one a seed."""
+
+    name: Name
+    recipe: str | None = None
+    """Path from the study's folder. None: the study's recipe."""
+    backend: str | None = None
+    """None: the recipe's."""
+    data: str | None = None
+    """One of the study's data sets, in place of the recipe's whole table. None: the recipe's."""
+    init: InitConfig | None = None
+    """``run`` is the name of another run of the study."""
+    seeds: tuple[Seed, ...] | None = None
+    """None: the study's."""
+    set: Assignments = ()
+    at: dict[str, Assignments] = Field(default_factory=dict)
+    """More of them, by scale; applied last."""
+
+
+class ScaleConfig(Frozen):
+    """What is different when the whole study is run at another scale."""
+
+    set: Assignments = ()
+    data: dict[str, DataConfig] = Field(default_factory=dict)
+    """Data sets that take the place of those of the same name."""
+    seeds: tuple[Seed, ...] | None = None
+    leave_out: tuple[str, ...] = ()
+    """Runs that cannot be had at this scale."""
+
+
+class StudyConfig(Frozen):
+    """One study."""
+
+    name: Name
+    scale: str = FULL
+    """``full``, or one of `scales`."""
+    recipe: str | None = None
+    """Path from the study's folder; the base of every run that names none."""
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
+    set: Assignments = ()
+    """For every run, before its own."""
+    data: dict[Name, DataConfig] = Field(default_factory=dict)
+    score: ScoreConfig = ScoreConfig()
+    group: str | None = None
+    """Images whose names agree in this regular expression are drawn together; see `compare`."""
+    runs: Annotated[tuple[RunConfig, ...], Field(min_length=2)]
+    scales: dict[Name, ScaleConfig] = Field(default_factory=dict)
+
+    @property
+    def at_scale(self) -> ScaleConfig:
+        """What the scale in use changes."""
+        return self.scales.get(self.scale, ScaleConfig())
+
+    def data_named(self, name: str) -> DataConfig:
+        """Return a data set of the study, as the scale in use has it."""
+        found = self.data | self.at_scale.data
+        if name not in found:
+            raise unknown_name("data set of the study", name, found)
+        return found[name]
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run, resolved.
+
+    Attributes:
+        name: of its folder.
+        recipe: all its settings.
+        begins_with: the run of the study whose weights it begins with.
+        test: name of the data set it is scored on; empty where it is the recipe's own.
+    """
+
+    name: str
+    recipe: Config
+    begins_with: str | None
+    test: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a study will do.
+
+    Attributes:
+        study: the file.
+        out: its folder.
+        runs: each one after the one it begins with, otherwise as in the file.
+        score_data: what all runs are scored on; None: each on its own data.
+    """
+
+    study: StudyConfig
+    out: Path
+    runs: tuple[PlannedRun, ...]
+    score_data: DataConfig | None
+
+    @property
+    def split(self) -> str:
+        """Name under which every run keeps the scores that are compared."""
+        score = self.study.score
+        return f"{score.data}-{score.split}" if score.data else score.split
+
+    @property
+    def tests(self) -> dict[str, list[PlannedRun]]:
+        """Runs by what they are scored on: only those of one test can be compared."""
+        tests: dict[str, list[PlannedRun]] = {}
+        for run in self.runs:
+            tests.setdefault(run.test, []).append(run)
+        return tests
+
+
+def load_study(path: Path, assignments: Sequence[str] = ()) -> StudyConfig:
+    """Read a study.
+
+    Args:
+        path: the TOML file.
+        assignments: ``key=value`` for keys of the study, such as ``scale=small``.
+
+    Raises:
+        ConfigError: see `config_parsing.read_toml`, `assign`, `parse`;
+            SEG-X004 a name that
+            is not in the study; SEG-X060 two runs of one name.
+    """
+    values = read_toml(path)
+    values.setdefault("name", path.stem)
+    for assignment in assignments:
+        config_parsing.assign(values, assignment)
+    study = config_parsing.parse(StudyConfig, values, where=path)
+    names = [run.name for run in study.runs]
+    _refuse_twice(names, path)
+    _refuse_unknown("scale", [study.scale], [FULL, *study.scales])
+    _refuse_unknown("scale", [s for run in study.runs for s in run.at], [FULL, *study.scales])
+    for scale in study.scales.values():
+        _refuse_unknown("run of the study", scale.leave_out, names)
+        _refuse_unknown("data set of the study", scale.data, study.data)
+    return study
+
+
+def plan_study(study: StudyConfig, path: Path, out: Path) -> Plan:
+    """Resolve every run, and refuse early what would otherwise stop the study after hours.
+
+    Args:
+        study: as `load` gave it.
+        path: its file; recipes are looked for from there.
+        out: folder of the study.
+
+    Raises:
+        ConfigError: a recipe or a setting is wrong; SEG-X004 unknown model, data set, or run to
+            begin with; SEG-X017 a run begins with another model; SEG-X060 two runs of one name;
+            SEG-X061 runs begin with each other; SEG-X062 runs of one test have other classes;
+            SEG-X063 no two runs have the same test.
+    """
+    kept = [run for run in study.runs if run.name not in study.at_scale.leave_out]
+    seeds = {run.name: run.seeds or study.at_scale.seeds or study.seeds for run in kept}
+    planned = [
+        _planned(study, path, out, run, seed, seeds) for run in kept for seed in seeds[run.name]
+    ]
+    _refuse_twice([run.name for run in planned], path)
+    score_data = study.data_named(study.score.data) if study.score.data else None
+    found = Plan(study, out, _in_order(planned, path), score_data)
+    _refuse_other_models(found)
+    _refuse_other_classes(found, path)
+    _refuse_nothing_to_compare(found, path)
+    return found
+
+
+def _planned(
+    study: StudyConfig,
+    path: Path,
+    out: Path,
+    run: RunConfig,
+    seed: int,
+    seeds: dict[str, tuple[int, ...]],
+) -> PlannedRun:
+    """Resolve one run with one seed."""
+    recipe = run.recipe or study.recipe
+    if recipe is None:
+        raise ConfigError(
+            "SEG-X002",
+            f"the run {run.name!r} has no recipe",
+            file=path,
+            next_step="give it `recipe`, or the study one for all runs",
+        )
+    name = _name(run.name, seed, seeds)
+    begins_with = None
+    values = read_toml(path.parent / recipe)
+    values |= {"name": name, "seed": seed}
+    if run.backend is not None:
+        values["backend"] = run.backend
+    if run.data is not None:
+        values["data"] = study.data_named(run.data).model_dump(exclude_unset=True)
+    if run.init is not None:
+        _refuse_unknown("run of the study", [run.init.run], seeds)
+        begins_with = _name(run.init.run, seed, seeds)
+        values["init"] = {"run": str(run_folder_of(out, begins_with)), "part": run.init.part}
+    of_scale = (*study.at_scale.set, *run.at.get(study.scale, ()))
+    for assignment in (*study.set, *run.set, *of_scale):
+        config_parsing.assign(values, assignment)
+    resolved = config_parsing.parse(Config, values, where=f"{path}, run {name}")
+    models = backends.load(resolved.backend).models()
+    _refuse_unknown(f"{resolved.backend} model", [resolved.model.name], models)
+    return PlannedRun(name, resolved, begins_with, study.score.data or run.data or "")
+
+
+def run_folder_of(out: Path, name: str) -> Path:
+    """Return the run folder of one run of the study in `out`."""
+    return out / "runs" / name
+
+
+def _name(run: str, seed: int, seeds: dict[str, tuple[int, ...]]) -> str:
+    """Name a run with its seed where it has several; where it has one, that is the one meant."""
+    if len(seeds[run]) == 1:
+        return run
+    if seed not in seeds[run]:
+        kind = f"seed of {run}"
+        raise unknown_name(kind, str(seed), map(str, seeds[run]))
+    return f"{run}_seed{seed}"
+
+
+def _in_order(runs: Sequence[PlannedRun], path: Path) -> tuple[PlannedRun, ...]:
+    """Put each run after the one it begins with, otherwise leave the order of the file."""
+    ordered: list[PlannedRun] = []
+    waiting = list(runs)
+    while waiting:
+        done = {None, *(run.name for run in ordered)}
+        ready = next((run for run in waiting if run.begins_with in done), None)
+        if ready is None:
+            raise ConfigError(
+                "SEG-X061",
+                "runs begin with each other",
+                file=path,
+                observed=", ".join(f"{run.name} with {run.begins_with}" for run in waiting),
+                allowed="a run begins with one that can be trained before it",
+                next_step="remove one `init`",
+            )
+        waiting.remove(ready)
+        ordered.append(ready)
+    return tuple(ordered)
+
+
+def _refuse_other_models(plan: Plan) -> None:
+    recipes = {run.name: run.recipe for run in plan.runs}
+    for run in plan.runs:
+        if run.begins_with is not None and run.recipe.init is not None:
+            first = recipes[run.begins_with]
+            compatibility.require_same_model(
+                (first.backend, first.model.name),
+                (run.recipe.backend, run.recipe.model.name),
+                folder=run.recipe.init.run,
+            )
+
+
+def _refuse_other_classes(plan: Plan, path: Path) -> None:
+    """Refuse runs that could not be scored on their test, or not be compared on it."""
+    for runs in plan.tests.values():
+        data = plan.score_data or runs[0].recipe.data
+        wanted = datasets.load_labels(data).names
+        for run in runs:
+            names = datasets.load_labels(run.recipe.data).names
+            if names != wanted:
+                raise ConfigError(
+                    "SEG-X062",
+                    f"the run {run.name!r} has other classes than the test it is scored on",
+                    file=path,
+                    observed=", ".join(names),
+                    allowed=", ".join(wanted),
+                    next_step="give its data a label map (data.labels) with the classes of the "
+                    "test, or a test of its own (`data`)",
+                )
+
+
+def _refuse_nothing_to_compare(plan: Plan, path: Path) -> None:
+    if all(len(runs) < 2 for runs in plan.tests.values()):
+        raise ConfigError(
+            "SEG-X063",
+            "no two runs of the study are scored on the same test",
+            file=path,
+            observed=", ".join(f"{run.name} on {run.test or 'its own'}" for run in plan.runs),
+            next_step="set score.data to one of the study's data sets",
+        )
+
+
+def _refuse_twice(names: list[str], path: Path) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(
+            "SEG-X060",
+            "two runs of a study have one name",
+            file=path,
+            observed=", ".join(twice),
+            next_step="name each run once; a run with several seeds is called NAME_seed0, …",
+        )
+
+
+def _refuse_unknown(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise unknown_name(kind, name, known)
+
+
+def as_toml(settings: pydantic.BaseModel) -> dict[str, Any]:
+    """Return settings as TOML can hold them."""
+    return settings.model_dump(mode="json", exclude_none=True)
