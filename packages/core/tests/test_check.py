@@ -508,7 +508,7 @@ def test_scenes_of_several_rasters_are_checked_and_their_headers_pass(tmp_path):
     )
     report = examine(data)
     assert [f for f in report.findings if f.level.name != "NOTE"] == []
-    assert sum(report.scanned_images.values()) == 7 * 5
+    assert sum(report.images.values()) == 7 * 5
     assert [row.name for row in report.bands][3] == "band 4"
     before_training(data)
     label_HWC[150, 100] = 5
