@@ -64,7 +64,8 @@ def main() -> None:
     recipe = load_recipe(RECIPE)
     label_map = datasets.load_labels(recipe.data)
     root = Path(os.environ["TERRAZZO_DATA"]) / "nc_landsat7"
-    image_HWC, valid_HW = rasters.read(root / "lsat7_2000_b12345.tif")
+    image_HWC, valid_HW, _ = rasters.read(root / "lsat7_2000_b12345.tif")
+    assert valid_HW is not None
     raw_HW = rasters.read_label(root / "landclass96_strata.tif", "index")
     truth_HW = label_map.remap(raw_HW, file="landclass96_strata.tif")
     truth_HW[~valid_HW] = label_map.ignore_index

@@ -345,7 +345,7 @@ def test_raster_round_trip(tmp_path, scene_HWC):
     assert (info.nodata, info.band_names) == (0, ("r", "g", "b", "n"))
     assert info.crs.to_epsg() == 32633
     assert info.transform == PLACE["transform"]
-    image_HWC, valid_HW = rasters.read_window(path, 250, 7, 50, 260)
+    image_HWC, valid_HW, _ = rasters.read_window(path, 250, 7, 50, 260)
     np.testing.assert_array_equal(image_HWC, scene_HWC[250:, 7:267])
     assert valid_HW.all()
     assert [file.name for file in tmp_path.iterdir()] == ["a.tif"]
@@ -355,7 +355,7 @@ def test_nodata_needs_all_bands(tmp_path, scene_HWC):
     scene_HWC[0, 0] = 0
     scene_HWC[0, 1, :3] = 0
     rasters.write(tmp_path / "a.tif", scene_HWC, nodata=0, **PLACE)
-    _, valid_HW = rasters.read(tmp_path / "a.tif")
+    _, valid_HW, _ = rasters.read(tmp_path / "a.tif")
     assert not valid_HW[0, 0]
     assert valid_HW.sum() == valid_HW.size - 1
 
@@ -366,7 +366,7 @@ def test_nan_is_no_data_and_does_not_travel(tmp_path, nodata):
     values[3, 4, 1] = np.nan
     values[5, 6] = -9999 if nodata == -9999.0 else np.nan
     rasters.write(tmp_path / "a.tif", values, nodata=nodata, **PLACE)
-    image_HWC, valid_HW = rasters.read(tmp_path / "a.tif")
+    image_HWC, valid_HW, _ = rasters.read(tmp_path / "a.tif")
     assert np.argwhere(~valid_HW).tolist() == [[3, 4], [5, 6]]
     assert np.isfinite(image_HWC).all()
 
@@ -498,7 +498,7 @@ def test_real_landsat_scene():
     scene = next(p for p in sorted(path.glob("*.tif")) if rasters.info(p).bands == 5)
     info = rasters.info(scene)
     assert (info.rows, info.columns, info.dtype, info.nodata) == (443, 489, "uint8", 0)
-    _, valid_HW = rasters.read(scene)
+    _, valid_HW, _ = rasters.read(scene)
     assert 0.80 < valid_HW.mean() < 0.90  # 15 % have no data, says the data set's page
 
 

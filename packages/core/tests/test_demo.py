@@ -94,7 +94,7 @@ def test_blocks_through_the_label_map(root):
     data = DataConfig(format="demo", root=str(root))
     split = datasets.open_split(data, "train")
     assert split.label_map.names == ("building", "road", "vegetation", "water", "bare ground")
-    scene_HWC, _ = rasters.read(root / "city.tif")
+    scene_HWC = rasters.read(root / "city.tif").image_HWC
     sample = split.read(3)
     row, column = split.source.positions[3]
     assert sample.name == f"r{row:02d}_c{column:02d}"
@@ -104,7 +104,7 @@ def test_blocks_through_the_label_map(root):
 
 
 def test_corner_without_data_is_ignored(root):
-    _, valid_HW = rasters.read(root / "city.tif")
+    _, valid_HW, _ = rasters.read(root / "city.tif")
     assert not valid_HW[0, -1]
     assert 0.01 < (~valid_HW).mean() < 0.03
     data = DataConfig(format="demo", root=str(root))
@@ -117,7 +117,7 @@ def test_corner_without_data_is_ignored(root):
 
 def test_colour_alone_does_not_tell_the_classes(root):
     """Nearest mean colour leaves much to learn; else the demo would show nothing."""
-    image_HWC, valid_HW = rasters.read(root / "city.tif")
+    image_HWC, valid_HW, _ = rasters.read(root / "city.tif")
     pixels = image_HWC[valid_HW].astype(np.float32)
     truth = rasters.read_label(root / "labels.tif", "index")[valid_HW]
     means = np.stack([pixels[truth == k].mean(axis=0) for k in range(5)])

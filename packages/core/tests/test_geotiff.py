@@ -226,7 +226,7 @@ def test_nc_landsat_with_two_names_for_one_crs(tmp_path):
         labels=str(tmp_path / "nc.toml"),
         options={**chosen, "buffer": 0, "crs_tolerance": 0.1},
     )
-    image_HWC, valid_HW = rasters.read(root / "lsat7_2000_b12345.tif")
+    image_HWC, valid_HW, _ = rasters.read(root / "lsat7_2000_b12345.tif")
     truth_HW = rasters.read_label(root / "landclass96_strata.tif", "index")
     expected = np.bincount(truth_HW[valid_HW & (truth_HW > 0)], minlength=8)[1:]
     counted = np.zeros(7, int)

@@ -219,11 +219,11 @@ def test_a_resume_does_only_what_is_left(tmp_path, model, monkeypatch):
     asked = []
     original = rasters.read_window
 
-    def counted(path, row, *others):
+    def counted(path, row, *others, **rules):
         asked.append(row)
         if len(asked) == 6:
             raise DataError("SEG-D011", "cut off")
-        return original(path, row, *others)
+        return original(path, row, *others, **rules)
 
     monkeypatch.setattr(rasters, "read_window", counted)
     with pytest.raises(DataError, match="cut off"):
@@ -232,7 +232,9 @@ def test_a_resume_does_only_what_is_left(tmp_path, model, monkeypatch):
     monkeypatch.setattr(rasters, "read_window", original)
     firsts = []
     monkeypatch.setattr(
-        rasters, "read_window", lambda p, row, *o: firsts.append(row) or original(p, row, *o)
+        rasters,
+        "read_window",
+        lambda p, row, *o, **k: firsts.append(row) or original(p, row, *o, **k),
     )
     run(model, source, out, probabilities=True, resume=True)
     assert min(firsts) >= 60

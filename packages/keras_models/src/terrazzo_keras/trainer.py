@@ -93,7 +93,7 @@ class KerasTrainer:
         self.asynchronous = self.device != "cpu"
         self.remarks: tuple[str, ...] = getattr(model, "remarks", ())
         self._model, self._engine = model, engine
-        self._training, self._labels, self._bands = training, labels, bands
+        self._training, self._labels, self.bands = training, labels, bands
         names = variable_names(model)
         self.num_parameters = sum(math.prod(v.shape) for v in model.trainable_variables)
         self.parts: dict[str, Part] = {
@@ -372,8 +372,8 @@ class KerasTrainer:
         return ops.cast(logits_BHWK, "float32"), moved
 
     def _normalised(self, images_BHWC: Any) -> Any:
-        mean_C = ops.convert_to_tensor(self._bands.mean, "float32")
-        std_C = ops.convert_to_tensor(self._bands.std, "float32")
+        mean_C = ops.convert_to_tensor(self.bands.mean, "float32")
+        std_C = ops.convert_to_tensor(self.bands.std, "float32")
         normalised_BHWC = (ops.cast(images_BHWC, "float32") - mean_C) / std_C
         # A pixel without data says nothing: it becomes the mean colour.
         return ops.where(ops.isnan(normalised_BHWC), 0.0, normalised_BHWC)

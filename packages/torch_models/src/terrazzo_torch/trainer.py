@@ -88,6 +88,7 @@ class TorchTrainer:
         self._average = MovingAverage(network, training.ema) if training.ema else None
         self._loss = SegmentationLoss(training.loss, labels.ignore_index).to(self._device)
         self._sum_over: SumOver = processes.sum_over if self._several else one_part
+        self._bands = bands
         self._mean_C11 = torch.tensor(bands.mean, device=self._device)[:, None, None]
         self._std_C11 = torch.tensor(bands.std, device=self._device)[:, None, None]
         self._generator = _default_generator(self._device)
@@ -111,6 +112,11 @@ class TorchTrainer:
     def asynchronous(self) -> bool:
         """True on a GPU: its queue runs ahead of the host."""
         return self._device.type == "cuda"
+
+    @property
+    def bands(self) -> Bands:
+        """The bands it was built for, with their means and deviations."""
+        return self._bands
 
     @property
     def num_parameters(self) -> int:

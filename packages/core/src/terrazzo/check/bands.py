@@ -31,15 +31,20 @@ class BandRow:
 
 
 def table(survey: Survey) -> tuple[BandRow, ...]:
-    """Return one row a band, from the grids of all images; each image counts the same."""
+    """Return one row a band, from the grids of all images, by the pixels that count in each."""
     readable = [p.image for p in survey.scanned_images if p.image is not None]
     source = next(iter(survey.sources.values()), None)
     if not readable or source is None or len(source.band_names) != len(readable[0].mean):
         return ()
     alike = [image for image in readable if len(image.mean) == len(readable[0].mean)]
+    alike = [image for image in alike if image.valid > 0]
+    if not alike:
+        return ()
+    weights_N = np.array([image.valid * image.rows * image.columns for image in alike])
+    weights_N /= weights_N.sum()
     mean_NC, std_NC = np.array([i.mean for i in alike]), np.array([i.std for i in alike])
-    mean_C = mean_NC.mean(axis=0)
-    std_C = np.sqrt((std_NC**2 + (mean_NC - mean_C) ** 2).mean(axis=0))
+    mean_C = weights_N @ mean_NC
+    std_C = np.sqrt(weights_N @ (std_NC**2 + (mean_NC - mean_C) ** 2))
     low_C, high_C = np.min([i.low for i in alike], axis=0), np.max([i.high for i in alike], axis=0)
     values_C4 = np.stack([mean_C, std_C, low_C, high_C], axis=1).tolist()
     return tuple(

@@ -20,10 +20,11 @@ from terrazzo.base.errors import DataError
 from terrazzo.base.progress import Progress
 from terrazzo.check.finding import Finding, Level
 from terrazzo.check.scan import ScannedImage, Survey
-from terrazzo.data.augment import resize_image
 from terrazzo.data.datasets import Split
 from terrazzo.data.labels import LabelMap
+from terrazzo.data.model_input import as_seen
 from terrazzo.data.sample import Sample
+from terrazzo.io.pixels import ImagePixels
 from terrazzo.models import compatibility
 from terrazzo.models.card import ModelCard
 from terrazzo.models.contract import Trainer
@@ -69,9 +70,8 @@ class _Model:
             sample = self.splits[scanned.split].read(scanned.index)
         except DataError:  # in the report already
             return None
-        image_HWC = sample.image_HWC
-        if self.card.image_size is not None:
-            image_HWC = resize_image(image_HWC, self.card.image_size)
+        pixels = ImagePixels(sample.image_HWC, None, sample.present_HWC)
+        image_HWC = as_seen(pixels, self.card.image_size, self.card.bands)
         probabilities_HWK = self.trainer.predict(image_HWC[None])[0]
         planes = planes_at_size(probabilities_HWK, sample.label_HW.shape)
         return sample, np.stack(list(planes), axis=2)

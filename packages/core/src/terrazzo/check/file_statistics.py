@@ -15,6 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from terrazzo.data.normalization import counted_values
+from terrazzo.io.pixels import ImagePixels
+
 GRID = 64
 THUMBNAIL = 16
 
@@ -71,18 +74,14 @@ class LabelFacts:
     palette: dict[int, int]
 
 
-def of_image(
-    image_HWC: NDArray[Any],
-    valid_HW: NDArray[np.bool_] | None,
-    size: tuple[int, int] | None = None,
-) -> ImageFacts:
-    """Look at an image.
+def of_image(pixels: ImagePixels, size: tuple[int, int] | None = None) -> ImageFacts:
+    """Look at an image; its statistics are those of the values that are there and count.
 
     Args:
-        image_HWC: uint8, uint16 or float32.
-        valid_HW: where it holds data. None: everywhere.
-        size: its rows and columns where `image_HWC` is a reduced copy. None: it is whole.
+        pixels: of the image.
+        size: its rows and columns where `pixels` is a reduced copy. None: it is whole.
     """
+    image_HWC, valid_HW, _ = pixels
     rows, columns, bands = image_HWC.shape
     step = max(1, min(rows, columns) // GRID)
     whole = np.s_[: rows // step * step, : columns // step * step]
@@ -96,8 +95,10 @@ def of_image(
         mean, std, low, high, at_high = _byte_statistics(grid_HWC)
     else:
         grid_HWC = np.ascontiguousarray(image_HWC[whole][::step, ::step])
-        inside = np.s_[:] if valid_HW is None else valid_HW[whole][::step, ::step]
-        mean, std, low, high, at_high = _statistics(grid_HWC[inside].reshape(-1, bands))
+        counts_HWC = counted_values(pixels)
+        if counts_HWC is not None:
+            counts_HWC = counts_HWC[whole][::step, ::step]
+        mean, std, low, high, at_high = _statistics(grid_HWC, counts_HWC)
     rows, columns = size or (rows, columns)
     return ImageFacts(
         rows,
@@ -136,20 +137,21 @@ def _byte_statistics(
 
 
 def _statistics(
-    pixels_PC: NDArray[Any],
+    grid_HWC: NDArray[Any], counts_HWC: NDArray[np.bool_] | None
 ) -> tuple[_Numbers, _Numbers, _Numbers, _Numbers, float]:
-    if len(pixels_PC) == 0:
-        nothing = (0.0,) * pixels_PC.shape[1]
-        return nothing, nothing, nothing, nothing, 0.0
-    wide_PC = pixels_PC.astype(np.float64)
-    high_C = wide_PC.max(axis=0)
-    return (
-        tuple(wide_PC.mean(axis=0).tolist()),
-        tuple(wide_PC.std(axis=0).tolist()),
-        tuple(wide_PC.min(axis=0).tolist()),
-        tuple(high_C.tolist()),
-        float((wide_PC == high_C).mean()),
-    )
+    """Look at each band by itself, at the values that count; zeros for a band without any."""
+    found, at_high, num_values = [], 0, 0
+    for band in range(grid_HWC.shape[2]):
+        inside = np.s_[:] if counts_HWC is None else counts_HWC[..., band]
+        values = grid_HWC[..., band][inside].astype(np.float64).ravel()
+        if values.size == 0:
+            found.append((0.0, 0.0, 0.0, 0.0))
+            continue
+        found.append((values.mean(), values.std(), values.min(), values.max()))
+        at_high += int(np.count_nonzero(values == values.max()))
+        num_values += values.size
+    mean, std, low, high = (tuple(map(float, column)) for column in zip(*found, strict=True))
+    return mean, std, low, high, at_high / max(num_values, 1)
 
 
 def _thumbnail(grid_HWC: NDArray[Any]) -> str:

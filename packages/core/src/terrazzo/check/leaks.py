@@ -81,7 +81,7 @@ class _Careful:
     def _of(self, scanned: ScannedImage) -> NDArray[np.float32]:
         if scanned.key not in self.known:
             try:
-                image_HWC, _ = self.survey.sources[scanned.split].read_image(scanned.index)
+                image_HWC = self.survey.sources[scanned.split].read_image(scanned.index).image_HWC
             except DataError:  # it has changed since: alike to nothing
                 image_HWC = np.zeros((_CAREFUL, _CAREFUL, 1), np.uint8)
             grey_HW = image_HWC[..., :3].astype(np.float32).mean(axis=2)
@@ -121,8 +121,8 @@ def _equal(survey: Survey, first: ScannedImage, second: ScannedImage) -> bool:
     if first.files[0] == second.files[0]:
         return False
     try:
-        one_HWC, _ = survey.sources[first.split].read_image(first.index)
-        other_HWC, _ = survey.sources[second.split].read_image(second.index)
+        one_HWC = survey.sources[first.split].read_image(first.index).image_HWC
+        other_HWC = survey.sources[second.split].read_image(second.index).image_HWC
     except DataError:  # it has changed since
         return False
     return bool(np.array_equal(one_HWC, other_HWC))

@@ -193,9 +193,10 @@ def _look(
     faults: list[Finding] = []
     image, label, valid_HW = None, None, None
     try:
-        image_HWC, valid_HW = source.read_image(index, coarse=True)
+        pixels = source.read_image(index, coarse=True)
+        valid_HW = pixels.valid_HW
         size = None if source.is_cut_from_scenes else read.of(files[0]).size
-        image = file_statistics.of_image(image_HWC, valid_HW, size)
+        image = file_statistics.of_image(pixels, size)
     except DataError as error:
         faults.append(of_error(error, files[0]))
     try:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from terrazzo.base.recipe import AugmentConfig
 from terrazzo.data.sample import Sample
+from terrazzo.io.pixels import fill_missing, mark_missing
 from terrazzo.io.resize import Array, Size, averaged, by_fours, part_of_axis, resample
 from terrazzo.io.resize import resize_image as resize_image
 
@@ -84,6 +85,7 @@ def augment(
     image_size: Size | None,
     rng: np.random.Generator,
     ignore_index: int,
+    mean_C: NDArray[np.float64] | None = None,
 ) -> Sample:
     """Change one sample at random; a pure function of the arguments and the state of `rng`.
 
@@ -93,9 +95,12 @@ def augment(
         image_size: rows and columns before the random scale; None: those of the image.
         rng: private to this sample.
         ignore_index: label of pixels outside the image.
+        mean_C: of the bands, in the image's units; needed where values are missing.
 
     Returns:
-        A new sample; where nothing changed its arrays are those of `sample`. Its size is
+        A new sample; where nothing changed its arrays are those of `sample`. Where values are
+        missing its image is float32 with NaN there, whatever the type was: they are filled with the
+        mean of their band before pixels are mixed, and no colour change touches them. Its size is
         `settings.crop`, else `image_size`, else the image's own. Types are kept. Labels are
         values of the sample's label or `ignore_index`. Without a crop, a quarter turn that would
         exchange the rows and columns of an image that is not square is a half turn or none.
@@ -103,10 +108,17 @@ def augment(
     numbers = rng.random(_NUM_DRAWS + sample.image_HWC.shape[2])
     draws, colour_C = _Draws(*numbers[:_NUM_DRAWS].tolist()), numbers[_NUM_DRAWS:]
     geometry = _choose_geometry(sample.label_HW.shape, settings, image_size, draws)
-    image_HWC = _move_image(sample.image_HWC, geometry)
+    image_HWC, present_HWC = sample.image_HWC, sample.present_HWC
+    if present_HWC is not None:
+        assert mean_C is not None
+        image_HWC = fill_missing(image_HWC, present_HWC, mean_C)
+        present_HWC = _move_present(present_HWC, geometry)
+    image_HWC = _move_image(image_HWC, geometry)
     label_HW = _move_label(sample.label_HW, geometry, ignore_index)
-    image_HWC = _recolour(image_HWC, settings, draws, colour_C)
+    image_HWC = _recolour(image_HWC, settings, draws, colour_C, present_HWC)
     image_HWC = _blur_and_noise(image_HWC, settings, draws, rng)
+    if present_HWC is not None:
+        image_HWC = mark_missing(image_HWC, present_HWC)
     return Sample(sample.name, image_HWC, label_HW, sample.image_file)
 
 
@@ -174,6 +186,16 @@ def _move_label(label_HW: Array, geometry: _Geometry, ignore_index: int) -> Arra
     else:
         label_HW = _warp(label_HW, geometry, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT, ignore_index)
     return _turn_and_flip(label_HW, geometry)
+
+
+def _move_present(present_HWC: NDArray[np.bool_], geometry: _Geometry) -> NDArray[np.bool_]:
+    """Move what is there as the image is moved, by its nearest pixels."""
+    flags_HWC = present_HWC.astype(np.uint8)
+    if geometry.angle == 0:
+        flags_HWC = _cut(flags_HWC, geometry, _resize_label, cv2.BORDER_REFLECT, 0)
+    else:
+        flags_HWC = _warp(flags_HWC, geometry, cv2.INTER_NEAREST, cv2.BORDER_REFLECT, 0)
+    return _turn_and_flip(flags_HWC, geometry) > 0
 
 
 def _resize_label(label_HW: Array, size: Size) -> Array:
@@ -266,7 +288,11 @@ def _rotation(geometry: _Geometry) -> NDArray[np.float64]:
 
 
 def _recolour(
-    image_HWC: Array, settings: AugmentConfig, draws: _Draws, colour_C: NDArray[np.float64]
+    image_HWC: Array,
+    settings: AugmentConfig,
+    draws: _Draws,
+    colour_C: NDArray[np.float64],
+    present_HWC: NDArray[np.bool_] | None,
 ) -> Array:
     """Brightness, contrast about each band's mean, a factor a band: together one line a band."""
     if settings.brightness == settings.contrast == settings.colour == 0:
@@ -274,7 +300,7 @@ def _recolour(
     contrast = 1 + settings.contrast * (2 * draws.contrast - 1)
     gain_C = 1 + settings.colour * (2 * colour_C - 1)
     gain_C *= 1 + settings.brightness * (2 * draws.brightness - 1)
-    offset_C = gain_C * (1 - contrast) * _band_means(image_HWC)
+    offset_C = gain_C * (1 - contrast) * _band_means(image_HWC, present_HWC)
     gain_C *= contrast
     if image_HWC.dtype == np.uint8:
         table_VC = np.arange(256.0)[:, None] * gain_C + offset_C
@@ -286,7 +312,13 @@ def _recolour(
     )
 
 
-def _band_means(image_HWC: Array) -> NDArray[np.float64]:
+def _band_means(image_HWC: Array, present_HWC: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    """Means of the values that are there; 0 for a band without any."""
+    if present_HWC is not None:
+        counts_C = np.maximum(present_HWC.sum(axis=(0, 1)), 1)
+        return np.asarray(
+            image_HWC.sum(axis=(0, 1), where=present_HWC, dtype=np.float64) / counts_C
+        )
     rows_VC = image_HWC.reshape(-1, image_HWC.shape[2])
     means = cv2.reduce(rows_VC, 0, cv2.REDUCE_AVG, dtype=cv2.CV_64F)
     return np.asarray(means[0], dtype=np.float64)

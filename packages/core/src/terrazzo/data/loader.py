@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
@@ -24,9 +24,10 @@ from terrazzo.base.errors import DataError
 from terrazzo.base.processes import World
 from terrazzo.base.recipe import AugmentConfig, DataConfig, LoaderConfig
 from terrazzo.data.augment import augment as augment_sample
-from terrazzo.data.augment import resize_image
 from terrazzo.data.labels import LabelMap
-from terrazzo.data.sample import Batch, Sample
+from terrazzo.data.model_input import as_seen
+from terrazzo.data.sample import Bands, Batch, Sample
+from terrazzo.io.pixels import ImagePixels
 
 _ORDER, _AUGMENTATION = 0, 1
 """Independent streams of random numbers of one seed."""
@@ -127,6 +128,7 @@ def training_batches(
     *,
     start_step: int,
     stop_step: int,
+    bands: Bands | None = None,
 ) -> Generator[Batch, None, None]:
     """Yield the augmented batches of steps `start_step`…`stop_step` − 1 without a gap at epochs.
 
@@ -142,15 +144,18 @@ def training_batches(
         order: which samples, and the seed.
         start_step: first step, counted from 0 over all epochs.
         stop_step: one past the last step.
+        bands: their means stand in for missing values while pixels are mixed; needed where there
+            are any.
 
     Raises:
         DataError: as `split.read`; SEG-D018 where the images of one batch do not stack.
     """
+    mean_C = None if bands is None else np.array(bands.mean)
 
     def read(step: int) -> Batch:
         epoch, positions, indices = order.batch(step)
         if len(positions) == 0:
-            return _idle_batch(split, data, augment, order, step)
+            return _idle_batch(split, data, augment, order, step, mean_C)
         rng = _generator(order.seed, _AUGMENTATION, 0, 0)
         return _stack(
             [
@@ -160,6 +165,7 @@ def training_batches(
                     data.image_size,
                     _move_to(rng, epoch, position),
                     split.label_map.ignore_index,
+                    mean_C,
                 )
                 for position, index in zip(positions.tolist(), indices.tolist(), strict=True)
             ]
@@ -171,7 +177,12 @@ def training_batches(
 
 
 def _idle_batch(
-    split: Samples, data: DataConfig, augment: AugmentConfig, order: TrainingOrder, step: int
+    split: Samples,
+    data: DataConfig,
+    augment: AugmentConfig,
+    order: TrainingOrder,
+    step: int,
+    mean_C: NDArray[np.float64] | None,
 ) -> Batch:
     sample = augment_sample(
         split.read(order.first_of_batch(step)),
@@ -179,6 +190,7 @@ def _idle_batch(
         data.image_size,
         _generator(order.seed, _AUGMENTATION, 0, 0),
         split.label_map.ignore_index,
+        mean_C,
     )
     batch = _stack([sample])
     batch.labels_BHW[...] = np.asarray(split.label_map.ignore_index, batch.labels_BHW.dtype)
@@ -186,6 +198,10 @@ def _idle_batch(
 
 
 def _stack(samples: list[Sample]) -> Batch:
+    dtypes = {s.image_HWC.dtype for s in samples}
+    if len(dtypes) == 2 and np.dtype(np.float32) in dtypes and _some_missing(samples):
+        # Those with missing values are float32 already; whole numbers are the same in it.
+        samples = [replace(s, image_HWC=s.image_HWC.astype(np.float32)) for s in samples]
     first = samples[0].image_HWC
     if any(s.image_HWC.shape != first.shape or s.image_HWC.dtype != first.dtype for s in samples):
         raise _unequal(samples)
@@ -195,6 +211,11 @@ def _stack(samples: list[Sample]) -> Batch:
         tuple(s.name for s in samples),
         tuple(s.image_file for s in samples),
     )
+
+
+def _some_missing(samples: list[Sample]) -> bool:
+    floats = [s.image_HWC for s in samples if s.image_HWC.dtype == np.float32]
+    return all(np.isnan(image_HWC).any() for image_HWC in floats)
 
 
 def _unequal(samples: list[Sample]) -> DataError:
@@ -216,13 +237,19 @@ def _unequal(samples: list[Sample]) -> DataError:
 
 
 def evaluation_samples(
-    split: Samples, data: DataConfig, loader: LoaderConfig, *, world: World
+    split: Samples,
+    data: DataConfig,
+    loader: LoaderConfig,
+    *,
+    world: World,
+    bands: Bands | None = None,
 ) -> Generator[tuple[int, NDArray[np.generic], Sample], None, None]:
     """Yield this process's share of all samples in order: rank r takes r, r + size, ….
 
     Yields:
-        The index of the sample; its image H×W×C at `data.image_size` where that is set; the sample
-        as its files are, at the size scores are computed at.
+        The index of the sample; its image H×W×C at `data.image_size` where that is set, float32
+        with NaN where values are missing; the sample as its files are, at the size scores are
+        computed at.
 
     Raises:
         DataError: as `split.read`.
@@ -230,9 +257,9 @@ def evaluation_samples(
 
     def read(index: int) -> tuple[int, NDArray[np.generic], Sample]:
         sample = split.read(index)
-        image_HWC = sample.image_HWC
-        if data.image_size is not None:
-            image_HWC = resize_image(image_HWC, data.image_size)
+        image_HWC = as_seen(
+            ImagePixels(sample.image_HWC, None, sample.present_HWC), data.image_size, bands
+        )
         return index, image_HWC, sample
 
     indices = range(world.rank, len(split), world.size)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.data.datasets import Split
 from terrazzo.data.sample import Bands
+from terrazzo.io.pixels import ImagePixels
 
 _IMAGES = 200
 _PIXELS = 10_000  # of each image, for quantiles
@@ -55,36 +56,55 @@ def bands_of(train: Split, normalize: str) -> Bands:
     raise AssertionError(normalize)
 
 
+def counted_values(pixels: ImagePixels) -> NDArray[np.bool_] | None:
+    """Return H×W×C, True for values that statistics count: there, in a pixel that counts.
+
+    None where that is all of them.
+    """
+    if pixels.valid_HW is None or pixels.valid_HW.all():
+        return pixels.present_HWC
+    valid_HW1 = pixels.valid_HW[..., None]
+    if pixels.present_HWC is None:
+        return np.broadcast_to(valid_HW1, pixels.image_HWC.shape)
+    return pixels.present_HWC & valid_HW1
+
+
 def _moments(train: Split, num_bands: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation over the valid pixels, in float64 and in one fixed order."""
-    count = 0
-    total, squares = np.zeros(num_bands), np.zeros(num_bands)
-    for pixels_PC in _valid_pixels(train, num_bands):
-        values_PC = pixels_PC.astype(np.float64)
-        count += len(values_PC)
-        total += values_PC.sum(axis=0)
-        squares += np.square(values_PC).sum(axis=0)
-    mean = total / count
-    variance = np.maximum(squares / count - mean**2, 0)
-    return tuple(map(float, mean)), _deviations(np.sqrt(variance))
+    """Mean and standard deviation of the values that count, in float64 and in one fixed order."""
+    count_C = np.zeros(num_bands, np.int64)
+    total_C, squares_C = np.zeros(num_bands), np.zeros(num_bands)
+    for bands in _counted_bands(train):
+        for band, values in enumerate(bands):
+            wide = values.astype(np.float64)
+            count_C[band] += wide.size
+            total_C[band] += wide.sum()
+            squares_C[band] += np.square(wide).sum()
+    mean_C = total_C / np.maximum(count_C, 1)
+    variance_C = np.maximum(squares_C / np.maximum(count_C, 1) - mean_C**2, 0)
+    return tuple(map(float, mean_C)), _deviations(np.sqrt(variance_C))
 
 
 def _quantiles(train: Split, num_bands: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Median, and half the way between the quantiles that lie one deviation off in a normal one."""
-    some = [
-        pixels_PC[:: max(len(pixels_PC) // _PIXELS, 1)]
-        for pixels_PC in _valid_pixels(train, num_bands)
-    ]
-    low, middle, high = np.quantile(np.concatenate(some), _ONE_DEVIATION, axis=0)
-    return tuple(map(float, middle)), _deviations((high - low) / 2)
+    some: list[list[NDArray[Any]]] = [[np.zeros(0)] for _ in range(num_bands)]
+    for bands in _counted_bands(train):
+        for band, values in enumerate(bands):
+            some[band].append(values[:: max(len(values) // _PIXELS, 1)])
+    low_C, middle_C, high_C = np.transpose(
+        [
+            np.quantile(values, _ONE_DEVIATION) if len(values) else (0.0, 0.0, 0.0)
+            for values in map(np.concatenate, some)
+        ]
+    )
+    return tuple(map(float, middle_C)), _deviations((high_C - low_C) / 2)
 
 
 def _deviations(std: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(map(float, np.where(std > 0, std, 1.0)))
 
 
-def _valid_pixels(train: Split, num_bands: int) -> Iterator[NDArray[Any]]:
-    """Yield the valid pixels P×C of up to 200 images, in one fixed order.
+def _counted_bands(train: Split) -> Iterator[list[NDArray[Any]]]:
+    """Yield C arrays of the values that count of up to 200 images, in one fixed order.
 
     Raises:
         DataError: SEG-D023 there is none.
@@ -93,12 +113,16 @@ def _valid_pixels(train: Split, num_bands: int) -> Iterator[NDArray[Any]]:
     found = False
     for index in chosen:
         raw = train.source.read(int(index))
-        pixels_PC = raw.image_HWC.reshape(-1, num_bands)
-        if raw.valid_HW is not None:
-            pixels_PC = raw.image_HWC[raw.valid_HW]
-        if len(pixels_PC):
+        counts_HWC = counted_values(ImagePixels(raw.image_HWC, raw.valid_HW, raw.present_HWC))
+        bands_CHW = np.moveaxis(raw.image_HWC, 2, 0)
+        if counts_HWC is None:
+            bands = [band_HW.ravel() for band_HW in bands_CHW]
+        else:
+            counts_CHW = np.moveaxis(counts_HWC, 2, 0)
+            bands = [band[counts] for band, counts in zip(bands_CHW, counts_CHW, strict=True)]
+        if any(values.size for values in bands):
             found = True
-            yield pixels_PC
+            yield bands
     if not found:
         raise DataError(
             "SEG-D023",

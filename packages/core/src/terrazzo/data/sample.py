@@ -25,9 +25,11 @@ class RawSample:
         name: unique within its split.
         image_HWC: uint8, uint16 or float32.
         raw_label: H×W integers, or H×W×3 uint8 for colour masks, in the file's own values.
-        valid_HW: bool; False where the image holds no data. None: valid everywhere.
+        valid_HW: bool; False where the pixel neither teaches nor scores: no data in the image, no
+            label, outside the area. None: nowhere.
         image_file: where the image came from, for messages.
         label_file: where the label came from, for messages.
+        present_HWC: bool; False where the value of a band is missing. None: nowhere.
     """
 
     name: str
@@ -36,6 +38,7 @@ class RawSample:
     valid_HW: NDArray[np.bool_] | None
     image_file: str
     label_file: str
+    present_HWC: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,14 @@ class Sample:
         image_HWC: uint8, uint16 or float32.
         label_HW: uint8 or uint16 train ids in 0…K-1, or the label map's ignore value.
         image_file: where the image came from, for messages.
+        present_HWC: bool; False where the value of a band is missing. None: nowhere.
     """
 
     name: str
     image_HWC: NDArray[np.generic]
     label_HW: NDArray[np.generic]
     image_file: str
+    present_HWC: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,8 @@ class Batch:
     """Images of one size that make one optimiser step.
 
     Attributes:
-        images_BHWC: uint8, uint16 or float32, as in the files.
+        images_BHWC: uint8, uint16 or float32, as in the files; float32 with NaN where values are
+            missing.
         labels_BHW: uint8 or uint16 train ids, or the label map's ignore value.
         names: B names.
         files: B image files, for messages.

@@ -60,7 +60,9 @@ def evaluate(
     wanted = set(np.linspace(0, num_samples - 1, min(num_examples, num_samples)).astype(int))
     examples: list[Example] = []
     done = 0
-    with closing(evaluation_samples(split, data, loader, world=world)) as samples:
+    with closing(
+        evaluation_samples(split, data, loader, world=world, bands=trainer.bands)
+    ) as samples:
         for group in _same_size(samples, batch_size):
             predictions = _predict(trainer, group, counter is not None and counter.probabilities)
             for (index, _, sample), (prediction_HW, probabilities_HWK) in zip(

@@ -104,7 +104,7 @@ def _image(scene: PlacedScene) -> NDArray[np.uint8] | None:
     for first in range(0, scene.rows, _STRIP):
         height = min(_STRIP, scene.rows - first)
         window = (first, 0, height, scene.columns)
-        strip_HWC, _ = rasters.read_window(Path(scene.image), *window, scene.bands)
+        strip_HWC = rasters.read_window(Path(scene.image), *window, scene.bands).image_HWC
         chosen = rows[(rows >= first) & (rows < first + height)] - first
         strips.append(strip_HWC[np.ix_(chosen, columns)])
     return as_rgb(np.concatenate(strips))

@@ -22,7 +22,7 @@ from terrazzo.models import compatibility
 from terrazzo.models.card import ModelCard
 from terrazzo.runs import saved_model
 
-_FORMAT = 2  # of what a journal holds; raise it when rows would come out differently
+_FORMAT = 3  # of what a journal holds; raise it when rows would come out differently
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def _open_scene(path: Path, card: ModelCard, settings: Settings) -> Scene:
         names_chosen=bool(settings.bands),
         any_pixel_size=settings.any_pixel_size,
     )
-    return Scene(path, bands)
+    return Scene(path, bands, card.nodata_rule)
 
 
 def order_for(
@@ -130,6 +130,7 @@ def order_for(
         "format": _FORMAT,
         "scene": _fingerprint(scene.path),
         "bands": list(scene.bands),
+        "nodata_rule": scene.nodata_rule,
         "model": list(model),
         "classes": list(card.label_map.names),
         "tiling": settings.tiling.model_dump(mode="json"),

@@ -27,6 +27,7 @@ from terrazzo.inference.row_journal import RowBand, RowJournal
 from terrazzo.inference.threads import in_background, read_ahead
 from terrazzo.inference.windows import Blend, Share, first_open
 from terrazzo.io import rasters
+from terrazzo.io.pixels import ImagePixels, NodataRule, mark_missing
 from terrazzo.models.contract import Trainer
 
 
@@ -98,6 +99,7 @@ class Scene:
 
     path: Path
     bands: tuple[int, ...]
+    nodata_rule: NodataRule = "auto"
 
     @property
     def info(self) -> rasters.RasterInfo:
@@ -110,8 +112,21 @@ class _Strip:
     """The scene's rows under one row of windows."""
 
     number: int
-    image_HWC: NDArray[Any]
-    valid_HW: NDArray[np.bool_]
+    pixels: ImagePixels
+
+    def window(self, share: Share) -> NDArray[Any]:
+        """Return the pixels under one window as models are shown them."""
+        columns = np.s_[:, share.start : share.stop]
+        image_HWC, _, present_HWC = self.pixels
+        if present_HWC is None:
+            return image_HWC[columns]
+        return mark_missing(image_HWC[columns], present_HWC[columns])
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """Where the scene holds data, H×W."""
+        assert self.pixels.valid_HW is not None
+        return self.pixels.valid_HW
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,32 +185,51 @@ def predict_rows(
     ):
         for strip in strips:
             for batch in _batches(strip, columns, tiling.batch_size):
-                shares = [columns[window] for window in batch]
-                images_BHWC = np.stack(
-                    [strip.image_HWC[:, share.start : share.stop] for share in shares]
-                )
+                images_BHWC = np.stack([strip.window(columns[window]) for window in batch])
                 put(_Predicted(strip.number, batch, predict(images_BHWC)))
-            put(_EndOfStrip(strip.number, strip.valid_HW))
+            put(_EndOfStrip(strip.number, strip.valid))
             row_done()
 
 
 def _strips(scene: Scene, rows: tuple[Share, ...], numbers: range) -> Iterator[_Strip]:
     """Read the rows of each row of windows; rows that two of them share are read once."""
     columns = scene.info.columns
-    image_HWC: NDArray[Any] = np.empty(0)
-    valid_HW: NDArray[np.bool_] = np.empty(0, bool)
+    before = ImagePixels(np.empty(0))
     for number in numbers:
         share = rows[number]
         kept = rows[number - 1].stop - share.start if number > numbers.start else 0
         first = share.start + kept
-        new_HWC, new_valid_HW = rasters.read_window(
-            scene.path, first, 0, share.stop - first, columns, scene.bands
+        new = rasters.read_window(
+            scene.path,
+            first,
+            0,
+            share.stop - first,
+            columns,
+            scene.bands,
+            nodata_rule=scene.nodata_rule,
         )
-        if kept:
-            new_HWC = np.concatenate([image_HWC[-kept:], new_HWC])
-            new_valid_HW = np.concatenate([valid_HW[-kept:], new_valid_HW])
-        image_HWC, valid_HW = new_HWC, new_valid_HW
-        yield _Strip(number, image_HWC, valid_HW)
+        before = _below(before, kept, new) if kept else new
+        yield _Strip(number, before)
+
+
+def _below(above: ImagePixels, kept: int, new: ImagePixels) -> ImagePixels:
+    """Put new rows below the last `kept` ones of those above."""
+    assert above.valid_HW is not None
+    assert new.valid_HW is not None
+    present_HWC = None
+    if above.present_HWC is not None or new.present_HWC is not None:
+        presents = [
+            np.broadcast_to(True, each.image_HWC.shape)
+            if each.present_HWC is None
+            else each.present_HWC
+            for each in (above, new)
+        ]
+        present_HWC = np.concatenate([presents[0][-kept:], presents[1]])
+    return ImagePixels(
+        np.concatenate([above.image_HWC[-kept:], new.image_HWC]),
+        np.concatenate([above.valid_HW[-kept:], new.valid_HW]),
+        present_HWC,
+    )
 
 
 def _batches(
@@ -205,7 +239,7 @@ def _batches(
     filled = [
         number
         for number, share in enumerate(columns)
-        if strip.valid_HW[:, share.start : share.stop].any()
+        if strip.valid[:, share.start : share.stop].any()
     ]
     for first in range(0, len(filled), batch_size):
         yield tuple(filled[first : first + batch_size])

@@ -9,6 +9,7 @@ from terrazzo.base.recipe import ModelConfig
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.pixel_size import PixelSizes
 from terrazzo.data.sample import Bands
+from terrazzo.io.pixels import NodataRule
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class ModelCard:
         image_size: rows and columns images are brought to; None: as they are.
         step: optimiser steps behind the weights.
         pixel_metres: smallest and largest side of the pixels it was trained on; None: not known.
+        nodata_rule: when pixels of GeoTIFF are without data that are marked so in some bands.
     """
 
     backend: str
@@ -32,3 +34,4 @@ class ModelCard:
     image_size: Size | None
     step: int
     pixel_metres: PixelSizes | None = None
+    nodata_rule: NodataRule = "auto"

@@ -75,7 +75,7 @@ def pixels_of_split(split: Split) -> Pixels:
     Raises:
         DataError: the image cannot be read.
     """
-    image_HWC, _ = split.source.read_image(0)
+    image_HWC = split.source.read_image(0).image_HWC
     return Pixels(
         split.source.files(0)[0],
         split.source.band_names,

@@ -58,6 +58,11 @@ class Trainer(Protocol):
         ...
 
     @property
+    def bands(self) -> Bands:
+        """The bands it was built for, with their means and deviations."""
+        ...
+
+    @property
     def num_parameters(self) -> int:
         """Number of trainable and frozen weights, without batch-norm statistics."""
         ...

@@ -25,6 +25,7 @@ from terrazzo.base.recipe import ModelConfig, TrainingConfig
 from terrazzo.data import labels
 from terrazzo.data.pixel_size import PixelSizes
 from terrazzo.data.sample import Bands
+from terrazzo.io.pixels import NodataRule
 from terrazzo.models import backends
 from terrazzo.models.card import ModelCard
 from terrazzo.models.contract import State, Trainer
@@ -44,6 +45,7 @@ class _CardTable(Frozen):
     step: int
     image_size: Size | None = None
     pixel_metres: PixelSizes | None = None
+    nodata_rule: NodataRule = "auto"
     model: ModelConfig
     bands: _BandsTable
     labels: dict[str, Any]
@@ -59,6 +61,7 @@ def write(folder: Path, card: ModelCard, weights: Mapping[str, NDArray[np.generi
         "format": checkpoint.FORMAT,
         "backend": card.backend,
         "step": card.step,
+        "nodata_rule": card.nodata_rule,
         "model": card.model.model_dump(mode="json"),
         "bands": {
             "names": list(card.bands.names),
@@ -101,6 +104,7 @@ def read_card(folder: Path) -> ModelCard:
         image_size=table.image_size,
         step=table.step,
         pixel_metres=table.pixel_metres,
+        nodata_rule=table.nodata_rule,
     )
 
 

@@ -18,6 +18,7 @@ from terrazzo.base.recipe import DataConfig
 from terrazzo.data import datasets
 from terrazzo.data.datasets import Source, Split
 from terrazzo.data.sample import RawSample, Sample
+from terrazzo.io.pixels import ImagePixels
 from terrazzo.testing.dataset_checks import Open
 
 
@@ -55,9 +56,7 @@ class _Wrapped:
         """As the reader inside."""
         return self.source.is_cut_from_scenes
 
-    def read_image(
-        self, index: int, *, coarse: bool = False
-    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    def read_image(self, index: int, *, coarse: bool = False) -> ImagePixels:
         """Decode the image alone."""
         return self.source.read_image(index, coarse=coarse)
 

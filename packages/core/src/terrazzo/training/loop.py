@@ -129,6 +129,7 @@ def train(
         order,
         start_step=position.step,
         stop_step=schedule.total_steps,
+        bands=trainer.bands,
     )
     with closing(batches):
         for batch in batches:

@@ -35,6 +35,7 @@ from terrazzo.data.datasets._faults import noting as noting
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.sample import RawSample, Sample
 from terrazzo.io import images
+from terrazzo.io.pixels import ImagePixels, NodataRule
 
 SPLITS: tuple[str, ...] = _split_draw.SPLITS
 
@@ -74,10 +75,8 @@ class Source(Protocol):
         """Whether images are parts of larger files, whose headers were seen at the opening."""
         ...
 
-    def read_image(
-        self, index: int, *, coarse: bool = False
-    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """Decode the image alone, and where it holds data; None: everywhere.
+    def read_image(self, index: int, *, coarse: bool = False) -> ImagePixels:
+        """Decode the image alone.
 
         Args:
             index: which image.
@@ -176,7 +175,10 @@ class Split:
         label_HW = self.label_map.remap(raw_label, file=raw.label_file)
         if valid_HW is not None:
             label_HW[~valid_HW] = np.asarray(self.label_map.ignore_index, label_HW.dtype)
-        return Sample(raw.name, raw.image_HWC, label_HW, raw.image_file)
+        present_HWC = raw.present_HWC
+        if present_HWC is not None and present_HWC.all():
+            present_HWC = None
+        return Sample(raw.name, raw.image_HWC, label_HW, raw.image_file, present_HWC)
 
     @property
     def has_instances(self) -> bool:
@@ -226,6 +228,16 @@ def load_labels(data: DataConfig) -> LabelMap:
             next_step="set data.labels to one of these, or to a path ending in .toml or .csv",
         )
     return label_maps.load_label_map(name)
+
+
+def nodata_rule(data: DataConfig) -> NodataRule:
+    """Return what a recipe says of pixels that are marked as nodata in some bands only.
+
+    Raises:
+        ConfigError: unknown format or option.
+    """
+    rule: NodataRule = _options(data).model_dump().get("nodata_rule", "auto")
+    return rule
 
 
 def draws(data: DataConfig) -> bool:

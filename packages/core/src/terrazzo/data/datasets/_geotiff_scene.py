@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -18,7 +18,8 @@ from pydantic import Field
 from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.io import rasters
-from terrazzo.io.rasters import RasterInfo
+from terrazzo.io.pixels import ImagePixels, NodataRule
+from terrazzo.io.rasters import Part, RasterInfo
 
 RawValue = Annotated[int, Field(ge=0, le=65535)]
 Window = tuple[int, int, int, int]
@@ -53,6 +54,10 @@ class Reading(Frozen):
     written in two ways."""
     nan: Literal["nodata", "error"] = "nodata"
     """What NaN in an image means that does not declare it."""
+    nodata_rule: NodataRule = "auto"
+    """When a pixel is without data that is marked so in some of its bands: ``any`` or ``all`` of
+    them; ``auto``: any where the marker is NaN, negative or of a raster of floats, otherwise all.
+    What is marked in one band of a pixel that counts is missing there, and the band's mean."""
     burn: RawValue = 1
     """Polygons: raw value of pixels whose centre is inside one."""
     burn_property: str | None = None
@@ -69,8 +74,7 @@ class Reading(Frozen):
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     """One image raster of a scene.
 
     Attributes:
@@ -99,6 +103,7 @@ class OpenScene:
         label_HW: rasterised polygons; None for a label raster, which is read by window.
         counted_HW: False outside the area, or where no polygon labels; None: nowhere.
         refuse_nan: see `Reading.nan`.
+        nodata_rule: see `Reading`.
     """
 
     name: str
@@ -111,28 +116,30 @@ class OpenScene:
     label_HW: NDArray[Any] | None
     counted_HW: NDArray[np.bool_] | None
     refuse_nan: bool
+    nodata_rule: NodataRule
 
-    def read(self, window: Window) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
-        """Read image H×W×C, raw label H×W and where both count, H×W.
+    def read(self, window: Window) -> tuple[ImagePixels, NDArray[Any], NDArray[np.bool_]]:
+        """Read the image, the raw label H×W and where both count, H×W.
 
         Raises:
             DataError: see `rasters.read_window` and `rasters.read_label_with_mask`.
         """
-        pieces = [
-            rasters.read_window(
-                image.path, *window, image.bands, onto=image.onto, refuse_nan=self.refuse_nan
-            )
-            for image in self.images
-        ]
-        image_HWC, valid_HW = pieces[0]
-        if len(pieces) > 1:
-            image_HWC = np.concatenate([image for image, _ in pieces], axis=2, dtype=self.dtype)
-            valid_HW = np.logical_and.reduce([valid for _, valid in pieces])
+        pixels = self.read_image(window)
         label_HW, labelled_HW = self.read_label(window)
-        valid_HW &= labelled_HW
+        counts_HW = labelled_HW if pixels.valid_HW is None else labelled_HW & pixels.valid_HW
         if self.counted_HW is not None:
-            valid_HW &= _cut(self.counted_HW, window)
-        return image_HWC, label_HW, valid_HW
+            counts_HW &= _cut(self.counted_HW, window)
+        return pixels, label_HW, counts_HW
+
+    def read_image(self, window: Window) -> ImagePixels:
+        """Read the image alone; however its bands lie in files, the result is the same."""
+        return rasters.read_stack(
+            [Part(*image) for image in self.images],
+            window,
+            dtype=self.dtype,
+            refuse_nan=self.refuse_nan,
+            nodata_rule=self.nodata_rule,
+        )
 
     def read_label(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Read raw labels H×W and where there are any."""
@@ -193,6 +200,7 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
         label_HW,
         np.logical_and.reduce(counted) if counted else None,
         reading.nan == "error",
+        reading.nodata_rule,
     )
 
 

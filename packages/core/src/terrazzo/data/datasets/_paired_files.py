@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import DataError
 from terrazzo.data.datasets._faults import is_noting, refuse
 from terrazzo.data.sample import RawSample
 from terrazzo.io import images
+from terrazzo.io.pixels import ImagePixels, NodataRule
 
 RASTER_SUFFIXES = (".tif", ".tiff")
 RGB = ("red", "green", "blue")
@@ -46,12 +46,14 @@ class PairedFiles:
         band_names: C band names; an image with another number of bands is refused.
         mask_kind: whether the masks hold class indices or colours.
         notes: what was left out, for the person who runs it.
+        nodata_rule: of GeoTIFF images.
     """
 
     pairs: tuple[Pair, ...]
     band_names: tuple[str, ...]
     mask_kind: Literal["index", "colour"] = "index"
     notes: tuple[str, ...] = ()
+    nodata_rule: NodataRule = "auto"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,20 +71,28 @@ class PairedFiles:
             DataError: as `read_image`, `images.read_label` and `rasters.read_label`.
         """
         pair = self.pairs[index]
-        image_HWC, valid_HW = self.read_image(index)
+        image_HWC, valid_HW, present_HWC = self.read_image(index)
         raw_label = self.read_label(index)
-        return RawSample(pair.name, image_HWC, raw_label, valid_HW, str(pair.image), str(pair.mask))
+        return RawSample(
+            pair.name,
+            image_HWC,
+            raw_label,
+            valid_HW,
+            str(pair.image),
+            str(pair.mask),
+            present_HWC,
+        )
 
     @property
     def is_cut_from_scenes(self) -> bool:
         """An image is a file."""
         return False
 
-    def read_image(
-        self, index: int, *, coarse: bool = False
-    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """Decode the image alone; see `read_image`."""
-        return read_image_file(self.pairs[index].image, self.band_names, coarse=coarse)
+    def read_image(self, index: int, *, coarse: bool = False) -> ImagePixels:
+        """Decode the image alone; see `read_image_file`."""
+        return read_image_file(
+            self.pairs[index].image, self.band_names, self.nodata_rule, coarse=coarse
+        )
 
     def read_label(self, index: int) -> NDArray[Any]:
         """Decode the mask alone: H×W integers, or H×W×3 colours."""
@@ -95,17 +105,19 @@ class PairedFiles:
 
 
 def read_image_file(
-    path: Path, band_names: tuple[str, ...], *, coarse: bool = False
-) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    path: Path,
+    band_names: tuple[str, ...],
+    nodata_rule: NodataRule = "auto",
+    *,
+    coarse: bool = False,
+) -> ImagePixels:
     """Decode one image.
 
     Args:
         path: PNG, JPEG or GeoTIFF.
         band_names: C names of the data set.
+        nodata_rule: of a GeoTIFF.
         coarse: see `images.read_image`.
-
-    Returns:
-        H×W×C, and H×W bool that is False where a GeoTIFF holds no data; None: valid everywhere.
 
     Raises:
         DataError: as `images.read_image` and `rasters.read`; SEG-D020 the image has another
@@ -114,19 +126,19 @@ def read_image_file(
     if is_raster(path):
         from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
 
-        image_HWC, valid_HW = rasters.read(path)
+        pixels = rasters.read(path, nodata_rule)
     else:
-        image_HWC, valid_HW = images.read_image(path, coarse=coarse), None
-    if image_HWC.shape[2] != len(band_names):
+        pixels = ImagePixels(images.read_image(path, coarse=coarse))
+    if pixels.image_HWC.shape[2] != len(band_names):
         raise DataError(
             "SEG-D020",
             "the image has another number of bands than the data set",
             file=path,
-            observed=f"{image_HWC.shape[2]} bands",
+            observed=f"{pixels.image_HWC.shape[2]} bands",
             allowed=f"{len(band_names)} ({', '.join(band_names)})",
             next_step="convert the image, or move it out of the folder",
         )
-    return image_HWC, valid_HW
+    return pixels
 
 
 def band_names_of(files: Sequence[Path]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from terrazzo.data.datasets import _generate_city
 from terrazzo.data.sample import RawSample
 from terrazzo.data.scene_placement import PlacedScene, placed_scene
 from terrazzo.io import rasters
+from terrazzo.io.pixels import ImagePixels
 
 LABELS = "demo"
 
@@ -94,10 +95,12 @@ class Blocks:
             DataError: see `rasters.read_window`.
         """
         image_file, label_file = self.files(index)
-        image_HWC, valid_HW = self.read_image(index)
+        image_HWC, valid_HW, present_HWC = self.read_image(index)
         label_HW = self.read_label(index)
         name = _name(self.positions[index])
-        return RawSample(name, image_HWC, label_HW, valid_HW, str(image_file), str(label_file))
+        return RawSample(
+            name, image_HWC, label_HW, valid_HW, str(image_file), str(label_file), present_HWC
+        )
 
     @property
     def is_cut_from_scenes(self) -> bool:
@@ -109,7 +112,7 @@ class Blocks:
         index: int,
         *,
         coarse: bool = False,  # noqa: ARG002
-    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    ) -> ImagePixels:
         """Read the image of one block alone."""
         row, column = (self.block * position for position in self.positions[index])
         return rasters.read_window(self.root / _IMAGE, row, column, self.block, self.block)

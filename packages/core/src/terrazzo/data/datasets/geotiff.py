@@ -34,6 +34,7 @@ from terrazzo.data.datasets._spatial_blocks import Block, Blocks
 from terrazzo.data.datasets._split_draw import Draw
 from terrazzo.data.sample import RawSample
 from terrazzo.data.scene_placement import PlacedScene, placed_scene
+from terrazzo.io.pixels import ImagePixels
 
 LABELS = None
 
@@ -125,7 +126,7 @@ class Chips:
         number, size = self.places[index][0], self.options.chip
         scene = self.open_scenes[number]
         window = self._window(index)
-        image_HWC, label_HW, valid_HW = scene.read(window)
+        (image_HWC, _, present_HWC), label_HW, valid_HW = scene.read(window)
         far_HW = self.blocks.far(number, *window)
         if far_HW is not None:
             valid_HW &= far_HW
@@ -133,6 +134,9 @@ class Chips:
             fill = ((0, size - window[2]), (0, size - window[3]))
             image_HWC = np.pad(image_HWC, (*fill, (0, 0)))
             label_HW, valid_HW = np.pad(label_HW, fill), np.pad(valid_HW, fill)
+            if present_HWC is None:
+                present_HWC = np.ones((*window[2:], image_HWC.shape[2]), bool)
+            present_HWC = np.pad(present_HWC, (*fill, (0, 0)))
         return RawSample(
             self.names[index],
             image_HWC,
@@ -140,6 +144,7 @@ class Chips:
             valid_HW,
             str(scene.images[0].path),
             str(scene.label),
+            present_HWC,
         )
 
     def read_image(
@@ -147,10 +152,10 @@ class Chips:
         index: int,
         *,
         coarse: bool = False,  # noqa: ARG002
-    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    ) -> ImagePixels:
         """Read the image of one chip, and where it teaches: its label has a say in that."""
         raw = self.read(index)
-        return raw.image_HWC, raw.valid_HW
+        return ImagePixels(raw.image_HWC, raw.valid_HW, raw.present_HWC)
 
     def read_label(self, index: int) -> NDArray[Any]:
         """Read the label of one chip alone."""

@@ -36,6 +36,7 @@ from terrazzo.data.datasets._paired_files import (
 from terrazzo.data.datasets._split_draw import Draw
 from terrazzo.data.sample import RawSample
 from terrazzo.io import images
+from terrazzo.io.pixels import ImagePixels
 
 LABELS = "sperm_parts_4"
 
@@ -118,20 +119,26 @@ class PartMasks:
                 values, both below the threshold; SEG-D009 the masks differ in size.
         """
         pair = self.pairs[index]
-        image_HWC, valid_HW = self.read_image(index)
+        image_HWC, valid_HW, present_HWC = self.read_image(index)
         raw_label_HW = self.read_label(index)
         label_files = ", ".join(map(str, self.masks[pair.name]))
-        return RawSample(pair.name, image_HWC, raw_label_HW, valid_HW, str(pair.image), label_files)
+        return RawSample(
+            pair.name,
+            image_HWC,
+            raw_label_HW,
+            valid_HW,
+            str(pair.image),
+            label_files,
+            present_HWC,
+        )
 
     @property
     def is_cut_from_scenes(self) -> bool:
         """An image is a file."""
         return False
 
-    def read_image(
-        self, index: int, *, coarse: bool = False
-    ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-        """Decode the image alone; see `read_image`."""
+    def read_image(self, index: int, *, coarse: bool = False) -> ImagePixels:
+        """Decode the image alone; see `read_image_file`."""
         return read_image_file(self.pairs[index].image, self.band_names, coarse=coarse)
 
     def read_label(self, index: int) -> NDArray[np.uint8]:

@@ -4,7 +4,14 @@ from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
 from terrazzo.io.rasters.handles import info, small_cache
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.rasters.rasterize import inside, rasterize_shapes
-from terrazzo.io.rasters.read_images import BYTE_LIMIT, read, read_window, undeclared_nan
+from terrazzo.io.rasters.read_images import (
+    BYTE_LIMIT,
+    Part,
+    read,
+    read_stack,
+    read_window,
+    undeclared_nan,
+)
 from terrazzo.io.rasters.read_labels import read_label, read_label_window, read_label_with_mask
 from terrazzo.io.rasters.read_vectors import Features, is_vector, read_features
 from terrazzo.io.rasters.vectorize import areas_of_equal_pixels
@@ -15,6 +22,7 @@ __all__ = [
     "BYTE_LIMIT",
     "IMAGE_DTYPES",
     "Features",
+    "Part",
     "RasterInfo",
     "areas_of_equal_pixels",
     "boxes_on",
@@ -28,6 +36,7 @@ __all__ = [
     "read_label",
     "read_label_window",
     "read_label_with_mask",
+    "read_stack",
     "read_window",
     "require_same_grid",
     "small_cache",

@@ -47,6 +47,7 @@ class ReferenceTrainer:
         self._training = training
         self._ignore = labels.ignore_index
         self._label_dtype = labels.dtype
+        self._bands = bands
         self._mean_C = np.array(bands.mean, np.float32)
         self._std_C = np.array(bands.std, np.float32)
         shape_FK = (pixel_softmax.num_features(options, len(bands)), len(labels))
@@ -61,6 +62,11 @@ class ReferenceTrainer:
         }
         self._average = None if training.ema is None else dict(self._weights)
         self._steps = 0
+
+    @property
+    def bands(self) -> Bands:
+        """The bands it was built for, with their means and deviations."""
+        return self._bands
 
     @property
     def num_parameters(self) -> int:
