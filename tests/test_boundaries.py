@@ -104,7 +104,11 @@ def test_import_contracts_hold():
 @pytest.mark.parametrize(
     ("command", "options"),
     [
-        ("run", "--backend --config --help --out --overwrite --resume --set --track"),
+        (
+            "run",
+            "--allow-changed-data --backend --config --help --out --overwrite --resume --set "
+            "--track",
+        ),
         (
             "evaluate",
             "--any-pixel-size --boundary --calibration --data --help --split",

@@ -54,7 +54,7 @@ def check_data(
         ConfigError: unknown format, option or label map.
         CheckpointError: `run` is no finished run, or has other classes.
     """
-    progress = progress or Silent()
+    progress = Silent() if progress is None else progress
     if not isinstance(data, DataConfig):
         data = load_data_config(Path(data))
     label_map = _label_map(data)

@@ -25,6 +25,10 @@ def run(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the run in DIR first.")
     ] = False,
+    allow_changed_data: Annotated[
+        bool,
+        typer.Option("--allow-changed-data", help="Resume although the data have changed."),
+    ] = False,
     track: Annotated[
         list[str],
         typer.Option(metavar="KIND", help="Show it in mlflow or tensorboard; may be repeated."),
@@ -57,6 +61,7 @@ def run(
             out,
             resume=resume,
             overwrite=overwrite,
+            allow_changed_data=allow_changed_data,
             progress=shown,
             stop_requested=stop_on_signal(),
         )

@@ -63,7 +63,8 @@ def predict(
     Raises:
         TerrazzoError: of every kind; see `map_writer` and `images.read_image`.
     """
-    settings, progress = settings or Settings(), progress or Silent()
+    settings = Settings() if settings is None else settings
+    progress = Silent() if progress is None else progress
     several = [inputs] if isinstance(inputs, str | Path) else inputs
     works = plan_outputs(
         [path if isinstance(path, Path) else Path(path) for path in several], Path(out), settings

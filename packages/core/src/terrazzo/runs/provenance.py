@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import importlib.metadata
-import json
 import os
 import platform
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from terrazzo.base.recipe import Config, TrainingConfig
 from terrazzo.data.datasets import Split
 from terrazzo.data.sample import Bands
 from terrazzo.models.contract import Backend, Trainer
+from terrazzo.runs.data_fingerprint import differences
 
 
 def describe_run(
@@ -26,10 +26,21 @@ def describe_run(
     training: TrainingConfig,
     backend: Backend,
     trainer: Trainer,
-    splits: dict[str, Split],
+    splits: Mapping[str, Split],
     bands: Bands,
+    data: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Say all that is needed to understand or repeat this run."""
+    """Say all that is needed to understand or repeat this run.
+
+    Args:
+        recipe: as it was asked for.
+        training: with the class weights that a rule gave.
+        backend: of the model.
+        trainer: that was built.
+        splits: of the data.
+        bands: with their normalisation.
+        data: see `data_fingerprint.fingerprint`.
+    """
     return {
         "terrazzo": importlib.metadata.version("terrazzo"),
         "backend": recipe.backend,
@@ -38,7 +49,7 @@ def describe_run(
         "pretrained": list(trainer.remarks),
         "device": trainer.device,
         "processes": trainer.world.size,
-        "versions": {"numpy": importlib.metadata.version("numpy"), **backend.versions()},
+        "versions": _versions(backend),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
@@ -50,13 +61,9 @@ def describe_run(
         "data": {
             "format": recipe.data.format,
             "root": recipe.data.root,
-            "label_map": splits["train"].label_map.name,
+            **data,
             "splits": {
-                name: {
-                    "images": len(split),
-                    "fingerprint": _fingerprint(split),
-                    "notes": list(split.source.notes),
-                }
+                name: {**data["splits"][name], "notes": list(split.source.notes)}
                 for name, split in splits.items()
             },
         },
@@ -68,13 +75,32 @@ def describe_run(
     }
 
 
-def _fingerprint(split: Split) -> str:
-    """Hash names and file sizes: cheap, and enough to notice other data."""
-    digest = hashlib.sha256()
-    for index, name in enumerate(split.names):
-        sizes = [path.stat().st_size for path in split.source.files(index)]
-        digest.update(json.dumps([name, sizes]).encode())
-    return digest.hexdigest()
+def note_resumption(
+    record: Mapping[str, Any], backend: Backend, data: Mapping[str, Any], *, step: int
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the record of a run that goes on, and what has changed since it began, in words.
+
+    Args:
+        record: ``run.json`` as it is.
+        backend: of the model.
+        data: fingerprint of the data now.
+        step: after which it goes on.
+    """
+    changed = differences(record.get("data", {}), data)
+    before, now = record.get("versions", {}), _versions(backend)
+    changed += [
+        f"{package}: {before[package]} → {version}"
+        for package, version in now.items()
+        if before.get(package, version) != version
+    ]
+    if not changed:
+        return dict(record), []
+    resumed = [*record.get("resumed", []), {"after_step": step, "changed": changed}]
+    return {**record, "resumed": resumed}, changed
+
+
+def _versions(backend: Backend) -> dict[str, str]:
+    return {"numpy": importlib.metadata.version("numpy"), **backend.versions()}
 
 
 def _git_commit() -> str | None:

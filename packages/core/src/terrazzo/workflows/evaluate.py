@@ -38,6 +38,7 @@ def evaluate(
     Raises:
         TerrazzoError: of every kind; see `terrazzo.base.errors`.
     """
+    progress = Silent() if progress is None else progress
     folder = RunFolder(Path(run_folder))
     recipe = folder.read_config()
     if data is None:
@@ -53,4 +54,6 @@ def evaluate(
     )
     _, trainer = saved_model.load(folder.model)
     with locked(folder.path):
-        return score_run(folder, recipe, trainer, opened, card.step, progress or Silent())
+        return score_run(
+            folder, recipe, trainer, opened, card.step, Silent() if progress is None else progress
+        )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from terrazzo import check, tracking
 from terrazzo.base.atomic_write import read_json, replace_json, replacing
-from terrazzo.base.errors import ConfigError, unknown_name
+from terrazzo.base.errors import CheckpointError, ConfigError, unknown_name
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.base.recipe import Config, TrainingConfig
 from terrazzo.data import datasets, pixel_size
@@ -19,9 +21,10 @@ from terrazzo.models import backends
 from terrazzo.models.card import ModelCard
 from terrazzo.models.contract import Backend, Trainer
 from terrazzo.runs import checkpoint, saved_model
+from terrazzo.runs.data_fingerprint import differences, fingerprint
 from terrazzo.runs.folder import RunFolder, claimed, create_run, refuse_occupied, reopen_run
 from terrazzo.runs.init_weights import load_init_weights
-from terrazzo.runs.provenance import describe_run
+from terrazzo.runs.provenance import describe_run, note_resumption
 from terrazzo.training import loop as training_loop
 from terrazzo.workflows.finished_run import FinishedRun, StopRequested, score_run
 
@@ -32,6 +35,7 @@ def train(
     *,
     resume: bool = False,
     overwrite: bool = False,
+    allow_changed_data: bool = False,
     progress: Progress | None = None,
     stop_requested: StopRequested = lambda: False,
 ) -> FinishedRun:
@@ -42,13 +46,14 @@ def train(
         out: the run folder; ``runs/NAME`` by default.
         resume: go on with the run in `out`.
         overwrite: delete the run in `out` first.
+        allow_changed_data: go on with a run whose data have changed since; its record says so.
         progress: told how far it is; None: shows nothing.
         stop_requested: asked after every step.
 
     Raises:
         TerrazzoError: of every kind; see `terrazzo.base.errors`.
     """
-    progress = progress or Silent()
+    progress = Silent() if progress is None else progress
     folder = RunFolder(Path("runs") / recipe.name if out is None else Path(out))
 
     # Resolve and check everything that can be refused without a model; nothing is written yet.
@@ -65,6 +70,9 @@ def train(
     _require_weight_a_class(recipe, label_map)
     check.check_before_training(splits, recipe.loader.threads)
     bands = bands_of(splits["train"], recipe.data.normalize)
+    data_now = fingerprint(splits)
+    if resume:
+        _require_same_data(folder, data_now, allowed=allow_changed_data)
 
     with claimed(folder.path):
         training = _with_class_weights(recipe.training, splits["train"], folder, resume=resume)
@@ -77,9 +85,10 @@ def train(
             if datasets.draws(recipe.data):
                 with replacing(folder.splits) as temporary:
                     datasets.keep_draw(splits, temporary)
-            replace_json(
-                folder.record, describe_run(recipe, training, backend, trainer, splits, bands)
-            )
+            record = describe_run(recipe, training, backend, trainer, splits, bands, data_now)
+            replace_json(folder.record, record)
+        elif trainer.world.rank == 0:
+            _note_resumption(folder, backend, data_now, progress)
         _introduce(recipe, trainer, splits, progress)
         with tracking.follow(
             trackers if trainer.world.rank == 0 else {}, recipe.tracking, folder, progress
@@ -96,6 +105,40 @@ def train(
             )
             _keep_best(folder, recipe, trainer, splits["train"], bands, position)
             return score_run(folder, recipe, trainer, splits["test"], position.best_step, progress)
+
+
+def _require_same_data(folder: RunFolder, now: Mapping[str, Any], *, allowed: bool) -> None:
+    """Refuse to go on with other data than those the run began with.
+
+    Raises:
+        CheckpointError: SEG-C015; other classes are refused in any case.
+    """
+    before = read_json(folder.record).get("data", {})
+    changed = differences(before, now)
+    other_classes = "classes" in before and before["classes"] != now["classes"]
+    if not changed or (allowed and not other_classes):
+        return
+    raise CheckpointError(
+        "SEG-C015",
+        "the data are not those this run began with",
+        file=folder.record,
+        observed="; ".join(changed),
+        next_step="start a new run with --out DIR"
+        if other_classes
+        else "bring the old data back, start a new run with --out DIR, or go on all the same with "
+        "--allow-changed-data, which the record of the run will say",
+    )
+
+
+def _note_resumption(
+    folder: RunFolder, backend: Backend, data_now: Mapping[str, Any], progress: Progress
+) -> None:
+    """Say what has changed since the run began, and keep it in its record."""
+    step = max(checkpoint.found(folder.checkpoints), default=0)
+    record, changed = note_resumption(read_json(folder.record), backend, data_now, step=step)
+    if changed:
+        replace_json(folder.record, record)
+        progress.say(f"changed since the run began: {'; '.join(changed)}")
 
 
 def _require_known_model(backend: Backend, recipe: Config) -> None:

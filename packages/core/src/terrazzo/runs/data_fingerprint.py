@@ -1,0 +1,99 @@
+"""What tells the data of a run from other data: names, contents of files, the label map."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from terrazzo.data.datasets import Split
+from terrazzo.data.labels import LabelMap
+
+_SAMPLE = 1 << 16  # bytes read at the beginning, in the middle and at the end of a file
+_THREADS = 8
+_SHOWN = 4
+
+
+def fingerprint(splits: Mapping[str, Split]) -> dict[str, Any]:
+    """Return what ``run.json`` keeps of the data, without the notes of the formats.
+
+    A file is known by its size and by three samples of its bytes, so scenes of any size cost the
+    same; a file that several samples share is read once.
+    """
+    label_map = splits["train"].label_map
+    files = {path for split in splits.values() for _, paths in _files(split) for path in paths}
+    with ThreadPoolExecutor(_THREADS) as pool:
+        digests = dict(zip(files, pool.map(_file_digest, files), strict=True))
+    return {
+        "label_map": label_map.name,
+        "classes": list(label_map.names),
+        "raw_values": _digest(_raw_values(label_map)),
+        "splits": {name: _of_split(split, digests) for name, split in splits.items()},
+    }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say in words what differs between two fingerprints; what one of them lacks is left out."""
+    found = []
+    old, new = before.get("classes"), now.get("classes")
+    if old is not None and old != new:
+        found.append(f"classes: {_listed(old)} → {_listed(new or [])}")
+    elif before.get("raw_values", now["raw_values"]) != now["raw_values"]:
+        found.append("label map: the raw values of its classes have changed")
+    for name, split in now["splits"].items():
+        earlier = before.get("splits", {}).get(name, {})
+        if earlier.get("images", split["images"]) != split["images"]:
+            found.append(f"{name}: {earlier['images']} → {split['images']} images")
+            continue
+        for key, words in _WHAT.items():
+            if earlier.get(key, split[key]) != split[key]:
+                found.append(f"{name}: {words}")
+                break
+    return found
+
+
+_WHAT = {
+    "names": "images of other names",
+    "image_files": "the contents of image files",
+    "label_files": "the contents of label files",
+}
+
+
+def _of_split(split: Split, digests: Mapping[Path, str]) -> dict[str, Any]:
+    files = _files(split)
+    kept = {
+        "images": len(split),
+        "names": _digest(list(split.names)),
+        "image_files": _digest([digests[paths[0]] for _, paths in files]),
+        "label_files": _digest([[digests[path] for path in paths[1:]] for _, paths in files]),
+    }
+    return {**kept, "fingerprint": _digest(kept)}
+
+
+def _files(split: Split) -> Sequence[tuple[str, tuple[Path, ...]]]:
+    return [(name, split.source.files(index)) for index, name in enumerate(split.names)]
+
+
+def _raw_values(label_map: LabelMap) -> list[Any]:
+    return [[list(each.raw) for each in label_map.classes], list(label_map.ignored)]
+
+
+def _file_digest(path: Path) -> str:
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for start in sorted({0, max(size // 2 - _SAMPLE // 2, 0), max(size - _SAMPLE, 0)}):
+            file.seek(start)
+            digest.update(file.read(_SAMPLE))
+    return digest.hexdigest()
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
