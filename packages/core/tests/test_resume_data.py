@@ -144,7 +144,7 @@ def test_more_images_in_a_listed_split_are_counted(tmp_path):
     write_lists(range(6))
     listed = recipe(root)
     lists = {split: f"{split}.txt" for split in ("train", "val", "test")}
-    data = listed.data.model_copy(update={"options": {"lists": lists, "split": None}})
+    data = listed.data.model_copy(update={"options": {"lists": lists}})
     listed = listed.model_copy(update={"data": data})
     steps = []
     with pytest.raises(Stopped):
