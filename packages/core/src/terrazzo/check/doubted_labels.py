@@ -20,6 +20,7 @@ from terrazzo.base.errors import DataError
 from terrazzo.base.progress import Progress
 from terrazzo.check.finding import Finding, Level
 from terrazzo.check.scan import ScannedImage, Survey
+from terrazzo.data import datasets
 from terrazzo.data.datasets import Split
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.model_input import as_seen
@@ -94,7 +95,9 @@ def find(survey: Survey, run: Path, progress: Progress) -> list[Finding]:
         for name, source in survey.sources.items()
     }
     for split in splits.values():
-        compatibility.require_known_pixels(card, compatibility.pixels_of_split(split))
+        compatibility.require_known_pixels(
+            card, compatibility.pixels_of_split(split, datasets.reading_rules(survey.data))
+        )
     _, trainer = saved_model.load(folder)
     model = _Model(trainer, card, splits)
     readable = [p for p in survey.scanned_images if p.image is not None and p.label is not None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -69,19 +69,34 @@ def counted_values(pixels: ImagePixels) -> NDArray[np.bool_] | None:
     return pixels.present_HWC & valid_HW1
 
 
-def _moments(train: Split, num_bands: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of the values that count, in float64 and in one fixed order."""
+def moments(
+    images: Iterable[ImagePixels], num_bands: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of each band over the values that count.
+
+    In float64 and in one fixed order; 0 for a band without any value.
+    """
+    return _moments_of(map(_counted, images), num_bands)
+
+
+def _moments_of(
+    images: Iterable[list[NDArray[Any]]], num_bands: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     count_C = np.zeros(num_bands, np.int64)
     total_C, squares_C = np.zeros(num_bands), np.zeros(num_bands)
-    for bands in _counted_bands(train):
+    for bands in images:
         for band, values in enumerate(bands):
             wide = values.astype(np.float64)
             count_C[band] += wide.size
             total_C[band] += wide.sum()
             squares_C[band] += np.square(wide).sum()
     mean_C = total_C / np.maximum(count_C, 1)
-    variance_C = np.maximum(squares_C / np.maximum(count_C, 1) - mean_C**2, 0)
-    return tuple(map(float, mean_C)), _deviations(np.sqrt(variance_C))
+    return mean_C, np.sqrt(np.maximum(squares_C / np.maximum(count_C, 1) - mean_C**2, 0))
+
+
+def _moments(train: Split, num_bands: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    mean_C, std_C = _moments_of(_counted_bands(train), num_bands)
+    return tuple(map(float, mean_C)), _deviations(std_C)
 
 
 def _quantiles(train: Split, num_bands: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -103,6 +118,16 @@ def _deviations(std: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(map(float, np.where(std > 0, std, 1.0)))
 
 
+def _counted(pixels: ImagePixels) -> list[NDArray[Any]]:
+    """Return C arrays of the values of an image that count."""
+    counts_HWC = counted_values(pixels)
+    bands_CHW = np.moveaxis(pixels.image_HWC, 2, 0)
+    if counts_HWC is None:
+        return [band_HW.ravel() for band_HW in bands_CHW]
+    counts_CHW = np.moveaxis(counts_HWC, 2, 0)
+    return [band[counts] for band, counts in zip(bands_CHW, counts_CHW, strict=True)]
+
+
 def _counted_bands(train: Split) -> Iterator[list[NDArray[Any]]]:
     """Yield C arrays of the values that count of up to 200 images, in one fixed order.
 
@@ -113,13 +138,7 @@ def _counted_bands(train: Split) -> Iterator[list[NDArray[Any]]]:
     found = False
     for index in chosen:
         raw = train.source.read(int(index))
-        counts_HWC = counted_values(ImagePixels(raw.image_HWC, raw.valid_HW, raw.present_HWC))
-        bands_CHW = np.moveaxis(raw.image_HWC, 2, 0)
-        if counts_HWC is None:
-            bands = [band_HW.ravel() for band_HW in bands_CHW]
-        else:
-            counts_CHW = np.moveaxis(counts_HWC, 2, 0)
-            bands = [band[counts] for band, counts in zip(bands_CHW, counts_CHW, strict=True)]
+        bands = _counted(ImagePixels(raw.image_HWC, raw.valid_HW, raw.present_HWC))
         if any(values.size for values in bands):
             found = True
             yield bands

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from terrazzo.base.progress import Progress, Silent
+from terrazzo.data.normalization import moments
 from terrazzo.inference import map_writer
 from terrazzo.inference.images import predict_image
 from terrazzo.inference.jobs import Executor, ThisProcess
@@ -20,8 +21,10 @@ from terrazzo.io import rasters
 from terrazzo.io.remote_paths import RemotePath
 from terrazzo.models import compatibility
 from terrazzo.models.card import ModelCard
+from terrazzo.models.radiometry import unlike_training
 from terrazzo.runs import saved_model
 
+_SAMPLE_SIDE, _SAMPLES_ACROSS = 64, 6  # windows whose values are compared with training
 _FORMAT = 3  # of what a journal holds; raise it when rows would come out differently
 
 
@@ -79,6 +82,9 @@ def predict(
             "the model was trained on images resized to "
             f"{card.image_size[0]}×{card.image_size[1]}; scenes are taken at their own scale"
         )
+    for scene in scenes.values():
+        if (warning := _unlike_training(scene, card)) is not None:
+            progress.say(f"warning: {scene.path}: {warning}")
     for work in works:
         if settings.resume and work.map.exists():
             progress.say(f"{work.map} was finished before")
@@ -96,7 +102,7 @@ def predict(
     if images:
         model = load_model(folder)
         for work in images:
-            predict_image(model, work)
+            predict_image(model, work, progress)
             progress.say(f"{work.source} → {work.map}")
             written.append(Written(work.map, None))
     return written
@@ -112,7 +118,31 @@ def _open_scene(path: Path, card: ModelCard, settings: Settings) -> Scene:
         names_chosen=bool(settings.bands),
         any_pixel_size=settings.any_pixel_size,
     )
-    return Scene(path, bands, card.nodata_rule)
+    return Scene(path, bands, card.rules)
+
+
+def _unlike_training(scene: Scene, card: ModelCard) -> str | None:
+    """Say whether the values of a scene are far from those of training, by some windows of it."""
+    if isinstance(scene.path, RemotePath):  # each window would be a request
+        return None
+    size, side = scene.info, _SAMPLE_SIDE
+    windows = [
+        (row, column, min(side, size.rows - row), min(side, size.columns - column))
+        for row in _spread(size.rows, side)
+        for column in _spread(size.columns, side)
+    ]
+    pixels = (
+        rasters.read_window(scene.path, *window, scene.bands, rules=scene.rules)
+        for window in windows
+    )
+    mean_C, std_C = moments(pixels, len(scene.bands))
+    return unlike_training(card.bands, mean_C, std_C) if mean_C.any() else None
+
+
+def _spread(length: int, side: int) -> list[int]:
+    """Return the beginnings of up to `_SAMPLES_ACROSS` windows, evenly spaced along an axis."""
+    last = max(length - side, 0)
+    return sorted({last * number // (_SAMPLES_ACROSS - 1) for number in range(_SAMPLES_ACROSS)})
 
 
 def order_for(
@@ -131,7 +161,7 @@ def order_for(
         "format": _FORMAT,
         "scene": _fingerprint(scene.path),
         "bands": list(scene.bands),
-        "nodata_rule": scene.nodata_rule,
+        "rules": list(scene.rules),
         "model": list(model),
         "classes": list(card.label_map.names),
         "tiling": settings.tiling.model_dump(mode="json"),

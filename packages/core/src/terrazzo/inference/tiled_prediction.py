@@ -27,7 +27,7 @@ from terrazzo.inference.row_journal import RowBand, RowJournal
 from terrazzo.inference.threads import in_background, read_ahead
 from terrazzo.inference.windows import Blend, Share, first_open
 from terrazzo.io import rasters
-from terrazzo.io.pixels import ImagePixels, NodataRule, mark_missing
+from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules, mark_missing
 from terrazzo.models.contract import Trainer
 
 
@@ -99,7 +99,7 @@ class Scene:
 
     path: Path
     bands: tuple[int, ...]
-    nodata_rule: NodataRule = "auto"
+    rules: ReadingRules = AS_STORED
 
     @property
     def info(self) -> rasters.RasterInfo:
@@ -206,7 +206,7 @@ def _strips(scene: Scene, rows: tuple[Share, ...], numbers: range) -> Iterator[_
             share.stop - first,
             columns,
             scene.bands,
-            nodata_rule=scene.nodata_rule,
+            rules=scene.rules,
         )
         before = _below(before, kept, new) if kept else new
         yield _Strip(number, before)

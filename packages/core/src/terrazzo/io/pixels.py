@@ -17,6 +17,25 @@ ordinary value too, such as 0 or 255 in bytes (a dark or bright pixel of RGB may
 """
 
 
+Scaling = tuple[tuple[float, float], ...]
+"""Scale and offset of each band, as GeoTIFF files declare them."""
+
+
+class ReadingRules(NamedTuple):
+    """How the values of GeoTIFF are to be taken; kept with a model, which was trained by them.
+
+    Attributes:
+        nodata_rule: when a pixel is without data that is marked so in some of its bands.
+        apply_scale: whether values become value × scale + offset, as the file declares them.
+    """
+
+    nodata_rule: NodataRule = "auto"
+    apply_scale: bool = False
+
+
+AS_STORED = ReadingRules()
+
+
 class ImagePixels(NamedTuple):
     """An image, and which of its values are there.
 

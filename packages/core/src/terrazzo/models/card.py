@@ -9,7 +9,7 @@ from terrazzo.base.recipe import ModelConfig
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.pixel_size import PixelSizes
 from terrazzo.data.sample import Bands
-from terrazzo.io.pixels import NodataRule
+from terrazzo.io.pixels import AS_STORED, ReadingRules, Scaling
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class ModelCard:
         image_size: rows and columns images are brought to; None: as they are.
         step: optimiser steps behind the weights.
         pixel_metres: smallest and largest side of the pixels it was trained on; None: not known.
-        nodata_rule: when pixels of GeoTIFF are without data that are marked so in some bands.
+        rules: how values of GeoTIFF are taken.
+        scaling: scale and offset that the files of training declared for each band, and that were
+            not applied; None: not known, or applied.
     """
 
     backend: str
@@ -34,4 +36,5 @@ class ModelCard:
     image_size: Size | None
     step: int
     pixel_metres: PixelSizes | None = None
-    nodata_rule: NodataRule = "auto"
+    rules: ReadingRules = AS_STORED
+    scaling: Scaling | None = None

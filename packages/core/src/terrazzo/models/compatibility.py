@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.data import pixel_size
 from terrazzo.data.pixel_size import PixelSizes
+from terrazzo.data.scaling import scaling_of, scaling_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from terrazzo.data.datasets import Split
     from terrazzo.data.labels import LabelMap
+    from terrazzo.io.pixels import ReadingRules, Scaling
     from terrazzo.io.rasters import RasterInfo
     from terrazzo.models.card import ModelCard
 
@@ -40,6 +42,8 @@ class Pixels:
         band_names: C names in the order the model will get them.
         dtype: such as ``uint8``.
         pixel_metres: smallest and largest side on the ground; None: not known.
+        scaling: scale and offset that files declare for each band; None: none do, or they are
+            applied.
         remedy: what a person can do about other bands.
     """
 
@@ -47,6 +51,7 @@ class Pixels:
     band_names: tuple[str, ...]
     dtype: str
     pixel_metres: PixelSizes | None = None
+    scaling: Scaling | None = None
     remedy: str = "use images with the bands the model was trained on"
 
 
@@ -56,8 +61,9 @@ def pixels_of_raster(path: Path, info: RasterInfo, bands: Sequence[int], card: M
     return Pixels(
         path,
         tuple(info.band_names[band] for band in bands),
-        info.dtype,
+        "float32" if card.rules.apply_scale else info.dtype,
         None if side is None else (side, side),
+        None if card.rules.apply_scale else tuple(info.scaling[band] for band in bands),
         "name the scene's bands in the model's order: --bands " + ",".join(card.bands.names),
     )
 
@@ -69,8 +75,8 @@ def pixels_of_image(
     return Pixels(path, band_names, str(image_HWC.dtype))
 
 
-def pixels_of_split(split: Split) -> Pixels:
-    """Return what is known of a data set; its first image is decoded.
+def pixels_of_split(split: Split, rules: ReadingRules) -> Pixels:
+    """Return what is known of a data set that is read by `rules`; its first image is decoded.
 
     Raises:
         DataError: the image cannot be read.
@@ -81,6 +87,7 @@ def pixels_of_split(split: Split) -> Pixels:
         split.source.band_names,
         str(image_HWC.dtype),
         pixel_size.pixel_sizes(split),
+        None if rules.apply_scale else scaling_of(split),
     )
 
 
@@ -112,7 +119,8 @@ def require_known_pixels(
 
     Raises:
         DataError: SEG-D020 another number of bands, other bands or another order; SEG-D019
-            another type of pixel; SEG-D028 pixels of another size.
+            another type of pixel; SEG-D053 another scale or offset; SEG-D028 pixels of another
+            size.
     """
     found, wanted = pixels.band_names, card.bands.names
     if len(found) != len(wanted):
@@ -143,8 +151,23 @@ def require_known_pixels(
             allowed=", ".join(wanted),
             next_step=pixels.remedy,
         )
+    _require_same_scaling(pixels, card.scaling)
     if not any_pixel_size:
         _require_similar_pixel_size(pixels, card.pixel_metres)
+
+
+def _require_same_scaling(pixels: Pixels, trained: Scaling | None) -> None:
+    if pixels.scaling is None or trained is None or pixels.scaling == trained:
+        return
+    raise DataError(
+        "SEG-D053",
+        "the image stores its values in another scale than those of training",
+        file=pixels.file,
+        observed=scaling_text(pixels.scaling),
+        allowed=scaling_text(trained),
+        next_step="train with data.options.apply_scale = true, or write the image in the scale of "
+        "training",
+    )
 
 
 def _require_similar_pixel_size(pixels: Pixels, trained: PixelSizes | None) -> None:

@@ -25,7 +25,7 @@ from terrazzo.base.recipe import ModelConfig, TrainingConfig
 from terrazzo.data import labels
 from terrazzo.data.pixel_size import PixelSizes
 from terrazzo.data.sample import Bands
-from terrazzo.io.pixels import NodataRule
+from terrazzo.io.pixels import NodataRule, ReadingRules, Scaling
 from terrazzo.models import backends
 from terrazzo.models.card import ModelCard
 from terrazzo.models.contract import State, Trainer
@@ -46,6 +46,8 @@ class _CardTable(Frozen):
     image_size: Size | None = None
     pixel_metres: PixelSizes | None = None
     nodata_rule: NodataRule = "auto"
+    apply_scale: bool = False
+    scaling: Scaling | None = None
     model: ModelConfig
     bands: _BandsTable
     labels: dict[str, Any]
@@ -61,7 +63,7 @@ def write(folder: Path, card: ModelCard, weights: Mapping[str, NDArray[np.generi
         "format": checkpoint.FORMAT,
         "backend": card.backend,
         "step": card.step,
-        "nodata_rule": card.nodata_rule,
+        **card.rules._asdict(),
         "model": card.model.model_dump(mode="json"),
         "bands": {
             "names": list(card.bands.names),
@@ -73,6 +75,8 @@ def write(folder: Path, card: ModelCard, weights: Mapping[str, NDArray[np.generi
     }
     if card.image_size is not None:
         table["image_size"] = list(card.image_size)
+    if card.scaling is not None:
+        table["scaling"] = [list(pair) for pair in card.scaling]
     if card.pixel_metres is not None:
         table["pixel_metres"] = list(card.pixel_metres)
     (temporary / "model.toml").write_text(tomli_w.dumps(table), encoding="utf-8")
@@ -104,7 +108,8 @@ def read_card(folder: Path) -> ModelCard:
         image_size=table.image_size,
         step=table.step,
         pixel_metres=table.pixel_metres,
-        nodata_rule=table.nodata_rule,
+        rules=ReadingRules(table.nodata_rule, table.apply_scale),
+        scaling=table.scaling,
     )
 
 

@@ -9,11 +9,17 @@ from types import MappingProxyType
 from terrazzo.base.file_lock import locked
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.data import datasets
+from terrazzo.data.datasets import Split
+from terrazzo.data.normalization import moments
 from terrazzo.evaluation.other_data import open_other_data
 from terrazzo.models import compatibility
+from terrazzo.models.card import ModelCard
+from terrazzo.models.radiometry import unlike_training
 from terrazzo.runs import saved_model
 from terrazzo.runs.folder import RunFolder
 from terrazzo.workflows.finished_run import FinishedRun, score_run
+
+_IMAGES = 20  # evenly spaced, whose values are compared with those of training
 
 
 def evaluate(
@@ -47,13 +53,22 @@ def evaluate(
         recipe, opened = open_other_data(recipe, Path(data), split)
     given = {name: value for name, value in settings.items() if value is not None}
     recipe = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=given)})
-    card = saved_model.read_card(folder.model)
+    card, rules = saved_model.read_card(folder.model), datasets.reading_rules(recipe.data)
     compatibility.require_same_labels(card.label_map, opened.label_map, folder.model)
     compatibility.require_known_pixels(
-        card, compatibility.pixels_of_split(opened), any_pixel_size=any_pixel_size
+        card, compatibility.pixels_of_split(opened, rules), any_pixel_size=any_pixel_size
     )
+    if (warning := _unlike_training(card, opened)) is not None:
+        progress.say(f"warning: {warning}")
     _, trainer = saved_model.load(folder.model)
     with locked(folder.path):
         return score_run(
             folder, recipe, trainer, opened, card.step, Silent() if progress is None else progress
         )
+
+
+def _unlike_training(card: ModelCard, split: Split) -> str | None:
+    """Say whether the values of a split are far from those of training, by some of its images."""
+    chosen = range(0, len(split), -(-len(split) // _IMAGES))
+    mean_C, std_C = moments(map(split.source.read_image, chosen), len(card.bands))
+    return unlike_training(card.bands, mean_C, std_C)

@@ -17,6 +17,7 @@ from terrazzo.data.datasets import Split
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.normalization import bands_of
 from terrazzo.data.sample import Bands
+from terrazzo.data.scaling import require_one_scaling, scaling_of
 from terrazzo.models import backends
 from terrazzo.models.card import ModelCard
 from terrazzo.models.contract import Backend, Trainer
@@ -70,6 +71,8 @@ def train(
     _require_weight_a_class(recipe, label_map)
     check.check_before_training(splits, recipe.loader.threads)
     bands = bands_of(splits["train"], recipe.data.normalize)
+    if not datasets.reading_rules(recipe.data).apply_scale:
+        require_one_scaling(splits)
     data_now = fingerprint(splits)
     if resume:
         _require_same_data(folder, data_now, allowed=allow_changed_data)
@@ -202,6 +205,7 @@ def _keep_best(
     weights = checkpoint.read(folder.checkpoints, position.best_step).weights()
     trainer.load_state(weights)
     if trainer.world.rank == 0:
+        rules = datasets.reading_rules(recipe.data)
         card = ModelCard(
             recipe.backend,
             recipe.model,
@@ -210,6 +214,7 @@ def _keep_best(
             recipe.data.image_size,
             position.best_step,
             pixel_size.pixel_sizes(train),
-            datasets.nodata_rule(recipe.data),
+            rules,
+            None if rules.apply_scale else scaling_of(train),
         )
         saved_model.write(folder.model, card, weights)

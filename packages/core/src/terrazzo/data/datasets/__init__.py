@@ -35,7 +35,7 @@ from terrazzo.data.datasets._faults import noting as noting
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.sample import RawSample, Sample
 from terrazzo.io import images
-from terrazzo.io.pixels import ImagePixels, NodataRule
+from terrazzo.io.pixels import ImagePixels, ReadingRules
 
 SPLITS: tuple[str, ...] = _split_draw.SPLITS
 
@@ -230,14 +230,14 @@ def load_labels(data: DataConfig) -> LabelMap:
     return label_maps.load_label_map(name)
 
 
-def nodata_rule(data: DataConfig) -> NodataRule:
-    """Return what a recipe says of pixels that are marked as nodata in some bands only.
+def reading_rules(data: DataConfig) -> ReadingRules:
+    """Return how a recipe wants the values of GeoTIFF to be taken.
 
     Raises:
         ConfigError: unknown format or option.
     """
-    rule: NodataRule = _options(data).model_dump().get("nodata_rule", "auto")
-    return rule
+    options = _options(data).model_dump()
+    return ReadingRules(**{name: options[name] for name in ReadingRules._fields if name in options})
 
 
 def draws(data: DataConfig) -> bool:

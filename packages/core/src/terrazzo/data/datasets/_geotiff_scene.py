@@ -18,7 +18,7 @@ from pydantic import Field
 from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.io import rasters
-from terrazzo.io.pixels import ImagePixels, NodataRule
+from terrazzo.io.pixels import ImagePixels, NodataRule, ReadingRules
 from terrazzo.io.rasters import Part, RasterInfo
 
 RawValue = Annotated[int, Field(ge=0, le=65535)]
@@ -58,6 +58,9 @@ class Reading(Frozen):
     """When a pixel is without data that is marked so in some of its bands: ``any`` or ``all`` of
     them; ``auto``: any where the marker is NaN, negative or of a raster of floats, otherwise all.
     What is marked in one band of a pixel that counts is missing there, and the band's mean."""
+    apply_scale: bool = False
+    """Turn the numbers of the images into value × scale + offset, as their files declare them, for
+    scenes whose tags differ. The model keeps this, and prediction does the same."""
     burn: RawValue = 1
     """Polygons: raw value of pixels whose centre is inside one."""
     burn_property: str | None = None
@@ -103,7 +106,7 @@ class OpenScene:
         label_HW: rasterised polygons; None for a label raster, which is read by window.
         counted_HW: False outside the area, or where no polygon labels; None: nowhere.
         refuse_nan: see `Reading.nan`.
-        nodata_rule: see `Reading`.
+        rules: see `Reading`.
     """
 
     name: str
@@ -116,7 +119,7 @@ class OpenScene:
     label_HW: NDArray[Any] | None
     counted_HW: NDArray[np.bool_] | None
     refuse_nan: bool
-    nodata_rule: NodataRule
+    rules: ReadingRules
 
     def read(self, window: Window) -> tuple[ImagePixels, NDArray[Any], NDArray[np.bool_]]:
         """Read the image, the raw label H×W and where both count, H×W.
@@ -138,7 +141,7 @@ class OpenScene:
             window,
             dtype=self.dtype,
             refuse_nan=self.refuse_nan,
-            nodata_rule=self.nodata_rule,
+            rules=self.rules,
         )
 
     def read_label(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -183,7 +186,7 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
         for at, path in enumerate(paths)
         if any(file == at for _, file, _ in chosen)
     )
-    dtypes = {infos[file].dtype for _, file, _ in chosen}
+    dtypes = {"float32" if reading.apply_scale else infos[file].dtype for _, file, _ in chosen}
     label = root / scene.label
     is_vector = rasters.is_vector(label)
     label_HW, labelled_HW = _draw_label(label, scene, grid, reading) if is_vector else (None, None)
@@ -200,7 +203,7 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
         label_HW,
         np.logical_and.reduce(counted) if counted else None,
         reading.nan == "error",
-        reading.nodata_rule,
+        ReadingRules(reading.nodata_rule, reading.apply_scale),
     )
 
 

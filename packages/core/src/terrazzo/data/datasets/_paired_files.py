@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
 
@@ -14,7 +14,10 @@ from terrazzo.base.errors import DataError
 from terrazzo.data.datasets._faults import is_noting, refuse
 from terrazzo.data.sample import RawSample
 from terrazzo.io import images
-from terrazzo.io.pixels import ImagePixels, NodataRule
+from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules
+
+if TYPE_CHECKING:
+    from terrazzo.io.rasters import Part
 
 RASTER_SUFFIXES = (".tif", ".tiff")
 RGB = ("red", "green", "blue")
@@ -46,14 +49,14 @@ class PairedFiles:
         band_names: C band names; an image with another number of bands is refused.
         mask_kind: whether the masks hold class indices or colours.
         notes: what was left out, for the person who runs it.
-        nodata_rule: of GeoTIFF images.
+        rules: of GeoTIFF images.
     """
 
     pairs: tuple[Pair, ...]
     band_names: tuple[str, ...]
     mask_kind: Literal["index", "colour"] = "index"
     notes: tuple[str, ...] = ()
-    nodata_rule: NodataRule = "auto"
+    rules: ReadingRules = AS_STORED
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,6 +86,13 @@ class PairedFiles:
             present_HWC,
         )
 
+    def parts(self, index: int) -> tuple[Part, ...]:
+        """Return the raster that holds an image; nothing for other files."""
+        from terrazzo.io.rasters import Part  # GDAL is loaded by those who read GeoTIFF
+
+        image = self.pairs[index].image
+        return (Part(image),) if is_raster(image) else ()
+
     @property
     def is_cut_from_scenes(self) -> bool:
         """An image is a file."""
@@ -90,9 +100,7 @@ class PairedFiles:
 
     def read_image(self, index: int, *, coarse: bool = False) -> ImagePixels:
         """Decode the image alone; see `read_image_file`."""
-        return read_image_file(
-            self.pairs[index].image, self.band_names, self.nodata_rule, coarse=coarse
-        )
+        return read_image_file(self.pairs[index].image, self.band_names, self.rules, coarse=coarse)
 
     def read_label(self, index: int) -> NDArray[Any]:
         """Decode the mask alone: H×W integers, or H×W×3 colours."""
@@ -107,7 +115,7 @@ class PairedFiles:
 def read_image_file(
     path: Path,
     band_names: tuple[str, ...],
-    nodata_rule: NodataRule = "auto",
+    rules: ReadingRules = AS_STORED,
     *,
     coarse: bool = False,
 ) -> ImagePixels:
@@ -116,7 +124,7 @@ def read_image_file(
     Args:
         path: PNG, JPEG or GeoTIFF.
         band_names: C names of the data set.
-        nodata_rule: of a GeoTIFF.
+        rules: of a GeoTIFF.
         coarse: see `images.read_image`.
 
     Raises:
@@ -126,7 +134,7 @@ def read_image_file(
     if is_raster(path):
         from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
 
-        pixels = rasters.read(path, nodata_rule)
+        pixels = rasters.read(path, rules)
     else:
         pixels = ImagePixels(images.read_image(path, coarse=coarse))
     if pixels.image_HWC.shape[2] != len(band_names):

@@ -28,7 +28,7 @@ from terrazzo.data.datasets._paired_files import (
 )
 from terrazzo.data.datasets._split_draw import Draw, SplitName
 from terrazzo.io import images
-from terrazzo.io.pixels import NodataRule
+from terrazzo.io.pixels import NodataRule, ReadingRules
 
 LABELS = None
 
@@ -54,6 +54,8 @@ class Options(Frozen):
     """GeoTIFF: when a pixel is without data that is marked so in some of its bands: ``any`` or
     ``all`` of them; ``auto``: any where the marker is NaN, negative or of a raster of floats,
     otherwise all."""
+    apply_scale: bool = False
+    """GeoTIFF: turn numbers into value × scale + offset, as the files declare them."""
     lists: dict[SplitName, str] = Field(default={})
     """Text file of each split, one name a line: a path below `images`; the suffix may be given."""
     split: Draw | None = Field(default_factory=lambda given: _default_draw(given))
@@ -100,7 +102,8 @@ def open_split(root: Path, split: SplitName, options: Options) -> PairedFiles:
     if options.split is not None:
         pairs = _split_draw.divide(split, options.split, options.split_file, training=lambda: pairs)
     band_names = options.bands or band_names_of([pair.image for pair in pairs])
-    return PairedFiles(pairs, band_names, options.mask_kind, nodata_rule=options.nodata_rule)
+    rules = ReadingRules(options.nodata_rule, options.apply_scale)
+    return PairedFiles(pairs, band_names, options.mask_kind, rules=rules)
 
 
 def _default_draw(given: dict[str, Any]) -> Draw | None:

@@ -35,6 +35,7 @@ from terrazzo.data.datasets._split_draw import Draw
 from terrazzo.data.sample import RawSample
 from terrazzo.data.scene_placement import PlacedScene, placed_scene
 from terrazzo.io.pixels import ImagePixels
+from terrazzo.io.rasters import Part
 
 LABELS = None
 
@@ -107,6 +108,10 @@ class Chips:
             placed_scene(scene.name, scene.grid, scene.images[0].path, scene.images[0].bands)
             for scene in self.open_scenes
         )
+
+    def parts(self, index: int) -> tuple[Part, ...]:
+        """Return the rasters that hold the bands of a chip."""
+        return tuple(Part(*image) for image in self.open_scenes[self.places[index][0]].images)
 
     def place(self, index: int) -> Place:
         """Return the scene, the first row and the first column of a chip."""

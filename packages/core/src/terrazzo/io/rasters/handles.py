@@ -147,6 +147,7 @@ def info(path: Path) -> RasterInfo:
         dataset.crs,
         dataset.transform,
         stored,
+        tuple((dataset.scales[n - 1], dataset.offsets[n - 1]) for n in opened.image_bands),
     )
 
 

@@ -24,6 +24,8 @@ class RasterInfo:
         crs: rasterio CRS, or None.
         transform: affine.Affine from (column, row) to coordinates.
         stored_dtype: NumPy dtype name of the pixels in the file.
+        scaling: scale and offset of each band, by which the file turns its numbers into a quantity;
+            (1, 0) where it says nothing.
     """
 
     rows: int
@@ -34,6 +36,7 @@ class RasterInfo:
     crs: Any
     transform: Any
     stored_dtype: str
+    scaling: tuple[tuple[float, float], ...] = ()
 
     @property
     def bands(self) -> int:

@@ -13,7 +13,7 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from terrazzo.base.errors import DataError
-from terrazzo.io.pixels import ImagePixels, NodataRule, any_band, marks_whole_pixels
+from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules, any_band, marks_whole_pixels
 from terrazzo.io.rasters.grids import require_crs
 from terrazzo.io.rasters.handles import Handle, gdal_errors, handle, info
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
@@ -38,7 +38,7 @@ class Part(NamedTuple):
     onto: RasterInfo | None = None
 
 
-def read(path: Path, nodata_rule: NodataRule = "auto") -> ImagePixels:
+def read(path: Path, rules: ReadingRules = AS_STORED) -> ImagePixels:
     """Read a whole GeoTIFF; see `read_window`.
 
     Raises:
@@ -56,7 +56,7 @@ def read(path: Path, nodata_rule: NodataRule = "auto") -> ImagePixels:
             allowed=f"{BYTE_LIMIT} bytes",
             next_step="cut it into tiles",
         )
-    return read_window(path, 0, 0, size.rows, size.columns, nodata_rule=nodata_rule)
+    return read_window(path, 0, 0, size.rows, size.columns, rules=rules)
 
 
 def read_window(
@@ -69,14 +69,14 @@ def read_window(
     *,
     onto: RasterInfo | None = None,
     refuse_nan: bool = False,
-    nodata_rule: NodataRule = "auto",
+    rules: ReadingRules = AS_STORED,
 ) -> ImagePixels:
     """Read a part of a GeoTIFF that lies inside it; see `read_stack`."""
     return read_stack(
         [Part(path, bands, onto)],
         (row, column, rows, columns),
         refuse_nan=refuse_nan,
-        nodata_rule=nodata_rule,
+        rules=rules,
     )
 
 
@@ -86,12 +86,12 @@ def read_stack(
     *,
     dtype: str | None = None,
     refuse_nan: bool = False,
-    nodata_rule: NodataRule = "auto",
+    rules: ReadingRules = AS_STORED,
 ) -> ImagePixels:
     """Read a part of an image whose bands lie in one GeoTIFF or in several.
 
     Safe to call from several threads. How the bands are spread over files changes nothing. A pixel
-    is without data where `nodata_rule` says so, where an alpha band or a mask inside a file says
+    is without data where `rules` say so, where an alpha band or a mask inside a file says
     so, and outside a raster that lies on another grid. NaN is a value that is missing, whatever
     the file declares.
 
@@ -100,7 +100,7 @@ def read_stack(
         window: first row, first column, rows and columns, on the grid of `onto` where that is set.
         dtype: of the result; None: that of the first raster.
         refuse_nan: take NaN for a fault, not for missing values.
-        nodata_rule: see `NodataRule`.
+        rules: see `ReadingRules`.
 
     Returns:
         An image of one of `IMAGE_DTYPES`, float32 where the rasters differ; missing values are 0 in
@@ -115,7 +115,9 @@ def read_stack(
     presents: list[NDArray[np.bool_]] = []
     counts_HW = np.ones(window[2:], bool)
     for part in parts:
-        image_HWC, present_HWC, unmasked_HW = _read_part(part, window, refuse_nan)
+        image_HWC, present_HWC, unmasked_HW = _read_part(
+            part, window, refuse_nan, rules.apply_scale
+        )
         images.append(image_HWC)
         counts_HW &= unmasked_HW
         if present_HWC is None:
@@ -123,7 +125,7 @@ def read_stack(
             continue
         presents.append(present_HWC)
         opened = handle(part.path)
-        if marks_whole_pixels(nodata_rule, opened.nodata, opened.dataset.dtypes[0]):
+        if marks_whole_pixels(rules.nodata_rule, opened.nodata, opened.dataset.dtypes[0]):
             counts_HW &= ~any_band(~present_HWC)
     image_HWC = images[0] if len(images) == 1 else np.concatenate(images, axis=2, dtype=dtype)
     if counts_HW.all() and all(present_HWC.all() for present_HWC in presents):
@@ -137,7 +139,7 @@ def read_stack(
 
 
 def _read_part(
-    part: Part, place: tuple[int, int, int, int], refuse_nan: bool
+    part: Part, place: tuple[int, int, int, int], refuse_nan: bool, apply_scale: bool
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None, NDArray[np.bool_]]:
     """Return pixels H×W×C, where each value is there, and where masks let pixels count, H×W.
 
@@ -173,7 +175,13 @@ def _read_part(
         counts_HW = unmasked_HW & any_band(present_HWC)
         _refuse_faulty(opened, image_HWC, faulty_HWC & counts_HW[..., None], (row, column), indexes)
         present_HWC &= np.isfinite(image_HWC)
-    if stored not in IMAGE_DTYPES:
+    if apply_scale:
+        scale_C, offset_C = (
+            np.array([declared[number - 1] for number in indexes])
+            for declared in (opened.dataset.scales, opened.dataset.offsets)
+        )
+        image_HWC = (image_HWC * scale_C + offset_C).astype(np.float32)
+    elif stored not in IMAGE_DTYPES:
         image_HWC = image_HWC.astype(np.float32)
     return image_HWC, present_HWC, unmasked_HW
 
