@@ -1,4 +1,4 @@
-"""One gate between a model and its pixels: scoring, prediction, the check, weights to start from."""
+"""One gate between a model and its pixels: scoring, prediction, the check, init."""
 
 from __future__ import annotations
 
