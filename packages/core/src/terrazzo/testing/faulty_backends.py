@@ -357,6 +357,14 @@ class SwallowsUnknownOptions(ReferenceBackend):
         return super().options(ModelConfig(name=model.name, options=known))
 
 
+class TakesMissingValuesForZero(ReferenceTrainer):
+    """Replaces NaN before it normalises, by what is far from the mean."""
+
+    def predict(self, images_BHWC: Images) -> Probabilities:
+        """Fill with the raw number 0."""
+        return super().predict(np.nan_to_num(images_BHWC))
+
+
 FAULTY_BACKENDS: Mapping[str, tuple[ReferenceBackend, ...]] = {
     "signatures_equal_the_protocols": (Building(WantsMoreArguments),),
     "predictions_are_probabilities": (Building(ReturnsLogits), Building(CountsClassesFromOne)),
@@ -379,6 +387,7 @@ FAULTY_BACKENDS: Mapping[str, tuple[ReferenceBackend, ...]] = {
     "unknown_names_list_the_choices": (BuildsADefaultModel(), SwallowsUnknownOptions()),
     "non_finite_batch_is_left_out": (Building(TakesANanStep),),
     "nan_pixels_are_no_data": (Building(TakesNanForAColour),),
+    "missing_values_are_the_mean_of_their_band": (Building(TakesMissingValuesForZero),),
     "foreign_weights_are_refused": (Building(LoadsWhatFits),),
     "losses_may_be_read_late": (Building(HasOneResultForAll),),
     "parts_are_named": (Building(CallsItsHeadADecoder),),

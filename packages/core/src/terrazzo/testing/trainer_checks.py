@@ -368,6 +368,19 @@ def check_nan_pixels_are_no_data(factory: Factory) -> None:
     assert np.isfinite(trainer.predict(batch.images_BHWC)).all()
 
 
+def check_missing_values_are_the_mean_of_their_band(factory: Factory) -> None:
+    """An image with missing values comes as float32 with NaN, whatever type the model knows."""
+    task = Task()
+    trainer = factory.build(task)
+    missing_BHWC = _batch(factory, task).images_BHWC.astype(np.float32)
+    missing_BHWC[:, 3:9, 2:7] = np.nan
+    mean_BHWC = np.where(
+        np.isnan(missing_BHWC), np.array(task.bands.mean, np.float32), missing_BHWC
+    )
+    np.testing.assert_array_equal(trainer.predict(missing_BHWC), trainer.predict(mean_BHWC))
+    assert trainer.bands == task.bands
+
+
 def check_foreign_weights_are_refused(factory: Factory) -> None:
     """Weights of other shapes or names raise a CheckpointError that names one; nothing changes."""
     trainer = factory.build(TWO_COLOURS)
@@ -454,6 +467,7 @@ CHECKS: Mapping[str, Callable[[Factory], None]] = {
         check_unknown_names_list_the_choices,
         check_non_finite_batch_is_left_out,
         check_nan_pixels_are_no_data,
+        check_missing_values_are_the_mean_of_their_band,
         check_foreign_weights_are_refused,
         check_losses_may_be_read_late,
         check_parts_are_named,
