@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
-from terrazzo.comparison import compare, export
+from terrazzo.comparison import compare, table_files, tables
 from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.metrics import ConfusionMatrix
 from terrazzo.report import write_comparison, write_report
@@ -263,7 +263,7 @@ def test_worst_images_come_first(page, comparison):
 
 
 def test_csv_holds_every_score_and_difference(comparison):
-    rows = list(csv.DictReader(io.StringIO(export.as_csv(comparison))))
+    rows = list(csv.DictReader(io.StringIO(table_files.as_csv(tables.scores(comparison)))))
     scores, bands = 6 + 4 * len(LABEL_MAP), 1 + len(LABEL_MAP)
     assert len(rows) == (3 + 3) * scores + 3 * (2 * bands + 2) + 2 * bands
     first = comparison.intervals.runs[0].scalars["mean_iou"]
@@ -275,7 +275,7 @@ def test_csv_holds_every_score_and_difference(comparison):
 
 
 def test_latex_names_are_escaped_and_the_table_is_whole(comparison):
-    text = export.as_latex(comparison)
+    text = table_files.as_latex(tables.ranking_with_differences(comparison))
     assert r"good\_again" in text
     assert text.count(r"\\") == 4
     assert all(line.count("&") == 5 for line in text.splitlines() if line.endswith(r"\\"))

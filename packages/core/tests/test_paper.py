@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from terrazzo.comparison import compare
-from terrazzo.comparison.tables import write_tables
+from terrazzo.comparison.table_files import write_tables
 from terrazzo.report import comparison_figure_files, confusion_figure, curves
 from terrazzo.testing.compared_runs import LABEL_MAP, write_run
 

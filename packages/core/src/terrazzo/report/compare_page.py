@@ -15,7 +15,8 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from terrazzo.comparison.compare import Comparison, Competitor, differing_settings
+from terrazzo.comparison.compare import Comparison, differing_settings
+from terrazzo.comparison.competitor import Competitor
 from terrazzo.evaluation.extra_scores import (
     BOUNDARY_DEFINITION,
     CALIBRATION_DEFINITION,

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from terrazzo.base.atomic_write import replacing
 from terrazzo.comparison.compare import Comparison
-from terrazzo.comparison.tables import file_names
+from terrazzo.comparison.tables import run_file_names
 from terrazzo.evaluation.stored import column
 from terrazzo.metrics.confidence_intervals import Interval
 from terrazzo.report import comparison_figures, confusion_figure
@@ -61,7 +61,7 @@ def draw(comparison: Comparison) -> Iterator[tuple[str, Figure]]:
             yield name, figure
     classes = comparison.label_map.names
     if len(classes) <= MAX_MATRIX_CLASSES:
-        for file_name, run in zip(file_names(comparison), comparison.competitors, strict=True):
+        for file_name, run in zip(run_file_names(comparison), comparison.competitors, strict=True):
             counts_KK = run.scored.counts_NKK.sum(axis=0)
             yield f"confusion_{file_name}", confusion_figure.draw_confusion(counts_KK, classes)
 
