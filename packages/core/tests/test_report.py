@@ -14,7 +14,7 @@ from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.evaluation import result
 from terrazzo.evaluation.result import Evaluation, Example
 from terrazzo.metrics import ConfusionMatrix
-from terrazzo.report import example_images, write_report
+from terrazzo.report import run_examples, write_report
 
 STREET = {
     "sky": "#808080",
@@ -394,7 +394,7 @@ def test_images_are_reduced_until_they_keep_the_budget(tmp_path, monkeypatch):
         return sum(len(image["src"]) for image in page_of(folder).all("img"))
 
     assert characters() > 80_000
-    monkeypatch.setattr(example_images, "BUDGET", 80_000)
+    monkeypatch.setattr(run_examples, "BUDGET", 80_000)
     assert 10_000 < characters() <= 80_000
 
 
