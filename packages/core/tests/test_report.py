@@ -301,7 +301,7 @@ def test_undefined_precision_and_recall_give_their_reason(tmp_path):
     text = page_of(make_run(tmp_path / "run", label_map, (never_predicted, transposed))).text
     summary = result.summary(never_predicted, label_map)
     assert ("not predicted" in text) == (summary["per_class"]["precision"][1] is None)
-    assert "not in truth" in text
+    assert "not in ground truth" in text
 
 
 def test_matrix_holds_counts_and_shares_of_the_row(html, run_folder):
@@ -321,8 +321,8 @@ def test_images_are_ordered_from_the_worst(page, run_folder):
     worst_first = [f"0016E5_{k:05d}" for k in np.argsort(each)]
     table = page.text.partition("Each image scored by itself")[2]
     assert re.findall(r"0016E5_\d{5}", table) == worst_first
-    gallery = [image["alt"] for image in page.all("img") if image["alt"].startswith("Image")]
-    assert gallery == [f"Image {name}" for name in worst_first if name < "0016E5_00003"]
+    examples = [image["alt"] for image in page.all("img") if image["alt"].startswith("Image")]
+    assert examples == [f"Image {name}" for name in worst_first if name < "0016E5_00003"]
 
 
 def test_errors_are_told_as_a_share_of_the_counted_pixels(tmp_path):

@@ -92,7 +92,7 @@ def test_layers_tell_right_wrong_ignored_and_not_scored():
     ]
     np.testing.assert_array_equal(colours[0], expected)
     (view,) = scene_overviews.encode([[one], [one]], ["a", "b"], LABEL_MAP)
-    titles = ["Truth", "Prediction of a", "Errors of a", "Prediction of b", "Errors of b"]
+    titles = ["Ground truth", "Prediction of a", "Errors of a", "Prediction of b", "Errors of b"]
     assert [layer.title for layer in view.layers] == titles
     assert (view.step, view.pixel, view.scored) == (1, (2.0, 2.0), 0.75)
     other = SceneOverview(scene(1, 4, name="elsewhere"), truth, prediction)

@@ -27,22 +27,22 @@ def _difference(first: Competitor, other: Competitor) -> str:
     ours, theirs = first.scored, other.scored
     maps = first.record.label_map, other.record.label_map
     if maps[0].names != maps[1].names:
-        odd = sorted(set(maps[0].names) ^ set(maps[1].names))
-        return f"other classes: {', '.join(odd) or 'the same names in another order'}"
+        unshared = sorted(set(maps[0].names) ^ set(maps[1].names))
+        return f"other classes: {', '.join(unshared) or 'the same names in another order'}"
     if ours.names != theirs.names:
-        odd = sorted(set(ours.names) ^ set(theirs.names))
-        only = f"{odd[0]} is in one of them only" if odd else "another order"
+        unshared = sorted(set(ours.names) ^ set(theirs.names))
+        only = f"{unshared[0]} is in one of them only" if unshared else "another order"
         return f"other images: {len(ours.names)} and {len(theirs.names)}; {only}"
     sizes = [each.counts_NKK.sum(axis=(1, 2)) + each.ignored_N for each in (ours, theirs)]
     if not np.array_equal(*sizes):
-        odd_one = int(np.flatnonzero(sizes[0] != sizes[1])[0])
-        pixels = " and ".join(f"{each[odd_one]:,}" for each in sizes)
-        return f"other label sizes: {ours.names[odd_one]} has {pixels} pixels"
+        image = int(np.flatnonzero(sizes[0] != sizes[1])[0])
+        pixels = " and ".join(f"{each[image]:,}" for each in sizes)
+        return f"other label sizes: {ours.names[image]} has {pixels} pixels"
     truth = [each.counts_NKK.sum(axis=2) for each in (ours, theirs)]
     if not np.array_equal(*truth):
-        odd_one, class_id = (int(each[0]) for each in np.nonzero(truth[0] != truth[1]))
-        pixels = " and ".join(f"{each[odd_one, class_id]:,}" for each in truth)
-        return f"other labels: {ours.names[odd_one]}, {maps[0].names[class_id]}: {pixels} pixels"
+        image, class_id = (int(each[0]) for each in np.nonzero(truth[0] != truth[1]))
+        pixels = " and ".join(f"{each[image, class_id]:,}" for each in truth)
+        return f"other labels: {ours.names[image]}, {maps[0].names[class_id]}: {pixels} pixels"
     fingerprints = [_fingerprint(each) for each in (first, other)]
     if None not in fingerprints and fingerprints[0] != fingerprints[1]:
         return "the files of the split differ in size (fingerprint in run.json)"

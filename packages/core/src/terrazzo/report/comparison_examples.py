@@ -79,7 +79,7 @@ def _encode(
     base = np.asarray(image if image.size == truth.size else image.resize(truth.size))
     layers = [
         Layer("Image", data_url(image, side, lossless=False), None, labels=False),
-        Layer("Truth", data_url(truth, side, lossless=True), None, labels=True),
+        Layer("Ground truth", data_url(truth, side, lossless=True), None, labels=True),
     ]
     for run, (name, example) in enumerate(zip(run_names, files, strict=True)):
         prediction = Image.fromarray(images.read_image(example.prediction))

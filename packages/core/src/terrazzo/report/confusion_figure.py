@@ -23,10 +23,10 @@ _MAX_NUMBERED_CLASSES = 24
 def draw_confusion(
     counts_KK: NDArray[np.int64], classes: Sequence[str], palette: Palette = FILE_PALETTE
 ) -> Figure:
-    """Draw a confusion matrix: shades and per cent of each row of the truth.
+    """Draw a confusion matrix: shades and per cent of each row.
 
     Args:
-        counts_KK: rows truth, columns prediction.
+        counts_KK: pixels; rows ground truth, columns prediction.
         classes: K names.
         palette: for letters and lines.
     """
@@ -46,7 +46,7 @@ def draw_confusion(
     axes.tick_params(which="minor", length=0)
     axes.grid(which="minor", color=palette.grid, linewidth=0.6)
     axes.spines[:].set(color=palette.grid, linewidth=0.6)
-    label(axes, x="prediction", y="truth", palette=palette)
+    label(axes, x="prediction", y="ground truth", palette=palette)
     if num <= _MAX_NUMBERED_CLASSES:
         _write_numbers(axes, share_KK, palette)
     return figure

@@ -36,7 +36,7 @@ def draw(record: Record, split: str) -> dict[str, bytes]:
     matrix = draw_confusion(counts_KK, scored.summary["classes"])
     drawn[f"confusion_{split}"] = figure_files.encode(matrix, "png")
     if scored.examples:
-        drawn[f"gallery_{split}"] = _png(_examples(scored.examples[:_MAX_EXAMPLES]))
+        drawn[f"examples_{split}"] = _png(_examples(scored.examples[:_MAX_EXAMPLES]))
     return drawn
 
 

@@ -89,7 +89,7 @@ def _encode(
     if image_HWC is not None:
         layers.append(Layer("Image", _url(image_HWC, side, lossless=False), None, labels=False))
     colours = _coloured(truth_HW, label_map)
-    layers.append(Layer("Truth", _url(colours, side, lossless=True), None, labels=True))
+    layers.append(Layer("Ground truth", _url(colours, side, lossless=True), None, labels=True))
     for run, (name, each) in enumerate(zip(run_names, maps, strict=True)):
         of = f" of {name}" if len(maps) > 1 else ""
         number = run if len(maps) > 1 else None
