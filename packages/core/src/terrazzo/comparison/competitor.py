@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from terrazzo.base import config_parsing
 from terrazzo.base.errors import CheckpointError
 from terrazzo.evaluation import stored
 from terrazzo.evaluation.stored import Record, Scored
@@ -72,7 +73,7 @@ def read(path: Path, name: str, split: str) -> Competitor:
     found = stored.read(RunFolder(path))
     for scored in found.scored:
         if scored.summary["split"] == split and scored.names:
-            settings = _flat(tomllib.loads(found.config_text))
+            settings = config_parsing.flatten(tomllib.loads(found.config_text))
             settings = {k: v for k, v in settings.items() if not k.startswith("tracking.")}
             return Competitor(name, found, scored, settings)
     raise CheckpointError(
@@ -83,13 +84,3 @@ def read(path: Path, name: str, split: str) -> Competitor:
         allowed=split,
         next_step=f"terrazzo evaluate {path} --split {split}",
     )
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
