@@ -87,7 +87,7 @@ def test_the_slider_moves_the_border_and_the_layers_can_be_chosen(browser):
         "choice.dispatchEvent(new Event('change'))"
     )
     shown = "return document.querySelector('#images .stage img').alt"
-    assert browser.script(shown).startswith("Truth: scene")
+    assert browser.script(shown).startswith("Ground truth: scene")
 
 
 def test_the_map_has_a_slider_too_here_and_in_the_page_of_a_run(browser, run_page):

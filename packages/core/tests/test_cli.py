@@ -119,7 +119,7 @@ def test_more_is_counted_by_recipe_or_when_asked_for(data):
     first = json.loads(path.read_text())
     assert 0 < first["boundary"]["mean_boundary_iou"] <= 1
     assert "calibration" not in first
-    assert "Borders, test split" in (folder / "report.html").read_text()
+    assert "Boundaries, test split" in (folder / "report.html").read_text()
     timing = [json.loads(line) for line in (folder / "timing.jsonl").read_text().splitlines()]
     assert 10 << 20 < timing[-1]["peak_memory_bytes"] < 10 << 30
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
-from terrazzo.comparison import compare, export
+from terrazzo.comparison import compare, table_files, tables
 from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.metrics import ConfusionMatrix
 from terrazzo.report import write_comparison, write_report
@@ -194,16 +194,16 @@ def test_no_difference_without_its_verdict(page, comparison):
     text = html.unescape(re.sub(r"<[^>]+>", " ", page))
     found = re.findall(r"[+−]0\.\d{3} +\[[+−]0\.\d{3}, [+−]0\.\d{3}\] +(\w+ zero)", text)
     pairs = len(comparison.intervals.differences)
-    # Beside the first run, in the table of pairs, and of borders beside the first run.
+    # Beside the first run, in the table of pairs, and of boundaries beside the first run.
     assert len(found) == 2 + pairs + 2
     assert {"excludes zero", "includes zero"} == set(found)
     assert "mean over the classes present in truth or prediction" in text
 
 
-def test_borders_calibration_memory_and_maps_are_shown(page, comparison):
+def test_boundaries_calibration_memory_and_maps_are_shown(page, comparison):
     text = html.unescape(re.sub(r"<[^>]+>", " ", page))
     for run, found in zip(comparison.competitors, comparison.extra, strict=True):
-        row = page.split('id="borders-table"')[1].split(f'data-value="{run.name}"')[1]
+        row = page.split('id="boundaries-table"')[1].split(f'data-value="{run.name}"')[1]
         assert f"{found.boundary[0].estimate:.3f}" in row.split("</tr>")[0]
         row = page.split('id="calibration-table"')[1].split(f'data-value="{run.name}"')[1]
         for interval in found.calibration:
@@ -221,7 +221,7 @@ def test_the_page_of_a_run_shows_them_too(runs):
     text = write_report(runs[1]).read_text(encoding="utf-8")
     told = json.loads((runs[1] / "evaluation" / "test.json").read_text(encoding="utf-8"))
     shown = html.unescape(re.sub(r"<[^>]+>", " ", text))
-    assert "Borders and calibration, test split" in shown
+    assert "Boundaries and calibration, test split" in shown
     for score in (
         told["boundary"]["mean_boundary_iou"],
         told["calibration"]["expected_calibration_error"],
@@ -235,7 +235,7 @@ def test_the_page_of_a_run_shows_them_too(runs):
     assert "Prediction: town <north>" in [attributes.get("alt") for _, attributes in tags]
 
 
-def test_runs_without_further_counts_say_so(runs, tmp_path):
+def test_runs_without_extra_metrics_say_so(runs, tmp_path):
     plain = write_run(tmp_path / "plain", error=0.2, extra=False)
     found = compare.compare([runs[1], plain], resamples=50)
     write_comparison(found, tmp_path / "mixed.html")
@@ -246,7 +246,7 @@ def test_runs_without_further_counts_say_so(runs, tmp_path):
     write_comparison(compare.compare([plain, more], resamples=50), tmp_path / "none.html")
     text = (tmp_path / "none.html").read_text(encoding="utf-8")
     assert "Calibration" not in text
-    assert "Borders" not in text
+    assert "Boundaries" not in text
 
 
 def test_the_same_comparison_gives_the_same_page(runs, page, tmp_path):
@@ -263,7 +263,7 @@ def test_worst_images_come_first(page, comparison):
 
 
 def test_csv_holds_every_score_and_difference(comparison):
-    rows = list(csv.DictReader(io.StringIO(export.as_csv(comparison))))
+    rows = list(csv.DictReader(io.StringIO(table_files.as_csv(tables.scores(comparison)))))
     scores, bands = 6 + 4 * len(LABEL_MAP), 1 + len(LABEL_MAP)
     assert len(rows) == (3 + 3) * scores + 3 * (2 * bands + 2) + 2 * bands
     first = comparison.intervals.runs[0].scalars["mean_iou"]
@@ -275,7 +275,7 @@ def test_csv_holds_every_score_and_difference(comparison):
 
 
 def test_latex_names_are_escaped_and_the_table_is_whole(comparison):
-    text = export.as_latex(comparison)
+    text = table_files.as_latex(tables.ranking_with_differences(comparison))
     assert r"good\_again" in text
     assert text.count(r"\\") == 4
     assert all(line.count("&") == 5 for line in text.splitlines() if line.endswith(r"\\"))

@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from terrazzo.comparison import compare
-from terrazzo.comparison.tables import write_tables
-from terrazzo.report import comparison_figure_files, confusion_figure, curves
+from terrazzo.comparison.table_files import write_tables
+from terrazzo.report import comparison_figure_files, confusion_figure, figure_files
+from terrazzo.report.palettes import PAGE_PALETTE
 from terrazzo.testing.compared_runs import LABEL_MAP, write_run
 
 TABLES = {"ranking", "pairs", "iou", "precision", "recall", "f1", "cost", "settings"}
@@ -104,7 +105,7 @@ def test_every_figure_is_there_in_both_forms(drawn):
             ET.fromstring(text)
             assert "var(" not in text
             # The colours by which the page's are put in place look black here.
-            for stand_in in (curves.TEXT, curves.GRID, *curves.RUNS):
+            for stand_in in (PAGE_PALETTE.text, PAGE_PALETTE.grid, *PAGE_PALETTE.runs):
                 assert stand_in not in text
 
 
@@ -113,12 +114,12 @@ def test_dots_of_the_page_and_of_the_file_lie_at_the_same_places(comparison):
     classes = comparison.label_map.names
     found = [run.per_class["iou"] for run in runs]
     mean = [run.scalars["mean_iou"] for run in runs]
-    from terrazzo.report.comparison_figures import draw_dots
+    from terrazzo.report.comparison_figures import draw_class_scores
 
     figure = next(
         figure for name, figure in comparison_figure_files.draw(comparison) if name == "iou"
     )
-    on_page = draw_dots(classes, found, mean, curves.PAGE).axes[0].lines
+    on_page = draw_class_scores(classes, found, mean, PAGE_PALETTE).axes[0].lines
     in_file = figure.axes[0].lines
     assert [line.get_xydata().tolist() for line in on_page] == [
         line.get_xydata().tolist() for line in in_file
@@ -132,8 +133,8 @@ def test_the_same_figure_gives_the_same_bytes(comparison, drawn):
     again = next(
         figure for name, figure in comparison_figure_files.draw(comparison) if name == "iou"
     )
-    for kind in confusion_figure.FORMATS:
-        assert confusion_figure.encode(again, kind) == drawn[f"iou.{kind}"].read_bytes()
+    for kind in figure_files.FORMATS:
+        assert figure_files.encode(again, kind) == drawn[f"iou.{kind}"].read_bytes()
 
 
 def test_a_matrix_shades_each_row_by_its_share():

@@ -14,7 +14,7 @@ from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.evaluation import result
 from terrazzo.evaluation.result import Evaluation, Example
 from terrazzo.metrics import ConfusionMatrix
-from terrazzo.report import example_images, write_report
+from terrazzo.report import run_examples, write_report
 
 STREET = {
     "sky": "#808080",
@@ -301,7 +301,7 @@ def test_undefined_precision_and_recall_give_their_reason(tmp_path):
     text = page_of(make_run(tmp_path / "run", label_map, (never_predicted, transposed))).text
     summary = result.summary(never_predicted, label_map)
     assert ("not predicted" in text) == (summary["per_class"]["precision"][1] is None)
-    assert "not in truth" in text
+    assert "not in ground truth" in text
 
 
 def test_matrix_holds_counts_and_shares_of_the_row(html, run_folder):
@@ -321,8 +321,8 @@ def test_images_are_ordered_from_the_worst(page, run_folder):
     worst_first = [f"0016E5_{k:05d}" for k in np.argsort(each)]
     table = page.text.partition("Each image scored by itself")[2]
     assert re.findall(r"0016E5_\d{5}", table) == worst_first
-    gallery = [image["alt"] for image in page.all("img") if image["alt"].startswith("Image")]
-    assert gallery == [f"Image {name}" for name in worst_first if name < "0016E5_00003"]
+    examples = [image["alt"] for image in page.all("img") if image["alt"].startswith("Image")]
+    assert examples == [f"Image {name}" for name in worst_first if name < "0016E5_00003"]
 
 
 def test_errors_are_told_as_a_share_of_the_counted_pixels(tmp_path):
@@ -394,7 +394,7 @@ def test_images_are_reduced_until_they_keep_the_budget(tmp_path, monkeypatch):
         return sum(len(image["src"]) for image in page_of(folder).all("img"))
 
     assert characters() > 80_000
-    monkeypatch.setattr(example_images, "BUDGET", 80_000)
+    monkeypatch.setattr(run_examples, "BUDGET", 80_000)
     assert 10_000 < characters() <= 80_000
 
 

@@ -10,7 +10,7 @@ from terrazzo.data.scene_placement import Placed, PlacedScene
 from terrazzo.evaluation import scene_overview
 from terrazzo.evaluation.scene_overview import SceneOverview, SceneOverviews
 from terrazzo.io import rasters
-from terrazzo.report import scene_overviews
+from terrazzo.report import image_layers, scene_overviews
 from terrazzo.testing.compared_runs import LABEL_MAP
 
 
@@ -85,14 +85,14 @@ def test_layers_tell_right_wrong_ignored_and_not_scored():
     one = SceneOverview(scene(1, 4), truth, prediction)
     colours = scene_overviews._errors(truth, prediction, LABEL_MAP.ignore_index)
     expected = [
-        scene_overviews.RIGHT,
-        scene_overviews.WRONG,
-        scene_overviews.IGNORED,
-        scene_overviews._NOT_SCORED,
+        image_layers.RIGHT,
+        image_layers.WRONG,
+        image_layers.IGNORED,
+        image_layers.NOT_SCORED,
     ]
     np.testing.assert_array_equal(colours[0], expected)
     (view,) = scene_overviews.encode([[one], [one]], ["a", "b"], LABEL_MAP)
-    titles = ["Truth", "Prediction of a", "Errors of a", "Prediction of b", "Errors of b"]
+    titles = ["Ground truth", "Prediction of a", "Errors of a", "Prediction of b", "Errors of b"]
     assert [layer.title for layer in view.layers] == titles
     assert (view.step, view.pixel, view.scored) == (1, (2.0, 2.0), 0.75)
     other = SceneOverview(scene(1, 4, name="elsewhere"), truth, prediction)

@@ -18,7 +18,7 @@ from terrazzo import tracking
 from terrazzo.base.errors import ConfigError, Stopped
 from terrazzo.base.recipe import Config
 from terrazzo.comparison import compare
-from terrazzo.report import run_figures
+from terrazzo.report import run_figure_files
 from terrazzo.runs.folder import RunFolder, deciding_settings
 from terrazzo.testing.compared_runs import write_run
 from terrazzo.tracking import log_follower, mlflow, run_summary
@@ -128,7 +128,7 @@ def run(data, out, monkeypatch, fake=None, *, draw=False, **arguments):
     """Run in this process, with `fake` for a tracker; returns what was said."""
     told = Told()
     if not draw:
-        monkeypatch.setattr(run_figures, "draw", lambda record, split: {})
+        monkeypatch.setattr(run_figure_files, "draw", lambda record, split: {})
     made = {} if fake is None else {"fake": fake}
     monkeypatch.setattr(tracking, "trackers", lambda settings, folder: made)
     config = recipe(data, deadline=arguments.pop("deadline", 60.0))
@@ -167,7 +167,7 @@ def test_a_tracker_gets_settings_every_line_and_the_results(data, tmp_path, monk
     summary = json.loads((tmp_path / "run" / "evaluation" / "test.json").read_text())
     assert results.scores[1]["test/iou/red"] == summary["per_class"]["iou"][0]
     assert set(results.figures) == {
-        "loss", "learning_rate", "validation", "confusion_test", "gallery_test",
+        "loss", "learning_rate", "validation", "confusion_test", "examples_test",
     }  # fmt: skip
     assert all(png.startswith(b"\x89PNG") for png in results.figures.values())
     assert (results.model / "model.toml").is_file()

@@ -132,6 +132,17 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError("SEG-X006", "not valid TOML", file=path, observed=error) from None
 
 
+def flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested tables by dotted key, such as ``training.epochs``."""
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
 def assign(values: dict[str, Any], assignment: str) -> None:
     """Set one dotted key in place; the value is TOML, or a bare string where it is not.
 

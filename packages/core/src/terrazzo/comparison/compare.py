@@ -1,30 +1,31 @@
-"""Several runs side by side: who is ahead, by how much, and whether other images would agree.
+"""Rank several runs by mean IoU, with bootstrap intervals of their scores and differences.
 
-Runs are ranked only where they have scored the same truth: the same images, with the same
-classes, at the same label size. Everything comes from the run folders; no framework is loaded.
+Runs are ranked only where they were scored on the same ground truth: the same images, with the
+same classes, at the same label size. Everything is read from the run folders; no framework is
+loaded.
 """
 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.base.errors import CheckpointError, ConfigError, DataError
+from terrazzo.base.errors import ConfigError
+from terrazzo.comparison import competitor
+from terrazzo.comparison.competitor import Competitor
+from terrazzo.comparison.same_test import require_same_test
 from terrazzo.data.labels import LabelMap
-from terrazzo.evaluation import extra_scores, stored
+from terrazzo.evaluation import extra_scores
 from terrazzo.evaluation.extra_scores import ExtraIntervals
-from terrazzo.evaluation.stored import Record, Scored
+from terrazzo.evaluation.stored import Scored
 from terrazzo.metrics import confidence_intervals
 from terrazzo.metrics.confidence_intervals import RunIntervals, Spread
 from terrazzo.metrics.image_counts import class_pixels, ratio
-from terrazzo.runs.folder import RunFolder
 
 NAN = float("nan")
 _OWN_SETTINGS = {"name"}
@@ -32,53 +33,21 @@ _SEED = {"seed"}
 
 
 @dataclass(frozen=True)
-class Competitor:
-    """One run.
-
-    Attributes:
-        name: of its folder; unique in the comparison.
-        record: what the folder holds.
-        scored: its evaluation on the split.
-        settings: the resolved recipe, by dotted key.
-    """
-
-    name: str
-    record: Record
-    scored: Scored
-    settings: dict[str, Any]
-
-    @property
-    def training_seconds(self) -> float | None:
-        """Time of training as logged, summed over resumes; None where it is not known."""
-        times = [entry["seconds"] for entry in self.record.timing if "seconds" in entry]
-        # The clock starts anew at a resume.
-        return (
-            sum(a for a, b in zip(times, [*times[1:], 0.0], strict=True) if b < a)
-            if times
-            else None
-        )
-
-    @property
-    def peak_memory(self) -> int | None:
-        """Most bytes of memory a process of the training had in use; None where not known."""
-        peaks = [entry.get("peak_memory_bytes", 0) for entry in self.record.timing]
-        return max(peaks, default=0) or None
-
-
-@dataclass(frozen=True)
 class Comparison:
     """Runs, best mean IoU first.
 
     Attributes:
-        split: that was scored.
-        label_map: of all runs.
-        images: N names.
-        competitors: R, ranked.
-        intervals: of the runs in this order, and of their differences.
-        groups: how many groups of images were drawn from; None for single images.
-        image_iou_NR: mean IoU of each image by itself; NaN where nothing is counted.
-        seeds: by the names of runs that differ in nothing but the seed: spread of their mean IoU.
-        extra: scores of borders and probabilities, a run.
+        split: the split that was scored.
+        label_map: label map of all runs.
+        images: names of the N images.
+        competitors: the R runs, ranked.
+        intervals: intervals of the runs in this order, and of their paired differences.
+        groups: number of groups of images that the bootstrap draws from; None where it draws
+            single images.
+        image_iou_NR: mean IoU of each image by itself, 0…1; NaN where no pixel is counted.
+        seeds: spread of the mean IoU of runs that differ in nothing but the seed, by the names
+            of these runs.
+        extra: intervals of boundary and calibration scores, one entry a run.
     """
 
     split: str
@@ -90,6 +59,11 @@ class Comparison:
     image_iou_NR: NDArray[np.float64]
     seeds: dict[tuple[str, ...], Spread]
     extra: tuple[ExtraIntervals, ...]
+
+    @property
+    def bootstrap_units(self) -> str:
+        """What the bootstrap draws: "images" or "groups of images"."""
+        return "images" if self.groups is None else "groups of images"
 
 
 def compare(
@@ -104,9 +78,9 @@ def compare(
     Args:
         runs: run folders, two or more.
         split: train, val or test; must have been scored in every run.
-        group: regular expression; images whose names agree in what it matches (its first group,
+        group: regular expression; images whose names have the same match (of its first group,
             if it has one) are drawn together. Without it, every image is drawn by itself.
-        resamples: draws of the bootstrap.
+        resamples: number of bootstrap draws.
 
     Raises:
         CheckpointError: SEG-C001, SEG-C014 no run folder or unreadable; SEG-C040 not scored.
@@ -122,10 +96,10 @@ def compare(
             next_step="terrazzo compare RUN RUN --out compare.html",
         )
     competitors = [
-        _competitor(path, name, split) for path, name in zip(runs, _names(runs), strict=True)
+        competitor.read(path, name, split) for path, name in zip(runs, _names(runs), strict=True)
     ]
     for other in competitors[1:]:
-        _refuse_other_test(competitors[0], other)
+        require_same_test(competitors[0], other)
     groups = None if group is None else _groups(competitors[0].scored.names, group)
     ranked = sorted(competitors, key=_mean_iou, reverse=True)
     found = confidence_intervals.bootstrap_runs(
@@ -169,82 +143,6 @@ def _names(runs: Sequence[Path]) -> list[str]:
     raise ConfigError(
         "SEG-X042", "a run is named twice", observed=twice, next_step="name every run once"
     )
-
-
-def _competitor(path: Path, name: str, split: str) -> Competitor:
-    found = stored.read(RunFolder(path))
-    for scored in found.scored:
-        if scored.summary["split"] == split and scored.names:
-            settings = _flat(tomllib.loads(found.config_text))
-            settings = {k: v for k, v in settings.items() if not k.startswith("tracking.")}
-            return Competitor(name, found, scored, settings)
-    raise CheckpointError(
-        "SEG-C040",
-        "this run has not been scored on the split",
-        file=path,
-        observed=", ".join(scored.summary["split"] for scored in found.scored) or "no scores",
-        allowed=split,
-        next_step=f"terrazzo evaluate {path} --split {split}",
-    )
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _refuse_other_test(first: Competitor, other: Competitor) -> None:
-    """Refuse to rank runs that were not asked the same question."""
-    difference = _difference(first, other)
-    if difference:
-        raise DataError(
-            "SEG-D050",
-            "these runs have not been scored on the same images, classes and label size",
-            file=other.name,
-            observed=f"{difference} (compared with {first.name})",
-            allowed="the same test in every run: only then one score can be above another",
-            next_step="score the runs on one split with one label map, or compare them apart",
-        )
-
-
-def _difference(first: Competitor, other: Competitor) -> str:
-    """Say in what two tests differ; empty where they are the same."""
-    ours, theirs = first.scored, other.scored
-    maps = first.record.label_map, other.record.label_map
-    if maps[0].names != maps[1].names:
-        odd = sorted(set(maps[0].names) ^ set(maps[1].names))
-        return f"other classes: {', '.join(odd) or 'the same names in another order'}"
-    if ours.names != theirs.names:
-        odd = sorted(set(ours.names) ^ set(theirs.names))
-        only = f"{odd[0]} is in one of them only" if odd else "another order"
-        return f"other images: {len(ours.names)} and {len(theirs.names)}; {only}"
-    sizes = [each.counts_NKK.sum(axis=(1, 2)) + each.ignored_N for each in (ours, theirs)]
-    if not np.array_equal(*sizes):
-        odd_one = int(np.flatnonzero(sizes[0] != sizes[1])[0])
-        pixels = " and ".join(f"{each[odd_one]:,}" for each in sizes)
-        return f"other label sizes: {ours.names[odd_one]} has {pixels} pixels"
-    truth = [each.counts_NKK.sum(axis=2) for each in (ours, theirs)]
-    if not np.array_equal(*truth):
-        odd_one, class_id = (int(each[0]) for each in np.nonzero(truth[0] != truth[1]))
-        pixels = " and ".join(f"{each[odd_one, class_id]:,}" for each in truth)
-        return f"other labels: {ours.names[odd_one]}, {maps[0].names[class_id]}: {pixels} pixels"
-    prints = [_fingerprint(each) for each in (first, other)]
-    if None not in prints and prints[0] != prints[1]:
-        return "the files of the split differ in size (fingerprint in run.json)"
-    return ""
-
-
-def _fingerprint(run: Competitor) -> str | None:
-    split = run.scored.summary["split"]
-    found: str | None = (
-        run.record.run.get("data", {}).get("splits", {}).get(split, {}).get("fingerprint")
-    )
-    return found
 
 
 def _groups(names: Sequence[str], pattern: str) -> list[str]:

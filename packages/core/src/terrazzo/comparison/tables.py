@@ -1,33 +1,46 @@
-"""The tables of a comparison as files for papers: each as CSV, and as LaTeX with booktabs."""
+"""Contents of the tables of a comparison; `table_files` writes them as CSV and LaTeX."""
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from statistics import median
 
-from terrazzo.base.atomic_write import replace_text
 from terrazzo.comparison.compare import Comparison, differing_settings
-from terrazzo.comparison.export import as_csv, as_latex, escape, latex_interval
-from terrazzo.metrics.confidence_intervals import Interval
+from terrazzo.evaluation.extra_scores import ExtraIntervals
+from terrazzo.metrics import confidence_intervals
+from terrazzo.metrics.confidence_intervals import SCALARS, Interval, ScoreIntervals
 
-PER_CLASS = {"iou": "IoU", "precision": "Precision", "recall": "Recall", "f1": "F1"}
-MEANS = {
+CLASS_SCORES = {"iou": "IoU", "precision": "Precision", "recall": "Recall", "f1": "F1"}
+"""Titles of the scores of single classes, by their keys in `ScoreIntervals.per_class`."""
+_RANKING_SCORES = {
     "mean IoU": "mean_iou",
     "mean precision": "mean_precision",
     "mean recall": "mean_recall",
     "mean F1": "mean_f1",
     "pixel accuracy": "pixel_accuracy",
-    "pooled IoU": "micro_iou",
+    "pooled IoU": "micro_iou",  # files that exist have this heading
 }
-_STAR = "* The interval excludes zero (not corrected for the number of pairs)."
+_THIN_SPACE = "\u2009"
+
 Entry = Interval | str | float | int | None
-"""Of a cell; None is not known."""
+"""Content of a cell; None where the value is not known."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        title: its heading.
+        signed: whether its intervals are differences, which get a sign, and a star where they
+            exclude zero.
+        bounds: CSV headings of the ends of its intervals; None for "TITLE low" and "TITLE high".
+    """
+
+    title: str
+    signed: bool = False
+    bounds: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -35,195 +48,202 @@ class Table:
     """One table.
 
     Attributes:
-        name: of its files, without suffix.
+        name: name of its files, without suffix.
         caption: plain text.
-        head: of its columns.
-        rows: as long as the head.
-        signed: whether intervals are differences, which get a sign and a star.
-        ends_in_mean: whether the last row sums up the others.
+        columns: headings and formats.
+        rows: each as long as `columns`.
+        ends_in_mean: whether the last row is the mean of the others.
     """
 
     name: str
     caption: str
-    head: tuple[str, ...]
+    columns: tuple[Column, ...]
     rows: tuple[tuple[Entry, ...], ...]
-    signed: bool = False
     ends_in_mean: bool = False
 
 
-def write_tables(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write all tables into a folder, which is made; return the paths.
+def scores(comparison: Comparison) -> Table:
+    """Return all scores and paired differences, one a row.
 
-    Raises:
-        ResourceError: SEG-R004 the disk is full or refuses.
+    Rows of differences have the name of the run that is subtracted in the column ``minus``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {"scores.csv": as_csv(comparison), "ranking.tex": as_latex(comparison)}
-    for table in tables(comparison):
-        files[f"{table.name}.csv"] = _csv(table)
-        files.setdefault(f"{table.name}.tex", _latex(table))
-    written = []
-    for name, text in sorted(files.items()):
-        replace_text(folder / name, text)
-        written.append(folder / name)
-    return written
+    names = [run.name for run in comparison.competitors]
+    level = comparison.intervals.runs[0].level
+    rows: list[tuple[Entry, ...]] = []
+    for name, found in zip(names, comparison.intervals.runs, strict=True):
+        rows += [(name, "", *row, "", found.level) for row in _score_rows(comparison, found)]
+    for name, extra in zip(names, comparison.extra, strict=True):
+        rows += [(name, "", *row, "", level) for row in _extra_rows(comparison, extra)]
+        to_first = _boundary_rows(comparison, "boundary_iou", extra.boundary_to_first)
+        rows += [(name, names[0], *row, _excludes_zero(row[-1]), level) for row in to_first]
+    for (i, j), found in comparison.intervals.differences.items():
+        if i < j:
+            rows += [
+                (names[i], names[j], *row, _excludes_zero(row[-1]), found.level)
+                for row in _score_rows(comparison, found)
+            ]
+    columns = (
+        *map(Column, ("run", "minus", "score", "class")),
+        Column("estimate", bounds=("low", "high")),
+        *map(Column, ("excludes_zero", "level")),
+    )
+    return Table("scores", f"All scores {_where(comparison)}", columns, tuple(rows))
 
 
-def file_names(comparison: Comparison) -> list[str]:
-    """Return names of the runs that may be part of a file's name; they differ."""
+def ranking(comparison: Comparison) -> Table:
+    """Return the scores over all classes, one run a row."""
+    rows: tuple[tuple[Entry, ...], ...] = tuple(
+        (run.name, *(found.scalars[score] for score in _RANKING_SCORES.values()))
+        for run, found in zip(comparison.competitors, comparison.intervals.runs, strict=True)
+    )
+    columns = tuple(map(Column, ("run", *_RANKING_SCORES)))
+    return Table("ranking", f"Scores {_where(comparison)}", columns, rows)
+
+
+def ranking_with_differences(comparison: Comparison) -> Table:
+    """Return the ranking for a paper: mean IoU, its difference to the first run, other means."""
+    rows: list[tuple[Entry, ...]] = []
+    for number, run in enumerate(comparison.competitors):
+        scalars = comparison.intervals.runs[number].scalars
+        difference = (
+            comparison.intervals.differences[number, 0].scalars["mean_iou"] if number else None
+        )
+        means = (scalars[f"mean_{score}"] for score in ("precision", "recall", "f1"))
+        rows.append((run.name, scalars["mean_iou"], difference, *means))
+    columns = (
+        Column("Run"),
+        Column("Mean IoU"),
+        Column("Difference to the first", signed=True),
+        *map(Column, ("Mean precision", "Mean recall", "Mean F1")),
+    )
+    found = comparison.intervals.runs[0]
+    caption = (
+        f"Scores on {len(comparison.images)} {comparison.split} images. Pixels are summed over "
+        "the split; means are unweighted, over the classes in truth or prediction; ignored pixels "
+        f"count nowhere. In brackets, {100 * found.level:g}{_THIN_SPACE}% bootstrap intervals over "
+        f"{found.units} {comparison.bootstrap_units}. * The interval of the paired difference "
+        "excludes zero (not corrected for the number of comparisons)."
+    )
+    return Table("ranking", caption, columns, tuple(rows))
+
+
+def differences(comparison: Comparison) -> Table:
+    """Return the paired differences of the mean IoU, row minus column."""
+    names = [run.name for run in comparison.competitors]
+    found = comparison.intervals.differences
+    rows = []
+    for i, name in enumerate(names):
+        row = [found[i, j].scalars["mean_iou"] if i != j else "" for j in range(len(names))]
+        rows.append((name, *row))
+    return Table(
+        "pairs",
+        "Mean IoU of the run in the row minus that of the run in the column, "
+        f"{_where(comparison)} "
+        "* The interval excludes zero (not corrected for the number of pairs).",
+        (Column("run"), *(Column(name, signed=True) for name in names)),
+        tuple(rows),
+    )
+
+
+def class_scores(comparison: Comparison, key: str) -> Table:
+    """Return one score of each class, a run a column; `key` is one of `CLASS_SCORES`."""
+    runs = comparison.intervals.runs
+    rows: list[tuple[Entry, ...]] = [
+        (name, *(run.per_class[key][k] for run in runs))
+        for k, name in enumerate(comparison.label_map.names)
+    ]
+    rows.append(("Mean", *(run.scalars[f"mean_{key}"] for run in runs)))
+    caption = f"{CLASS_SCORES[key]} of each class {_where(comparison)}"
+    return Table(key, caption, _run_columns("class", comparison), tuple(rows), ends_in_mean=True)
+
+
+def cost(comparison: Comparison) -> Table:
+    """Return model size, training time and device of each run."""
+    rows = tuple(
+        (
+            run.name,
+            run.record.config.model.name,
+            run.record.config.backend,
+            run.record.run.get("num_parameters"),
+            run.training_seconds,
+            run.steps_per_second,
+            run.record.run.get("device"),
+        )
+        for run in comparison.competitors
+    )
+    titles = ("run", "model", "backend", "parameters", "seconds", "steps a second", "device")
+    return Table("cost", "Size and time of training.", tuple(map(Column, titles)), rows)
+
+
+def settings(comparison: Comparison) -> Table:
+    """Return the settings that differ, a run a column."""
+    rows = tuple((key, *values) for key, values in differing_settings(comparison).items())
+    return Table("settings", "Settings that differ.", _run_columns("setting", comparison), rows)
+
+
+def confusion_matrices(comparison: Comparison) -> Iterator[Table]:
+    """Yield the confusion matrix of each run, in pixels."""
+    classes = comparison.label_map.names
+    columns = tuple(map(Column, ("class", *classes)))
+    for file_name, run in zip(run_file_names(comparison), comparison.competitors, strict=True):
+        yield Table(
+            f"confusion_{file_name}",
+            f"Pixels of {run.name}: rows truth, columns prediction.",
+            columns,
+            tuple((name, *map(int, row)) for name, row in zip(classes, run.counts_KK, strict=True)),
+        )
+
+
+def run_file_names(comparison: Comparison) -> list[str]:
+    """Return the names of the runs as parts of file names; all differ."""
     names = [re.sub(r"[^\w.-]+", "_", run.name) for run in comparison.competitors]
     return [
         name if names.count(name) == 1 else f"{name}_{number}" for number, name in enumerate(names)
     ]
 
 
-def tables(comparison: Comparison) -> Iterator[Table]:
-    """Make the tables one after the other, as the page has them."""
-    names = tuple(run.name for run in comparison.competitors)
-    runs = comparison.intervals.runs
-    yield Table(
-        "ranking",
-        f"Scores {_where(comparison)}",
-        ("run", *MEANS),
-        tuple(
-            (name, *(run.scalars[mean] for mean in MEANS.values()))
-            for name, run in zip(names, runs, strict=True)
-        ),
-    )
-    yield _pairs(comparison, names)
-    for key, title in PER_CLASS.items():
-        rows: list[tuple[Entry, ...]] = [
-            (name, *(run.per_class[key][k] for run in runs))
-            for k, name in enumerate(comparison.label_map.names)
-        ]
-        rows.append(("Mean", *(run.scalars[f"mean_{key}"] for run in runs)))
-        yield Table(
-            key,
-            f"{title} of each class {_where(comparison)}",
-            ("class", *names),
-            tuple(rows),
-            ends_in_mean=True,
-        )
-    yield _cost(comparison)
-    settings = differing_settings(comparison)
-    if settings:
-        rows_of_text = tuple((key, *values) for key, values in settings.items())
-        yield Table("settings", "Settings that differ.", ("setting", *names), rows_of_text)
-    classes = comparison.label_map.names
-    for file_name, run in zip(file_names(comparison), comparison.competitors, strict=True):
-        counts_KK = run.scored.counts_NKK.sum(axis=0)
-        yield Table(
-            f"confusion_{file_name}",
-            f"Pixels of {run.name}: rows truth, columns prediction.",
-            ("class", *classes),
-            tuple((name, *map(int, row)) for name, row in zip(classes, counts_KK, strict=True)),
-        )
-
-
-def _pairs(comparison: Comparison, names: tuple[str, ...]) -> Table:
-    differences = comparison.intervals.differences
-    rows = []
-    for i, name in enumerate(names):
-        row = [differences[i, j].scalars["mean_iou"] if i != j else "" for j in range(len(names))]
-        rows.append((name, *row))
-    caption = "Mean IoU of the run in the row minus that of the run in the column,"
-    return Table(
-        "pairs",
-        f"{caption} {_where(comparison)} {_STAR}",
-        ("run", *names),
-        tuple(rows),
-        signed=True,
-    )
+def _run_columns(first: str, comparison: Comparison) -> tuple[Column, ...]:
+    return tuple(map(Column, (first, *(run.name for run in comparison.competitors))))
 
 
 def _where(comparison: Comparison) -> str:
     found = comparison.intervals.runs[0]
-    drawn = "images" if comparison.groups is None else "groups of images"
     return (
         f"on {len(comparison.images)} {comparison.split} images, with "
-        f"{100 * found.level:g} % bootstrap intervals over {found.units} {drawn}."
+        f"{100 * found.level:g} % bootstrap intervals over {found.units} "
+        f"{comparison.bootstrap_units}."
     )
 
 
-def _cost(comparison: Comparison) -> Table:
-    rows = []
-    for run in comparison.competitors:
-        rates = [e["steps_per_second"] for e in run.record.timing if "steps_per_second" in e]
-        rows.append(
-            (
-                run.name,
-                run.record.config.model.name,
-                run.record.config.backend,
-                run.record.run.get("num_parameters"),
-                run.training_seconds,
-                median(rates) if rates else None,
-                run.record.run.get("device"),
-            )
-        )
-    head = ("run", "model", "backend", "parameters", "seconds", "steps a second", "device")
-    return Table("cost", "Size and time of training.", head, tuple(rows))
+_ScoreRow = tuple[str, str, Interval]
+"""Key of the score, name of the class or "", and the interval."""
 
 
-def _csv(table: Table) -> str:
-    """Return the table with three columns for an interval: itself, low and high."""
-    wide = [
-        any(isinstance(row[column], Interval) for row in table.rows)
-        for column in range(len(table.head))
-    ]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    head = [
-        [title, f"{title} low", f"{title} high"] if is_wide else [title]
-        for title, is_wide in zip(table.head, wide, strict=True)
-    ]
-    writer.writerow([title for titles in head for title in titles])
-    for row in table.rows:
-        cells = [_fields(entry, is_wide) for entry, is_wide in zip(row, wide, strict=True)]
-        writer.writerow([field for fields in cells for field in fields])
-    return buffer.getvalue()
+def _score_rows(comparison: Comparison, found: ScoreIntervals) -> Iterator[_ScoreRow]:
+    for score in SCALARS:
+        yield score, "", found.scalars[score]
+    for score in confidence_intervals.PER_CLASS:
+        for name, interval in zip(comparison.label_map.names, found.per_class[score], strict=True):
+            yield score, name, interval
 
 
-def _fields(entry: Entry, is_wide: bool) -> list[str]:
-    if isinstance(entry, Interval):
-        values = (entry.estimate, entry.low, entry.high)
-        return ["" if math.isnan(value) else f"{value:.6f}" for value in values]
-    text = "" if entry is None else str(entry)
-    return [text, "", ""] if is_wide else [text]
+def _extra_rows(comparison: Comparison, extra: ExtraIntervals) -> Iterator[_ScoreRow]:
+    yield from _boundary_rows(comparison, "boundary_iou", extra.boundary)
+    yield from _boundary_rows(comparison, "trimap_iou", extra.trimap)
+    # Both, or none where probabilities were not counted.
+    names = ("expected_calibration_error", "brier")
+    for score, interval in zip(names, extra.calibration, strict=False):
+        yield score, "", interval
 
 
-def _latex(table: Table) -> str:
-    columns = "l" + "r" * (len(table.head) - 1)
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{escape(table.caption)}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        _row([escape(title) for title in table.head]),
-        r"\midrule",
-    ]
-    for number, row in enumerate(table.rows, start=1):
-        if table.ends_in_mean and number == len(table.rows):
-            lines.append(r"\midrule")
-        lines.append(_row([_cell(entry, signed=table.signed) for entry in row]))
-    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-    return "\n".join(lines) + "\n"
+def _boundary_rows(
+    comparison: Comparison, score: str, found: tuple[Interval, ...]
+) -> Iterator[_ScoreRow]:
+    if found:
+        yield f"mean_{score}", "", found[0]
+        for name, interval in zip(comparison.label_map.names, found[1:], strict=True):
+            yield score, name, interval
 
 
-def _row(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"
-
-
-def _cell(entry: Entry, *, signed: bool) -> str:
-    match entry:
-        case Interval():
-            star = "*" if signed and entry.excludes_zero else ""
-            return latex_interval(entry, signed=signed) + star
-        case None:
-            return "--"
-        case int():
-            return f"{entry:,}".replace(",", r"\,")
-        case float():
-            return f"{entry:.3g}"
-        case _:
-            return escape(entry)
+def _excludes_zero(interval: Interval) -> str:
+    return str(interval.excludes_zero).lower()

@@ -1,9 +1,11 @@
-"""The report of a run: one HTML file that opens offline, made from the run folder alone.
+"""The pages of a run and of a comparison: HTML files that open offline; and figures as files.
 
-``record`` reads the folder, ``figures`` draws the curves, ``gallery`` prepares the images and
-``page`` puts them into ``run.html`` with ``report.css`` and ``report.js``. A comparison has
-``compare_page`` and ``compare.html``; what both pages hold is in ``head.html`` and ``parts.html``,
-``reliability`` and ``map_layers``. matplotlib and Jinja are imported by the first page, not before.
+Pages: ``run_page`` (with ``split_view`` and ``run_examples``) and ``compare_page`` (with
+``comparison_figures`` and ``comparison_examples``) work out what a page shows; ``page_assets``
+puts it into the templates. Both use ``curves``, ``reliability_curves``, ``confusion_matrix`` and
+``scene_overviews``, which draw with ``palettes``, ``inline_svg`` and ``image_layers``. Files:
+``run_figure_files`` for experiment trackers, ``comparison_figure_files`` for papers.
+Everything is read from run folders; matplotlib and Jinja are imported by the first page.
 """
 
 from __future__ import annotations
@@ -19,18 +21,18 @@ if TYPE_CHECKING:
 
 
 def write_report(run_folder: Path) -> Path:
-    """Write ``report.html`` into a run folder, of what the folder holds so far.
+    """Write ``report.html`` into a run folder, with what the folder has so far.
 
-    The same folder gives the same bytes. A report that is there already is replaced whole.
+    The same folder gives the same bytes. An earlier report is replaced as a whole.
 
     Args:
-        run_folder: as `terrazzo.runs.folder` describes it; a run that was stopped early will do.
+        run_folder: see `terrazzo.runs.folder`; the run need not be finished.
 
     Returns:
         The path of the report.
 
     Raises:
-        CheckpointError: SEG-C001 this is no run folder; SEG-C014 a file in it cannot be read.
+        CheckpointError: SEG-C001 not a run folder; SEG-C014 a file in it cannot be read.
         ConfigError: ``config.toml`` or ``labels.toml`` is missing or wrong.
         ResourceError: SEG-R004 the disk is full or refuses; an earlier report is untouched.
     """

@@ -1,4 +1,4 @@
-"""The figures of a comparison as files for papers."""
+"""All figures of a comparison as PNG and SVG files for a paper."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from matplotlib.figure import Figure
 
 from terrazzo.base.atomic_write import replacing
 from terrazzo.comparison.compare import Comparison
-from terrazzo.comparison.tables import file_names
+from terrazzo.comparison.tables import CLASS_SCORES, run_file_names
 from terrazzo.evaluation.stored import column
 from terrazzo.metrics.confidence_intervals import Interval
-from terrazzo.report import comparison_figures, confusion_figure
-from terrazzo.report.curves import PAPER
-from terrazzo.report.run_page import MAX_MATRIX_CLASSES
+from terrazzo.report import comparison_figures, figure_files
+from terrazzo.report.confusion_figure import draw_confusion
+from terrazzo.report.confusion_matrix import MAX_MATRIX_CLASSES
+from terrazzo.report.palettes import FILE_PALETTE, run_style
 
-SCORES = {"IoU": "iou", "Precision": "precision", "Recall": "recall", "F1": "f1"}
 _LEGEND_COLUMNS = 3
 _ROW_INCHES = 0.3
 _COLUMN_POINTS = 130
-"""Width of a score with its interval."""
+"""Width of the text of a score with its interval."""
 
 
 def write(comparison: Comparison, folder: Path) -> list[Path]:
@@ -34,10 +34,10 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, figure in draw(comparison):
-        for kind in confusion_figure.FORMATS:
+        for kind in figure_files.FORMATS:
             path = folder / f"{name}.{kind}"
             with replacing(path) as unfinished:
-                unfinished.write_bytes(confusion_figure.encode(figure, kind))
+                unfinished.write_bytes(figure_files.encode(figure, kind))
             written.append(path)
     return written
 
@@ -45,46 +45,45 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
 def draw(comparison: Comparison) -> Iterator[tuple[str, Figure]]:
     """Draw the figures one after the other; yields each with its file name, without suffix."""
     yield "ranking", _ranking(comparison)
-    for title, key in SCORES.items():
-        yield key, _dots(comparison, title, key)
+    for key, title in CLASS_SCORES.items():
+        yield key, _class_scores(comparison, title, key)
     for name, title, kind, key in (
         ("validation", "Mean IoU", "validation", "mean_iou"),
         ("loss", "Training loss", "train", "loss"),
     ):
         runs = [column(run.record.log, kind, key) for run in comparison.competitors]
         if any(steps for steps, _ in runs):
-            figure = comparison_figures.draw_curves(title, runs, PAPER)
-            confusion_figure.label(
+            figure = comparison_figures.draw_run_curves(title, runs, FILE_PALETTE)
+            figure_files.label(
                 figure.axes[0], y=title if kind == "train" else f"{title}, validation"
             )
-            _add_runs(comparison, figure)
+            _add_legend(comparison, figure)
             yield name, figure
     classes = comparison.label_map.names
     if len(classes) <= MAX_MATRIX_CLASSES:
-        for file_name, run in zip(file_names(comparison), comparison.competitors, strict=True):
-            counts_KK = run.scored.counts_NKK.sum(axis=0)
-            yield f"confusion_{file_name}", confusion_figure.draw_confusion(counts_KK, classes)
+        for file_name, run in zip(run_file_names(comparison), comparison.competitors, strict=True):
+            yield f"confusion_{file_name}", draw_confusion(run.counts_KK, classes)
 
 
-def _dots(comparison: Comparison, title: str, key: str) -> Figure:
+def _class_scores(comparison: Comparison, title: str, key: str) -> Figure:
     runs = comparison.intervals.runs
-    figure = comparison_figures.draw_dots(
+    figure = comparison_figures.draw_class_scores(
         comparison.label_map.names,
         [run.per_class[key] for run in runs],
         [run.scalars[f"mean_{key}"] for run in runs],
-        PAPER,
+        FILE_PALETTE,
     )
-    confusion_figure.label(figure.axes[0], x=title)
-    _add_runs(comparison, figure)
+    figure_files.label(figure.axes[0], x=title)
+    _add_legend(comparison, figure)
     return figure
 
 
-def _add_runs(comparison: Comparison, figure: Figure) -> None:
+def _add_legend(comparison: Comparison, figure: Figure) -> None:
     entries = [
-        (run.name, *comparison_figures.look(number, PAPER))
+        (run.name, *run_style(number, FILE_PALETTE))
         for number, run in enumerate(comparison.competitors)
     ]
-    confusion_figure.add_legend(figure.axes[0], entries, columns=_LEGEND_COLUMNS)
+    figure_files.add_legend(figure.axes[0], entries, columns=_LEGEND_COLUMNS)
 
 
 def _ranking(comparison: Comparison) -> Figure:
@@ -94,25 +93,28 @@ def _ranking(comparison: Comparison) -> Figure:
     axes = figure.add_axes((0, 0, 1, 1))
     found = [run.scalars["mean_iou"] for run in runs]
     for row, interval in enumerate(found):
-        colour, marker = comparison_figures.look(row, PAPER)
+        colour, marker = run_style(row, FILE_PALETTE)
         axes.plot([interval.low, interval.high], [row, row], color=colour, linewidth=1.4)
         axes.plot(interval.estimate, row, marker, color=colour, markersize=5)
-        lead = comparison.intervals.differences[row, 0].scalars["mean_iou"] if row else None
-        beside = ("mean IoU", _told(interval)), ("difference to the first", _lead(lead))
+        difference = comparison.intervals.differences[row, 0].scalars["mean_iou"] if row else None
+        beside = (
+            ("mean IoU", _interval_text(interval)),
+            ("difference to the first", _difference_text(difference)),
+        )
         for column_number, (head, text) in enumerate(beside):
             _write(axes, row, column_number, text)
             if row == 0:
                 _write(axes, -0.8, column_number, head, weight="bold")
-    low, high = _bounds(found)
+    low, high = _limits(found)
     axes.set_xlim(low, high)
     axes.set_ylim(len(runs) - 0.4, -0.6)
-    names = [confusion_figure.plain(run.name) for run in comparison.competitors]
+    names = [figure_files.plain(run.name) for run in comparison.competitors]
     axes.set_yticks(range(len(runs)), names)
-    axes.tick_params(length=0, pad=5, labelsize=10, labelcolor=PAPER.text)
-    axes.grid(axis="x", color=PAPER.grid, linewidth=0.7)
+    axes.tick_params(length=0, pad=5, labelsize=10, labelcolor=FILE_PALETTE.text)
+    axes.grid(axis="x", color=FILE_PALETTE.grid, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[:].set_visible(False)
-    confusion_figure.label(axes, x="mean IoU")
+    figure_files.label(axes, x="mean IoU")
     return figure
 
 
@@ -121,21 +123,21 @@ def _write(axes: Axes, row: float, number: int, text: str, *, weight: str = "nor
     axes.annotate(
         text, (1, row), xycoords=axes.get_yaxis_transform(), annotation_clip=False,
         xytext=(12 + number * _COLUMN_POINTS, 0), textcoords="offset points",
-        verticalalignment="center", size=10, weight=weight, color=PAPER.text,
+        verticalalignment="center", size=10, weight=weight, color=FILE_PALETTE.text,
     )  # fmt: skip
 
 
-def _bounds(found: list[Interval]) -> tuple[float, float]:
-    """Return the part of 0…1 that the intervals take, with some room."""
+def _limits(found: list[Interval]) -> tuple[float, float]:
+    """Return limits of the axis around all intervals, with a margin."""
     ends = np.array([(each.low, each.high) for each in found], np.float64)
     if np.isnan(ends).all():
         return 0.0, 1.0
     low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
-    room = max(0.05 * (high - low), 0.01)
-    return max(low - room, -0.01), min(high + room, 1.01)
+    margin = max(0.05 * (high - low), 0.01)
+    return max(low - margin, -0.01), min(high + margin, 1.01)
 
 
-def _told(found: Interval, sign: str = "") -> str:
+def _interval_text(found: Interval, sign: str = "") -> str:
     if np.isnan(found.estimate):
         return "not defined"
     values = (found.estimate, found.low, found.high)
@@ -143,7 +145,7 @@ def _told(found: Interval, sign: str = "") -> str:
     return f"{estimate} [{low}, {high}]"
 
 
-def _lead(difference: Interval | None) -> str:
+def _difference_text(difference: Interval | None) -> str:
     if difference is None:
         return "–"
-    return _told(difference, "+") + ("*" if difference.excludes_zero else "")
+    return _interval_text(difference, "+") + ("*" if difference.excludes_zero else "")

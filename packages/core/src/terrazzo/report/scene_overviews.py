@@ -1,4 +1,4 @@
-"""Maps of scenes as layers: image, truth, predictions and errors, with where they lie."""
+"""Overviews of scenes: image, ground truth, predictions and errors, with their coordinates."""
 
 from __future__ import annotations
 
@@ -12,33 +12,38 @@ from PIL import Image
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.scene_placement import PlacedScene
 from terrazzo.evaluation.scene_overview import SceneOverview
-from terrazzo.report.example_images import IGNORED, WRONG, url
-from terrazzo.report.example_layers import Layer
+from terrazzo.report.image_layers import (
+    IGNORED,
+    NOT_SCORED,
+    RIGHT,
+    WRONG,
+    Layer,
+    data_url,
+    largest_within_budget,
+    layer_characters,
+)
 
 BUDGET = 2_500_000
-"""Characters that all maps of a page may take together."""
+"""Characters that all overviews of a page may take together."""
 MAX_SCENES = 4
-_SIDES = (768, 512, 384, 256)
-_NOT_SCORED = (222, 222, 222)
-RIGHT = (86, 180, 233)
-"""Sky blue of Okabe and Ito, told apart from `WRONG` with any colour vision."""
+_LONGEST_SIDES = (768, 512, 384, 256)
 
 
 @dataclass(frozen=True)
 class OverviewView:
-    """One scene of the page.
+    """One scene as a page shows it.
 
     Attributes:
-        name: of the scene.
-        height: rows of the map.
-        width: columns of the map.
-        layers: image (where there is one), truth, then prediction and errors of each run.
-        crs: of the coordinates; empty where not known.
-        extent: lowest and highest x, lowest and highest y of the whole scene.
-        turned: whether rows of the scene do not run from west to east.
-        step: pixels of the scene a pixel of the map.
-        pixel: height and width of a pixel of the map in units of the CRS.
-        scored: share of the map that was scored.
+        name: name of the scene.
+        height: rows of the overview.
+        width: columns of the overview.
+        layers: image (where there is one), ground truth, then prediction and errors of each run.
+        crs: coordinate reference system; empty where not known.
+        extent: lowest and highest x, lowest and highest y of the whole scene, in units of the CRS.
+        rotated: whether the rows of the scene do not run from west to east.
+        step: an overview has one row and column in `step` of the scene.
+        pixel: height and width of a pixel of the overview in units of the CRS.
+        scored: share of the overview that was scored, 0…1.
     """
 
     name: str
@@ -47,7 +52,7 @@ class OverviewView:
     layers: tuple[Layer, ...]
     crs: str
     extent: tuple[float, float, float, float]
-    turned: bool
+    rotated: bool
     step: int
     pixel: tuple[float, float]
     scored: float
@@ -56,24 +61,24 @@ class OverviewView:
 def encode(
     runs: Sequence[Sequence[SceneOverview]], run_names: Sequence[str], label_map: LabelMap
 ) -> tuple[OverviewView, ...]:
-    """Encode the scenes that all runs have scored, all reduced alike until they keep `BUDGET`.
+    """Encode the scenes that all runs have scored, at one longest side that keeps `BUDGET`.
 
     Args:
-        runs: maps of each run.
-        run_names: R; a single run needs no name in its titles.
+        runs: overviews of each run.
+        run_names: names of the R runs; that of a single run is not shown.
         label_map: for the colours.
     """
     by_name = [{each.scene.name: each for each in maps} for maps in runs]
     shared = [name for name in by_name[0] if all(name in maps for maps in by_name)]
-    views: tuple[OverviewView, ...] = ()
-    for side in _SIDES:
-        views = tuple(
-            _encode([maps[name] for maps in by_name], run_names, label_map, side)
-            for name in shared[:MAX_SCENES]
-        )
-        if sum(len(layer.source) for view in views for layer in view.layers) <= BUDGET:
-            break
-    return views
+    names = shared[:MAX_SCENES]
+    return largest_within_budget(
+        _LONGEST_SIDES,
+        BUDGET,
+        lambda side: tuple(
+            _encode([maps[name] for maps in by_name], run_names, label_map, side) for name in names
+        ),
+        lambda view: layer_characters(view.layers),
+    )
 
 
 def _encode(
@@ -84,7 +89,7 @@ def _encode(
     if image_HWC is not None:
         layers.append(Layer("Image", _url(image_HWC, side, lossless=False), None, labels=False))
     colours = _coloured(truth_HW, label_map)
-    layers.append(Layer("Truth", _url(colours, side, lossless=True), None, labels=True))
+    layers.append(Layer("Ground truth", _url(colours, side, lossless=True), None, labels=True))
     for run, (name, each) in enumerate(zip(run_names, maps, strict=True)):
         of = f" of {name}" if len(maps) > 1 else ""
         number = run if len(maps) > 1 else None
@@ -101,7 +106,7 @@ def _encode(
         layers=tuple(layers),
         crs=scene.crs,
         extent=extent(scene),
-        turned=scene.transform[1] != 0 or scene.transform[3] != 0,
+        rotated=scene.transform[1] != 0 or scene.transform[3] != 0,
         step=scene.step,
         pixel=(
             scene.step * float(np.hypot(scene.transform[1], scene.transform[4])),
@@ -112,7 +117,7 @@ def _encode(
 
 
 def _url(pixels_HWC: NDArray[np.uint8], side: int, *, lossless: bool) -> str:
-    return url(Image.fromarray(pixels_HWC), side, lossless=lossless)
+    return data_url(Image.fromarray(pixels_HWC), side, lossless=lossless)
 
 
 def extent(scene: PlacedScene) -> tuple[float, float, float, float]:
@@ -126,7 +131,7 @@ def extent(scene: PlacedScene) -> tuple[float, float, float, float]:
 
 def _coloured(ids_HW: NDArray[np.int32], label_map: LabelMap) -> NDArray[np.uint8]:
     coloured_HWC = label_map.colourise(np.maximum(ids_HW, 0).astype(label_map.dtype))
-    coloured_HWC[ids_HW < 0] = _NOT_SCORED
+    coloured_HWC[ids_HW < 0] = NOT_SCORED
     return coloured_HWC
 
 
@@ -136,5 +141,5 @@ def _errors(
     errors_HWC = np.empty((*truth_HW.shape, 3), np.uint8)
     errors_HWC[...] = np.where((truth_HW == prediction_HW)[..., None], RIGHT, WRONG)
     errors_HWC[truth_HW == ignore_index] = IGNORED
-    errors_HWC[truth_HW < 0] = _NOT_SCORED
+    errors_HWC[truth_HW < 0] = NOT_SCORED
     return errors_HWC

@@ -220,18 +220,8 @@ def claimed(path: Path) -> Iterator[None]:
 def deciding_settings(recipe: Config) -> dict[str, Any]:
     """Return what decides a run, by dotted key; not what changes only its speed or place."""
     kept = {key: each for key, each in _toml(recipe).items() if key not in _FREE_TO_CHANGE}
-    return _flat(kept)
+    return config_parsing.flatten(kept)
 
 
 def _toml(recipe: Config) -> dict[str, Any]:
     return recipe.model_dump(mode="json", exclude_none=True)
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

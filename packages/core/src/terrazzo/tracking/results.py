@@ -35,14 +35,14 @@ class Results:
 def read(of: Facts) -> Results:
     """Read the results of a finished run and draw its figures."""
     from terrazzo.evaluation import stored
-    from terrazzo.report import run_figures  # matplotlib
+    from terrazzo.report import run_figure_files  # matplotlib
 
     found = stored.read(of.folder)
     summary = next(each.summary for each in found.scored if each.summary["split"] == SPLIT)
     files = (of.folder.config, of.folder.labels, of.folder.path / "report.html")
     return Results(
         scores=run_summary.of_evaluation(summary, of.classes),
-        figures=run_figures.draw(found, SPLIT),
+        figures=run_figure_files.draw(found, SPLIT),
         files=tuple(path for path in files if path.is_file()),
         model=of.folder.model,
     )

@@ -1,12 +1,13 @@
-"""`terrazzo compare`: the page of a comparison, and its tables and figures as files."""
+"""Write a comparison: its page, and its tables and figures as files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from terrazzo.base.atomic_write import replace_text
+from terrazzo.comparison import table_files
+from terrazzo.comparison import tables as table_contents
 from terrazzo.comparison.compare import Comparison
-from terrazzo.comparison.export import as_csv, as_latex
 from terrazzo.report import write_comparison
 
 
@@ -19,14 +20,14 @@ def write_comparison_files(
     tables: Path | None = None,
     figures: Path | None = None,
 ) -> list[Path]:
-    """Write the page, the tables and the figures that are asked for; return their paths.
+    """Write the page, and the tables and figures that are asked for; return their paths.
 
     Args:
-        comparison: what is written.
+        comparison: the comparison to write.
         page: HTML file.
-        csv: file of all scores.
-        latex: file of the ranking.
-        tables: folder for all tables, see `comparison.tables`.
+        csv: file for all scores and differences.
+        latex: file for the ranking.
+        tables: folder for all tables, see `comparison.table_files`.
         figures: folder for all figures, see `report.comparison_figure_files`.
 
     Raises:
@@ -34,16 +35,17 @@ def write_comparison_files(
     """
     write_comparison(comparison, page)
     written = [page]
-    for path, text in ((csv, as_csv), (latex, as_latex)):
-        if path is not None:
-            replace_text(path, text(comparison))
-            written.append(path)
+    if csv is not None:
+        replace_text(csv, table_files.as_csv(table_contents.scores(comparison)))
+        written.append(csv)
+    if latex is not None:
+        ranking = table_contents.ranking_with_differences(comparison)
+        replace_text(latex, table_files.as_latex(ranking))
+        written.append(latex)
     if tables is not None:
-        from terrazzo.comparison.tables import write_tables
-
-        written += write_tables(comparison, tables)
+        written += table_files.write_tables(comparison, tables)
     if figures is not None:
-        from terrazzo.report import comparison_figure_files
+        from terrazzo.report import comparison_figure_files  # matplotlib
 
         written += comparison_figure_files.write(comparison, figures)
     return written

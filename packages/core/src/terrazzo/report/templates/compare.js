@@ -10,7 +10,7 @@ for (const box of document.querySelectorAll(".runs input")) {
 // Tables of images can be searched by name.
 for (const search of document.querySelectorAll("input[data-filters]")) {
   const body = document.getElementById(search.dataset.filters).tBodies[0];
-  const told = document.getElementById(search.getAttribute("aria-describedby"));
+  const status = document.getElementById(search.getAttribute("aria-describedby"));
   search.closest(".controls").hidden = false;
   search.addEventListener("input", () => {
     const wanted = search.value.trim().toLowerCase();
@@ -19,6 +19,6 @@ for (const search of document.querySelectorAll("input[data-filters]")) {
       row.hidden = !row.cells[0].textContent.toLowerCase().includes(wanted);
       shown += !row.hidden;
     }
-    told.textContent = `${shown} of ${body.rows.length} images`;
+    status.textContent = `${shown} of ${body.rows.length} images`;
   });
 }

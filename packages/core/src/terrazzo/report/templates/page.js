@@ -1,6 +1,6 @@
 "use strict";
 
-// Tables are whole without this; it makes their columns sortable.
+// Makes the columns of tables sortable.
 for (const table of document.querySelectorAll("table.sortable")) {
   const headers = [...table.tHead.rows[0].cells];
   headers.forEach((header, column) => {
@@ -30,12 +30,12 @@ function sort(body, column, text, up) {
   body.append(...rows);
 }
 
-// On paper nothing can be unfolded.
+// A printed page shows what is folded on the screen.
 addEventListener("beforeprint", () => {
   for (const details of document.querySelectorAll("details")) details.open = true;
 });
 
-// The strip below shows every layer without this; it lays two of them over each other.
+// Shows two chosen layers over each other; all of them stay below, side by side.
 for (const example of document.querySelectorAll(".example.layered")) {
   const layers = [...example.querySelectorAll(".strip img")];
   const stage = document.createElement("div");

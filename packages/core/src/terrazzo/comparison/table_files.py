@@ -1,0 +1,141 @@
+"""The tables of a comparison as files: CSV, and LaTeX for the package booktabs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from terrazzo.base.atomic_write import replace_text
+from terrazzo.comparison import tables
+from terrazzo.comparison.compare import Comparison
+from terrazzo.comparison.tables import Column, Entry, Table
+from terrazzo.metrics.confidence_intervals import Interval
+
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "\u2009": r"\,"}
+)
+
+
+def write_tables(comparison: Comparison, folder: Path) -> list[Path]:
+    """Write all tables into a folder, which is made; return the paths.
+
+    Raises:
+        ResourceError: SEG-R004 the disk is full or refuses.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        "scores.csv": as_csv(tables.scores(comparison)),  # too long for a page
+        "ranking.csv": as_csv(tables.ranking(comparison)),
+        # A page is too narrow for all scores of a ranking.
+        "ranking.tex": as_latex(tables.ranking_with_differences(comparison)),
+    }
+    for table in _tables_in_both_formats(comparison):
+        files |= {f"{table.name}.csv": as_csv(table), f"{table.name}.tex": as_latex(table)}
+    written = []
+    for name, text in sorted(files.items()):
+        replace_text(folder / name, text)
+        written.append(folder / name)
+    return written
+
+
+def _tables_in_both_formats(comparison: Comparison) -> Iterator[Table]:
+    yield tables.differences(comparison)
+    for key in tables.CLASS_SCORES:
+        yield tables.class_scores(comparison, key)
+    yield tables.cost(comparison)
+    settings = tables.settings(comparison)
+    if settings.rows:
+        yield settings
+    yield from tables.confusion_matrices(comparison)
+
+
+def as_csv(table: Table) -> str:
+    """Return the table as CSV, with three columns for an interval: estimate, low and high.
+
+    What is not defined or not known is an empty field.
+    """
+    has_intervals = [
+        any(isinstance(row[number], Interval) for row in table.rows)
+        for number in range(len(table.columns))
+    ]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    headings = map(_csv_headings, table.columns, has_intervals)
+    writer.writerow([heading for group in headings for heading in group])
+    for row in table.rows:
+        fields = map(_csv_fields, row, has_intervals)
+        writer.writerow([field for group in fields for field in group])
+    return buffer.getvalue()
+
+
+def _csv_headings(column: Column, has_intervals: bool) -> tuple[str, ...]:
+    if not has_intervals:
+        return (column.title,)
+    bounds = column.bounds or (f"{column.title} low", f"{column.title} high")
+    return (column.title, *bounds)
+
+
+def _csv_fields(entry: Entry, has_intervals: bool) -> list[str]:
+    if isinstance(entry, Interval):
+        values = (entry.estimate, entry.low, entry.high)
+        return ["" if math.isnan(value) else f"{value:.6f}" for value in values]
+    text = "" if entry is None else str(entry)
+    return [text, "", ""] if has_intervals else [text]
+
+
+def as_latex(table: Table) -> str:
+    """Return the table as a LaTeX environment with its caption."""
+    alignment = "l" + "r" * (len(table.columns) - 1)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_escape(table.caption)}}}",
+        rf"\begin{{tabular}}{{{alignment}}}",
+        r"\toprule",
+        _latex_row([_escape(column.title) for column in table.columns]),
+        r"\midrule",
+    ]
+    for number, row in enumerate(table.rows, start=1):
+        if table.ends_in_mean and number == len(table.rows):
+            lines.append(r"\midrule")
+        lines.append(_latex_row(list(map(_latex_cell, row, table.columns))))
+    lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    return "\n".join(lines) + "\n"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _latex_cell(entry: Entry, column: Column) -> str:
+    match entry:
+        case Interval():
+            star = "*" if column.signed and entry.excludes_zero else ""
+            return _latex_interval(entry, signed=column.signed) + star
+        case None:
+            return "--"
+        case int():
+            return f"{entry:,}".replace(",", r"\,")
+        case float():
+            return f"{entry:.3g}"
+        case _:
+            return _escape(entry)
+
+
+def _latex_interval(interval: Interval, *, signed: bool) -> str:
+    if math.isnan(interval.estimate):
+        return "--"
+    sign = "+" if signed else ""
+    values = (interval.estimate, interval.low, interval.high)
+    estimate, low, high = (f"{value:{sign}.3f}" for value in values)
+    return f"${estimate}$ [${low}$, ${high}$]"
+
+
+def _escape(text: str) -> str:
+    """Return text that LaTeX prints as it is."""
+    return text.translate(_LATEX)
