@@ -289,7 +289,7 @@ def test_explain_prints_every_definition(runs):
     console = Console(width=200, file=io.StringIO())
     console.print(explain_metrics.table(runs[0], "test"))
     text = console.file.getvalue()
-    for part in ("dataset", "pooled", "SMP macro-imagewise", "nnU-Net", "NaN", "3 of 4 classes"):
+    for part in ("dataset", "micro", "SMP macro-imagewise", "nnU-Net", "NaN", "3 of 4 classes"):
         assert part in text
     with pytest.raises(CheckpointError, match="SEG-C040"):
         explain_metrics.table(runs[0], "val")

@@ -19,7 +19,7 @@ _RANKING_SCORES = {
     "mean recall": "mean_recall",
     "mean F1": "mean_f1",
     "pixel accuracy": "pixel_accuracy",
-    "pooled IoU": "micro_iou",  # files that exist have this heading
+    "micro IoU": "micro_iou",  # files that exist have this heading
 }
 _THIN_SPACE = "\u2009"
 

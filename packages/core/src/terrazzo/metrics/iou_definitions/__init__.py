@@ -86,8 +86,8 @@ def dataset(images: ImageCounts) -> float:
     return mean_of_defined(ratio(pixels.true_positives, pixels.union, NAN))
 
 
-def pooled(images: ImageCounts) -> float:
-    """ΣTP / Σ(TP + FP + FN), classes pooled (micro)."""
+def micro(images: ImageCounts) -> float:
+    """ΣTP / Σ(TP + FP + FN), all classes together (micro)."""
     pixels = class_pixels(images.total)
     return float(ratio(pixels.true_positives.sum(), pixels.union.sum(), NAN))
 
@@ -127,8 +127,8 @@ PROFILES: tuple[Profile, ...] = (
         "the score of this product and of the Cityscapes and PASCAL VOC benchmarks", dataset,
     ),
     Profile(
-        "pooled", "classes and images pooled (micro)", "no effect", _DROPPED,
-        "frequent classes decide it, rare ones hardly count", pooled,
+        "micro", "all classes and images together (micro)", "no effect", _DROPPED,
+        "frequent classes decide it, rare ones hardly count", micro,
         "never to be published as mean IoU",
     ),
     Profile(
@@ -167,8 +167,8 @@ PROFILES: tuple[Profile, ...] = (
         "the library knows no ignored label; here it is given the other pixels",
     ),
     Profile(
-        "SMP micro", "classes and images pooled (micro)", "no effect", _DROPPED,
-        "as pooled: frequent classes decide it", library.smp_micro,
+        "SMP micro", "all classes and images together (micro)", "no effect", _DROPPED,
+        "as micro: frequent classes decide it", library.smp_micro,
     ),
     Profile(
         "SMP macro", _SUMMED, "scores 1", _DROPPED, "absent classes lift the mean",
@@ -209,8 +209,8 @@ PROFILES: tuple[Profile, ...] = (
         "evaluate mean_iou", _SUMMED, _SKIPPED, _DROPPED, _SAME, library.evaluate_mean_iou,
     ),
     Profile(
-        "study (a) Mean", "classes and images pooled (micro)", "no effect",
-        "false positives", "pooled, and every prediction on void is wrong",
+        "study (a) Mean", "all classes and images together (micro)", "no effect",
+        "false positives", "micro, and every prediction on void is wrong",
         published.street_micro_iou, "published as mean IoU",
     ),
     Profile(

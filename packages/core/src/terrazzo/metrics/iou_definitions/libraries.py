@@ -41,7 +41,7 @@ def torchmetrics_mean_iou(images: ImageCounts) -> float:
 
 
 def smp_micro(images: ImageCounts) -> float:
-    """``iou_score(reduction="micro")``: all classes and images pooled; NaN without a pixel.
+    """``iou_score(reduction="micro")``: all classes and images together; NaN without a pixel.
 
     `smp_macro` says how the library's own counts can be wrong.
     """

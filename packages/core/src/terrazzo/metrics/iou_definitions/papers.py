@@ -21,7 +21,7 @@ _SMOOTH = 1e-6  # as in (b)
 
 
 def street_micro_iou(images: ImageCounts) -> float:
-    """(a) the row "Mean": pooled over classes, and a prediction on void is a false positive.
+    """(a) the row "Mean": micro over classes, and a prediction on void is a false positive.
 
     The code can predict void as well, which our counts of K classes cannot hold.
     """
