@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.data.labels import LabelMap
 from terrazzo.evaluation import extra_scores, stored
@@ -93,7 +94,7 @@ class Comparison:
 
 
 def compare(
-    runs: Sequence[Path],
+    runs: Sequence[StrPath],
     *,
     split: str = "test",
     group: str | None = None,
@@ -121,8 +122,9 @@ def compare(
             observed=", ".join(map(str, runs)) or "none",
             next_step="terrazzo compare RUN RUN --out compare.html",
         )
+    paths = [Path(run) for run in runs]
     competitors = [
-        _competitor(path, name, split) for path, name in zip(runs, _names(runs), strict=True)
+        _competitor(path, name, split) for path, name in zip(paths, _names(paths), strict=True)
     ]
     for other in competitors[1:]:
         _refuse_other_test(competitors[0], other)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.inference import map_writer
 from terrazzo.inference.images import predict_image
@@ -34,9 +36,9 @@ class Written:
 
 
 def predict(
-    run_folder: str | Path,
-    inputs: str | Path | Sequence[str | Path],
-    out: str | Path,
+    run: StrPath,
+    inputs: StrPath | Sequence[StrPath],
+    out: StrPath,
     settings: Settings | None = None,
     *,
     progress: Progress | None = None,
@@ -50,7 +52,7 @@ def predict(
     `resume`: the bytes are those of maps that were never interrupted.
 
     Args:
-        run_folder: a run, or its ``model/``.
+        run: a run folder, or its ``model/``.
         inputs: a file or several, or folders whose images and GeoTIFF files are taken, sub-folders
             included.
         out: a file or a folder.
@@ -64,11 +66,11 @@ def predict(
         TerrazzoError: of every kind; see `map_writer` and `images.read_image`.
     """
     settings, progress = settings or Settings(), progress or Silent()
-    several = [inputs] if isinstance(inputs, str | Path) else inputs
+    several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
     works = plan_outputs(
         [path if isinstance(path, Path) else Path(path) for path in several], Path(out), settings
     )
-    folder = model_folder(Path(run_folder))
+    folder = model_folder(Path(run))
     card = saved_model.read_card(folder)
     scenes = {
         work.source: _open_scene(work.source, card, settings) for work in works if work.is_scene

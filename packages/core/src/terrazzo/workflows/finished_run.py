@@ -26,7 +26,10 @@ StopRequested = Callable[[], bool]
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run with the scores of one split. Shows itself as a table in a notebook.
+    """A run with the scores of one split.
+
+    Shows itself as a table in a notebook, and stands for its folder where a path is asked for:
+    ``load_model(run)``, ``compare([a, b])``.
 
     Attributes:
         folder: the run folder.
@@ -56,6 +59,9 @@ class FinishedRun:
         counts_NKK, names = self.evaluation.counts_NKK, self.label_map.names
         summary = extra_scores.summary(self.evaluation.extra, counts_NKK, names)
         return extra_scores.lines(summary)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     def _repr_html_(self) -> str:
         title = f"{self.path}: {self.evaluation.split}"

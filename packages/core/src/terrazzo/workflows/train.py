@@ -6,9 +6,10 @@ from pathlib import Path
 
 from terrazzo import check, tracking
 from terrazzo.base.atomic_write import read_json, replace_json, replacing
+from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.errors import ConfigError, unknown_name
 from terrazzo.base.progress import Progress, Silent
-from terrazzo.base.recipe import Config, TrainingConfig
+from terrazzo.base.recipe import Config, TrainingConfig, load_recipe
 from terrazzo.data import datasets, pixel_size
 from terrazzo.data.class_weights import class_weights
 from terrazzo.data.datasets import Split
@@ -27,8 +28,8 @@ from terrazzo.workflows.finished_run import FinishedRun, StopRequested, score_ru
 
 
 def train(
-    recipe: Config,
-    out: str | Path | None = None,
+    recipe: Config | StrPath,
+    out: StrPath | None = None,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -38,17 +39,22 @@ def train(
     """Train by a recipe, score the best epoch once on the test split, write the report.
 
     Args:
-        recipe: what to do; see `terrazzo.load_recipe`.
-        out: the run folder; ``runs/NAME`` by default.
+        recipe: what to do, or the path of a recipe; see `terrazzo.load_recipe`.
+        out: the run folder. None: ``runs/NAME`` in the working directory.
         resume: go on with the run in `out`.
         overwrite: delete the run in `out` first.
         progress: told how far it is; None: shows nothing.
-        stop_requested: asked after every step.
+        stop_requested: asked after every step; once it says yes, the state is saved and `Stopped`
+            raised.
+
+    Returns:
+        The run with its scores on the test split.
 
     Raises:
         TerrazzoError: of every kind; see `terrazzo.base.errors`.
     """
     progress = progress or Silent()
+    recipe = recipe if isinstance(recipe, Config) else load_recipe(recipe)
     folder = RunFolder(Path("runs") / recipe.name if out is None else Path(out))
 
     # Resolve and check everything that can be refused without a model; nothing is written yet.
