@@ -1,6 +1,6 @@
-"""A recipe as typed, frozen values: the reference of what one may say.
+"""A recipe as typed, frozen values: the reference of all settings and their defaults.
 
-`docs/recipes.md` tells the same in prose.
+`docs/recipes.md` explains them.
 """
 
 from __future__ import annotations

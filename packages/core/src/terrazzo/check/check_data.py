@@ -1,4 +1,4 @@
-"""The two checks: everything, and what headers alone tell."""
+"""The two data checks: of everything, and of headers alone before a run."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def check_data(
         labels: name or path of a label map, in place of the recipe's or the format's own; where
             there is none, one is proposed.
         options: settings of the format, in place of the recipe's.
-        run: a finished run on these classes, whose model may doubt labels.
+        run: a finished run on these classes, whose model looks for wrong labels.
         fresh: look again at files that have not changed since the last check.
         threads: images looked at side by side. None: one a processor, up to 16.
         progress: told after every image; None: shows nothing.

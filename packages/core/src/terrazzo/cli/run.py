@@ -27,7 +27,9 @@ def run(
     ] = False,
     track: Annotated[
         list[str],
-        typer.Option(metavar="KIND", help="Show it in mlflow or tensorboard; may be repeated."),
+        typer.Option(
+            metavar="KIND", help="Also send the log to mlflow or tensorboard; may be repeated."
+        ),
     ] = [],  # noqa: B006
 ) -> None:
     """Train by a recipe, score the best epoch on the test split, write a report.

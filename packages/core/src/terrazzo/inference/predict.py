@@ -1,4 +1,4 @@
-"""``terrazzo predict``: a trained model over GeoTIFF scenes, images and folders of them."""
+"""Prediction of files: a trained model over GeoTIFF scenes, images and folders of them."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _predict_scenes(
 ) -> Iterator[tuple[Path, Tally]]:
     if not orders:
         return
-    counter = _RowsDone(progress, sum(_windows_down(order) for order in orders))
+    counter = _RowsDone(progress, sum(_tile_rows(order) for order in orders))
     with _executor(folder, settings, counter.row_done) as executor:
         for order, tally in map_writer.make_maps(
             orders, executor, resume=settings.resume, begun=counter.map_begun
@@ -192,23 +192,23 @@ def _executor(folder: Path, settings: Settings, row_done: Callable[[], None]) ->
 
 @dataclass
 class _RowsDone:
-    """Counts rows of windows over all scenes."""
+    """Counts rows of tiles over all scenes."""
 
     progress: Progress
     total: int
     done: int = 0
 
     def row_done(self) -> None:
-        # Bands and resumes do a row of windows again, so the end may come early.
+        # Bands and resumes do a row of tiles again, so the end may come early.
         self.done = min(self.done + 1, self.total)
         self.progress.advance(self.done, self.total, "predict")
 
     def map_begun(self, making: MapInProgress) -> None:
         finished, rows = making.rows.finished_rows, making.order.scene.info.rows
         if finished:
-            self.done += _windows_down(making.order) * finished // rows
+            self.done += _tile_rows(making.order) * finished // rows
             self.progress.say(f"resuming with {finished} of {rows} rows finished")
 
 
-def _windows_down(order: MapOrder) -> int:
+def _tile_rows(order: MapOrder) -> int:
     return len(order.tiling.shares(order.scene.info.rows))

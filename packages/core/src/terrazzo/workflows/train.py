@@ -90,7 +90,7 @@ def train(
         with tracking.follow(
             trackers if trainer.world.rank == 0 else {}, recipe.tracking, folder, progress
         ) as logged:
-            position = training_loop.train(
+            state = training_loop.train(
                 folder,
                 trainer,
                 recipe,
@@ -100,8 +100,8 @@ def train(
                 stop_requested=stop_requested,
                 logged=logged,
             )
-            _keep_best(folder, recipe, trainer, splits["train"], bands, position)
-            return score_run(folder, recipe, trainer, splits["test"], position.best_step, progress)
+            _keep_best(folder, recipe, trainer, splits["train"], bands, state)
+            return score_run(folder, recipe, trainer, splits["test"], state.best_step, progress)
 
 
 def _require_known_model(backend: Backend, recipe: Config) -> None:
@@ -140,7 +140,7 @@ def _with_class_weights(
 def _introduce(
     recipe: Config, trainer: Trainer, splits: dict[str, Split], progress: Progress
 ) -> None:
-    """Say what is about to be trained, and what a person should know of it."""
+    """Say what is about to be trained, and what the user should know of it."""
     progress.say(
         f"{recipe.name}: {recipe.backend} {recipe.model.name}, "
         f"{trainer.num_parameters:,} parameters on {trainer.device}, "
@@ -158,11 +158,11 @@ def _keep_best(
     trainer: Trainer,
     train: Split,
     bands: Bands,
-    position: training_loop.Position,
+    state: training_loop.TrainingState,
 ) -> None:
     """Load the best checkpoint into the trainer and write it as the run's model."""
-    assert position.best_step is not None  # the last step always validates
-    weights = checkpoint.read(folder.checkpoints, position.best_step).weights()
+    assert state.best_step is not None  # the last step always validates
+    weights = checkpoint.read(folder.checkpoints, state.best_step).weights()
     trainer.load_state(weights)
     if trainer.world.rank == 0:
         card = ModelCard(
@@ -171,7 +171,7 @@ def _keep_best(
             train.label_map,
             bands,
             recipe.data.image_size,
-            position.best_step,
+            state.best_step,
             pixel_size.pixel_sizes(train),
         )
         saved_model.write(folder.model, card, weights)
