@@ -324,6 +324,8 @@ def test_runs_scores_and_label_maps_show_themselves_in_a_notebook(run):
     assert f"{run.scores.mean_iou:.4f}" in shown
     assert run.path.name in shown
 
+    assert len(repr(run)) < 300  # no arrays
+
     assert f"{run.scores.mean_iou:.4f}" in run.scores._repr_html_()
     half = terrazzo.ConfusionMatrix(2)
     half.update([0, 0], [0, 0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from terrazzo.base.progress import Progress
@@ -39,8 +39,8 @@ class FinishedRun:
     """
 
     folder: RunFolder
-    label_map: LabelMap
-    evaluation: Evaluation
+    label_map: LabelMap = field(repr=False)
+    evaluation: Evaluation = field(repr=False)
     report: Path
 
     @property
