@@ -357,7 +357,7 @@ def data_config(
         if Path(data).suffix != ".toml":
             raise ConfigError(
                 "SEG-X013",
-                "which data set?",
+                "name a data set",
                 observed=f"{os.fspath(data)!r} and no root",
                 allowed="a recipe, the path of one, or the name of a format and its folder",
                 next_step='for example ("recipe.toml"), or ("folder", root="data/mine", labels=…)',
@@ -389,7 +389,7 @@ def load_data_config(
     if (recipe is None) == (root is None):
         raise ConfigError(
             "SEG-X013",
-            "what shall be checked?",
+            "name either a recipe or a folder",
             observed="a recipe and a folder" if recipe else "neither a recipe nor a folder",
             allowed="--config RECIPE, or ROOT --format FORMAT --labels LABELS",
             next_step="see `terrazzo check --help`",

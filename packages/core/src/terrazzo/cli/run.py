@@ -72,7 +72,7 @@ def _demo_recipe(backend: str | None) -> Path:
     if backend is None:
         raise ConfigError(
             "SEG-X013",
-            "what shall be run?",
+            "no recipe is named",
             allowed="--config RECIPE, or --backend keras|torch for the demo",
             next_step="see `terrazzo run --help`",
         )

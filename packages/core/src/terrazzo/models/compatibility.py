@@ -223,7 +223,7 @@ def require_same_model(
     if given != wanted:
         raise ConfigError(
             "SEG-X017",
-            "the run to begin with has another model",
+            "the run with the weights to start from has another model",
             file=folder,
             observed=" ".join(given),
             allowed=" ".join(wanted),
