@@ -5,15 +5,15 @@
     python benchmarks/scene.py --size 2048 --memory 1024 2048
     python benchmarks/scene.py --ways "model alone" terrazzo --memory
 
-The scene has 3 bands of uint8, deflated in blocks of 512; windows of 512 share 128; the model is a
+The scene has 3 bands of uint8, deflated in blocks of 512; tiles of 512 share 128; the model is a
 softmax of 6 classes over single pixels in NumPy: cheap, so that reading, blending and writing show.
 MONAI is the package itself (requirements-bench.txt), with the model channels first, as it wants it.
 The others are written out here after what they do, in float32:
 
-    rasterio loop    every window read, argmax, its inner part written: no blending, one thread
+    rasterio loop    every tile read, argmax, its inner part written: no blending, one thread
     mmseg slide      whole scene and K-channel sums in memory, uniform weights (mmsegmentation,
                      `EncoderDecoder.slide_inference`)
-    Gaussian slide   the same with MONAI's weights: sigma an eighth of the window
+    Gaussian slide   the same with MONAI's weights: sigma an eighth of the tile
     cosine slide     the same with weights that fall along a cosine in the overlap, after
                      terratorch's `tiled_inference`
 
@@ -45,7 +45,7 @@ from terrazzo.inference.jobs import ThisProcess
 from terrazzo.inference.map_writer import make_maps
 from terrazzo.inference.outputs import Settings, Work
 from terrazzo.inference.tiled_prediction import Scene, Tiling
-from terrazzo.inference.windows import starts
+from terrazzo.inference.tiles import starts
 from terrazzo.io import rasters
 from terrazzo.models.card import ModelCard
 from terrazzo.training.loop import peak_memory
@@ -109,17 +109,17 @@ def ours(path, out):
     (_,) = make_maps([order], ThisProcess(CheapModel(), lambda: None))
 
 
-def windows(size):
+def tiles(size):
     firsts = starts(size, TILE, OVERLAP)
     return [(row, column) for row in firsts for column in firsts]
 
 
 def model_alone(path, _out):
-    """The model on as many windows, already in memory."""
+    """The model on as many tiles, already in memory."""
     size = rasters.info(path).rows
     images_BHWC = np.stack([rasters.read_window(path, 0, 0, TILE, TILE)[0]] * BATCH)
     model = CheapModel()
-    for _ in range(0, len(windows(size)), BATCH):
+    for _ in range(0, len(tiles(size)), BATCH):
         model.predict(images_BHWC)
 
 
@@ -133,7 +133,7 @@ def writer(path, out):
 def rasterio_loop(path, out):
     model, margin = CheapModel(), OVERLAP // 2
     with rasterio.open(path) as source, writer(path, out) as target:
-        for row, column in windows(source.height):
+        for row, column in tiles(source.height):
             image_HWC = np.moveaxis(source.read(window=Window(column, row, TILE, TILE)), 0, 2)
             labels_HW = model.predict_labels(image_HWC[None])[0]
             top, left = margin * (row > 0), margin * (column > 0)
@@ -148,7 +148,7 @@ def slide(path, out, weights_HW):
         image_HWC = np.ascontiguousarray(np.moveaxis(source.read(), 0, 2))
     sums_KHW = np.zeros((CLASSES, *image_HWC.shape[:2]), np.float32)
     count_HW = np.zeros(image_HWC.shape[:2], np.float32)
-    for row, column in windows(image_HWC.shape[0]):
+    for row, column in tiles(image_HWC.shape[0]):
         place = (slice(row, row + TILE), slice(column, column + TILE))
         probabilities_HWK = model.predict(image_HWC[place][None])[0]
         sums_KHW[(slice(None), *place)] += np.moveaxis(probabilities_HWK, 2, 0) * weights_HW

@@ -22,7 +22,7 @@ from terrazzo.runs.folder import RunFolder, create_run
 from terrazzo.testing.memory import MemorySplit
 from terrazzo.testing.reference.backend import backend
 from terrazzo.training import loop as training_loop
-from terrazzo.training.loop import EventSchedule, Position
+from terrazzo.training.loop import EventSchedule, TrainingState
 
 LABELS = LabelMap(
     "three",
@@ -316,7 +316,7 @@ def test_agenda_is_what_the_recipe_says():
 
 
 def test_the_best_is_the_first_of_equals():
-    position = Position(scores=[(1, 0.2), (2, 0.5), (3, 0.5), (4, 0.1)])
+    position = TrainingState(scores=[(1, 0.2), (2, 0.5), (3, 0.5), (4, 0.1)])
     assert position.best_step == 2
     assert position.validations_since_best == 2
     assert math.isclose(position.scores[1][1], 0.5)

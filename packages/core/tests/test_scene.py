@@ -138,7 +138,7 @@ def test_blending_equals_the_whole_image(tmp_path, model, blend):
 
 
 def test_without_overlap_seams_show(tmp_path, model):
-    """The test above can fail: each window pads its own edges, and nothing is thrown away here."""
+    """The test above can fail: each tile pads its own edges, and nothing is thrown away here."""
     source = make_scene(tmp_path / "s.tif", (101, 131, 3))
     tiling = Tiling(tile=32, overlap=0)
     run(model, source, tmp_path / "map.tif", tiling=tiling, probabilities=True)
@@ -150,7 +150,7 @@ def test_without_overlap_seams_show(tmp_path, model):
 
 @pytest.mark.parametrize("overlap", [1, 5, 17, 31])
 def test_any_overlap_blends(tmp_path, overlap):
-    """With a model of single pixels every window says the same, so every blend must."""
+    """With a model of single pixels every tile says the same, so every blend must."""
     model = make_model(tmp_path / "model")
     source = make_scene(tmp_path / "s.tif", (75, 66, 3))
     tiling = Tiling(tile=32, overlap=overlap, blend="linear")
@@ -180,8 +180,8 @@ KILLS = ("sync:3", "sync:5", "sync:6", "sync:10", "rename:1", "renamed:1")
 
 
 def command(model: Path, source: Path, out: Path, *more: str) -> list[str]:
-    windows = ("--tile", "32", "--overlap", "12", "--probabilities")
-    return ["predict", str(model), str(source), "--out", str(out), *windows, *more]
+    tiling = ("--tile", "32", "--overlap", "12", "--probabilities")
+    return ["predict", str(model), str(source), "--out", str(out), *tiling, *more]
 
 
 def process(module: tuple[str, ...], arguments: list[str]) -> subprocess.CompletedProcess:

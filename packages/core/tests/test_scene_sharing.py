@@ -32,7 +32,7 @@ from terrazzo.testing.scenes import UTM, make_model, make_scene
 SMALL = Tiling(tile=32, overlap=12, batch_size=3)
 TILINGS = (
     SMALL,
-    Tiling(tile=32, overlap=25, blend="cosine"),  # three windows share a pixel
+    Tiling(tile=32, overlap=25, blend="cosine"),  # three tiles share a pixel
     Tiling(tile=32, overlap=12, blend="none"),
 )
 
@@ -135,7 +135,7 @@ def test_a_resume_on_another_device_is_refused(tmp_path):
         raise ArithmeticError
 
     executor = jobs.ThisProcess(saved_model.load(model)[1], stop_after_a_row)
-    for again in range(2):  # the first row of windows is in the journal after its end
+    for again in range(2):  # the first row of tiles is in the journal after its end
         with pytest.raises(ArithmeticError):
             make_map(model, source, out, executor, resume=bool(again))
     executor.trainer.__class__ = Elsewhere
@@ -191,9 +191,9 @@ def test_a_worker_that_dies_is_told_at_once(tmp_path):
 
 def command(model: Path, source: Path, out: Path, *more: str) -> list[str]:
     code = "from terrazzo.cli.app import main; main()"
-    windows = ("--tile", "32", "--overlap", "12", "--batch-size", "3")
+    tiling = ("--tile", "32", "--overlap", "12", "--batch-size", "3")
     start = [sys.executable, "-c", code, "predict", str(model), str(source)]
-    return [*start, "--out", str(out), *windows, *more]
+    return [*start, "--out", str(out), *tiling, *more]
 
 
 def test_workers_die_with_their_parent(tmp_path):

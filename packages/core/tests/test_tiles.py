@@ -1,4 +1,4 @@
-"""Windows and weights: every pixel is covered, and its weights add up to one."""
+"""Tiles and weights: every pixel is covered, and its weights add up to one."""
 
 from itertools import pairwise
 
@@ -7,14 +7,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from terrazzo.inference import windows as windows_module
-from terrazzo.inference.windows import first_open
+from terrazzo.inference import tiles
+from terrazzo.inference.tiles import first_open
 
 AXES = st.tuples(
     st.integers(1, 700),
     st.integers(1, 130),
     st.integers(0, 129),
-    st.sampled_from(windows_module.BLENDS),
+    st.sampled_from(tiles.BLENDS),
 ).filter(lambda axis: axis[2] < axis[1])
 
 
@@ -31,7 +31,7 @@ def summed(shares, length):
 @example((513, 512, 511, "linear"))
 def test_weights_add_up_to_one_at_every_pixel(axis):
     length = axis[0]
-    shares = windows_module.shares(*axis)
+    shares = tiles.shares(*axis)
     np.testing.assert_allclose(summed(shares, length), 1, atol=3e-7)
     for share in shares:
         assert (share.weights >= 0).all()
@@ -39,9 +39,9 @@ def test_weights_add_up_to_one_at_every_pixel(axis):
 
 
 @given(AXES)
-def test_windows_lie_inside_and_have_one_size(axis):
+def test_tiles_lie_inside_and_have_one_size(axis):
     length, tile, overlap, _ = axis
-    shares = windows_module.shares(*axis)
+    shares = tiles.shares(*axis)
     assert shares[0].start == 0
     assert shares[-1].stop == length
     for share in shares:
@@ -54,16 +54,16 @@ def test_windows_lie_inside_and_have_one_size(axis):
 
 @given(AXES)
 def test_weight_is_one_between_the_ramps(axis):
-    for share in windows_module.shares(*axis):
+    for share in tiles.shares(*axis):
         stop = len(share.weights) - share.ramp_out
         np.testing.assert_array_equal(share.weights[share.ramp_in : stop], 1)
 
 
 @given(AXES)
 def test_ramps_of_neighbours_cover_each_other(axis):
-    """Outside its ramps a window has a pixel to itself: the blending in `scene` relies on it."""
+    """Outside its ramps a tile has a pixel to itself: the blending in `scene` relies on it."""
     length = axis[0]
-    shares = windows_module.shares(*axis)
+    shares = tiles.shares(*axis)
     owners = np.zeros(length, int)
     for share in shares:
         owners[share.first : share.last] += 1
@@ -72,9 +72,9 @@ def test_ramps_of_neighbours_cover_each_other(axis):
 
 
 @given(AXES)
-def test_without_blending_every_pixel_has_one_window(axis):
+def test_without_blending_every_pixel_has_one_tile(axis):
     length, tile, overlap, _ = axis
-    shares = windows_module.shares(length, tile, overlap, "none")
+    shares = tiles.shares(length, tile, overlap, "none")
     np.testing.assert_array_equal(summed(shares, length), 1)
     assert sum(share.last - share.first for share in shares) == length
 
@@ -82,15 +82,15 @@ def test_without_blending_every_pixel_has_one_window(axis):
 @given(AXES)
 def test_a_quarter_of_the_overlap_is_thrown_away(axis):
     _, _, overlap, _ = axis
-    shares = windows_module.shares(*axis)
+    shares = tiles.shares(*axis)
     for one, following in pairwise(shares):
         assert one.stop - one.last >= overlap // 4
         assert following.first - following.start >= overlap // 4
 
 
 @given(AXES)
-def test_rows_are_final_once_no_later_window_reaches_them(axis):
-    shares = windows_module.shares(*axis)
+def test_rows_are_final_once_no_later_tile_reaches_them(axis):
+    shares = tiles.shares(*axis)
     final = first_open(shares)
     assert final[-1] == axis[0]
     for number, stop in enumerate(final):
@@ -98,7 +98,7 @@ def test_rows_are_final_once_no_later_window_reaches_them(axis):
 
 
 def test_linear_ramp_by_hand():
-    first, second = windows_module.shares(12, 8, 4)
+    first, second = tiles.shares(12, 8, 4)
     assert (first.start, first.stop, second.start, second.stop) == (0, 8, 4, 12)
     # Overlap 4…8: a quarter of it, one pixel, is dropped at each end; two pixels share.
     assert first.weights.tolist() == [1, 1, 1, 1, 1, 0.75, 0.25]
@@ -106,7 +106,7 @@ def test_linear_ramp_by_hand():
 
 
 @pytest.mark.parametrize(("length", "tile"), [(1, 1), (1, 512), (511, 512), (512, 512)])
-def test_one_window_is_enough_for_a_short_axis(length, tile):
-    (share,) = windows_module.shares(length, tile, 0)
+def test_one_tile_is_enough_for_a_short_axis(length, tile):
+    (share,) = tiles.shares(length, tile, 0)
     assert (share.start, share.stop) == (0, length)
     np.testing.assert_array_equal(share.weights, 1)

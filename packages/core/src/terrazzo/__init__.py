@@ -1,8 +1,21 @@
 """Terrazzo: semantic segmentation from Keras and PyTorch.
 
-The public interface. Each name is imported when it is first used, so ``import terrazzo`` and
-``from terrazzo.metrics import ConfusionMatrix`` load NumPy at most. Nothing here prints, shows
-progress unless it is given a `Progress`, or ends the process; errors are those of
+The public interface, in the order in which one needs it:
+
+    load_label_map   classes, and the raw values of label files that mean them
+    open_dataset     samples: ``open_dataset(...)["train"][0]``
+    check_data       what is wrong with a data set
+    load_recipe      the settings of a run, from a TOML file or a dictionary
+    train            a finished run: ``train(recipe).scores``
+    evaluate         the scores of a finished run on another split or other data
+    load_model       the model of a finished run: ``load_model(run).predict(image_HWC)``
+    predict          files in, files out: GeoTIFF scenes larger than memory, images, folders
+    compare          finished runs ranked, with intervals
+    ConfusionMatrix  scores alone, from NumPy arrays
+
+Each name is imported when it is first used: ``import terrazzo`` loads the standard library alone,
+``from terrazzo.metrics import ConfusionMatrix`` NumPy. Nothing here prints, ends the process, or
+shows progress unless it is given a `terrazzo.base.progress.Progress`. Errors are those of
 `terrazzo.base.errors`.
 """
 
@@ -27,7 +40,7 @@ __version__ = "0.1.0"
 
 _LIVES_IN = {
     "ConfusionMatrix": "metrics.confusion",
-    "check_data": "check.examine",
+    "check_data": "check.check_data",
     "compare": "comparison.compare",
     "evaluate": "workflows.evaluate",
     "load_label_map": "data.labels",

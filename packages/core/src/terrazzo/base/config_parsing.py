@@ -22,6 +22,8 @@ Weight = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Size = tuple[Count, Count]
 """Rows, columns."""
+StrPath = str | os.PathLike[str]
+"""A path; a finished run stands for its folder as well."""
 
 
 class Frozen(pydantic.BaseModel):

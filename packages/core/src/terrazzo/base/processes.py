@@ -1,4 +1,4 @@
-"""The processes that run one training together."""
+"""The processes that train one model together: rank, size, exact sums."""
 
 from __future__ import annotations
 

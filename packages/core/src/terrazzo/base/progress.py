@@ -1,4 +1,4 @@
-"""What a person sees while a run works: a bar on a terminal, plain lines elsewhere."""
+"""Progress: a bar on a terminal, plain lines elsewhere, nothing unless asked for."""
 
 from __future__ import annotations
 

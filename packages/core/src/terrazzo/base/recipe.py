@@ -1,11 +1,15 @@
-"""A recipe as typed, frozen values: the reference of what one may say.
+"""A recipe as typed, frozen values: the reference of all settings and their defaults.
 
-`docs/recipes.md` tells the same in prose.
+`docs/recipes.md` explains them.
 """
 
 from __future__ import annotations
 
+import copy
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -17,6 +21,7 @@ from terrazzo.base.config_parsing import (
     Frozen,
     Positive,
     Size,
+    StrPath,
     Weight,
     assign,
     parse,
@@ -290,27 +295,75 @@ class Config(Frozen):
 
 
 def load_recipe(
-    path: str | Path, *, assignments: tuple[str, ...] = (), backend: str | None = None
+    source: StrPath | Mapping[str, Any],
+    *,
+    assignments: Sequence[str] = (),
+    backend: str | None = None,
 ) -> Config:
     """Read a recipe.
 
     Args:
-        path: the TOML file.
+        source: the TOML file, or its tables and keys as a dictionary.
         assignments: ``key=value`` with dotted keys, as after ``--set``; applied last.
         backend: replaces the recipe's backend.
+
+    Returns:
+        All settings, with their defaults. Its name is that of the file unless the recipe has one;
+        a dictionary without a name is called ``recipe``.
 
     Raises:
         ConfigError: see `read_toml`, `parse`, `assign`.
     """
-    path = Path(path)
-    path = Path(path)
-    values = read_toml(path)
+    if isinstance(source, Mapping):
+        where, name, values = "recipe", "recipe", copy.deepcopy(dict(source))
+    else:
+        where, name, values = os.fspath(source), Path(source).stem, read_toml(Path(source))
     if backend is not None:
         values["backend"] = backend
-    values.setdefault("name", path.stem)
+    values.setdefault("name", name)
     for assignment in assignments:
         assign(values, assignment)
-    return parse(Config, values, where=path)
+    return parse(Config, values, where=where)
+
+
+def data_config(
+    data: Config | DataConfig | StrPath,
+    root: StrPath | None = None,
+    *,
+    labels: StrPath | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> DataConfig:
+    """Return which data set is meant.
+
+    Args:
+        data: a recipe or its data table, the path of a recipe, or with `root` the name of a format.
+        root: folder of the data set, where `data` is the name of a format.
+        labels: name or path of a label map, in place of the recipe's or the format's own.
+        options: settings of the format, in place of the recipe's.
+
+    Raises:
+        ConfigError: SEG-X013, neither a recipe nor a format with its folder; see `read_toml` and
+            `parse`.
+    """
+    given: dict[str, Any] = {"options": dict(options)} if options else {}
+    if labels is not None:
+        given["labels"] = os.fspath(labels)
+    if root is not None:
+        values = {"format": data, "root": os.fspath(root), **given}
+        return parse(DataConfig, values, where="the arguments")
+    if isinstance(data, Config):
+        data = data.data
+    if not isinstance(data, DataConfig):
+        if Path(data).suffix != ".toml":
+            raise ConfigError(
+                "SEG-X013",
+                "name a data set",
+                observed=f"{os.fspath(data)!r} and no root",
+                allowed="a recipe, the path of one, or the name of a format and its folder",
+                next_step='for example ("recipe.toml"), or ("folder", root="data/mine", labels=…)',
+            )
+        data = load_data_config(Path(data))
+    return data.model_copy(update=given)
 
 
 def load_data_config(
@@ -328,7 +381,7 @@ def load_data_config(
         root: the folder of a data set.
         format_name: how `root` is read.
         label_map: takes the place of the recipe's, or of the format's own.
-        assignments: as for `load`, e.g. ``data.options.mask_kind=colour``; applied last.
+        assignments: as for `load_recipe`, e.g. ``data.options.mask_kind=colour``; applied last.
 
     Raises:
         ConfigError: SEG-X013, both or none of recipe and root; see `read_toml`, `parse`, `assign`.
@@ -336,7 +389,7 @@ def load_data_config(
     if (recipe is None) == (root is None):
         raise ConfigError(
             "SEG-X013",
-            "what shall be checked?",
+            "name either a recipe or a folder",
             observed="a recipe and a folder" if recipe else "neither a recipe nor a folder",
             allowed="--config RECIPE, or ROOT --format FORMAT --labels LABELS",
             next_step="see `terrazzo check --help`",

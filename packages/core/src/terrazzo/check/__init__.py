@@ -12,7 +12,7 @@ headers alone and is what `terrazzo run` does first. ``scan`` looks at all files
     grids           grid and reference system of GeoTIFF pairs
     nan_pixels      NaN in GeoTIFF of floats
     leaks           one image in two splits
-    doubted_labels  labels a trained model doubts
+    doubted_labels  labels that a trained model contradicts
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The two checks: everything, and what headers alone tell."""
+"""The two data checks: of everything, and of headers alone before a run."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
+from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.errors import DataError
 from terrazzo.base.progress import Progress, Silent
-from terrazzo.base.recipe import DataConfig, load_data_config
+from terrazzo.base.recipe import Config, DataConfig, data_config
 from terrazzo.check import (
     bands,
     coverage,
@@ -34,32 +37,39 @@ _MOST_THREADS = 16
 
 
 def check_data(
-    data: DataConfig | str | Path,
+    data: Config | DataConfig | StrPath,
+    root: StrPath | None = None,
     *,
-    progress: Progress | None = None,
-    threads: int | None = None,
+    labels: StrPath | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
+    run: StrPath | None = None,
     fresh: bool = False,
-    run: Path | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Decode every file of a data set once and say what is wrong with it, worst first.
 
     Args:
-        data: which data set, or the path of a recipe; without any label map one is proposed.
-        progress: told after every image; None: shows nothing.
-        threads: images looked at side by side. None: one a processor, up to 16.
+        data: a recipe or its data table, the path of a recipe, or with `root` the name of a format
+            (``terrazzo list datasets``).
+        root: folder of the data set, where `data` is the name of a format.
+        labels: name or path of a label map, in place of the recipe's or the format's own; where
+            there is none, one is proposed.
+        options: settings of the format, in place of the recipe's.
+        run: a finished run on these classes, whose model looks for wrong labels.
         fresh: look again at files that have not changed since the last check.
-        run: a finished run on these classes, whose model may doubt labels.
+        threads: images looked at side by side. None: one a processor, up to 16.
+        progress: told after every image; None: shows nothing.
 
     Raises:
-        ConfigError: unknown format, option or label map.
+        ConfigError: no such data set, unknown format, option or label map.
         CheckpointError: `run` is no finished run, or has other classes.
     """
     progress = Silent() if progress is None else progress
-    if not isinstance(data, DataConfig):
-        data = load_data_config(Path(data))
-    label_map = _label_map(data)
+    settings = data_config(data, root, labels=labels, options=options)
+    label_map = _label_map(settings)
     threads = threads or min(os.cpu_count() or 1, _MOST_THREADS)
-    seen = survey(data, label_map, threads=threads, fresh=fresh, progress=progress)
+    seen = survey(settings, label_map, threads=threads, fresh=fresh, progress=progress)
     counted = coverage.count(seen)
     findings = [
         *unusable_files.find(seen),
@@ -72,11 +82,11 @@ def check_data(
         *leaks.find(seen),
     ]
     if run is not None:
-        findings += doubted_labels.find(seen, run, progress)
+        findings += doubted_labels.find(seen, Path(run), progress)
     pixels = 0 if counted is None else int(counted.pixels_NK.sum() + counted.ignored_N.sum())
     return Report(
-        root=data.root,
-        format=data.format,
+        root=settings.root,
+        format=settings.format,
         images=dict(Counter(scanned.split for scanned in seen.scanned_images)),
         reused=seen.reused,
         findings=in_order(findings),

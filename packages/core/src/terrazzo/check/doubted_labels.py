@@ -1,4 +1,4 @@
-"""Labels that a trained model doubts: regions where it is surer of another class than usual.
+"""Labels that are probably wrong: regions where a trained model is sure of another class.
 
 A region labelled i is doubted where the model prefers j ≠ i with a mean probability that comes
 close to the one it gives to j where j is the label: the threshold of confident learning (Northcutt,

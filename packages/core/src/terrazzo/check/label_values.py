@@ -1,4 +1,4 @@
-"""Raw label values against the label map: strays, shifts, masks that were mapped before."""
+"""Raw label values against the label map: unknown, shifted, or train ids already."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Float GeoTIFF with pixels that are no number, and no word about them in the file."""
+"""Float GeoTIFF with NaN pixels that the file does not declare as nodata."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def _colours(scanned: ScannedImage) -> dict[int, int]:
 
 
 def _swapped(colours: dict[int, int], label_map: LabelMap) -> list[str]:
-    """Name the values that wear the colour of a class they do not belong to."""
+    """Name the values whose palette colour is that of a class they do not belong to."""
     owner = {int(each.colour[1:], 16): each for each in label_map.classes}
     own = {code: each for each in label_map.classes for code in each.raw}
     return [

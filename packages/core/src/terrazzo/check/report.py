@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -74,6 +75,9 @@ class Report:
             lines += ["", "a label map that would fit (save it, and name it in data.labels):", ""]
             lines += [f"    {line}".rstrip() for line in self.proposal.splitlines()]
         return "\n".join([*lines, "", self._verdict()])
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.as_text())}</pre>"
 
     def _verdict(self) -> str:
         counts = ", ".join(

@@ -1,6 +1,6 @@
-"""The command line: words in, one call into `terrazzo.workflows`, words out.
+"""The command ``terrazzo``: its subcommands, and one message for a user's mistake.
 
-One file a command. Nothing heavy is imported at the top of any, so that ``--help`` answers at once.
+Nothing heavy is imported at the top of any, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations

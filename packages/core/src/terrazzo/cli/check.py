@@ -18,7 +18,7 @@ def check(
         Path | None,
         typer.Option("--config", metavar="RECIPE", help="Check the data of a recipe."),
     ] = None,
-    format: Annotated[  # noqa: A002 - the word of the recipes
+    format: Annotated[  # noqa: A002 - as the recipes call it
         str, typer.Option(help="How ROOT is read; see `terrazzo list datasets`.")
     ] = "folder",
     labels: Annotated[
@@ -27,14 +27,16 @@ def check(
     assignments: SetOption = [],  # noqa: B006 - Typer's way to spell a repeatable option
     run_folder: Annotated[
         Path | None,
-        typer.Option("--run", metavar="RUN", help="Let this run's model doubt labels."),
+        typer.Option(
+            "--run", metavar="RUN", help="A finished run, whose model looks for wrong labels."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Look again at files that have not changed.")
     ] = False,
 ) -> None:
-    """Decode every file of a data set once and say what is wrong, worst first.
+    """Check data: decode every file of a data set once and say what is wrong, worst first.
 
     Ends with exit code 3 where something must be put right before training.
 
@@ -45,12 +47,12 @@ def check(
         terrazzo check data/mine --set data.options.mask_kind=colour
         terrazzo check data/mine --labels mine.toml --json
     """
-    from terrazzo import check as doctor
     from terrazzo.base import progress
     from terrazzo.base.recipe import load_data_config
+    from terrazzo.check import check_data
 
     data = load_data_config(config, root, format, labels, assignments=tuple(assignments))
     with progress.shown("check") as shown:
-        report = doctor.check_data(data, progress=shown, fresh=fresh, run=run_folder)
+        report = check_data(data, progress=shown, fresh=fresh, run=run_folder)
     print(report.as_json() if as_json else report.as_text())
     raise typer.Exit(3 if report.must_stop else 0)

@@ -14,7 +14,9 @@ def compare(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     group: Annotated[
         str | None,
-        typer.Option(metavar="REGEX", help="Draw images together whose names agree in this."),
+        typer.Option(
+            metavar="REGEX", help="Images whose names agree in this are resampled together."
+        ),
     ] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="All scores as CSV.")] = None,
     latex: Annotated[Path | None, typer.Option(metavar="FILE", help="A LaTeX table.")] = None,

@@ -44,8 +44,9 @@ def evaluate(
             run_folder,
             split,
             data=data,
+            calibration=calibration,
+            boundary=boundary,
             any_pixel_size=any_pixel_size,
-            settings={"calibration": calibration, "boundary": boundary},
             progress=shown,
         )
     print_scores(finished)

@@ -1,4 +1,4 @@
-"""The words of ``terrazzo predict``; imports nothing heavy at the top."""
+"""``terrazzo predict``."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ def predict(
         list[Path], typer.Argument(metavar="SCENE…", help="GeoTIFF files, images or folders.")
     ],
     out: Annotated[Path, typer.Option(help="MAP.tif for one scene, otherwise a folder.")],
-    tile: Annotated[int, typer.Option(help="Rows and columns of a window.")] = 512,
-    overlap: Annotated[int, typer.Option(help="Pixels that two windows share.")] = 128,
-    blend: Annotated[str, typer.Option(help="linear, cosine or none.")] = "linear",
-    batch_size: Annotated[int, typer.Option(help="Windows a forward pass.")] = 4,
+    tile: Annotated[int, typer.Option(help="Rows and columns of a tile.")] = 512,
+    overlap: Annotated[int, typer.Option(help="Pixels that two tiles share.")] = 128,
+    blend: Annotated[
+        str, typer.Option(help="How tiles are blended: linear, cosine or none.")
+    ] = "linear",
+    batch_size: Annotated[int, typer.Option(help="Tiles in one forward pass.")] = 4,
     bands: Annotated[
         str, typer.Option(metavar="A,B,…", help="Scene bands in the model's order.")
     ] = "",
@@ -43,7 +45,9 @@ def predict(
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Ray cluster to share them with.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a map.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a map that was interrupted.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the maps.")] = False,
 ) -> None:
     """Predict scenes larger than memory, or images, with the model of a run.
@@ -61,9 +65,9 @@ def predict(
     from terrazzo.inference.tiled_prediction import Tiling
     from terrazzo.io import remote_paths
 
-    windows = {"tile": tile, "overlap": overlap, "blend": blend, "batch_size": batch_size}
+    tiles = {"tile": tile, "overlap": overlap, "blend": blend, "batch_size": batch_size}
     settings = Settings(
-        tiling=config_parsing.parse(Tiling, windows, where="command line"),
+        tiling=config_parsing.parse(Tiling, tiles, where="command line"),
         bands=tuple(word.strip() for word in bands.split(",") if word.strip()),
         probabilities=probabilities,
         cloud_optimised=cog,

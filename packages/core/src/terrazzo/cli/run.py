@@ -31,7 +31,9 @@ def run(
     ] = False,
     track: Annotated[
         list[str],
-        typer.Option(metavar="KIND", help="Show it in mlflow or tensorboard; may be repeated."),
+        typer.Option(
+            metavar="KIND", help="Also send the log to mlflow or tensorboard; may be repeated."
+        ),
     ] = [],  # noqa: B006
 ) -> None:
     """Train by a recipe, score the best epoch on the test split, write a report.
@@ -75,7 +77,7 @@ def _demo_recipe(backend: str | None) -> Path:
     if backend is None:
         raise ConfigError(
             "SEG-X013",
-            "what shall be run?",
+            "no recipe is named",
             allowed="--config RECIPE, or --backend keras|torch for the demo",
             next_step="see `terrazzo run --help`",
         )

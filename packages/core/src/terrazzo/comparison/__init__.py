@@ -1,0 +1,1 @@
+"""Several runs side by side, as numbers: ranks, intervals, paired differences, tables."""

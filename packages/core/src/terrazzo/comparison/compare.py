@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.errors import ConfigError
 from terrazzo.comparison import competitor
 from terrazzo.comparison.competitor import Competitor
@@ -67,7 +68,7 @@ class Comparison:
 
 
 def compare(
-    runs: Sequence[Path],
+    runs: Sequence[StrPath],
     *,
     split: str = "test",
     group: str | None = None,
@@ -95,8 +96,9 @@ def compare(
             observed=", ".join(map(str, runs)) or "none",
             next_step="terrazzo compare RUN RUN --out compare.html",
         )
+    paths = [Path(run) for run in runs]
     competitors = [
-        competitor.read(path, name, split) for path, name in zip(runs, _names(runs), strict=True)
+        competitor.read(path, name, split) for path, name in zip(paths, _names(paths), strict=True)
     ]
     for other in competitors[1:]:
         require_same_test(competitors[0], other)

@@ -10,7 +10,7 @@ A map is a TOML file (``label_maps/*.toml`` or the user's own):
     colour = "#808080"
     raw = [0]                         # raw values of this class; integers, or "#RRGGBB" colours
 
-A class table ``name;r;g;b`` will do as well, see `class_tables`.
+A class table ``name;r;g;b`` will do as well, see `class_csv`.
 
 The train id of a class is its position. A raw value that is in no class and not ignored is an
 error, never class 0.
@@ -19,6 +19,7 @@ error, never class 0.
 from __future__ import annotations
 
 import html
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base import config_parsing
-from terrazzo.base.config_parsing import Frozen, read_toml, resolve_path
+from terrazzo.base.config_parsing import Frozen, StrPath, read_toml, resolve_path
 from terrazzo.base.errors import ConfigError, DataError, unknown_name
 from terrazzo.data import class_csv
 from terrazzo.data.sample import IGNORE
@@ -197,7 +198,7 @@ class LabelMap:
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f'<tr><td>{k}</td><td style="background:{c.colour}">&emsp;</td>'
+            f'<tr><td>{k}</td><td style="background:{html.escape(c.colour)}">&emsp;</td>'
             f"<td>{html.escape(c.name)}</td><td>{', '.join(map(self.raw_text, c.raw))}</td></tr>"
             for k, c in enumerate(self.classes)
         )
@@ -227,13 +228,16 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(p.name[:-5] for p in folder.iterdir() if p.name.endswith(".toml")))
 
 
-def load_label_map(name: str | Path) -> LabelMap:
+def load_label_map(name: StrPath) -> LabelMap:
     """Read a label map by its name, or by its path where `name` ends in ``.toml`` or ``.csv``.
+
+    Args:
+        name: see ``terrazzo list labels``, or a path.
 
     Raises:
         ConfigError: unknown name, a map that contradicts itself, or a wrong class table.
     """
-    name = str(name)
+    name = os.fspath(name)
     if name.endswith(".csv"):
         path = resolve_path(name, where="data.labels")
         return from_toml(class_csv.read(path), where=path)

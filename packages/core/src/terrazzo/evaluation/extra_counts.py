@@ -1,4 +1,4 @@
-"""What is counted of each image beside its confusion matrix, where it is asked for.
+"""Counts behind the extra metrics: boundary bands, calibration, instances; where asked for.
 
 Borders and probabilities cost time, so a recipe's ``[evaluation]`` or the command line asks for
 them; instances are counted wherever the data set has them. Every number belongs to one image (the

@@ -1,4 +1,4 @@
-"""Scores of what is counted beside the confusion matrix, and their intervals."""
+"""Extra metrics from their counts, with intervals: boundary bands, calibration, instances."""
 
 from __future__ import annotations
 

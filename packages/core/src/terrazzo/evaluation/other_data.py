@@ -1,4 +1,4 @@
-"""Scoring a run on other data than its own: trained on one domain, asked about another."""
+"""Evaluating a run on other data than its own: trained on one domain, scored on another."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class SceneOverviews:
     def add(
         self, index: int, label_HW: NDArray[np.generic], prediction_HW: NDArray[np.generic]
     ) -> None:
-        """Put one image in its place; what juts out of the scene is left out."""
+        """Put one image in its place; what lies outside the scene is left out."""
         number, row, column = self._source.place(index)
         scene = self._scenes[number]
         inside = []

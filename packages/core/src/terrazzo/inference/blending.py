@@ -1,7 +1,7 @@
-"""The windows of a scene blended into rows of classes.
+"""The tiles of a scene blended into rows of classes.
 
-Only what later windows still touch is kept: the overlap with the next window, and the overlap of
-this row of windows with the next one. Everywhere else a window's own probabilities give the class,
+Only what later tiles still touch is kept: the overlap with the next tile, and the overlap of
+this row of tiles with the next one. Everywhere else a tile's own probabilities give the class,
 without ever being copied. So memory grows with overlap × width, and most pixels are read once.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.inference.windows import Share, first_open
+from terrazzo.inference.tiles import Share, first_open
 
 NUMBA_FROM_PIXELS = 1 << 22
 """Smaller scenes are done by NumPy before numba is imported."""
@@ -24,18 +24,18 @@ _PIXELS_AT_ONCE = 1 << 15
 
 
 _NOTHING = np.empty((0, 0), np.float32)
-_NO_WINDOW = -2  # not the one before window 0
+_NO_TILE = -2  # not the one before tile 0
 
 
 class Blender:
-    """Takes the windows of one row after another, from left to right; gives finished rows.
+    """Takes the tiles of one row after another, from left to right; gives finished rows.
 
     Args:
         rows: shares of the scene's rows.
         columns: shares of its columns.
         num_classes: K.
         dtype: of the labels.
-        begin: number of the first row of windows that will come.
+        begin: number of the first row of tiles that will come.
         keep_probabilities: also give the blended probabilities of finished rows.
     """
 
@@ -70,15 +70,15 @@ class Blender:
         self._above = self._below
         self._below = np.zeros((row.last - row.first - final, depth), np.float32)
         self._kept = np.zeros((final if self.keep_probabilities else 0, depth), np.float32)
-        self._right: tuple[int, NDArray[np.float32]] = (_NO_WINDOW, _NOTHING)
+        self._right: tuple[int, NDArray[np.float32]] = (_NO_TILE, _NOTHING)
 
     def add(self, number: int, at: int, output: NDArray[Any]) -> None:
-        """Add a window.
+        """Add a tile.
 
         Args:
-            number: of the row of windows.
-            at: number of the window in it. Windows may be left out.
-            output: labels H×W where no two windows share a pixel, else probabilities H×W×K
+            number: of the row of tiles.
+            at: number of the tile in it. Tiles may be left out.
+            output: labels H×W where no two tiles share a pixel, else probabilities H×W×K
                 float32, which may be overwritten.
         """
         row, column = self.rows[number], self.columns[at]
@@ -95,13 +95,13 @@ class Blender:
         self._blend_rows(block, number, place)
 
     def _blend_columns(self, block: NDArray[Any], at: int, ready: int) -> NDArray[np.float32]:
-        """Add what earlier windows gave; keep what later ones touch; return the rest."""
+        """Add what earlier tiles gave; keep what later ones touch; return the rest."""
         column = self.columns[at]
         for ramp in _ramps(column):
             weights = np.repeat(column.weights[ramp], self.num_classes)
             block[:, ramp.start * self.num_classes : ramp.stop * self.num_classes] *= weights
         before, right = self._right
-        if before == at - 1:  # else the window between had no data, nor had its pixels here
+        if before == at - 1:  # else the tile between had no data, nor had its pixels here
             block[:, : right.shape[1]] += right
         self._right = at, block[:, ready:].copy()
         return block[:, :ready]
@@ -120,11 +120,11 @@ class Blender:
         self._best_class(block[:final], depth, self._labels[:, place])
 
     def finish(self, number: int) -> tuple[NDArray[np.integer], NDArray[np.float32] | None]:
-        """End a row of windows.
+        """End a row of tiles.
 
         Returns:
-            Labels R×W of the rows that no later window touches, from the first one with a weight
-            in this row of windows; and their probabilities R×W×K, if they are kept.
+            Labels R×W of the rows that no later tile touches, from the first one with a weight
+            in this row of tiles; and their probabilities R×W×K, if they are kept.
         """
         labels_RW, kept = self._labels, self._kept
         if number + 1 < len(self.rows):
@@ -135,9 +135,9 @@ class Blender:
 
 
 def _ramps(share: Share) -> tuple[slice, ...]:
-    """Return where the weights of a window may be below 1."""
+    """Return where the weights of a tile may be below 1."""
     left, right = share.ramp_in, len(share.weights) - share.ramp_out
-    if left >= right:  # ramps meet: overlaps of more than half a window
+    if left >= right:  # ramps meet: overlaps of more than half a tile
         return (slice(0, len(share.weights)),)
     return slice(0, left), slice(right, len(share.weights))
 

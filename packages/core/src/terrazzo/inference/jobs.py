@@ -64,7 +64,7 @@ class ThisProcess:
 
     Attributes:
         trainer: the model.
-        row_done: called after every row of windows.
+        row_done: called after every row of tiles.
     """
 
     trainer: Trainer
@@ -117,7 +117,7 @@ def attempt(
     Args:
         load: returns the model.
         task: the band.
-        row_done: called after every row of windows.
+        row_done: called after every row of tiles.
     """
     try:
         work(load(), task, row_done)
@@ -134,7 +134,7 @@ def work(trainer: Trainer, task: BandTask, row_done: Callable[[], None]) -> None
     Args:
         trainer: the model.
         task: the band.
-        row_done: called after every row of windows.
+        row_done: called after every row of tiles.
 
     Raises:
         CheckpointError: SEG-C011, some rows of the band come from another kind of device.

@@ -37,7 +37,7 @@ class MapOrder:
         scene: what to look at.
         label_map: K classes.
         work: the files to write.
-        tiling: windows and their blending.
+        tiling: tiles and their blending.
         plan: all that the rows depend on, as JSON holds it.
         cloud_optimised: write cloud optimised GeoTIFF, with overviews.
     """

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from terrazzo.base.config_parsing import StrPath
+from terrazzo.base.errors import DataError
 from terrazzo.io.resize import resize_image
 from terrazzo.models import compatibility
 from terrazzo.models.card import ModelCard
@@ -39,7 +41,8 @@ class Model:
             file: where it came from, for messages.
 
         Raises:
-            DataError: SEG-D019 another type of pixel; SEG-D020 another number of bands.
+            DataError: SEG-D019 another type of pixel; SEG-D020 another number of bands, or not
+                H×W×C.
         """
         seen_HWC = self._seen(image_HWC, file)
         size = image_HWC.shape[:2]
@@ -49,7 +52,7 @@ class Model:
         return labels_at_size(self.trainer.predict(seen_HWC[None])[0], size)
 
     def predict_probabilities(self, image_HWC: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Return the probabilities H×W×K of one image of any size.
+        """Return the probabilities H×W×K of one image of any size; they add up to 1 over K.
 
         Raises:
             DataError: as `predict`.
@@ -61,6 +64,15 @@ class Model:
         self, image_HWC: NDArray[np.generic], file: str | Path = "(array)"
     ) -> NDArray[np.generic]:
         """Return the image at the size the model was trained on, where it was trained at one."""
+        if image_HWC.ndim != 3:
+            raise DataError(
+                "SEG-D020",
+                "an image has rows, columns and bands",
+                file=file,
+                observed=f"an array of shape {image_HWC.shape}",
+                allowed=f"H×W×{len(self.card.bands)}",
+                next_step="image[:, :, None] gives a grey image its one band",
+            )
         nameless = tuple(f"band {number}" for number in range(1, image_HWC.shape[2] + 1))
         compatibility.require_known_pixels(
             self.card, compatibility.pixels_of_image(Path(file), image_HWC, nameless)
@@ -69,17 +81,17 @@ class Model:
         return image_HWC if size is None else resize_image(image_HWC, size)
 
 
-def load_model(folder: str | Path) -> Model:
+def load_model(run: StrPath) -> Model:
     """Load the model of a finished run.
 
     Args:
-        folder: a run folder, or its ``model/``.
+        run: a run folder, or its ``model/``.
 
     Raises:
         CheckpointError: SEG-C012, there is no finished model; SEG-C006, it is damaged.
         ConfigError: SEG-X003, its backend is not installed.
     """
-    return Model(*saved_model.load(model_folder(Path(folder))))
+    return Model(*saved_model.load(model_folder(Path(run))))
 
 
 def model_folder(folder: Path) -> Path:

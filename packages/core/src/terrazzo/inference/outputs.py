@@ -17,10 +17,10 @@ from terrazzo.io import images
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the command line may ask for.
+    """How files are predicted, and what is written of them.
 
     Attributes:
-        tiling: windows and their blending, for scenes.
+        tiling: tiles and their blending, for scenes.
         bands: names, or numbers from 1, of the scene's bands in the model's order; empty: all.
         probabilities: also write the probabilities of all classes.
         cloud_optimised: write cloud optimised GeoTIFF, with overviews.

@@ -1,13 +1,15 @@
-"""``terrazzo predict``: a trained model over GeoTIFF scenes, images and folders of them."""
+"""Prediction of files: a trained model over GeoTIFF scenes, images and folders of them."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.data.normalization import moments
 from terrazzo.inference import map_writer
@@ -37,9 +39,9 @@ class Written:
 
 
 def predict(
-    run_folder: str | Path,
-    inputs: str | Path | Sequence[str | Path],
-    out: str | Path,
+    run: StrPath,
+    inputs: StrPath | Sequence[StrPath],
+    out: StrPath,
     settings: Settings | None = None,
     *,
     progress: Progress | None = None,
@@ -53,7 +55,7 @@ def predict(
     `resume`: the bytes are those of maps that were never interrupted.
 
     Args:
-        run_folder: a run, or its ``model/``.
+        run: a run folder, or its ``model/``.
         inputs: a file or several, or folders whose images and GeoTIFF files are taken, sub-folders
             included.
         out: a file or a folder.
@@ -68,11 +70,11 @@ def predict(
     """
     settings = Settings() if settings is None else settings
     progress = Silent() if progress is None else progress
-    several = [inputs] if isinstance(inputs, str | Path) else inputs
+    several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
     works = plan_outputs(
         [path if isinstance(path, Path) else Path(path) for path in several], Path(out), settings
     )
-    folder = model_folder(Path(run_folder))
+    folder = model_folder(Path(run))
     card = saved_model.read_card(folder)
     scenes = {
         work.source: _open_scene(work.source, card, settings) for work in works if work.is_scene
@@ -195,7 +197,7 @@ def _predict_scenes(
 ) -> Iterator[tuple[Path, Tally]]:
     if not orders:
         return
-    counter = _RowsDone(progress, sum(_windows_down(order) for order in orders))
+    counter = _RowsDone(progress, sum(_tile_rows(order) for order in orders))
     with _executor(folder, settings, counter.row_done) as executor:
         for order, tally in map_writer.make_maps(
             orders, executor, resume=settings.resume, begun=counter.map_begun
@@ -222,23 +224,23 @@ def _executor(folder: Path, settings: Settings, row_done: Callable[[], None]) ->
 
 @dataclass
 class _RowsDone:
-    """Counts rows of windows over all scenes."""
+    """Counts rows of tiles over all scenes."""
 
     progress: Progress
     total: int
     done: int = 0
 
     def row_done(self) -> None:
-        # Bands and resumes do a row of windows again, so the end may come early.
+        # Bands and resumes do a row of tiles again, so the end may come early.
         self.done = min(self.done + 1, self.total)
         self.progress.advance(self.done, self.total, "predict")
 
     def map_begun(self, making: MapInProgress) -> None:
         finished, rows = making.rows.finished_rows, making.order.scene.info.rows
         if finished:
-            self.done += _windows_down(making.order) * finished // rows
+            self.done += _tile_rows(making.order) * finished // rows
             self.progress.say(f"resuming with {finished} of {rows} rows finished")
 
 
-def _windows_down(order: MapOrder) -> int:
+def _tile_rows(order: MapOrder) -> int:
     return len(order.tiling.shares(order.scene.info.rows))

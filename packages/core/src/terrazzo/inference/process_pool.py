@@ -40,7 +40,7 @@ class ProcessPool:
     Args:
         model: folder of the model, which each loads.
         count: how many.
-        row_done: called after every row of windows of any of them.
+        row_done: called after every row of tiles of any of them.
     """
 
     def __init__(self, model: Path, count: int, row_done: Callable[[], None]) -> None:

@@ -24,7 +24,7 @@ class RayPool:
         address: of the cluster: ``auto``, ``ray://HOST:10001``, or ``local`` for one made here.
         model: folder of the model, which each loads.
         count: how many; None: one for each GPU of the cluster, or CPU where there is no GPU.
-        row_done: called after every task, as often as it has rows of windows.
+        row_done: called after every task, as often as it has rows of tiles.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class _Actor:
         self._load = functools.cache(lambda: saved_model.load(model)[1])
 
     def work(self, task: BandTask) -> int | Exception:
-        """Do one job; return its rows of windows, or the error, which Ray would wrap."""
+        """Do one job; return its rows of tiles, or the error, which Ray would wrap."""
         rows: list[None] = []
         return jobs.attempt(self._load, task, lambda: rows.append(None)) or len(rows)
 

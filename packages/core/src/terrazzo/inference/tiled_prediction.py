@@ -1,7 +1,7 @@
-"""Prediction of a scene that is larger than memory: windows in, finished rows out.
+"""Prediction of a scene that is larger than memory: tiles in, finished rows out.
 
-Memory holds one row of windows, with its probabilities, at a time: it grows with the tile and the
-width of the scene, not with its height. A thread reads the next row of windows while the model
+Memory holds one row of tiles, with its probabilities, at a time: it grows with the tile and the
+width of the scene, not with its height. A thread reads the next row of tiles while the model
 works on this one; another blends, takes the best class and puts finished rows into a
 `row_journal`. The GeoTIFF is written from there, so its bytes depend on the rows alone, however
 often the work was killed and however many processes shared it.
@@ -21,37 +21,37 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from terrazzo.base.config_parsing import Count, Frozen
-from terrazzo.inference import windows as windows_module
+from terrazzo.inference import tiles
 from terrazzo.inference.blending import Blender
 from terrazzo.inference.row_journal import RowBand, RowJournal
 from terrazzo.inference.threads import in_background, read_ahead
-from terrazzo.inference.windows import Blend, Share, first_open
+from terrazzo.inference.tiles import Blend, Share, first_open
 from terrazzo.io import rasters
 from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules, mark_missing
 from terrazzo.models.contract import Trainer
 
 
 class Tiling(Frozen):
-    """How a scene is cut into windows."""
+    """How a scene is cut into tiles."""
 
     tile: Count = 512
-    """Rows and columns of a window."""
+    """Rows and columns of a tile."""
     overlap: Annotated[int, Field(ge=0)] = 128
     """Rows and columns that two neighbours share at least; a quarter of it at each side of a seam
     is thrown away."""
     blend: Blend = "linear"
-    """How neighbours are mixed; ``none`` takes each pixel from one window."""
+    """How neighbours are mixed; ``none`` takes each pixel from one tile."""
     batch_size: Count = 4
-    """Windows a forward pass."""
+    """Tiles a forward pass."""
 
     def shares(self, length: int) -> tuple[Share, ...]:
-        """Return the windows along an axis of the scene."""
-        return windows_module.shares(length, self.tile, self.overlap, self.blend)
+        """Return the tiles along an axis of the scene."""
+        return tiles.shares(length, self.tile, self.overlap, self.blend)
 
     def row_bands(self, rows: int, most: int) -> tuple[RowBand, ...]:
-        """Divide the rows of a scene into at most so many bands, two rows of windows at least each.
+        """Divide the rows of a scene into at most so many bands, two rows of tiles at least each.
 
-        Each band but the first does one row of windows again, for what that adds to its rows.
+        Each band but the first does one row of tiles again, for what that adds to its rows.
         """
         final = first_open(self.shares(rows))
         count = max(1, min(most, len(final) // 2))
@@ -73,7 +73,7 @@ class Tally:
     Attributes:
         pixels_K: int64 pixels of each class.
         nodata: pixels without data.
-        seams: pairs of neighbours that a seam between columns of windows divides, and how many of
+        seams: pairs of neighbours that a seam between columns of tiles divides, and how many of
             them differ in class.
         elsewhere: the same for all other pairs of neighbours in a row.
     """
@@ -109,13 +109,13 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class _Strip:
-    """The scene's rows under one row of windows."""
+    """The scene's rows under one row of tiles."""
 
     number: int
     pixels: ImagePixels
 
-    def window(self, share: Share) -> NDArray[Any]:
-        """Return the pixels under one window as models are shown them."""
+    def under(self, share: Share) -> NDArray[Any]:
+        """Return the pixels under one tile as models are shown them."""
         columns = np.s_[:, share.start : share.stop]
         image_HWC, _, present_HWC = self.pixels
         if present_HWC is None:
@@ -131,10 +131,10 @@ class _Strip:
 
 @dataclass(frozen=True, slots=True)
 class _Predicted:
-    """What a batch of windows gave, by their numbers; windows without data are left out of it."""
+    """What a batch of tiles gave, by their numbers; tiles without data are left out of it."""
 
     number: int
-    windows: tuple[int, ...]
+    tiles: tuple[int, ...]
     outputs: NDArray[Any]
 
 
@@ -163,7 +163,7 @@ def predict_rows(
         tiling: how it is cut.
         journal: gets the layer ``labels``, R×W, and, if it has it, ``probabilities``, R×W×K.
         nodata: label of pixels without data; their probabilities are NaN.
-        row_done: called after every row of windows.
+        row_done: called after every row of tiles.
 
     Raises:
         DataError: as `rasters.read_window`.
@@ -173,7 +173,7 @@ def predict_rows(
         return
     size = scene.info
     rows, columns = tiling.shares(size.rows), tiling.shares(size.columns)
-    # Rows that are not final may have been touched by earlier windows: those are done again.
+    # Rows that are not final may have been touched by earlier tiles: those are done again.
     begin = sum(share.last <= journal.next_row for share in rows)
     stop = sum(share.first < journal.band.last for share in rows)
     keeper = _RowKeeper(scene, tiling, num_classes, nodata, journal, begin)
@@ -185,14 +185,14 @@ def predict_rows(
     ):
         for strip in strips:
             for batch in _batches(strip, columns, tiling.batch_size):
-                images_BHWC = np.stack([strip.window(columns[window]) for window in batch])
+                images_BHWC = np.stack([strip.under(columns[tile]) for tile in batch])
                 put(_Predicted(strip.number, batch, predict(images_BHWC)))
             put(_EndOfStrip(strip.number, strip.valid))
             row_done()
 
 
 def _strips(scene: Scene, rows: tuple[Share, ...], numbers: range) -> Iterator[_Strip]:
-    """Read the rows of each row of windows; rows that two of them share are read once."""
+    """Read the rows of each row of tiles; rows that two of them share are read once."""
     columns = scene.info.columns
     before = ImagePixels(np.empty(0))
     for number in numbers:
@@ -235,7 +235,7 @@ def _below(above: ImagePixels, kept: int, new: ImagePixels) -> ImagePixels:
 def _batches(
     strip: _Strip, columns: tuple[Share, ...], batch_size: int
 ) -> Iterator[tuple[int, ...]]:
-    """Group the windows of a row that hold any data."""
+    """Group the tiles of a row that hold any data."""
     filled = [
         number
         for number, share in enumerate(columns)
@@ -246,7 +246,7 @@ def _batches(
 
 
 class _RowKeeper:
-    """Has windows blended, and puts finished rows with what is counted in them into a journal."""
+    """Has tiles blended, and puts finished rows with what is counted in them into a journal."""
 
     def __init__(
         self,
@@ -273,12 +273,12 @@ class _RowKeeper:
         )
 
     def take(self, item: _Predicted | _EndOfStrip) -> None:
-        """Take what the model gave, in the order of the windows."""
+        """Take what the model gave, in the order of the tiles."""
         if isinstance(item, _EndOfStrip):
             self._finish(item)
             return
-        for window, output in zip(item.windows, item.outputs, strict=True):
-            self.blender.add(item.number, window, output)
+        for tile, output in zip(item.tiles, item.outputs, strict=True):
+            self.blender.add(item.number, tile, output)
 
     def _finish(self, end: _EndOfStrip) -> None:
         labels_RW, probabilities_RWK = self.blender.finish(end.number)

@@ -1,0 +1,1 @@
+"""Files to arrays and back: PNG, JPEG, GeoTIFF, vectors, archives; knows nothing of data sets."""

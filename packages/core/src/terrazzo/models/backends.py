@@ -1,4 +1,4 @@
-"""From the word after ``--backend`` to the package that carries it: names and import paths only."""
+"""From the name of a backend to its package: names and import paths only."""
 
 from __future__ import annotations
 

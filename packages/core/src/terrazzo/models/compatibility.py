@@ -1,6 +1,6 @@
 """Whether a trained model may be used on these pixels and these labels: the one place that decides.
 
-Scoring, prediction, doubting labels and beginning with the weights of another run all ask here.
+Evaluation, prediction, the data check with a model and weights to start from all ask here.
 """
 
 from __future__ import annotations
@@ -246,7 +246,7 @@ def require_same_model(
     if given != wanted:
         raise ConfigError(
             "SEG-X017",
-            "the run to begin with has another model",
+            "the run with the weights to start from has another model",
             file=folder,
             observed=" ".join(given),
             allowed=" ".join(wanted),

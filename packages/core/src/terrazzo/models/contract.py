@@ -69,7 +69,7 @@ class Trainer(Protocol):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a person should know of the weights it began with: taken, made anew, inflated."""
+        """Lines for the user about the weights to start from: loaded, made anew, inflated."""
         ...
 
     @property

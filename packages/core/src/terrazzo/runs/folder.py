@@ -4,7 +4,7 @@ runs/<name>/  config.toml   resolved recipe            labels.toml   label map i
               run.json      versions, hardware, data   log.jsonl     losses and scores; no times
               timing.jsonl  seconds                    splits.json   names drawn for each split
               checkpoints/  see `checkpoint`
-              model/        see `model_folder`         evaluation/   see `evaluation`
+              model/        see `saved_model`          evaluation/   see `evaluation.result`
               report.html
 """
 

@@ -1,4 +1,4 @@
-"""Beginning a run with the weights of another one (`[init]` in a recipe)."""
+"""Weights to start from: those of another run (`[init]` in a recipe)."""
 
 from __future__ import annotations
 

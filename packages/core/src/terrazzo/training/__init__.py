@@ -1,0 +1,1 @@
+"""The train loop and the learning rate: one for every backend."""

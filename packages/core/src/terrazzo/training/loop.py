@@ -1,4 +1,4 @@
-"""The one train loop and the one evaluate loop, for every backend."""
+"""The train loop: one for every backend."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from terrazzo.training.learning_rate import learning_rate
 
 
 @dataclass
-class Position:
-    """Where a run stands: all that a resume needs beside the trainer's own state.
+class TrainingState:
+    """Steps, scores and losses so far: what a resume needs beside the trainer's own state.
 
     Attributes:
         step: optimiser steps done.
@@ -52,7 +52,7 @@ class Position:
 
 @dataclass(frozen=True)
 class EventSchedule:
-    """Which things happen after which step: pure arithmetic on the recipe."""
+    """After which steps a run logs, validates, saves and ends: pure arithmetic on the recipe."""
 
     recipe: Config
     steps_per_epoch: int
@@ -82,10 +82,10 @@ class EventSchedule:
         """Tell whether the training loss is written."""
         return self.is_last(step) or step % self.recipe.log.every_steps == 0
 
-    def stops_early(self, position: Position) -> bool:
+    def stops_early(self, state: TrainingState) -> bool:
         """Tell whether patience is at its end."""
         patience = self.recipe.validation.patience
-        return patience is not None and position.validations_since_best >= patience
+        return patience is not None and state.validations_since_best >= patience
 
 
 def train(
@@ -98,7 +98,7 @@ def train(
     progress: Progress,
     stop_requested: Callable[[], bool] = lambda: False,
     logged: Callable[[], None] = lambda: None,
-) -> Position:
+) -> TrainingState:
     """Train to the end, from the newest checkpoint in the run folder if there is one.
 
     Kill it at any moment and call it again: weights and log end up the same, bit for bit. `logged`
@@ -115,19 +115,19 @@ def train(
         len(train_split), recipe.training.batch_size, recipe.seed, world.rank, world.size
     )
     schedule = EventSchedule(recipe, order.steps_per_epoch)
-    position = _resume(run, trainer, progress)
+    state = _resume(run, trainer, progress)
     logged()
-    if schedule.is_last(position.step) or schedule.stops_early(position):
-        return position
+    if schedule.is_last(state.step) or schedule.stops_early(state):
+        return state
     unread: list[_Unread] = []
-    begun_at, clock = position.step, _Clock(position.step)
+    begun_at, clock = state.step, _Clock(state.step)
     batches = training_batches(
         train_split,
         recipe.data,
         recipe.augment,
         recipe.loader,
         order,
-        start_step=position.step,
+        start_step=state.step,
         stop_step=schedule.total_steps,
         bands=trainer.bands,
     )
@@ -135,38 +135,38 @@ def train(
         for batch in batches:
             rate = learning_rate(
                 recipe.training.schedule,
-                step=position.step,
+                step=state.step,
                 total_steps=schedule.total_steps,
                 steps_per_epoch=schedule.steps_per_epoch,
-                scores=[score for _, score in position.scores],
+                scores=[score for _, score in state.scores],
             )
             result = trainer.train_step(batch, rate)
-            if position.step == begun_at and world.rank == 0:
-                _log_first_step(run, result, clock, position.step)
-            position.step += 1
-            unread.append(_Unread(position.step, batch.files, result))
+            if state.step == begun_at and world.rank == 0:
+                _log_first_step(run, result, clock, state.step)
+            state.step += 1
+            unread.append(_Unread(state.step, batch.files, result))
             stopping = stop_requested()
-            saving = stopping or schedule.saves(position.step)
-            logging = schedule.logs(position.step)
+            saving = stopping or schedule.saves(state.step)
+            logging = schedule.logs(state.step)
             if saving or logging or not trainer.asynchronous:
-                _read_losses(unread, position)
+                _read_losses(unread, state)
             if logging:
-                _log_losses(run, schedule, position, rate, clock, world.rank)
+                _log_losses(run, schedule, state, rate, clock, world.rank)
                 loss = f"loss {result.loss:.4f}"
-                progress.advance(position.step, schedule.total_steps, f"train  {loss}")
-            if schedule.validates(position.step):
-                _validate(run, trainer, recipe, schedule, val_split, position, progress)
-                clock.restart(position.step)
-            if logging or schedule.validates(position.step):
+                progress.advance(state.step, schedule.total_steps, f"train  {loss}")
+            if schedule.validates(state.step):
+                _validate(run, trainer, recipe, schedule, val_split, state, progress)
+                clock.restart(state.step)
+            if logging or schedule.validates(state.step):
                 logged()
             if saving:
-                _save(run, trainer, recipe, position)
+                _save(run, trainer, recipe, state)
             if stopping:
-                raise _stopped(position.step, run)
-            if schedule.stops_early(position):
-                progress.say(f"stopped early after step {position.step}: no better score")
+                raise _stopped(state.step, run)
+            if schedule.stops_early(state):
+                progress.say(f"stopped early after step {state.step}: no better score")
                 break
-    return position
+    return state
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +178,8 @@ class _Unread:
     result: StepResult
 
 
-def _read_losses(unread: list[_Unread], position: Position) -> None:
-    """Move the losses from the device into `position`; waits for the device.
+def _read_losses(unread: list[_Unread], state: TrainingState) -> None:
+    """Move the losses from the device into `state`; waits for the device.
 
     Raises:
         NonFiniteLossError: naming the first such step and its files.
@@ -196,7 +196,7 @@ def _read_losses(unread: list[_Unread], position: Position) -> None:
                 next_step="look at these images (`terrazzo check`), lower the learning rate, or "
                 "set training.clip_norm; --resume goes on from the last checkpoint",
             )
-        position.losses.append(loss)
+        state.losses.append(loss)
     unread.clear()
 
 
@@ -240,7 +240,7 @@ def _log_first_step(run: RunFolder, result: StepResult, clock: _Clock, step: int
 def _log_losses(
     run: RunFolder,
     schedule: EventSchedule,
-    position: Position,
+    state: TrainingState,
     rate: float,
     clock: _Clock,
     rank: int,
@@ -248,14 +248,14 @@ def _log_losses(
     if rank == 0:
         line = {
             "kind": "train",
-            "step": position.step,
-            "epoch": (position.step - 1) // schedule.steps_per_epoch,
-            "loss": float(np.mean(position.losses)),
+            "step": state.step,
+            "epoch": (state.step - 1) // schedule.steps_per_epoch,
+            "loss": float(np.mean(state.losses)),
             "learning_rate": rate,
         }
         append_json_line(run.log, line)
-        append_json_line(run.timing, clock.read(position.step) | peak_memory())
-    position.losses.clear()
+        append_json_line(run.timing, clock.read(state.step) | peak_memory())
+    state.losses.clear()
 
 
 def _validate(
@@ -264,7 +264,7 @@ def _validate(
     recipe: Config,
     schedule: EventSchedule,
     val_split: Split,
-    position: Position,
+    state: TrainingState,
     progress: Progress,
 ) -> None:
     outcome = evaluate(
@@ -273,17 +273,17 @@ def _validate(
         recipe.data,
         recipe.loader,
         batch_size=recipe.validation.batch_size,
-        step=position.step,
+        step=state.step,
         progress=progress,
     )
     scores = outcome.matrix.scores()
-    position.scores.append((position.step, float(np.nan_to_num(scores.mean_iou))))
-    best = position.best_step == position.step
+    state.scores.append((state.step, float(np.nan_to_num(scores.mean_iou))))
+    best = state.best_step == state.step
     line = {
         "kind": "validation",
-        "step": position.step,
-        "epoch": position.step // schedule.steps_per_epoch,
-        "mean_iou": position.scores[-1][1],
+        "step": state.step,
+        "epoch": state.step // schedule.steps_per_epoch,
+        "mean_iou": state.scores[-1][1],
         "pixel_accuracy": float(np.nan_to_num(scores.pixel_accuracy)),
         "iou": [None if np.isnan(iou) else float(iou) for iou in scores.iou],
         "best": best,
@@ -291,25 +291,25 @@ def _validate(
     if trainer.world.rank == 0:
         append_json_line(run.log, line)
     progress.say(
-        f"step {position.step}/{schedule.total_steps}  epoch {line['epoch']}  "
+        f"step {state.step}/{schedule.total_steps}  epoch {line['epoch']}  "
         f"val mean IoU {scores.mean_iou:.4f}{'  best so far' if best else ''}"
     )
 
 
-def _save(run: RunFolder, trainer: Trainer, recipe: Config, position: Position) -> None:
+def _save(run: RunFolder, trainer: Trainer, recipe: Config, state: TrainingState) -> None:
     """Write a checkpoint, then delete those that are no longer needed."""
     if trainer.world.rank != 0:
         return
     record = {
-        "scores": position.scores,
-        "losses": position.losses,
+        "scores": state.scores,
+        "losses": state.losses,
         "log_bytes": run.log.stat().st_size if run.log.exists() else 0,
     }
-    checkpoint.write(run.checkpoints, position.step, trainer.state(), record)
-    checkpoint.sweep(run.checkpoints, keep=recipe.checkpoint.keep, also=position.best_step)
+    checkpoint.write(run.checkpoints, state.step, trainer.state(), record)
+    checkpoint.sweep(run.checkpoints, keep=recipe.checkpoint.keep, also=state.best_step)
 
 
-def _resume(run: RunFolder, trainer: Trainer, progress: Progress) -> Position:
+def _resume(run: RunFolder, trainer: Trainer, progress: Progress) -> TrainingState:
     """Bring trainer and log back to the newest checkpoint; to the beginning if there is none."""
     if trainer.world.rank == 0:
         checkpoint.clear_leftovers(run.checkpoints)
@@ -319,12 +319,12 @@ def _resume(run: RunFolder, trainer: Trainer, progress: Progress) -> Position:
     if newest is None:
         if trainer.world.rank == 0:
             truncate_file(run.log, 0)
-        return Position()
+        return TrainingState()
     trainer.load_state(newest.state())
     if trainer.world.rank == 0:
         truncate_file(run.log, newest.record["log_bytes"])
     progress.say(f"resuming after step {newest.step}")
-    return Position(
+    return TrainingState(
         step=newest.step,
         scores=[(step, score) for step, score in newest.record["scores"]],
         losses=list(newest.record["losses"]),

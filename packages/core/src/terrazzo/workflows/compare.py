@@ -15,8 +15,8 @@ def write_comparison_files(
     comparison: Comparison,
     page: Path,
     *,
-    csv: Path | None,
-    latex: Path | None,
+    csv: Path | None = None,
+    latex: Path | None = None,
     tables: Path | None = None,
     figures: Path | None = None,
 ) -> list[Path]:

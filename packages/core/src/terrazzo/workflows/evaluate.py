@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
+from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.file_lock import locked
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.data import datasets
@@ -23,35 +22,41 @@ _IMAGES = 20  # evenly spaced, whose values are compared with those of training
 
 
 def evaluate(
-    run_folder: str | Path,
+    run: StrPath,
     split: str = "test",
     *,
-    data: str | Path | None = None,
+    data: StrPath | None = None,
+    calibration: bool | None = None,
+    boundary: bool | None = None,
     any_pixel_size: bool = False,
-    settings: Mapping[str, bool | None] = MappingProxyType({}),
     progress: Progress | None = None,
 ) -> FinishedRun:
     """Score the model of a finished run on one split.
 
     Args:
-        run_folder: the run.
+        run: the run folder.
         split: train, val or test.
         data: a TOML file with a table ``data`` of other data; their scores are kept as STEM-SPLIT.
+        calibration: score the probabilities as well. None: as the recipe says.
+        boundary: score boundary bands as well. None: as the recipe says.
         any_pixel_size: take pixels of another size on the ground than those of training.
-        settings: of the recipe's ``[evaluation]``, to be replaced by these unless None.
         progress: told how far it is; None: shows nothing.
+
+    Returns:
+        The run with its scores on the split.
 
     Raises:
         TerrazzoError: of every kind; see `terrazzo.base.errors`.
     """
     progress = Silent() if progress is None else progress
-    folder = RunFolder(Path(run_folder))
+    folder = RunFolder(Path(run))
     recipe = folder.read_config()
     if data is None:
         opened = datasets.open_split(datasets.with_kept_draw(recipe.data, folder.splits), split)
     else:
         recipe, opened = open_other_data(recipe, Path(data), split)
-    given = {name: value for name, value in settings.items() if value is not None}
+    asked = {"calibration": calibration, "boundary": boundary}
+    given = {name: value for name, value in asked.items() if value is not None}
     recipe = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=given)})
     card, rules = saved_model.read_card(folder.model), datasets.reading_rules(recipe.data)
     compatibility.require_same_labels(card.label_map, opened.label_map, folder.model)
@@ -62,9 +67,7 @@ def evaluate(
         progress.say(f"warning: {warning}")
     _, trainer = saved_model.load(folder.model)
     with locked(folder.path):
-        return score_run(
-            folder, recipe, trainer, opened, card.step, Silent() if progress is None else progress
-        )
+        return score_run(folder, recipe, trainer, opened, card.step, progress)
 
 
 def _unlike_training(card: ModelCard, split: Split) -> str | None:

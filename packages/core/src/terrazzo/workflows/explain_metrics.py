@@ -1,4 +1,4 @@
-"""What well-known libraries and papers would call the mean IoU of a run: the table of it."""
+"""`terrazzo metrics explain`: mean IoU of a run by the definitions of libraries and papers."""
 
 from __future__ import annotations
 

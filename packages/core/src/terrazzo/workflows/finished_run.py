@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from terrazzo.base.progress import Progress
@@ -26,7 +26,10 @@ StopRequested = Callable[[], bool]
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run with the scores of one split. Shows itself as a table in a notebook.
+    """A run with the scores of one split.
+
+    Shows itself as a table in a notebook, and stands for its folder where a path is asked for:
+    ``load_model(run)``, ``compare([a, b])``.
 
     Attributes:
         folder: the run folder.
@@ -36,8 +39,8 @@ class FinishedRun:
     """
 
     folder: RunFolder
-    label_map: LabelMap
-    evaluation: Evaluation
+    label_map: LabelMap = field(repr=False)
+    evaluation: Evaluation = field(repr=False)
     report: Path
 
     @property
@@ -56,6 +59,9 @@ class FinishedRun:
         counts_NKK, names = self.evaluation.counts_NKK, self.label_map.names
         summary = extra_scores.summary(self.evaluation.extra, counts_NKK, names)
         return extra_scores.lines(summary)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
 
     def _repr_html_(self) -> str:
         title = f"{self.path}: {self.evaluation.split}"

@@ -8,9 +8,10 @@ from typing import Any
 
 from terrazzo import check, tracking
 from terrazzo.base.atomic_write import read_json, replace_json, replacing
+from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.errors import CheckpointError, ConfigError, unknown_name
 from terrazzo.base.progress import Progress, Silent
-from terrazzo.base.recipe import Config, TrainingConfig
+from terrazzo.base.recipe import Config, TrainingConfig, load_recipe
 from terrazzo.data import datasets, pixel_size
 from terrazzo.data.class_weights import class_weights
 from terrazzo.data.datasets import Split
@@ -31,8 +32,8 @@ from terrazzo.workflows.finished_run import FinishedRun, StopRequested, score_ru
 
 
 def train(
-    recipe: Config,
-    out: str | Path | None = None,
+    recipe: Config | StrPath,
+    out: StrPath | None = None,
     *,
     resume: bool = False,
     overwrite: bool = False,
@@ -43,18 +44,23 @@ def train(
     """Train by a recipe, score the best epoch once on the test split, write the report.
 
     Args:
-        recipe: what to do; see `terrazzo.load_recipe`.
-        out: the run folder; ``runs/NAME`` by default.
+        recipe: what to do, or the path of a recipe; see `terrazzo.load_recipe`.
+        out: the run folder. None: ``runs/NAME`` in the working directory.
         resume: go on with the run in `out`.
         overwrite: delete the run in `out` first.
         allow_changed_data: go on with a run whose data have changed since; its record says so.
         progress: told how far it is; None: shows nothing.
-        stop_requested: asked after every step.
+        stop_requested: asked after every step; once it says yes, the state is saved and `Stopped`
+            raised.
+
+    Returns:
+        The run with its scores on the test split.
 
     Raises:
         TerrazzoError: of every kind; see `terrazzo.base.errors`.
     """
     progress = Silent() if progress is None else progress
+    recipe = recipe if isinstance(recipe, Config) else load_recipe(recipe)
     folder = RunFolder(Path("runs") / recipe.name if out is None else Path(out))
 
     # Resolve and check everything that can be refused without a model; nothing is written yet.
@@ -96,7 +102,7 @@ def train(
         with tracking.follow(
             trackers if trainer.world.rank == 0 else {}, recipe.tracking, folder, progress
         ) as logged:
-            position = training_loop.train(
+            state = training_loop.train(
                 folder,
                 trainer,
                 recipe,
@@ -106,8 +112,8 @@ def train(
                 stop_requested=stop_requested,
                 logged=logged,
             )
-            _keep_best(folder, recipe, trainer, splits["train"], bands, position)
-            return score_run(folder, recipe, trainer, splits["test"], position.best_step, progress)
+            _keep_best(folder, recipe, trainer, splits["train"], bands, state)
+            return score_run(folder, recipe, trainer, splits["test"], state.best_step, progress)
 
 
 def _require_same_data(folder: RunFolder, now: Mapping[str, Any], *, allowed: bool) -> None:
@@ -180,7 +186,7 @@ def _with_class_weights(
 def _introduce(
     recipe: Config, trainer: Trainer, splits: dict[str, Split], progress: Progress
 ) -> None:
-    """Say what is about to be trained, and what a person should know of it."""
+    """Say what is about to be trained, and what the user should know of it."""
     progress.say(
         f"{recipe.name}: {recipe.backend} {recipe.model.name}, "
         f"{trainer.num_parameters:,} parameters on {trainer.device}, "
@@ -198,11 +204,11 @@ def _keep_best(
     trainer: Trainer,
     train: Split,
     bands: Bands,
-    position: training_loop.Position,
+    state: training_loop.TrainingState,
 ) -> None:
     """Load the best checkpoint into the trainer and write it as the run's model."""
-    assert position.best_step is not None  # the last step always validates
-    weights = checkpoint.read(folder.checkpoints, position.best_step).weights()
+    assert state.best_step is not None  # the last step always validates
+    weights = checkpoint.read(folder.checkpoints, state.best_step).weights()
     trainer.load_state(weights)
     if trainer.world.rank == 0:
         rules = datasets.reading_rules(recipe.data)
@@ -212,7 +218,7 @@ def _keep_best(
             train.label_map,
             bands,
             recipe.data.image_size,
-            position.best_step,
+            state.best_step,
             pixel_size.pixel_sizes(train),
             rules,
             None if rules.apply_scale else scaling_of(train),

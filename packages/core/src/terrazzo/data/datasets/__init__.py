@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base import config_parsing
-from terrazzo.base.config_parsing import Frozen, resolve_path
+from terrazzo.base.config_parsing import Frozen, StrPath, resolve_path
 from terrazzo.base.errors import ConfigError, DataError, unknown_name
-from terrazzo.base.recipe import DataConfig, load_data_config
+from terrazzo.base.recipe import Config, DataConfig, data_config
 from terrazzo.data import labels as label_maps
 from terrazzo.data.datasets import _split_draw
 from terrazzo.data.datasets._faults import noting as noting
@@ -295,9 +295,10 @@ class Dataset(Mapping[str, Split]):
 
     def __getitem__(self, split: str) -> Split:
         """Open one split; see `open_split`."""
-        if split not in SPLITS:
-            raise KeyError(split)
         return open_split(self.data, split)
+
+    def __contains__(self, split: object) -> bool:
+        return split in SPLITS
 
     def __iter__(self) -> Iterator[str]:
         return iter(SPLITS)
@@ -312,33 +313,35 @@ class Dataset(Mapping[str, Split]):
 
 
 def open_dataset(
-    data: DataConfig | str | Path,
-    root: str | Path | None = None,
+    data: Config | DataConfig | StrPath,
+    root: StrPath | None = None,
     *,
-    labels: str | Path | None = None,
+    labels: StrPath | None = None,
     options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Dataset:
     """Open a data set; nothing is decoded before a sample is asked for.
 
+    ``open_dataset("folder", root="data/mine", labels="mine.toml")["train"][0]`` is a `Sample`:
+    ``image_HWC`` as the file has it, ``label_HW`` in train ids.
+
     Args:
-        data: the data of a recipe, the path of a recipe, or the name of a format.
+        data: a recipe or its data table, the path of a recipe, or with `root` the name of a format
+            (``terrazzo list datasets``).
         root: folder of the data set, where `data` is the name of a format.
-        labels: name or path of a label map; None: the format's own.
-        options: settings of the format.
+        labels: name or path of a label map, in place of the recipe's or the format's own.
+        options: settings of the format, in place of the recipe's.
+
+    Returns:
+        The splits ``train``, ``val`` and ``test``; each is opened when it is asked for, and raises
+        DataError where the folder is wrong.
 
     Raises:
-        ConfigError: unknown format, option or label map.
+        ConfigError: no such data set, unknown format, option or label map.
     """
-    if root is not None:
-        values = {"format": str(data), "root": str(root), "options": dict(options)}
-        if labels is not None:
-            values["labels"] = str(labels)
-        data = config_parsing.parse(DataConfig, values, where="open_dataset")
-    elif not isinstance(data, DataConfig):
-        data = load_data_config(Path(data))
-    load_labels(data)  # what is wrong is said now
-    _options(data)
-    return Dataset(data)
+    settings = data_config(data, root, labels=labels, options=options)
+    load_labels(settings)  # what is wrong is said now
+    _options(settings)
+    return Dataset(settings)
 
 
 def open_source(data: DataConfig, split: str) -> Source:

@@ -1,0 +1,1 @@
+"""Several runs from one TOML file: ``plan`` resolves it, ``runner`` does it."""

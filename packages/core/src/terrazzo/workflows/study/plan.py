@@ -265,7 +265,7 @@ def _in_order(runs: Sequence[PlannedRun], path: Path) -> tuple[PlannedRun, ...]:
         if ready is None:
             raise ConfigError(
                 "SEG-X061",
-                "runs begin with each other",
+                "runs start from the weights of each other",
                 file=path,
                 observed=", ".join(f"{run.name} with {run.begins_with}" for run in waiting),
                 allowed="a run begins with one that can be trained before it",

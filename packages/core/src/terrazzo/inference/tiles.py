@@ -1,14 +1,14 @@
-"""Windows over a scene larger than a model's input, and how their predictions are blended.
+"""Tiles over a scene larger than a model's input, and how their predictions are blended.
 
-Pure arithmetic on one axis at a time: a scene's windows are the product of its rows' and its
-columns', and so is the weight of a pixel in a window. Along an axis of windows t₀, t₁, … the weight
-of window i at x is
+Pure arithmetic on one axis at a time: a scene's tiles are the product of its rows' and its
+columns', and so is the weight of a pixel in a tile. Along an axis of tiles t₀, t₁, … the weight
+of tile i at x is
 
     S(x − seam i−1) − S(x − seam i)
 
 where a seam lies in the middle of the overlap of two neighbours and S climbs from 0 to 1 about 0.
-The sum over all windows telescopes to 1 at every pixel, whatever the overlaps: no pixel is left
-out, none counts twice, and nothing has to be divided by a sum of weights.
+Over all tiles the terms cancel and the sum is 1 at every pixel, whatever the overlaps: no pixel is
+left out, none counts twice, and nothing has to be divided by a sum of weights.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 Blend = Literal["linear", "cosine", "none"]
-"""How S climbs: along a line, along half a cosine, or at once (each pixel from one window)."""
+"""How S climbs: along a line, along half a cosine, or at once (each pixel from one tile)."""
 
 BLENDS: tuple[Blend, ...] = ("linear", "cosine", "none")
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one window gives to an axis.
+    """What one tile gives to an axis.
 
     Attributes:
-        start: first pixel of the window.
+        start: first pixel of the tile.
         stop: one past its last pixel.
         first: first pixel with a weight above 0.
         last: one past the last pixel with a weight above 0.
         weights: float32, one for each of `first`…`last`; exactly 1 between the ramps.
-        ramp_in: pixels from `first` on that are shared with an earlier window.
-        ramp_out: pixels up to `last` that are shared with a later window.
+        ramp_in: pixels from `first` on that are shared with an earlier tile.
+        ramp_out: pixels up to `last` that are shared with a later tile.
     """
 
     start: int
@@ -50,15 +50,15 @@ class Share:
 
 
 def starts(length: int, tile: int, overlap: int) -> tuple[int, ...]:
-    """Return the first pixel of each window along an axis.
+    """Return the first pixel of each tile along an axis.
 
-    Windows are `tile` − `overlap` apart; the last one ends with the axis, so it may overlap its
-    neighbour by more. One window is enough for an axis no longer than `tile`; it is then shorter
+    Tiles are `tile` − `overlap` apart; the last one ends with the axis, so it may overlap its
+    neighbour by more. One tile is enough for an axis no longer than `tile`; it is then shorter
     than `tile`.
 
     Args:
         length: pixels of the axis, at least 1.
-        tile: pixels of a window, at least 1.
+        tile: pixels of a tile, at least 1.
         overlap: pixels that two neighbours share at least, 0…`tile` − 1.
     """
     assert length >= 1
@@ -69,23 +69,23 @@ def starts(length: int, tile: int, overlap: int) -> tuple[int, ...]:
 
 
 def shares(length: int, tile: int, overlap: int, blend: Blend = "linear") -> tuple[Share, ...]:
-    """Return the windows along an axis with their weights.
+    """Return the tiles along an axis with their weights.
 
-    A quarter of the overlap at each inner edge of a window has weight 0: what a network sees there
+    A quarter of the overlap at each inner edge of a tile has weight 0: what a network sees there
     is mostly padding. The edge of the scene has no neighbour, so weights stay 1 up to it.
 
     Args:
         length: pixels of the axis.
-        tile: pixels of a window.
+        tile: pixels of a tile.
         overlap: pixels that two neighbours share at least.
-        blend: how the weight passes from one window to the next.
+        blend: how the weight passes from one tile to the next.
     """
     begins = starts(length, tile, overlap)
     ends = [min(begin + tile, length) for begin in begins]
     # Twice the seam's place, to stay with whole numbers.
     seams = [end + begin for end, begin in zip(ends[:-1], begins[1:], strict=True)]
     ramp = 0 if blend == "none" else overlap - 2 * (overlap // 4)
-    # Rising edges: before the first window and after the last one there is none.
+    # Rising edges: before the first tile and after the last one there is none.
     edges = [_edge(seam, ramp) for seam in seams]
     bounds = [(0, 0), *edges, (length, length)]
     return tuple(
@@ -133,12 +133,12 @@ def _climb(x: NDArray[np.int64], seam: int, ramp: int, blend: Blend) -> NDArray[
     """Return S at the centres of pixels `x` about a seam that is given twice."""
     distance = (2 * x + 1 - seam) / 2
     if ramp == 0:
-        # The pixel is the later window's from the seam on; a seam may lie on a pixel's centre.
+        # The pixel is the later tile's from the seam on; a seam may lie on a pixel's centre.
         return (x >= seam // 2).astype(np.float64)
     line = np.clip(distance / ramp + 0.5, 0.0, 1.0)
     return 0.5 - 0.5 * np.cos(np.pi * line) if blend == "cosine" else line
 
 
 def first_open(axis: tuple[Share, ...]) -> tuple[int, ...]:
-    """Return, after each window along an axis, its first pixel that later windows still touch."""
+    """Return, after each tile along an axis, its first pixel that later tiles still touch."""
     return (*(later.first for _, later in pairwise(axis)), axis[-1].last)
