@@ -25,7 +25,7 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def tests(*names: str) -> list[str]:
+def files(*names: str) -> list[str]:
     return [str(ROOT / f"packages/core/tests/test_{name}.py") for name in names]
 
 
@@ -35,7 +35,7 @@ def test_no_transform_is_applied_with_the_operator_that_affine_2_lacks():
         "if hasattr(affine.Affine, '__matmul__'): del affine.Affine.__matmul__\n"
         "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', *sys.argv[1:]]))"
     )
-    answer = run(sys.executable, "-c", program, *tests("ground", "rasters"))
+    answer = run(sys.executable, "-c", program, *files("ground", "rasters"))
     assert answer.returncode == 0, answer.stdout[-3000:]
 
 
@@ -49,10 +49,10 @@ def test_scenes_and_shapes_with_the_oldest_affine(tmp_path):
     path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
     found = run(sys.executable, "-c", "import affine; print(affine.__version__)", PYTHONPATH=path)
     assert found.stdout.strip() == OLDEST
-    names = ("chips", "geotiff", "ground", "polygons", "rasters", "scene", "vectors")
+    names = ("chips", "geotiff", "ground", "polygons", "rasters", "vectors")
     answer = run(
         *[sys.executable, "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider"],
-        *tests(*names),
+        *files(*names),
         PYTHONPATH=path,
     )
     assert answer.returncode == 0, answer.stdout[-3000:]

@@ -1,4 +1,8 @@
-"""A function over items by threads: results in the items' order, a bounded number ahead."""
+"""A function over items by threads: results in the items' order, a bounded number ahead.
+
+The standard library's pool, not grain: as fast on photographs, faster on small images (measured by
+``benchmarks/loader.py --read-ahead grain threads``; docs/results.md), and no package to install.
+"""
 
 from __future__ import annotations
 
