@@ -15,11 +15,14 @@ normalise to float32, batches of 8. What reads:
 
 All take turns; printed are the medians in images/s and the medians of the ratios. A peer that is
 not installed is left out. ``--tiny`` times the cost of a batch of two 32×32 images in memory.
+``--read-ahead grain threads`` lets the two ways of reading ahead take turns in the loader itself:
+the ordered thread pool that it has, and grain 0.2, which it had before.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.util
 import itertools
 import math
@@ -30,14 +33,17 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
 
+from terrazzo.base.ordered_map import ordered_map
 from terrazzo.base.recipe import AugmentConfig, DataConfig, LoaderConfig
+from terrazzo.data import loader
 from terrazzo.data.datasets import open_split
 from terrazzo.data.labels import LabelClass, LabelMap
-from terrazzo.data.loader import TrainingOrder, training_batches
+from terrazzo.data.loader import TrainingOrder, digest, training_batches
 from terrazzo.data.sample import IGNORE
 from terrazzo.testing.memory import MemorySplit
 
@@ -63,19 +69,22 @@ def draw_scale(draw):
 # Ours and the bare loop
 
 
-def our_batches(split, data, num_batches, seed, *, normalise=True):
-    """Yield batches of the loader under test."""
-    augment = AugmentConfig(crop=(CROP, CROP), scale=SCALE, flip_horizontal=0.5)
-    batches = training_batches(
+def camvid_batches(split, data, threads, num_batches, seed):
+    """Return augmented batches of CamVid, not normalised."""
+    return training_batches(
         split,
         data,
-        augment,
-        LoaderConfig(threads=READERS),
+        AugmentConfig(crop=(CROP, CROP), scale=SCALE, flip_horizontal=0.5),
+        LoaderConfig(threads=threads),
         TrainingOrder(len(split), BATCH, seed),
         start_step=0,
         stop_step=num_batches,
     )
-    for batch in batches:
+
+
+def our_batches(split, data, num_batches, seed, *, normalise=True):
+    """Yield images and labels of the loader under test."""
+    for batch in camvid_batches(split, data, READERS, num_batches, seed):
         yield normalised(batch.images_BHWC) if normalise else batch.images_BHWC, batch.labels_BHW
 
 
@@ -335,8 +344,8 @@ def compare(arguments):
         print(f"{name:<30}{statistics.median(values[1:]):>10.0f}{ratio:>15.2f}{verdict}")
 
 
-def tiny(num_batches=2000):
-    """Print what a batch of two images in memory costs its readers, and who asks for it."""
+def tiny_batches(threads, num_batches, seed):
+    """Return batches of two images in memory."""
     rng = np.random.default_rng(0)
     labels = LabelMap("bench", tuple(LabelClass(f"{k}", "#000000", (k,)) for k in range(11)))
     split = MemorySplit(
@@ -345,26 +354,101 @@ def tiny(num_batches=2000):
         tuple(rng.integers(0, 11, (32, 32), np.uint8) for _ in range(16)),
         labels,
     )
-    data = DataConfig(format="none", root=".")
+    return training_batches(
+        split,
+        DataConfig(format="none", root="."),
+        AugmentConfig(flip_horizontal=0.5),
+        LoaderConfig(threads=threads),
+        TrainingOrder(len(split), 2, seed),
+        start_step=0,
+        stop_step=num_batches,
+    )
+
+
+def tiny(num_batches=2000):
+    """Print what a batch of two images in memory costs its readers, and who asks for it."""
     for threads in (0, 1, 2):
-        times, busy = [], []
-        for turn in range(5):
-            start = time.process_time()
-            batches = training_batches(
-                split,
-                data,
-                AugmentConfig(flip_horizontal=0.5),
-                LoaderConfig(threads=threads),
-                TrainingOrder(len(split), 2, turn),
-                start_step=0,
-                stop_step=num_batches,
-            )
-            times.append(1e3 / images_per_second(batches, num_batches) * BATCH)
-            busy.append((time.process_time() - start) * 1e3 / num_batches)
+        wall, busy = zip(
+            *(milliseconds(tiny_batches(threads, num_batches, turn)) for turn in range(5)),
+            strict=True,
+        )
         print(
-            f"{threads} threads: {statistics.median(times):.3f} ms a batch of two 32×32 images, "
+            f"{threads} threads: {statistics.median(wall):.3f} ms a batch of two 32×32 images, "
             f"{statistics.median(busy):.3f} ms of processor time"
         )
+
+
+# Two ways to read ahead
+
+
+def grain_map(function, items, *, threads, ahead):
+    """Do what `ordered_map` does with grain."""
+    import grain
+
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+    results = iter(grain.MapDataset.source(items).map(function).to_iter_dataset(options))
+    try:
+        yield from results
+    finally:
+        results.close()
+
+
+READ_AHEAD = {"threads": ordered_map, "grain": grain_map}
+
+
+def milliseconds(batches):
+    """Return wall time and processor time a batch, the first, which starts the readers, apart."""
+    next(batches)
+    wall, busy = time.perf_counter(), time.process_time()
+    count = sum(1 for _ in batches)
+    return (
+        (time.perf_counter() - wall) * 1e3 / count,
+        (time.process_time() - busy) * 1e3 / count,
+    )
+
+
+def compare_read_ahead(ways, arguments):
+    """Let the ways take turns on CamVid and on tiny images; print medians and their ratios."""
+    data = DataConfig(format="camvid", root=str(Path(os.environ["TERRAZZO_DATA"]) / "camvid"))
+    split = open_split(data, "train")
+    work = {}
+    for threads in (1, 2):
+        work[f"CamVid, {threads} threads"] = lambda turn, threads=threads: camvid_batches(
+            split, data, threads, arguments.batches, turn
+        )
+        work[f"two 32×32 images, {threads} threads"] = lambda turn, threads=threads: tiny_batches(
+            threads, 40 * arguments.batches, turn
+        )
+    print(f"{'ms a batch':<30}" + "".join(f"{f'{way}: wall, busy':>24}" for way in ways), "ratios")
+    for name, batches in work.items():
+        times = {way: [] for way in ways}
+        sums = {way: digest(itertools.islice(_read(way, batches(0)), 20)) for way in ways}
+        assert len(set(sums.values())) == 1, sums
+        for turn in range(arguments.turns):
+            for way in ways if turn % 2 == 0 else reversed(ways):
+                times[way].append(milliseconds(_read(way, batches(turn))))
+        cells = "".join(
+            f"{statistics.median(t[0] for t in each):>15.3f}, "
+            f"{statistics.median(t[1] for t in each):>7.3f}"
+            for each in times.values()
+        )
+        ratios = [
+            statistics.median(
+                theirs[kind] / ours[kind]
+                for ours, theirs in zip(times[ways[0]], times[ways[-1]], strict=True)
+            )
+            for kind in (0, 1)
+        ]
+        print(f"{name:<30}{cells}  {ways[-1]} / {ways[0]}: {ratios[0]:.3f}, {ratios[1]:.3f}")
+
+
+def _read(way, batches):
+    """Yield batches that are read ahead in the way named."""
+    with (
+        mock.patch.object(loader, "ordered_map", READ_AHEAD[way]),
+        contextlib.closing(batches),
+    ):
+        yield from batches
 
 
 def main():
@@ -373,12 +457,15 @@ def main():
     parser.add_argument("--batches", type=int, default=46, help="batches a turn (one epoch)")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--tiny", action="store_true", help="the cost of a batch instead")
+    parser.add_argument("--read-ahead", nargs="+", choices=READ_AHEAD, help="compare these instead")
     parser.add_argument("--tensorflow", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.tensorflow:
         root = Path(os.environ["TERRAZZO_DATA"]) / "camvid"
         split = open_split(DataConfig(format="camvid", root=str(root)), "train")
         serve_tensorflow([split.source.files(index) for index in range(len(split))])
+    elif arguments.read_ahead:
+        compare_read_ahead(arguments.read_ahead, arguments)
     elif arguments.tiny:
         tiny()
     else:

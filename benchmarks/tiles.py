@@ -88,9 +88,6 @@ def random_chips(folder, chips):
 
 
 def terrazzo_passes(folder, chips, passes):
-    import grain
-
-    assert grain
     data, split = random_chips(folder, chips)
     steps = chips // BATCH
     yield

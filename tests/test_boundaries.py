@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FRAMEWORKS = {"torch", "torchvision", "keras", "tensorflow", "jax", "timm", "transformers"}
-HEAVY = FRAMEWORKS | {"rasterio", "cv2", "numba", "pydantic", "grain", "matplotlib", "PIL", "rich"}
-HEAVY |= {"pooch", "requests"}
+HEAVY = FRAMEWORKS | {"rasterio", "cv2", "numba", "pydantic", "matplotlib", "PIL", "rich"}
+HEAVY |= {"requests"}
 TRACKERS = {"mlflow", "tensorboardX", "sqlalchemy"}
 
 

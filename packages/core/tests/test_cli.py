@@ -345,7 +345,7 @@ def test_help_needs_nothing_heavy():
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'numpy', 'pydantic', 'rich', 'rasterio', 'cv2', 'torch', 'keras', 'tensorflow',"
-        " 'grain', 'matplotlib', 'PIL'}\n"
+        " 'matplotlib', 'PIL'}\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
     )
     answer = subprocess.run(

@@ -208,6 +208,16 @@ def test_part_longer_than_the_file_is_begun_anew(shop, tmp_path, monkeypatch):
     assert below(tmp_path) == GOT
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_an_archive_of_an_earlier_try_is_taken_only_if_it_is_right(shop, tmp_path, right):
+    content = tar_of(FILES)
+    (tmp_path / ".download").mkdir()
+    (tmp_path / ".download/set.bin").write_bytes(content if right else content[:-1] + b"x")
+    fetch(offer(shop, content), tmp_path)
+    assert shop.asked == ([] if right else [None])
+    assert below(tmp_path) == GOT
+
+
 def test_absent_file_and_absent_server(shop, tmp_path):
     data_set = offer(shop, tar_of(FILES))
     shop.files.clear()

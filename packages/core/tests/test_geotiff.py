@@ -194,7 +194,8 @@ def test_reprojection_from_another_crs(tmp_path):
     shape = (900, 1000)
     transform = Affine((east - west) / shape[1], 0, west, 0, (south - north) / shape[0], north)
     columns, rows = np.meshgrid(np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5)
-    lon, lat = transform @ (columns.ravel(), rows.ravel())
+    lon = west + transform.a * columns.ravel()
+    lat = north + transform.e * rows.ravel()
     x, y = rasterio.warp.transform("EPSG:4326", "EPSG:32633", lon, lat)
     i, j = (top - np.array(y)) // 2, (np.array(x) - left) // 2
     label_HW = ((i // 7 + j // 5) % 4).astype(np.uint8).reshape(shape)

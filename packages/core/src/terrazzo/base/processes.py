@@ -1,15 +1,20 @@
-"""The processes that train one model together: rank, size, exact sums."""
+"""The processes that run one training together, and the signals that ask them to stop."""
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    pass
+STOP_SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    *((signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()),  # not on Windows
+)
+"""What asks a run to save its state and stop."""
 
 IntegerArray = TypeVar("IntegerArray", bound=NDArray[np.integer])
 

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-_USER_SIGNALS = (signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()  # not on Windows
+from terrazzo.base.processes import STOP_SIGNALS
 
 
 def stop_on_signal() -> Callable[[], bool]:
-    """Return a question that is answered yes once SIGTERM, SIGINT or SIGUSR1 has come.
+    """Return a question that is answered yes once one of `STOP_SIGNALS` has come.
 
     The first signal lets the step end and the state be saved; the second one ends at once.
     """
@@ -22,6 +22,6 @@ def stop_on_signal() -> Callable[[], bool]:
         signal.signal(number, signal.SIG_DFL)
         print("stopping after this step; once more to stop at once", file=sys.stderr)
 
-    for number in (signal.SIGTERM, signal.SIGINT, *_USER_SIGNALS):
+    for number in STOP_SIGNALS:
         signal.signal(number, remember)
     return lambda: bool(received)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import re
 import shutil
 import time
@@ -17,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pooch
 import requests
 import urllib3.exceptions
 
@@ -166,7 +164,7 @@ def fetch(name: str, data_set: DataSet, root: Path, *, progress: Progress, tries
     sums = {}
     for archive in data_set.archives:
         file = _get(archive, place, progress, tries)
-        sums[archive.file] = pooch.file_hash(str(file), alg="sha256")
+        sums[archive.file] = _sha256(file)
         progress.say(f"unpacking {archive.file}")
         part = place / f"{archive.file}.unpacked"
         shutil.rmtree(part, ignore_errors=True)
@@ -190,43 +188,51 @@ def digest(folder: Path) -> str:
 
 
 def _get(archive: Archive, place: Path, progress: Progress, tries: int) -> Path:
-    """Fetch one archive; pooch keeps the whole file and throws away a wrong one."""
-    pooch.get_logger().setLevel(logging.WARNING)  # progress is told here, not in its log
-    known = None if archive.sha256 is None else f"sha256:{archive.sha256}"
+    """Return one archive, whole and right; what is there from an earlier try is not fetched."""
+    file = place / archive.file
+    try:
+        if file.is_file() and archive.sha256 in (None, _sha256(file)):
+            return file
+        return _fetch_file(archive, file, progress, tries)
+    except ResourceError:
+        raise
+    except OSError as error:
+        raise ResourceError(
+            "SEG-R004",
+            "cannot write the download",
+            file=place,
+            observed=error.strerror or error,
+            next_step="free space or choose another folder with --root",
+        ) from error
+
+
+def _fetch_file(archive: Archive, file: Path, progress: Progress, tries: int) -> Path:
+    """Fetch an archive into `file`, which appears at once and only with the right checksum."""
+    download = _Download(archive, file.parent, progress)
     for left in reversed(range(tries)):
         try:
-            return Path(
-                pooch.retrieve(
-                    archive.url,
-                    known,
-                    fname=archive.file,
-                    path=place,
-                    downloader=Resumable(archive, place, progress),
-                )
-            )
+            download.complete()
+            break
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             if left == 0 or isinstance(error, requests.HTTPError):
-                raise _unreachable(archive, place, error) from error
+                raise _unreachable(archive, download.part, error) from error
             progress.say(f"{archive.file}: {error}; going on from there")
             time.sleep(1)
-        except ValueError as error:  # pooch's word for a wrong checksum
-            raise _wrong_sum(archive, error) from error
-        except ResourceError:
-            raise
-        except OSError as error:
-            raise ResourceError(
-                "SEG-R004",
-                "cannot write the download",
-                file=place,
-                observed=error.strerror or error,
-                next_step="free space or choose another folder with --root",
-            ) from error
-    raise AssertionError("at least one try")
+    if archive.sha256 is not None and (found := _sha256(download.part)) != archive.sha256:
+        download.forget()
+        raise _wrong_sum(archive, found)
+    download.part.replace(file)
+    return file
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
-class Resumable:
-    """A pooch downloader that goes on where the last try was cut.
+class _Download:
+    """One archive on its way, which goes on where the last try was cut.
 
     Attributes:
         archive: what to fetch.
@@ -238,26 +244,41 @@ class Resumable:
     place: Path
     progress: Progress
 
-    def __call__(self, url: str, output_file: str, _: object) -> None:
-        """Fetch `url` into `output_file`.
+    @property
+    def part(self) -> Path:
+        """What came so far."""
+        return self.place / f"{self.archive.file}.part"
+
+    @property
+    def _tag(self) -> Path:
+        """Which version of the file the part is of, so that two versions are never joined."""
+        return self.part.with_suffix(".tag")
+
+    def forget(self) -> None:
+        """Begin anew next time."""
+        self.part.unlink(missing_ok=True)
+        self._tag.unlink(missing_ok=True)
+
+    def complete(self) -> None:
+        """Fetch what `part` lacks.
 
         Raises:
             requests.RequestException: the server refuses, or cannot be reached.
             urllib3.exceptions.HTTPError: the connection was cut; what came is kept.
             ResourceError: SEG-R004, too little space on the disk.
+            OSError: the part cannot be written.
         """
-        part = self.place / f"{self.archive.file}.part"
-        # Which version of the file the part is of, so that two versions are never joined.
-        tag = part.with_suffix(".tag")
-        start = part.stat().st_size if part.is_file() and tag.is_file() else 0
+        start = self.part.stat().st_size if self.part.is_file() and self._tag.is_file() else 0
         # As stored: a server that calls a .tar.gz "encoded" would have it unpacked in transit.
         headers = {"Accept-Encoding": "identity"}
         if start:
-            headers |= {"Range": f"bytes={start}-", "If-Range": tag.read_text(encoding="utf-8")}
-        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
+            headers["Range"] = f"bytes={start}-"
+            headers["If-Range"] = self._tag.read_text(encoding="utf-8")
+        with requests.get(
+            self.archive.url, headers=headers, stream=True, timeout=_TIMEOUT
+        ) as response:
             if response.status_code == requests.codes.requested_range_not_satisfiable:
-                part.unlink()  # longer than the file it is a part of
-                tag.unlink()
+                self.forget()  # longer than the file it is a part of
                 msg = "the part on disk does not fit the file on the server"
                 raise urllib3.exceptions.HTTPError(msg)
             response.raise_for_status()
@@ -267,16 +288,15 @@ class Resumable:
             self._refuse_full_disk(total - start)
             version = response.headers.get("ETag") or response.headers.get("Last-Modified")
             if version is None or version.startswith("W/"):
-                tag.unlink(missing_ok=True)  # no way to tell versions apart: begin anew next time
+                self._tag.unlink(missing_ok=True)  # no way to tell versions apart: begin anew
             else:
-                tag.write_text(version, encoding="utf-8")
-            self._receive(response, part, start, total)
-        part.replace(output_file)
-        tag.unlink(missing_ok=True)
+                self._tag.write_text(version, encoding="utf-8")
+            self._receive(response, start, total)
+        self._tag.unlink(missing_ok=True)
 
-    def _receive(self, response: requests.Response, part: Path, start: int, total: int) -> None:
+    def _receive(self, response: requests.Response, start: int, total: int) -> None:
         done = start
-        with part.open("r+b" if start else "wb") as file:
+        with self.part.open("r+b" if start else "wb") as file:
             file.seek(start)
             for chunk in response.raw.stream(_CHUNK, decode_content=False):
                 file.write(chunk)
@@ -363,19 +383,18 @@ def _not_what_it_was(folder: str, observed: str, allowed: str) -> DataError:
     )
 
 
-def _wrong_sum(archive: Archive, error: Exception) -> DataError:
+def _wrong_sum(archive: Archive, found: str) -> DataError:
     return DataError(
         "SEG-S001",
         "the archive is not the one that was published: its checksum is another",
         file=archive.url,
-        observed=error,
+        observed=f"SHA-256 {found}",
         allowed=f"SHA-256 {archive.sha256}",
         next_step="it was deleted; run the same command again, and report it if it happens again",
     )
 
 
-def _unreachable(archive: Archive, place: Path, error: Exception) -> ResourceError:
-    part = place / f"{archive.file}.part"
+def _unreachable(archive: Archive, part: Path, error: Exception) -> ResourceError:
     kept = part.stat().st_size if part.is_file() else 0
     return ResourceError(
         "SEG-R020",

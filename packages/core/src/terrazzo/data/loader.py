@@ -10,7 +10,6 @@ costs about 0.1 ms, which small images would feel.
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import DataError
+from terrazzo.base.ordered_map import ordered_map
 from terrazzo.base.processes import World
 from terrazzo.base.recipe import AugmentConfig, DataConfig, LoaderConfig
 from terrazzo.data.augment import augment as augment_sample
@@ -288,32 +288,5 @@ def _read_ahead(
     cv2.setNumThreads(1)
     if threads == 0:
         yield from map(read, items)
-        return
-    grain = _import_grain()
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
-    results = iter(grain.MapDataset.source(items).map(read).to_iter_dataset(options))
-    try:
-        yield from results
-    finally:
-        results.close()
-
-
-def _import_grain() -> Any:
-    """Import grain, which takes about a second, without its complaint that JAX is not installed."""
-    from absl import logging as absl_logging
-
-    absl = absl_logging.get_absl_logger()
-    # absl would otherwise set up the root logger for the whole process.
-    nowhere = logging.NullHandler()
-    absl.addFilter(_is_not_about_jax)
-    logging.root.addHandler(nowhere)
-    try:
-        import grain
-    finally:
-        logging.root.removeHandler(nowhere)
-        absl.removeFilter(_is_not_about_jax)
-    return grain
-
-
-def _is_not_about_jax(record: logging.LogRecord) -> bool:
-    return "jax profiler" not in record.getMessage()
+    else:
+        yield from ordered_map(read, items, threads=threads, ahead=ahead)

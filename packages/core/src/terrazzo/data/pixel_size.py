@@ -36,7 +36,7 @@ def pixel_metres(info: RasterInfo) -> float | None:
         return math.sqrt(abs(t.a * t.e - t.b * t.d)) * metres_per_unit(info.crs)
     if not info.crs.is_geographic:
         return None
-    _, latitude = t @ (info.columns / 2, info.rows / 2)
+    _, latitude = info.to_coordinates(info.columns / 2, info.rows / 2)
     east = _METRES_PER_DEGREE * math.cos(math.radians(latitude))
     return math.sqrt(abs(t.a * t.e - t.b * t.d) * abs(east) * _METRES_PER_DEGREE)
 

@@ -114,7 +114,7 @@ def _outline(grid: RasterInfo, margin: float) -> tuple[str, tuple[float, float, 
     columns, rows = _grid_points(grid)
     columns = np.where(columns > grid.columns / 2, columns + margin, columns - margin)
     rows = np.where(rows > grid.rows / 2, rows + margin, rows - margin)
-    x, y = grid.transform @ (columns, rows)
+    x, y = grid.to_coordinates(columns, rows)
     system = crs_text(grid.crs) if grid.has_place else _NOWHERE
     if grid.crs is not None:
         try:
@@ -134,10 +134,10 @@ def boxes_on(grid: RasterInfo, other: RasterInfo, boxes_M4: NDArray[np.int64]) -
         boxes_M4: first row, last row + 1, first column, last column + 1.
     """
     rows_M4, columns_M4 = boxes_M4[:, [0, 0, 1, 1]], boxes_M4[:, [2, 3, 2, 3]]
-    x, y = other.transform @ (columns_M4.ravel().astype(float), rows_M4.ravel().astype(float))
+    x, y = other.to_coordinates(columns_M4.ravel().astype(float), rows_M4.ravel().astype(float))
     if grid.crs is not None and not same_crs(grid.crs, other.crs):
         x, y = map(np.array, transform_points(other.crs, grid.crs, x, y))
-    columns, rows = (np.reshape(a, (-1, 4)) for a in ~grid.transform @ (x, y))
+    columns, rows = (np.reshape(a, (-1, 4)) for a in grid.to_pixels(x, y))
     slack = 1e-3  # what rounding does to a box that lies on whole pixels
     lowest = [np.floor(a.min(axis=1) + slack) for a in (rows, columns)]
     highest = [np.ceil(a.max(axis=1) - slack) for a in (rows, columns)]
@@ -153,7 +153,7 @@ def _grid_points(size: RasterInfo) -> tuple[NDArray[np.float64], NDArray[np.floa
 def _offset(expected: RasterInfo, found: RasterInfo) -> float:
     """Return how far the two transforms put the corners apart, in pixels of the first."""
     columns, rows = _grid_points(expected)
-    back_columns, back_rows = ~expected.transform @ (found.transform @ (columns, rows))
+    back_columns, back_rows = expected.to_pixels(*found.to_coordinates(columns, rows))
     return float(np.hypot(back_columns - columns, back_rows - rows).max())
 
 
@@ -162,12 +162,12 @@ def moved(grid: RasterInfo, crs: Any) -> float:
     if grid.crs is None or crs is None:
         return math.inf
     columns, rows = _grid_points(grid)
-    x, y = grid.transform @ (columns, rows)
+    x, y = grid.to_coordinates(columns, rows)
     try:
         moved_x, moved_y = transform_points(crs, grid.crs, x, y)
     except GDAL_ERRORS:
         return math.inf
-    back_columns, back_rows = ~grid.transform @ (np.array(moved_x), np.array(moved_y))
+    back_columns, back_rows = grid.to_pixels(np.array(moved_x), np.array(moved_y))
     distance = float(np.hypot(back_columns - columns, back_rows - rows).max())
     return distance if math.isfinite(distance) else math.inf
 

@@ -122,7 +122,8 @@ def _begin_anew() -> None:
     _handles.open = OrderedDict()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+if hasattr(os, "register_at_fork"):  # Windows cannot fork
+    os.register_at_fork(after_in_child=_begin_anew)
 
 with rasterio.Env(**ENVIRONMENT):
     pass  # registers the drivers here, on the thread that imports; see `open_quietly`

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Number = TypeVar("Number", float, NDArray[np.float64])
 
 IMAGE_DTYPES = ("uint8", "uint16", "float32")
 """What images are read as."""
@@ -48,8 +53,26 @@ class RasterInfo:
         """Whether the file says where on the ground it lies."""
         return not self.transform.is_identity
 
+    def to_coordinates(self, columns: Number, rows: Number) -> tuple[Number, Number]:
+        """Return x and y, in the units of the CRS, of points given in pixels.
+
+        Args:
+            columns: from the left edge; a number or an array.
+            rows: from the upper edge; as many.
+        """
+        return _mapped(self.transform, columns, rows)
+
+    def to_pixels(self, x: Number, y: Number) -> tuple[Number, Number]:
+        """Return columns and rows, with their fractions, of points given in units of the CRS."""
+        return _mapped(~self.transform, x, y)
+
     @property
     def pixel_size(self) -> tuple[float, float]:
         """Height and width of a pixel in the units of the CRS, also where the raster is turned."""
         t = self.transform
         return math.hypot(t.b, t.e), math.hypot(t.a, t.d)
+
+
+def _mapped(t: Any, x: Number, y: Number) -> tuple[Number, Number]:
+    # Written out: affine 2 maps a point with `*` alone, and affine 3 means to with `@` alone.
+    return x * t.a + y * t.b + t.c, x * t.d + y * t.e + t.f

@@ -138,7 +138,7 @@ def _refuse_beside(path: Path, geometries: list[Any], onto: RasterInfo) -> None:
     left, bottom = (min(box[side] for box in boxes) for side in (0, 1))
     right, top = (max(box[side] for box in boxes) for side in (2, 3))
     corners = [
-        ~onto.transform @ corner
+        onto.to_pixels(*corner)
         for corner in ((left, bottom), (left, top), (right, bottom), (right, top))
     ]
     columns, rows = zip(*corners, strict=True)
@@ -148,7 +148,7 @@ def _refuse_beside(path: Path, geometries: list[Any], onto: RasterInfo) -> None:
 
 
 def _beside(path: Path, observed: str, onto: RasterInfo) -> DataError:
-    near, far = onto.transform @ (0, 0), onto.transform @ (onto.columns, onto.rows)
+    near, far = onto.to_coordinates(0, 0), onto.to_coordinates(onto.columns, onto.rows)
     return DataError(
         "SEG-D028",
         "all shapes lie beside the image",

@@ -27,6 +27,7 @@ import tomli_w
 from terrazzo.base.atomic_write import replace_text
 from terrazzo.base.errors import CheckpointError, ResourceError, Stopped, TerrazzoError
 from terrazzo.base.file_lock import locked
+from terrazzo.base.processes import STOP_SIGNALS
 from terrazzo.base.recipe import DataConfig
 from terrazzo.comparison import compare
 from terrazzo.comparison.compare import Comparison
@@ -38,7 +39,6 @@ from terrazzo.workflows.study import plan as study_plan
 from terrazzo.workflows.study.plan import Plan, PlannedRun, run_folder_of
 
 _TRAINED, _SCORED = ".trained", ".scored"
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _STOPPED = 75
 _PR_SET_PDEATHSIG = 1
 
@@ -199,7 +199,7 @@ def _in_a_process(words: list[str], name: str) -> None:
     process = subprocess.Popen(  # noqa: S603 - our own command
         [sys.executable, "-m", "terrazzo", *words],
         stdout=subprocess.DEVNULL,  # its table is in its report; the study prints the ranking
-        preexec_fn=_end_with_parent,
+        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
     )
     with _handing_on(process) as received:
         code = process.wait()
@@ -230,17 +230,16 @@ def _in_a_process(words: list[str], name: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """Have the kernel kill this process when the study is killed: Linux knows how, others do not.
+    """Have the kernel of Linux, which alone knows how, kill this process when the study is killed.
 
     An orphan would go on training and hold the lock of its run; a resume would then be refused.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextmanager
 def _handing_on(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """Hand SIGTERM, SIGINT and SIGUSR1 on to `process`, which saves its state; collect them."""
+    """Hand `STOP_SIGNALS` on to `process`, which saves its state; collect them."""
     received: list[int] = []
 
     def hand_on(number: int, _: FrameType | None) -> None:
@@ -248,7 +247,7 @@ def _handing_on(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
             process.send_signal(number)
         received.append(number)
 
-    before = {number: signal.signal(number, hand_on) for number in _SIGNALS}
+    before = {number: signal.signal(number, hand_on) for number in STOP_SIGNALS}
     try:
         yield received
     finally:
