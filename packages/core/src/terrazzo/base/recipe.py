@@ -85,6 +85,14 @@ class AugmentConfig(Frozen):
             raise ValueError(msg)
         return self
 
+    @pydantic.field_validator("scale")
+    @classmethod
+    def _low_to_high(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            msg = f"the lower bound comes first: [{scale[1]}, {scale[0]}]"
+            raise ValueError(msg)
+        return scale
+
 
 class LoaderConfig(Frozen):
     """How images are read; changes speed, never content."""
