@@ -52,12 +52,16 @@ class ConfusionMatrix:
             counts: K×K non-negative integers, rows truth, columns prediction; copied.
             ignored: number of ignored pixels beside them.
 
+        Returns:
+            One that ignores 255, or nothing where 255 is a class.
+
         Raises:
             DataError: SEG-M005 not square, not integers, or negative.
         """
         counts_KK = np.asarray(counts)
         _check_counts(counts_KK, ignored)
-        matrix = cls(counts_KK.shape[0])
+        num_classes = counts_KK.shape[0]
+        matrix = cls(num_classes, 255 if num_classes <= 255 else None)
         matrix._counts_KK += counts_KK.astype(np.int64)
         matrix._ignored = operator.index(ignored)
         return matrix
@@ -224,7 +228,7 @@ def _ignored_class(ignore_index: int, num_classes: int) -> ConfigError:
         "SEG-M017",
         "ignore_index is one of the classes, whose predictions would count as errors of others",
         observed=f"ignore_index = {ignore_index}, classes 0…{num_classes - 1}",
-        allowed=f"None, or a value outside 0…{num_classes - 1}, such as 255 or -1",
+        allowed=f"None, or a value outside 0…{num_classes - 1}, such as -1",
         next_step="give unscored pixels a label of their own: "
         f"`labels = np.where(labels == {ignore_index}, -1, labels)` with signed integers and "
         "ignore_index=-1; to leave the class out of a mean, score all classes and average "
