@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,7 @@ from terrazzo.base.atomic_write import append_json_line, truncate_file
 from terrazzo.base.errors import CheckpointError, ResourceError
 from terrazzo.base.recipe import Config
 from terrazzo.data.labels import LabelClass, LabelMap
+from terrazzo.runs import provenance
 from terrazzo.runs.folder import create_run, locked, reopen_run
 
 LABELS = LabelMap("two", (LabelClass("a", "#000000", (0,)), LabelClass("b", "#FFFFFF", (1,))))
@@ -99,3 +102,55 @@ def test_truncate_cuts_back_or_makes_the_log(tmp_path):
     append_json_line(path, {"step": 2})
     truncate_file(path, length)
     assert path.read_text() == '{"step": 1}\n'
+
+
+def git(folder, *arguments):
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+    return subprocess.run(
+        ["git", "-C", folder, *identity, *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def repository(folder):
+    """Make a git repository with a package in it; returns the package."""
+    package = folder / "src" / "package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "one")
+    return package
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_recorded_commit_is_that_of_the_code_and_not_of_the_working_directory(
+    tmp_path, monkeypatch
+):
+    package = repository(tmp_path / "code")
+    repository(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "notes.txt").write_text("one more file, so another commit")
+    git(tmp_path / "elsewhere", "add", ".")
+    git(tmp_path / "elsewhere", "commit", "-qm", "two")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    commit = git(tmp_path / "code", "rev-parse", "HEAD")
+    assert commit != git(tmp_path / "elsewhere", "rev-parse", "HEAD")
+    assert provenance.source_state(package) == {"git_commit": commit, "git_dirty": False}
+    (tmp_path / "code" / "data.csv").write_text("no part of the code")
+    assert provenance.source_state(package)["git_dirty"] is False
+    (package / "new_model.py").write_text("")
+    assert provenance.source_state(package) == {"git_commit": commit, "git_dirty": True}
+    (package / "new_model.py").unlink()
+    (package / "__init__.py").write_text("changed = True\n")
+    assert provenance.source_state(package) == {"git_commit": commit, "git_dirty": True}
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_an_ordinary_install_in_somebodys_repository_has_no_commit(tmp_path):
+    repository(tmp_path)
+    (tmp_path / ".gitignore").write_text(".venv\n")
+    installed = tmp_path / ".venv" / "site-packages" / "package"
+    installed.mkdir(parents=True)
+    (installed / "__init__.py").write_text("")
+    assert provenance.source_state(installed) == {"git_commit": None, "git_dirty": None}
+    assert provenance.source_state(Path(tmp_path.anchor)) == {"git_commit": None, "git_dirty": None}

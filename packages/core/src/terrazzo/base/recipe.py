@@ -70,7 +70,9 @@ class AugmentConfig(Frozen):
     colour: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Factor of each band by itself, drawn from 1−c…1+c."""
     noise: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Largest standard deviation of Gaussian noise, as a share of the data type's range."""
+    """Largest standard deviation of Gaussian noise, as a share of 255 in 8-bit images. In others, a
+    share of 4.4 deviations of the band over the training images, which is what 255 is in a
+    photograph: the same strength whether 12 bits lie in uint16 or reflectances in floats."""
     blur: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Largest sigma of a Gaussian blur, in pixels."""
 

@@ -127,6 +127,7 @@ def training_batches(
     *,
     start_step: int,
     stop_step: int,
+    deviations: tuple[float, ...] | None = None,
 ) -> Generator[Batch, None, None]:
     """Yield the augmented batches of steps `start_step`…`stop_step` − 1 without a gap at epochs.
 
@@ -142,15 +143,18 @@ def training_batches(
         order: which samples, and the seed.
         start_step: first step, counted from 0 over all epochs.
         stop_step: one past the last step.
+        deviations: one a band, which noise in other types than uint8 is a share of; see
+            `terrazzo.data.normalization.noise_deviations`.
 
     Raises:
         DataError: as `split.read`; SEG-D018 where the images of one batch do not stack.
     """
+    deviation_C = None if deviations is None else np.array(deviations)
 
     def read(step: int) -> Batch:
         epoch, positions, indices = order.batch(step)
         if len(positions) == 0:
-            return _idle_batch(split, data, augment, order, step)
+            return _idle_batch(split, data, augment, order, step, deviation_C)
         rng = _generator(order.seed, _AUGMENTATION, 0, 0)
         return _stack(
             [
@@ -160,6 +164,7 @@ def training_batches(
                     data.image_size,
                     _move_to(rng, epoch, position),
                     split.label_map.ignore_index,
+                    deviation_C=deviation_C,
                 )
                 for position, index in zip(positions.tolist(), indices.tolist(), strict=True)
             ]
@@ -171,7 +176,12 @@ def training_batches(
 
 
 def _idle_batch(
-    split: Samples, data: DataConfig, augment: AugmentConfig, order: TrainingOrder, step: int
+    split: Samples,
+    data: DataConfig,
+    augment: AugmentConfig,
+    order: TrainingOrder,
+    step: int,
+    deviation_C: NDArray[np.float64] | None,
 ) -> Batch:
     sample = augment_sample(
         split.read(order.first_of_batch(step)),
@@ -179,6 +189,7 @@ def _idle_batch(
         data.image_size,
         _generator(order.seed, _AUGMENTATION, 0, 0),
         split.label_map.ignore_index,
+        deviation_C=deviation_C,
     )
     batch = _stack([sample])
     batch.labels_BHW[...] = np.asarray(split.label_map.ignore_index, batch.labels_BHW.dtype)

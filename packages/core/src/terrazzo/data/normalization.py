@@ -55,6 +55,25 @@ def bands_of(train: Split, normalize: str) -> Bands:
     raise AssertionError(normalize)
 
 
+def noise_deviations(train: Split, bands: Bands) -> tuple[float, ...] | None:
+    """Return the deviation of each band that noise is a share of; None for uint8, which needs none.
+
+    From the quantiles, as for ``robust``, so that a few outliers do not make noise louder. Where
+    they say 0 (most pixels are equal), the band's standard deviation. Reads up to 200 images.
+
+    Raises:
+        DataError: as `bands_of`.
+    """
+    if bands.dtype == "uint8":
+        return None
+    low_C, _, high_C = _percentiles(train, len(bands))
+    spread_C = (high_C - low_C) / 2
+    if (spread_C > 0).all():
+        return tuple(map(float, spread_C))
+    _, std = _moments(train, len(bands))
+    return tuple(map(float, np.where(spread_C > 0, spread_C, std)))
+
+
 def _moments(train: Split, num_bands: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation over the valid pixels, in float64 and in one fixed order."""
     count = 0
@@ -71,12 +90,18 @@ def _moments(train: Split, num_bands: int) -> tuple[tuple[float, ...], tuple[flo
 
 def _quantiles(train: Split, num_bands: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Median, and half the way between the quantiles that lie one deviation off in a normal one."""
+    low_C, middle_C, high_C = _percentiles(train, num_bands)
+    return tuple(map(float, middle_C)), _deviations((high_C - low_C) / 2)
+
+
+def _percentiles(train: Split, num_bands: int) -> NDArray[np.float64]:
+    """Return 3×C: the quantiles one deviation below the median, at it, and above it."""
     some = [
         pixels_PC[:: max(len(pixels_PC) // _PIXELS, 1)]
         for pixels_PC in _valid_pixels(train, num_bands)
     ]
-    low, middle, high = np.quantile(np.concatenate(some), _ONE_DEVIATION, axis=0)
-    return tuple(map(float, middle)), _deviations((high - low) / 2)
+    found: NDArray[np.float64] = np.quantile(np.concatenate(some), _ONE_DEVIATION, axis=0)
+    return found
 
 
 def _deviations(std: NDArray[np.float64]) -> tuple[float, ...]:

@@ -96,6 +96,7 @@ def train(
     val_split: Split,
     *,
     progress: Progress,
+    deviations: tuple[float, ...] | None = None,
     stop_requested: Callable[[], bool] = lambda: False,
     logged: Callable[[], None] = lambda: None,
 ) -> Position:
@@ -103,6 +104,7 @@ def train(
 
     Kill it at any moment and call it again: weights and log end up the same, bit for bit. `logged`
     is called once the log is cut back to where the run goes on, and whenever it has grown.
+    `deviations` is for `training_batches`.
 
     Raises:
         NonFiniteLossError: SEG-R008; the weights and the last checkpoint are as before the step.
@@ -129,6 +131,7 @@ def train(
         order,
         start_step=position.step,
         stop_step=schedule.total_steps,
+        deviations=deviations,
     )
     with closing(batches):
         for batch in batches:

@@ -13,7 +13,7 @@ from terrazzo.data import datasets, pixel_size
 from terrazzo.data.class_weights import class_weights
 from terrazzo.data.datasets import Split
 from terrazzo.data.labels import LabelMap
-from terrazzo.data.normalization import bands_of
+from terrazzo.data.normalization import bands_of, noise_deviations
 from terrazzo.data.sample import Bands
 from terrazzo.models import backends
 from terrazzo.models.card import ModelCard
@@ -65,6 +65,7 @@ def train(
     _require_weight_a_class(recipe, label_map)
     check.check_before_training(splits, recipe.loader.threads)
     bands = bands_of(splits["train"], recipe.data.normalize)
+    deviations = noise_deviations(splits["train"], bands) if recipe.augment.noise else None
 
     with claimed(folder.path):
         training = _with_class_weights(recipe.training, splits["train"], folder, resume=resume)
@@ -91,6 +92,7 @@ def train(
                 splits["train"],
                 splits["val"],
                 progress=progress,
+                deviations=deviations,
                 stop_requested=stop_requested,
                 logged=logged,
             )
