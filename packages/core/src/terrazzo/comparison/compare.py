@@ -24,6 +24,7 @@ from terrazzo.evaluation.stored import Record, Scored
 from terrazzo.metrics import confidence_intervals
 from terrazzo.metrics.confidence_intervals import RunIntervals, Spread
 from terrazzo.metrics.image_counts import class_pixels, ratio
+from terrazzo.runs import timing
 from terrazzo.runs.folder import RunFolder
 
 NAN = float("nan")
@@ -49,14 +50,8 @@ class Competitor:
 
     @property
     def training_seconds(self) -> float | None:
-        """Time of training as logged, summed over resumes; None where it is not known."""
-        times = [entry["seconds"] for entry in self.record.timing if "seconds" in entry]
-        # The clock starts anew at a resume.
-        return (
-            sum(a for a, b in zip(times, [*times[1:], 0.0], strict=True) if b < a)
-            if times
-            else None
-        )
+        """Time of training, see `timing.training_seconds`; None where it is not known."""
+        return timing.training_seconds(self.record.timing)
 
     @property
     def peak_memory(self) -> int | None:

@@ -152,8 +152,11 @@ def train(
             logging = schedule.logs(position.step)
             if saving or logging or not trainer.asynchronous:
                 _read_losses(unread, position)
+            if world.rank == 0 and (logging or stopping or schedule.validates(position.step)):
+                # Also where the clock stops, or the seconds since the last line would be lost.
+                append_json_line(run.timing, clock.read(position.step) | peak_memory())
             if logging:
-                _log_losses(run, schedule, position, rate, clock, world.rank)
+                _log_losses(run, schedule, position, rate, world.rank)
                 loss = f"loss {result.loss:.4f}"
                 progress.advance(position.step, schedule.total_steps, f"train  {loss}")
             if schedule.validates(position.step):
@@ -244,7 +247,6 @@ def _log_losses(
     schedule: EventSchedule,
     position: Position,
     rate: float,
-    clock: _Clock,
     rank: int,
 ) -> None:
     if rank == 0:
@@ -256,7 +258,6 @@ def _log_losses(
             "learning_rate": rate,
         }
         append_json_line(run.log, line)
-        append_json_line(run.timing, clock.read(position.step) | peak_memory())
     position.losses.clear()
 
 
