@@ -7,7 +7,6 @@ import hashlib
 import math
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -239,7 +238,7 @@ def _examples(comparison: Comparison) -> tuple[Layered, ...]:
     """The images that every run has kept, worst first."""
     kept = [{e.name: e for e in run.scored.examples} for run in comparison.competitors]
     known = {
-        Path(name).name: tuple(map(float, iou_R))
+        name: tuple(map(float, iou_R))
         for name, iou_R in zip(comparison.images, comparison.image_iou_NR, strict=True)
     }
     shared = [name for name in kept[0] if all(name in each for each in kept)]

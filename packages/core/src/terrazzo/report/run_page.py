@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -289,12 +288,8 @@ def _images(scored: Scored) -> list[Image]:
 
 def _choose_examples(scored: Scored) -> list[tuple[Any, Image | None]]:
     """The examples to show, worst first; those without scores of their own come last."""
-    by_file_name: dict[str, Image | None] = {}
-    for image in _images(scored):
-        key = Path(image.name).name
-        # Two images of one file name in two folders: their examples cannot be told apart.
-        by_file_name[key] = None if key in by_file_name else image
-    pairs = [(example, by_file_name.get(example.name)) for example in scored.examples]
+    by_name = {image.name: image for image in _images(scored)}
+    pairs = [(example, by_name.get(example.name)) for example in scored.examples]
     return sorted(pairs, key=lambda pair: 2.0 if pair[1] is None else pair[1].mean_iou)[
         :MAX_EXAMPLES
     ]
