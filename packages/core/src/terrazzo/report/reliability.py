@@ -39,12 +39,17 @@ class Reliability:
 
 @dataclass(frozen=True)
 class ClassCalibration:
-    """Calibration error and ROC area of each class of a run, and their means; NaN undefined."""
+    """Calibration error and ROC area of each class of a run, and their means; NaN undefined.
+
+    `area_errors` is how far the areas can be off, see `terrazzo.metrics.roc.area_errors`.
+    """
 
     errors: tuple[float, ...]
     areas: tuple[float, ...]
+    area_errors: tuple[float, ...]
     mean_error: float
     mean_area: float
+    mean_area_error: float
 
 
 def figures(
@@ -78,12 +83,15 @@ def of_classes(run: ExtraCounts) -> ClassCalibration | None:
         return None
     counts = extra_scores.total(run.calibration)
     errors_K, areas_K = calibration.class_calibration_errors(counts), roc.areas(counts.scores)
+    area_errors_K = roc.area_errors(counts.scores)
     # A class that is not in the truth has an error, of its false alarms, but no area.
     return ClassCalibration(
         tuple(map(float, errors_K)),
         tuple(map(float, areas_K)),
+        tuple(map(float, area_errors_K)),
         mean_of_defined(np.asarray(errors_K)),
         mean_of_defined(np.asarray(areas_K)),
+        mean_of_defined(np.asarray(area_errors_K)),
     )
 
 
