@@ -216,6 +216,14 @@ def test_areas_are_exact_or_say_how_far_they_are_off(kind, told, other_bins):
     assert error <= 0.5
 
 
+def test_the_largest_error_can_be_reached():
+    scores = np.stack([np.bincount(roc.score_bins(np.float32([p])), minlength=roc.SCORE_BINS)
+                       for p in (0.2, 0.2001)])  # fmt: skip
+    assert (scores[0] == scores[1]).all()
+    assert exact_area(np.float32([0.2001]), np.float32([0.2])) == 1
+    assert float(roc.areas(scores)) + float(roc.area_errors(scores)) == 1
+
+
 def test_the_largest_error_of_an_area_is_stored_and_read_from_older_runs():
     found = evaluate(split(3))
     told = extra_scores.summary(found.extra, found.counts_NKK, LABELS.names)["calibration"]

@@ -2,9 +2,9 @@
 
 Pixels are counted by their probability of the class, in `SCORE_BINS` bins that are an octave / 32
 wide: of p below one half, of 1 − p above, down to 2⁻²⁴. Narrow where a softmax puts most pixels;
-any order of images gives the same integers. Two pixels in one bin count as a tie, so an area is not
-exact: by `area_errors` at most, which is near 0 for the usual probabilities and large where those of
-a class are nearly the same everywhere.
+any order of images gives the same integers. Two pixels in one bin count as a tie, so an area is off
+by `area_errors` at most: near 0 for the usual probabilities, and much where those of a class are
+nearly the same everywhere.
 """
 
 from __future__ import annotations
