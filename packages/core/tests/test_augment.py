@@ -1,5 +1,7 @@
 """Image and label move together, and nothing is invented on the way."""
 
+import hashlib
+
 import cv2
 import numpy as np
 import pytest
@@ -26,9 +28,10 @@ def random_sample(shape, dtype=np.uint8, seed=0):
     return Sample("s", image_HWC, rng.integers(0, 5, shape[:2], dtype=np.uint8), "s.png")
 
 
-def change(sample, image_size=None, seed=0, ignore=IGNORE, **options):
+def change(sample, image_size=None, seed=0, ignore=IGNORE, deviation_C=None, **options):
     rng = np.random.Generator(np.random.Philox(key=seed))
-    return augment(sample, AugmentConfig(**options), image_size, rng, ignore)
+    settings = AugmentConfig(**options)
+    return augment(sample, settings, image_size, rng, ignore, deviation_C=deviation_C)
 
 
 sizes = st.tuples(st.integers(1, 60), st.integers(1, 60))
@@ -325,7 +328,7 @@ def test_colours_saturate_and_never_wrap(dtype, top):
         found = change(sample, seed=seed, **options).image_HWC
         assert (found[10:] > 0.15 * top).all()
         assert (found[:10] < 0.5 * top).all()
-        noisy = change(sample, seed=seed, noise=0.05).image_HWC
+        noisy = change(sample, seed=seed, noise=0.05, deviation_C=np.full(5, top / 4.4)).image_HWC
         assert (noisy[10:] > 0.6 * top).all()
         assert (noisy[:10] < 0.4 * top).all()
 
@@ -379,3 +382,118 @@ def test_results_do_not_depend_on_the_threads_of_opencv():
     finally:
         cv2.setNumThreads(threads)
     np.testing.assert_array_equal(alone, four)
+
+
+def turned_about_the_centre(label_HW, count, side):
+    """Quarter turns within the image's own frame; half a pixel goes to one side or the other."""
+    rows, columns = label_HW.shape
+    turned = np.rot90(label_HW, count)
+    margin = 64
+    canvas = np.full((rows + 2 * margin, columns + 2 * margin), IGNORE, label_HW.dtype)
+    down, across = (
+        margin + (frame - length + side) // 2
+        for frame, length in zip((rows, columns), turned.shape, strict=True)
+    )
+    canvas[down : down + turned.shape[0], across : across + turned.shape[1]] = turned
+    return canvas[margin : margin + rows, margin : margin + columns]
+
+
+@pytest.mark.parametrize("columns", [60, 61])
+@pytest.mark.parametrize("rows", [40, 41])
+@pytest.mark.parametrize("lying", [False, True])
+def test_quarter_turns_keep_structures_of_one_pixel(rows, columns, lying):
+    """Ties of nearest-neighbour sampling once went to even pixels: poles vanished or doubled."""
+    label_HW = np.zeros((rows, columns), np.uint8)
+    poles = np.random.default_rng(rows + columns).choice(np.arange(11, 29), 10, replace=False)
+    label_HW[(poles,) if lying else (slice(None), 10 + poles)] = 1
+    sample = Sample("s", np.repeat(label_HW[..., None] * 200, 3, axis=2), label_HW, "s.png")
+    allowed = {}
+    for count in range(3):
+        for side in (0, 1):
+            found = turned_about_the_centre(label_HW, count, side)
+            for version in (found, found[::-1], found[:, ::-1]):
+                # Half a turn and one flip is the other flip.
+                allowed.setdefault(version.tobytes(), count % 2)
+    seen = set()
+    for seed in range(40):
+        moved = change(sample, seed=seed, rotations=90)
+        assert moved.label_HW.tobytes() in allowed
+        seen.add(allowed[moved.label_HW.tobytes()])
+        inside_HW = moved.label_HW != IGNORE
+        for band in range(3):
+            wanted = moved.label_HW[inside_HW] * 200
+            np.testing.assert_array_equal(moved.image_HWC[inside_HW][:, band], wanted)
+    assert seen == {0, 1}
+
+
+@pytest.mark.parametrize("size", [(30, 200), (200, 31)])
+def test_a_quarter_turn_whose_window_misses_the_image_teaches_nothing(size):
+    """A long image, turned, no longer reaches a window near its former end."""
+    sample = coordinate_sample(*size)
+    missed = 0
+    for seed in range(100):
+        moved = change(sample, seed=seed, ignore=IGNORE_16, rotations=90, crop=(20, 20))
+        assert moved.image_HWC.shape == (20, 20, 2)
+        inside_HW = moved.label_HW != IGNORE_16
+        y, x = divmod(moved.label_HW[inside_HW], size[1])
+        np.testing.assert_array_equal(moved.image_HWC[inside_HW], np.stack([x, y], 1) + 0.5)
+        missed += not inside_HW.any()
+    assert 5 < missed < 60
+
+
+def photograph(shape=(64, 64, 3)):
+    """Return floats with the mean and deviation of a photograph in 0…255, none near saturation."""
+    return np.random.default_rng(3).uniform(124 - 100.4, 124 + 100.4, shape)
+
+
+def noise_in_deviations(image_HWC, dtype, **options):
+    """Return how much one fixed draw moves the pixels of an image, in its own deviations."""
+    image_HWC = image_HWC.astype(dtype)
+    deviation_C = np.full(3, image_HWC.std(dtype=np.float64))
+    sample = Sample("s", image_HWC, np.zeros(image_HWC.shape[:2], np.uint8), "s.tif")
+    moved = change(sample, seed=5, deviation_C=deviation_C, **options).image_HWC
+    assert moved.dtype == dtype
+    return float(np.std(moved.astype(np.float64) - image_HWC) / image_HWC.std())
+
+
+@pytest.mark.parametrize(
+    "options", [{"noise": 0.1}, {"brightness": 0.2}, {"contrast": 0.4}, {"colour": 0.2}]
+)
+def test_noise_and_colour_are_as_strong_whatever_the_numbers_are(options):
+    eight = noise_in_deviations(photograph(), np.uint8, **options)
+    assert eight > 0.02
+    twelve = noise_in_deviations(photograph() * 16, np.uint16, **options)
+    sixteen = noise_in_deviations(photograph() * 257, np.uint16, **options)
+    reflectance = noise_in_deviations(photograph() / 500, np.float32, **options)
+    assert (twelve, sixteen, reflectance) == pytest.approx((eight,) * 3, rel=0.05)
+
+
+def test_one_outlier_does_not_make_the_noise_louder():
+    image_HWC = photograph().astype(np.float32)
+    with_outlier = image_HWC.copy()
+    with_outlier[5, 5] = 1e6
+    deviation_C = image_HWC.std(axis=(0, 1)).astype(np.float64)
+    label_HW = np.zeros((64, 64), np.uint8)
+    plain, odd = (
+        change(Sample("s", each, label_HW, "s.tif"), noise=0.1, deviation_C=deviation_C).image_HWC
+        for each in (image_HWC, with_outlier)
+    )
+    same = np.ones((64, 64), bool)
+    same[5, 5] = False
+    np.testing.assert_array_equal(plain[same], odd[same])
+
+
+def test_noise_of_each_band_follows_its_own_deviation():
+    image_HWC = np.zeros((64, 64, 2), np.float32)
+    sample = Sample("s", image_HWC, np.zeros((64, 64), np.uint8), "s.tif")
+    moved = change(sample, noise=0.1, deviation_C=np.array([1.0, 40.0])).image_HWC
+    assert moved[..., 1].std() / moved[..., 0].std() == pytest.approx(40, rel=0.05)
+
+
+def test_eight_bit_results_are_those_of_the_first_version():
+    sha = hashlib.sha256()
+    sample = random_sample((40, 50, 3))
+    for seed in range(10):
+        options = {"noise": 0.1, "brightness": 0.2, "contrast": 0.2, "colour": 0.1}
+        sha.update(change(sample, seed=seed, **options).image_HWC.tobytes())
+    assert sha.hexdigest() == "8fbb02f30211c7c8d2a2728dc9619f2d11970fbb4dcbdbb74169b87372e9538d"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ from terrazzo.base.recipe import DataConfig
 from terrazzo.cli import app
 from terrazzo.data import datasets
 from terrazzo.data.datasets import _chip_sampling, _spatial_blocks, _tile_histogram, geotiff
-from terrazzo.data.normalization import bands_of
+from terrazzo.data.normalization import bands_of, noise_deviations
 from terrazzo.io import rasters
 
 LEFT, TOP, PIXEL = 392_000, 5_820_000, 2
@@ -241,6 +242,9 @@ def test_statistics_over_valid_pixels_with_and_without_outliers(tmp_path):
     np.testing.assert_allclose(plain.mean, valid.mean(axis=0), rtol=1e-3)
     np.testing.assert_allclose(robust.mean, (500, 1000), rtol=0.01)
     np.testing.assert_allclose(robust.std, (20, 40), rtol=0.1)
+    # Noise keeps to the many pixels, whatever the bands are normalised with.
+    np.testing.assert_allclose(noise_deviations(train, plain), (20, 40), rtol=0.1)
+    assert noise_deviations(train, replace(plain, dtype="uint8")) is None
     rasters.write(
         tmp_path / "a.tif",
         np.full_like(values_HWC, np.nan),

@@ -7,11 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
+
+import terrazzo as terrazzo_package
+from terrazzo.runs import provenance
 
 RECIPE = """
 backend = "reference"
@@ -104,6 +108,9 @@ def test_run_then_evaluate(data):
     record = json.loads((folder / "run.json").read_text())
     assert record["data"]["splits"]["train"]["images"] == 6
     assert record["backend"] == "reference"
+    # Of the code that ran, not of the folder it was started in.
+    source = provenance.source_state(Path(terrazzo_package.__file__).parent)
+    assert {key: record[key] for key in source} == source
 
     terrazzo(data, "evaluate", folder, "--split", "val", code=0)
     assert json.loads((folder / "evaluation" / "val.json").read_text())["split"] == "val"

@@ -15,8 +15,11 @@ import pytest
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.comparison import compare, table_files, tables
 from terrazzo.data.labels import LabelClass, LabelMap
+from terrazzo.evaluation import result, stored
+from terrazzo.evaluation.result import Evaluation, Example
 from terrazzo.metrics import ConfusionMatrix
 from terrazzo.report import write_comparison, write_report
+from terrazzo.runs.folder import RunFolder
 from terrazzo.testing.compared_runs import LABEL_MAP, write_run
 from terrazzo.workflows import explain_metrics
 
@@ -309,3 +312,65 @@ def test_from_the_command_line(runs, tmp_path):
         [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
     )
     assert "torchvision" in done.stdout
+
+
+def gallery(page):
+    """Return what the page says of each image to look at: IoU of the runs by its name."""
+    found = re.findall(r"<header><h4>([^<]*)</h4>(.*?)</header>", page, re.DOTALL)
+    return {
+        name: re.findall(r"[01]\.\d+", scores)
+        for name, scores in found
+        if "mean IoU of this image" in scores
+    }
+
+
+def test_images_of_one_file_name_in_two_folders_are_told_apart(tmp_path):
+    runs = [
+        write_run(tmp_path / name, error=error, num_images=8, num_examples=8, in_folders=True)
+        for name, error in (("a", 0.1), ("b", 0.4))
+    ]
+    comparison = compare.compare(runs, resamples=20)
+    write_comparison(comparison, tmp_path / "compare.html")
+    shown = gallery((tmp_path / "compare.html").read_text(encoding="utf-8"))
+    assert sorted(shown) == [
+        f"scene{scene}/{number:02d}" for scene in (0, 1) for number in range(4)
+    ]
+    for name, iou_R in zip(comparison.images, comparison.image_iou_NR, strict=True):
+        assert shown[name] == [f"{iou:.3f}" for iou in iou_R]
+
+
+def test_an_evaluation_of_fewer_images_leaves_no_example_of_the_earlier_one(tmp_path):
+    fewer = {"num_images": 2, "num_examples": 2}
+    runs = [write_run(tmp_path / name, error=0.2, num_examples=6) for name in ("a", "b")]
+    for run in runs:
+        write_run(tmp_path / "again" / run.name, error=0.3, **fewer)
+        again = stored.read(RunFolder(tmp_path / "again" / run.name)).scored[0]
+        blank_HW = np.zeros((8, 8), np.uint8)
+        examples = tuple(
+            Example(name, blank_HW[..., None], blank_HW, blank_HW) for name in again.names
+        )
+        evaluation = Evaluation(
+            "test", 40, again.names, again.counts_NKK, again.ignored_N, examples
+        )
+        result.write(evaluation, LABEL_MAP, run / "evaluation")
+    assert len(list((runs[0] / "evaluation" / "test_examples").glob("*_image.png"))) == 2
+    write_comparison(compare.compare(runs, resamples=20), tmp_path / "compare.html")
+    shown = gallery((tmp_path / "compare.html").read_text(encoding="utf-8"))
+    assert sorted(shown) == ["scene0_000", "scene0_001"]
+    assert not list((runs[0] / "evaluation").glob(".*"))
+
+
+@pytest.mark.parametrize("in_folders", [False, True])
+def test_examples_of_older_runs_are_read_without_their_index(tmp_path, in_folders):
+    run = write_run(tmp_path / "a", error=0.2, num_images=8, num_examples=8, in_folders=in_folders)
+    examples = run / "evaluation" / "test_examples"
+    before = stored.read(RunFolder(run)).scored[0].examples
+    (examples / "names.json").unlink()
+    for kind in ("image", "truth", "prediction"):
+        path = examples / f"08_left_from_before_{kind}.png"
+        path.write_bytes((examples / before[0].image.name).read_bytes())
+    after = stored.read(RunFolder(run)).scored[0].examples
+    assert [example.image for example in after] == [example.image for example in before]
+    # Better no score than another image's.
+    names = [f"{number % 4:02d}" for number in range(8)] if in_folders else [e.name for e in before]
+    assert [example.name for example in after] == names

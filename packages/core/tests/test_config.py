@@ -125,3 +125,34 @@ def test_a_dumped_recipe_reads_back_equal(recipe):
 def test_parse_names_the_choices_of_a_nested_table():
     with pytest.raises(ConfigError, match="amsgrad, betas, epsilon, momentum, name"):
         config_parsing.parse(TrainingConfig, {"steps": 1, "optimizer": {"lr": 1}}, where="x.toml")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "named"),
+    [
+        ("training.epochs=true", "epochs = True"),
+        ('training.epochs="3"', "epochs = '3'"),
+        ("training.epochs=3.0", "epochs = 3.0"),
+        ("training.schedule.learning_rate=true", "learning_rate = True"),
+        ('training.schedule.learning_rate="1e-3"', "learning_rate = '1e-3'"),
+        ("augment.turns=1", "turns = 1"),
+        ('augment.crop=["64", 64]', "crop.0 = '64'"),
+        ("augment.scale=[true, 2.0]", "scale.0 = True"),
+        ("augment.scale=[2, 1]", "lower bound"),
+        ("data.limit.train=true", "train = True"),
+    ],
+)
+def test_values_of_a_wrong_kind_are_refused(recipe, assignment, named):
+    with pytest.raises(ConfigError, match="SEG-X002") as caught:
+        load_recipe(recipe, assignments=(assignment,))
+    assert named in caught.value.observed
+
+
+def test_whole_numbers_stand_for_floats_and_arrays_for_tuples(recipe):
+    loaded = load_recipe(
+        recipe,
+        assignments=("augment.scale=[1, 2]", "augment.crop=[64, 32]", "augment.rotate=10"),
+    )
+    assert loaded.augment.scale == (1.0, 2.0)
+    assert loaded.augment.crop == (64, 32)
+    assert loaded.augment.rotate == 10.0

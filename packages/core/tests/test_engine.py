@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +19,7 @@ from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.data.sample import IGNORE, Bands
 from terrazzo.evaluation import loop as evaluation_loop
 from terrazzo.models.probabilities import labels_at_size
-from terrazzo.runs import checkpoint
+from terrazzo.runs import checkpoint, timing
 from terrazzo.runs.folder import RunFolder, create_run
 from terrazzo.testing.memory import MemorySplit
 from terrazzo.testing.reference.backend import backend
@@ -304,6 +306,61 @@ def test_resampling_to_the_same_size_is_argmax():
     labels = labels_at_size(probabilities, (7, 5))
     np.testing.assert_array_equal(labels, probabilities.argmax(axis=-1))
     assert labels.dtype == np.uint16
+
+
+@pytest.mark.parametrize("size", [(3, 4), (7, 9)], ids=["same size", "resampled"])
+@pytest.mark.parametrize("num_classes", [4, 300])
+def test_of_equal_probabilities_the_lower_id_wins(size, num_classes):
+    probabilities = np.full((3, 4, num_classes), 0.1, np.float32)
+    probabilities[:, :2, 1] = probabilities[:, :2, 3] = 0.4
+    probabilities[:, 2:, 2] = probabilities[:, 2:, 3] = 0.4
+    labels = labels_at_size(probabilities, size)
+    assert (labels[:, 0] == 1).all()
+    assert (labels[:, -1] == 2).all()
+    assert (labels_at_size(np.zeros((2, 2, 3), np.float32), (5, 5)) == 0).all()
+
+
+class SlowTrainer:
+    """A trainer each of whose steps takes 30 ms longer; remembers how long they took."""
+
+    def __init__(self, trainer):
+        self._trainer = trainer
+        self.seconds = 0.0
+
+    def __getattr__(self, name):
+        return getattr(self._trainer, name)
+
+    def train_step(self, batch, rate):
+        began = time.perf_counter()
+        time.sleep(0.03)
+        result = self._trainer.train_step(batch, rate)
+        self.seconds += time.perf_counter() - began
+        return result
+
+
+@pytest.mark.parametrize("every_steps", [1, 2, 4, 100])
+def test_seconds_of_a_run_with_validations_and_a_resume_add_up(tmp_path, every_steps):
+    config = recipe(log={"every_steps": every_steps})
+    asked = iter(range(1, 100))
+    spent, began = 0.0, time.perf_counter()
+    create_run(tmp_path / "run", config, LABELS, overwrite=False)
+    for stop in (lambda: next(asked) == 5, lambda: False):
+        trainer = SlowTrainer(make_trainer(config))
+        with contextlib.suppress(Stopped):
+            training_loop.train(
+                RunFolder(tmp_path / "run"),
+                trainer,
+                config,
+                split("train", 10),
+                split("val", 3, seed=1),
+                progress=Silent(),
+                stop_requested=stop,
+            )
+        spent += trainer.seconds
+    whole = time.perf_counter() - began
+    lines_of_time = (tmp_path / "run" / "timing.jsonl").read_text().splitlines()
+    found = timing.training_seconds([json.loads(line) for line in lines_of_time])
+    assert 9 * 0.03 < spent <= found < whole
 
 
 def test_agenda_is_what_the_recipe_says():

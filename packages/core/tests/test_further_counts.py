@@ -1,6 +1,7 @@
 """Counts beside the confusion matrix: the same for any batch, order and number of processes."""
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -160,6 +161,84 @@ def test_scores_of_each_class_by_definition():
         error = told["per_class"]["class_calibration_error"][k]
         assert error == pytest.approx(gap / len(label), abs=1e-12)
     assert told["brier"] == pytest.approx(sum(told["per_class"]["brier"]), abs=1e-12)
+
+
+def exact_area(of_it, other):
+    """Area under the ROC curve from ranks; equal probabilities share theirs."""
+    _, places, counts = np.unique(
+        np.concatenate([of_it, other]), return_inverse=True, return_counts=True
+    )
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places][: len(of_it)]
+    won = ranks.sum() - len(of_it) * (len(of_it) + 1) / 2
+    return won / (len(of_it) * len(other))
+
+
+def probabilities_of(kind, shift):
+    """Return float32 probabilities of 4,000 pixels, higher by `shift` deviations in a class."""
+    logit = np.random.default_rng(1).normal(shift, 1, 4000)
+    p = {
+        "peaked": 1 / (1 + np.exp(-6 * logit)),
+        "small": np.exp(3 * logit - 12) / (1 + np.exp(3 * logit - 12)),
+        "close to 1": 1 - np.exp(-3 * logit - 7) / (1 + np.exp(-3 * logit - 7)),
+        "flat": 1 / 150 * (1 + 0.005 * logit),
+        "flat, small": 1e-6 * (1 + 0.002 * logit),
+        "flat, one half": 0.5 + 1e-3 * logit,
+        "constant": np.full(4000, 0.2),
+    }[kind]
+    return p.astype(np.float32)
+
+
+@pytest.mark.parametrize("other_bins", [False, True], ids=["our bins", "bins of another version"])
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("peaked", False),
+        ("small", False),
+        ("close to 1", False),
+        ("flat", True),
+        ("flat, small", True),
+        ("flat, one half", True),
+        ("constant", True),
+    ],
+)
+def test_areas_are_exact_or_say_how_far_they_are_off(kind, told, other_bins):
+    of_it, other = probabilities_of(kind, 0.7), probabilities_of(kind, 0.0)[::-1][:3000]
+    bins = [roc.score_bins(p) // (4 if other_bins else 1) for p in (other, of_it)]
+    scores = np.stack([np.bincount(each, minlength=roc.SCORE_BINS) for each in bins])
+    if other_bins:
+        scores = scores[:, : roc.SCORE_BINS // 4 + 1]
+    area, error = float(roc.areas(scores)), float(roc.area_errors(scores))
+    assert abs(area - exact_area(of_it, other)) <= error + 1e-12
+    if not other_bins:
+        # Exact to 1e-3, or said.
+        assert abs(area - exact_area(of_it, other)) < 1e-3 or told
+        assert (error > 0.02) == told
+    assert error <= 0.5
+
+
+def test_the_largest_error_can_be_reached():
+    scores = np.stack([np.bincount(roc.score_bins(np.float32([p])), minlength=roc.SCORE_BINS)
+                       for p in (0.2, 0.2001)])  # fmt: skip
+    assert (scores[0] == scores[1]).all()
+    assert exact_area(np.float32([0.2001]), np.float32([0.2])) == 1
+    assert float(roc.areas(scores)) + float(roc.area_errors(scores)) == 1
+
+
+def test_the_largest_error_of_an_area_is_stored_and_read_from_older_runs():
+    found = evaluate(split(3))
+    told = extra_scores.summary(found.extra, found.counts_NKK, LABELS.names)["calibration"]
+    counts = found.extra.calibration.scores
+    expected = [float(error) for error in roc.area_errors(counts)]
+    assert told["roc_area_error"] == expected
+    assert all(0 < error < 0.02 for error in expected)
+    coarse = np.add.reduceat(counts, np.arange(0, counts.shape[-1], 7), axis=-1)
+    older = replace(found.extra, calibration=replace(found.extra.calibration, scores=coarse))
+    again = extra_scores.summary(
+        ExtraCounts.of_arrays(older.arrays()), found.counts_NKK, LABELS.names
+    )["calibration"]
+    for k in range(3):
+        off = abs(again["per_class"]["roc_area"][k] - told["per_class"]["roc_area"][k])
+        assert off <= again["roc_area_error"][k] + told["roc_area_error"][k]
 
 
 def test_order_of_scores_is_kept_to_both_ends():

@@ -186,11 +186,48 @@ def test_ids_within_a_byte_of_more_than_256_classes():
     assert matrix_of(300, labels, labels, None).counts[[254, 255, 7], [254, 255, 7]].sum() == 3
 
 
-@pytest.mark.parametrize("unseen", [1, -5], ids=["bytes", "wide"])
-def test_a_class_may_be_the_ignored_value(unseen):
-    matrix = matrix_of(3, np.array([0, 0, 1, 2]), np.array([2, unseen, 0, 2]), ignore_index=0)
+@pytest.mark.parametrize(("num_classes", "ignore_index"), [(3, 0), (3, 2), (256, 255), (1, 0)])
+def test_a_class_cannot_be_the_ignored_value(num_classes, ignore_index):
+    with pytest.raises(ConfigError, match="SEG-M017") as caught:
+        ConfusionMatrix(num_classes, ignore_index)
+    assert f"outside 0…{num_classes - 1}" in caught.value.allowed
+    assert f"np.where(labels == {ignore_index}, -1, labels)" in caught.value.next_step
+
+
+def test_a_background_that_is_not_scored_as_the_error_says():
+    # Class 0 is neither scored nor, as a prediction, taken from the other classes' truth.
+    labels, predictions = np.array([0, 0, 1, 2]), np.array([2, 0, 0, 2])
+    matrix = matrix_of(3, np.where(labels == 0, -1, labels), predictions, ignore_index=-1)
     assert matrix.counts.tolist() == [[0, 0, 0], [1, 0, 0], [0, 0, 1]]
     assert matrix.ignored == 2
+
+
+@pytest.mark.parametrize("num_classes", [255, 256, 300])
+def test_counts_of_many_classes(num_classes):
+    counts = np.eye(num_classes, dtype=np.int64)
+    assert (ConfusionMatrix.from_counts(counts).counts == counts).all()
+
+
+@pytest.mark.parametrize("ignore_index", [IGNORE, None])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_masked_pixels_of_either_array_are_ignored(dtype, ignore_index):
+    labels = np.ma.array([[0, 1, 1], [250, 0, 1]], mask=[[0, 1, 0], [1, 0, 0]], dtype=dtype)
+    predictions = np.ma.array([[0, 1, 250], [7, 1, 1]], mask=[[0, 0, 1], [1, 0, 0]], dtype=dtype)
+    matrix = matrix_of(2, labels, predictions, ignore_index)
+    assert matrix.counts.tolist() == [[1, 1], [0, 1]]
+    assert matrix.ignored == 3
+    # One masked array beside a plain one; a mask that hides nothing; a mask that hides all.
+    assert matrix_of(2, labels, predictions.data & 1, ignore_index).ignored == 2
+    assert matrix_of(2, labels.data & 1, predictions, ignore_index).ignored == 2
+    assert matrix_of(2, np.ma.array([0, 1]), np.array([0, 1]), ignore_index).ignored == 0
+    assert matrix_of(2, np.ma.masked_all(5, dtype), np.zeros(5, int), ignore_index).ignored == 5
+
+
+def test_a_stray_label_beside_masked_ones_is_found_at_its_own_place():
+    labels = np.ma.array([[9, 1], [0, 8]], mask=[[1, 0], [0, 0]])
+    error = refused(ConfusionMatrix(2), labels, np.zeros((2, 2), int))
+    assert error.code == "SEG-M003"
+    assert error.observed == "8 (1 px, first at index (1, 1))"
 
 
 @pytest.mark.parametrize(

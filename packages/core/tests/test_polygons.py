@@ -13,6 +13,7 @@ from rasterio import features
 
 from terrazzo.base.errors import CheckpointError, ConfigError
 from terrazzo.base.progress import Silent
+from terrazzo.data import ground
 from terrazzo.inference import polygonize
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.predict import predict as predict_scenes
@@ -38,6 +39,9 @@ def blobs(shape, seed=0, smooth=3.0):
     labels_HW = np.argmax(layers_KHW, axis=0).astype(np.uint8)
     labels_HW[labels_HW == 3] = 255
     return labels_HW
+
+
+CRS_OF_UTM = rasterio.crs.CRS.from_epsg(32633)
 
 
 def write(path, labels_HW, rows, crs="EPSG:32633", transform=UTM["transform"]):
@@ -67,8 +71,12 @@ def test_polygons_hold_every_pixel(tmp_path, rows, smooth):
         areas, _ = cv2.connectedComponents((labels_HW == k).astype(np.uint8), connectivity=4)
         assert (fields["class_id"] == k).sum() == areas - 1
     assert fields["pixels"].sum() == (labels_HW != 255).sum()
-    np.testing.assert_allclose(fields["area_m2"], fields["pixels"] * 0.25)
-    np.testing.assert_allclose(shapely.area(shapes), fields["area_m2"])
+    np.testing.assert_allclose(shapely.area(shapes), fields["pixels"] * 0.25)
+    # On the ground, where a metre of UTM is 1.00026 m here.
+    size = RasterInfo(90, 70, ("class",), "uint8", 255, CRS_OF_UTM, UTM["transform"], "uint8")
+    width, height = ground.pixel_sides(size)
+    assert 0.50005 < width < 0.5005
+    np.testing.assert_allclose(fields["area_m2"], fields["pixels"] * width * height, rtol=1e-6)
     assert set(fields["class_name"]) == {"class 0", "class 1", "class 2"}
 
 
@@ -83,7 +91,7 @@ def test_seams_leave_no_corners(tmp_path):
 @needs_extra
 @pytest.mark.parametrize("crs", ["EPSG:4326", None])
 def test_places_and_units(tmp_path, crs):
-    turned = Affine(0.8, -0.6, 9, 0.6, 0.8, 50)
+    turned = Affine(0.8, -0.6, 9, 0.6, 0.8, 0)
     labels_HW = blobs((30, 40))
     meta, shapes, fields = write(tmp_path / "p.gpkg", labels_HW, 16, crs, turned)
     if crs is not None:
@@ -91,7 +99,13 @@ def test_places_and_units(tmp_path, crs):
     np.testing.assert_array_equal(
         burn(shapes, fields["class_id"], labels_HW.shape, turned), labels_HW
     )
-    assert np.isnan(fields["area_m2"]).all()
+    if crs is None:
+        assert np.isnan(fields["area_m2"]).all()
+        return
+    # Pixels of a square degree, from the equator to 48 degrees north.
+    pixel_m2 = fields["area_m2"] / fields["pixels"]
+    assert pixel_m2.max() < 1.24e10
+    assert pixel_m2.min() > 0.6 * 1.24e10
 
 
 @needs_extra

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,7 @@ from terrazzo.base.atomic_write import append_json_line, truncate_file
 from terrazzo.base.errors import CheckpointError, ResourceError
 from terrazzo.base.recipe import Config
 from terrazzo.data.labels import LabelClass, LabelMap
+from terrazzo.runs import provenance, timing
 from terrazzo.runs.folder import create_run, locked, reopen_run
 
 LABELS = LabelMap("two", (LabelClass("a", "#000000", (0,)), LabelClass("b", "#FFFFFF", (1,))))
@@ -66,10 +69,62 @@ def test_resume_refuses_another_recipe_and_lists_the_differences(tmp_path):
     assert "training.steps: 3 → 4" in str(caught.value)
 
 
-def test_resume_allows_other_threads(tmp_path):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"validation": {"every_steps": 2}},
+        {"validation": {"patience": 3}},
+        {"validation": {"every_epochs": 2}},
+        {"augment": {"noise": 0.1}},
+        {"augment": {"flip_horizontal": 0.5}},
+        {"augment": {"crop": [8, 8]}},
+        {"data": {"format": "folder", "root": "elsewhere"}},
+        {"training": {"steps": 3, "batch_size": 2}},
+        {"model": {"name": "segformer"}},
+        {"init": {"run": "another"}},
+        {"seed": 1},
+        {"backend": "keras"},
+    ],
+)
+def test_resume_refuses_what_would_change_the_result(tmp_path, changes):
     path = tmp_path / "run"
     create_run(path, recipe(), LABELS, overwrite=False)
-    assert reopen_run(path, recipe(loader={"threads": 5})).path == path
+    with pytest.raises(CheckpointError, match="SEG-C011") as caught:
+        reopen_run(path, recipe(**changes))
+    assert next(iter(changes)) in caught.value.observed
+    assert "--out DIR" in caught.value.next_step
+    assert "[init]" not in caught.value.next_step
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"loader": {"threads": 5, "prefetch": 3}},
+        {"validation": {"batch_size": 3}},
+        {"log": {"every_steps": 3}},
+        {"checkpoint": {"every_steps": 3, "keep": 5}},
+        {"evaluation": {"boundary": True}},
+        {"tracking": {"kind": ["tensorboard"]}},
+        {"name": "another"},
+    ],
+)
+def test_resume_allows_what_changes_no_result(tmp_path, changes):
+    path = tmp_path / "run"
+    create_run(path, recipe(), LABELS, overwrite=False)
+    assert reopen_run(path, recipe(**changes)).path == path
+
+
+@pytest.mark.parametrize("length", [{"steps": 4}, {"epochs": 4}])
+def test_a_longer_run_is_a_new_one_that_begins_with_the_weights(tmp_path, length):
+    path = tmp_path / "run"
+    create_run(path, recipe(), LABELS, overwrite=False)
+    with pytest.raises(CheckpointError, match="SEG-C011") as caught:
+        reopen_run(path, recipe(training=length))
+    assert f'[init] run = "{path}"' in caught.value.next_step
+    # It is no advice where more has changed.
+    with pytest.raises(CheckpointError) as caught:
+        reopen_run(path, recipe(training=length, seed=5))
+    assert "[init]" not in caught.value.next_step
 
 
 def test_no_run_folder_is_said(tmp_path):
@@ -99,3 +154,96 @@ def test_truncate_cuts_back_or_makes_the_log(tmp_path):
     append_json_line(path, {"step": 2})
     truncate_file(path, length)
     assert path.read_text() == '{"step": 1}\n'
+
+
+def git(folder, *arguments):
+    identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
+    return subprocess.run(
+        ["git", "-C", folder, *identity, *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def repository(folder):
+    """Make a git repository with a package in it; returns the package."""
+    package = folder / "src" / "package"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "one")
+    return package
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_recorded_commit_is_that_of_the_code_and_not_of_the_working_directory(
+    tmp_path, monkeypatch
+):
+    package = repository(tmp_path / "code")
+    repository(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "notes.txt").write_text("one more file, so another commit")
+    git(tmp_path / "elsewhere", "add", ".")
+    git(tmp_path / "elsewhere", "commit", "-qm", "two")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    commit = git(tmp_path / "code", "rev-parse", "HEAD")
+    assert commit != git(tmp_path / "elsewhere", "rev-parse", "HEAD")
+    assert provenance.source_state(package) == {"git_commit": commit, "git_dirty": False}
+    (tmp_path / "code" / "data.csv").write_text("no part of the code")
+    assert provenance.source_state(package)["git_dirty"] is False
+    (package / "new_model.py").write_text("")
+    assert provenance.source_state(package) == {"git_commit": commit, "git_dirty": True}
+    (package / "new_model.py").unlink()
+    (package / "__init__.py").write_text("changed = True\n")
+    assert provenance.source_state(package) == {"git_commit": commit, "git_dirty": True}
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_an_ordinary_install_in_somebodys_repository_has_no_commit(tmp_path):
+    repository(tmp_path)
+    (tmp_path / ".gitignore").write_text(".venv\n")
+    installed = tmp_path / ".venv" / "site-packages" / "package"
+    installed.mkdir(parents=True)
+    (installed / "__init__.py").write_text("")
+    assert provenance.source_state(installed) == {"git_commit": None, "git_dirty": None}
+    assert provenance.source_state(Path(tmp_path.anchor)) == {"git_commit": None, "git_dirty": None}
+
+
+def lines_of_time(start, *pairs):
+    """Return lines as the train loop writes them: steps since `start`, seconds since."""
+    return [
+        {"step": start + steps, "seconds": seconds, "steps_per_second": steps / seconds}
+        for steps, seconds in pairs
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entries", "seconds"),
+    [
+        ([], None),
+        ([{"step": 1, "seconds_to_first_step": 3.0}], None),
+        (lines_of_time(0, (10, 1.0), (20, 2.0)), 2.0),
+        # Each section between validations is longer than the one before.
+        (
+            [
+                *lines_of_time(0, (5, 1.0)),
+                *lines_of_time(5, (5, 1.5)),
+                *lines_of_time(10, (5, 2.0)),
+            ],
+            4.5,
+        ),
+        # A resume from the same step, and one before the first checkpoint.
+        ([*lines_of_time(0, (5, 1.0)), *lines_of_time(0, (5, 0.9), (9, 2.0))], 3.0),
+        (
+            [
+                *lines_of_time(0, (5, 1.0)),
+                {"step": 1, "seconds_to_first_step": 1.1},
+                *lines_of_time(0, (5, 1.5)),
+            ],
+            2.5,
+        ),
+        ([*lines_of_time(40, (3, 0.1), (7, 0.3)), {"tracker": "mlflow", "error": "x"}], 0.3),
+    ],
+)
+def test_seconds_of_training_are_those_of_all_sections(entries, seconds):
+    found = timing.training_seconds(entries)
+    assert found == (None if seconds is None else pytest.approx(seconds))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,15 +35,38 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, ResourceError):
             raise
-        raise ResourceError(
-            "SEG-R004",
-            "cannot write the file",
-            file=path,
-            observed=error.strerror or error,
-            next_step="free space or choose another folder; nothing was changed",
-        ) from error
+        raise _not_written(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path` to fill; it takes the place of `path` as a whole.
+
+    Readers see the old files or the new ones, never some of each; for a moment, none. What a
+    killed process has left beside `path` is deleted.
+
+    Raises:
+        ResourceError: SEG-R004, the disk is full or refuses; `path` is untouched.
+    """
+    for leftover in path.parent.glob(f".{path.name}.*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    former = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            path.replace(former)
+        temporary.replace(path)
+    except OSError as error:
+        if isinstance(error, ResourceError):
+            raise
+        raise _not_written(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -145,6 +169,16 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _not_written(path: Path, error: OSError) -> ResourceError:
+    return ResourceError(
+        "SEG-R004",
+        "cannot write the file",
+        file=path,
+        observed=error.strerror or error,
+        next_step="free space or choose another folder; nothing was changed",
+    )
 
 
 def _unreadable(path: Path, observed: object) -> CheckpointError:

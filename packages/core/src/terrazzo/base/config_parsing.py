@@ -27,11 +27,30 @@ StrPath = str | os.PathLike[str]
 
 
 class Frozen(pydantic.BaseModel):
-    """A group of settings: immutable, and nothing but the fields it declares."""
+    """A group of settings: immutable, and nothing but the fields it declares.
+
+    Strict: ``true`` and ``"3"`` are no numbers. A whole number may stand for a float, as in TOML.
+    """
 
     model_config = pydantic.ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=False
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        arbitrary_types_allowed=False,
+        strict=True,
     )
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _lists_as_tuples(cls, values: object) -> object:
+        """Take TOML's arrays for tuples, which strictness would not; fields hold no lists."""
+        return _with_tuples(values) if isinstance(values, dict) else values
+
+
+def _with_tuples(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _with_tuples(each) for key, each in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 Settings = TypeVar("Settings", bound=pydantic.BaseModel)

@@ -75,7 +75,9 @@ class AugmentConfig(Frozen):
     colour: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Factor of each band by itself, drawn from 1−c…1+c."""
     noise: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Largest standard deviation of Gaussian noise, as a share of the data type's range."""
+    """Largest standard deviation of Gaussian noise, as a share of 255 in 8-bit images. In others, a
+    share of 4.4 deviations of the band over the training images, which is what 255 is in a
+    photograph: the same strength whether 12 bits lie in uint16 or reflectances in floats."""
     blur: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Largest sigma of a Gaussian blur, in pixels."""
 
@@ -89,6 +91,14 @@ class AugmentConfig(Frozen):
             msg = "rotations takes the place of rotate, turns and flips: give one or the other"
             raise ValueError(msg)
         return self
+
+    @pydantic.field_validator("scale")
+    @classmethod
+    def _low_to_high(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            msg = f"the lower bound comes first: [{scale[1]}, {scale[0]}]"
+            raise ValueError(msg)
+        return scale
 
 
 class LoaderConfig(Frozen):

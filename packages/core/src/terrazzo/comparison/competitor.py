@@ -15,6 +15,7 @@ from terrazzo.base import config_parsing
 from terrazzo.base.errors import CheckpointError
 from terrazzo.evaluation import stored
 from terrazzo.evaluation.stored import Record, Scored
+from terrazzo.runs import timing
 from terrazzo.runs.folder import RunFolder
 
 
@@ -42,14 +43,8 @@ class Competitor:
 
     @property
     def training_seconds(self) -> float | None:
-        """Time of training as logged, summed over resumes; None where it is not known."""
-        times = [entry["seconds"] for entry in self.record.timing if "seconds" in entry]
-        # The clock starts anew at a resume.
-        return (
-            sum(a for a, b in zip(times, [*times[1:], 0.0], strict=True) if b < a)
-            if times
-            else None
-        )
+        """Time of training, see `timing.training_seconds`; None where it is not known."""
+        return timing.training_seconds(self.record.timing)
 
     @property
     def steps_per_second(self) -> float | None:

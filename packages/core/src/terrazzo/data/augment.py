@@ -2,9 +2,10 @@
 
 All geometry of a sample is one affine map, applied once: resize to the model's size, random scale,
 rotation about the centre, the cut of the window; then quarter turns and flips, which move whole
-pixels. The image is sampled linearly and the label by its nearest pixel. Where the window reaches
-beyond the image, the label is IGNORE and the image goes on as its mirror image, so that no edge
-appears that is not there.
+pixels. A rotation by a multiple of 90 degrees is quarter turns, of another window: it moves whole
+pixels too. The image is sampled linearly and the label by its nearest pixel. Where the window
+reaches beyond the image, the label is IGNORE and the image goes on as its mirror image, so that no
+edge appears that is not there.
 
 Without a rotation the map is separable: only the part of the image below the window is resized,
 in a quarter of the time of a general warp, and by the function that evaluation resizes with.
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -86,6 +87,8 @@ def augment(
     rng: np.random.Generator,
     ignore_index: int,
     mean_C: NDArray[np.float64] | None = None,
+    *,
+    deviation_C: NDArray[np.float64] | None = None,
 ) -> Sample:
     """Change one sample at random; a pure function of the arguments and the state of `rng`.
 
@@ -96,6 +99,9 @@ def augment(
         rng: private to this sample.
         ignore_index: label of pixels outside the image.
         mean_C: of the bands, in the image's units; needed where values are missing.
+        deviation_C: of each band over the data set, in the file's units, see
+            `terrazzo.data.normalization.noise_deviations`; needed for noise in other types than
+            uint8.
 
     Returns:
         A new sample; where nothing changed its arrays are those of `sample`. Where values are
@@ -116,7 +122,10 @@ def augment(
     image_HWC = _move_image(image_HWC, geometry)
     label_HW = _move_label(sample.label_HW, geometry, ignore_index)
     image_HWC = _recolour(image_HWC, settings, draws, colour_C, present_HWC)
-    image_HWC = _blur_and_noise(image_HWC, settings, draws, rng)
+    image_HWC = _blur(image_HWC, settings, draws)
+    if settings.noise > 0:
+        range_C = _noise_range(image_HWC, deviation_C)
+        image_HWC = _add_noise(image_HWC, settings.noise * draws.noise * range_C, rng)
     if present_HWC is not None:
         image_HWC = mark_missing(image_HWC, present_HWC)
     return Sample(sample.name, image_HWC, label_HW, sample.image_file)
@@ -137,17 +146,17 @@ def _choose_geometry(
         turns = turns // 2 * 2
     if turns % 2:
         window = window[1], window[0]
-    angle = math.radians(settings.rotate * (2 * draws.angle - 1))
+    angle, quarters = math.radians(settings.rotate * (2 * draws.angle - 1)), 0
     flip_rows = draws.flip_vertical < settings.flip_vertical
     flip_columns = draws.flip_horizontal < settings.flip_horizontal
     if settings.rotations:
-        angle = math.radians(
-            settings.rotations * int(draws.angle * (180 // settings.rotations + 1))
-        )
+        degrees = settings.rotations * int(draws.angle * (180 // settings.rotations + 1))
+        quarters, degrees = divmod(degrees, 90) if degrees % 90 == 0 else (0, degrees)
+        angle = math.radians(degrees)
         flip_rows, flip_columns = ((False, False), (True, False), (False, True))[
             int(draws.flip_vertical * 3)
         ]
-    return _Geometry(
+    geometry = _Geometry(
         source=(rows, columns),
         scaled=scaled,
         angle=angle,
@@ -160,6 +169,27 @@ def _choose_geometry(
         flip_rows=flip_rows,
         flip_columns=flip_columns,
     )
+    return _turned_about_centre(geometry, quarters) if quarters else geometry
+
+
+def _turned_about_centre(geometry: _Geometry, quarters: int) -> _Geometry:
+    """Rotate the scaled image by one or two quarter turns about its centre, by whole pixels.
+
+    The window that shows it is cut out before the turn instead of after it. Where rows and columns
+    differ by an odd number, the centre would put pixels between pixels: the image goes up or to
+    the left by half a pixel, and its label with it.
+    """
+    rows, columns = geometry.scaled
+    turned = (columns, rows) if quarters == 1 else (rows, columns)
+    height, width = geometry.window
+    # The window's corner in the turned image.
+    row = geometry.offset[0] - (rows - turned[0]) // 2
+    column = geometry.offset[1] - (columns - turned[1]) // 2
+    if quarters == 1:
+        offset, window = (column, columns - row - height), (width, height)
+    else:
+        offset, window = (rows - row - height, columns - column - width), (height, width)
+    return replace(geometry, offset=offset, window=window, turns=quarters)
 
 
 def _place(draw: float, slack: int) -> int:
@@ -210,6 +240,11 @@ def _cut(
     fill: int,
 ) -> Array:
     """Resize what lies below the window, and go on beyond it as `border` says."""
+    if not _overlaps(geometry):
+        if border == cv2.BORDER_CONSTANT:
+            return np.full(geometry.window, fill, array.dtype)
+        # Its label is IGNORE all over; any part of the image will do.
+        geometry = replace(geometry, offset=(0, 0))
     if geometry.source == geometry.scaled == geometry.window:
         return array
     down, across = map(
@@ -222,6 +257,12 @@ def _cut(
         return part
     padded: Array = cv2.copyMakeBorder(part, *sides, border, value=(fill,) * 4)
     return padded.reshape(*geometry.window, *array.shape[2:])
+
+
+def _overlaps(geometry: _Geometry) -> bool:
+    """Whether the window shows any of the image; a turned one may not."""
+    axes = zip(geometry.offset, geometry.window, geometry.scaled, strict=True)
+    return all(offset < length and offset + size > 0 for offset, size, length in axes)
 
 
 _TURNS = (0, cv2.ROTATE_90_COUNTERCLOCKWISE, cv2.ROTATE_180, cv2.ROTATE_90_CLOCKWISE)
@@ -324,32 +365,40 @@ def _band_means(image_HWC: Array, present_HWC: NDArray[np.bool_] | None) -> NDAr
     return np.asarray(means[0], dtype=np.float64)
 
 
-def _blur_and_noise(
-    image_HWC: Array, settings: AugmentConfig, draws: _Draws, rng: np.random.Generator
-) -> Array:
-    """Blur before noise, as optics come before the sensor."""
-    if settings.blur > 0:
-        sigma = settings.blur * draws.blur
-        # OpenCV takes sigma 0 as "choose one".
-        if sigma > 0:
-            image_HWC = by_fours(
-                image_HWC,
-                lambda bands: cv2.GaussianBlur(bands, (0, 0), sigma, borderType=cv2.BORDER_REFLECT),
-            )
-    if settings.noise > 0:
-        sigma = settings.noise * draws.noise * _full_range(image_HWC)
-        noise_HWC = rng.standard_normal(image_HWC.shape, dtype=np.float32)
-        noise_HWC *= np.float32(sigma)
-        noise_HWC += image_HWC
-        image_HWC = _to_range(noise_HWC, image_HWC.dtype)
-    return image_HWC
+def _blur(image_HWC: Array, settings: AugmentConfig, draws: _Draws) -> Array:
+    """Blur; before noise, as optics come before the sensor."""
+    sigma = settings.blur * draws.blur
+    # OpenCV takes sigma 0 as "choose one".
+    if sigma == 0:
+        return image_HWC
+    return by_fours(
+        image_HWC,
+        lambda bands: cv2.GaussianBlur(bands, (0, 0), sigma, borderType=cv2.BORDER_REFLECT),
+    )
 
 
-def _full_range(image_HWC: Array) -> float:
-    """Largest value of an integer type; for float32 the largest absolute value of the image."""
-    if image_HWC.dtype.kind == "u":
-        return float(np.iinfo(image_HWC.dtype).max)
-    return float(np.abs(image_HWC).max())
+_RANGE_IN_DEVIATIONS = 4.4
+"""255, of which noise is a share in 8 bits, in deviations of a photograph (ImageNet: 58)."""
+
+
+def _noise_range(image_HWC: Array, deviation_C: NDArray[np.float64] | None) -> Any:
+    """Return what noise is a share of: 255 in 8 bits, and as much for the eye in any other type.
+
+    The range of other types says nothing: 12-bit data fill a sixteenth of uint16, and one outlier
+    sets the range of a float.
+    """
+    if image_HWC.dtype == np.uint8:
+        return 255.0
+    assert deviation_C is not None, "noise in other types than uint8 needs the bands' deviations"
+    return _RANGE_IN_DEVIATIONS * deviation_C
+
+
+def _add_noise(image_HWC: Array, sigma: Any, rng: np.random.Generator) -> Array:
+    """Add Gaussian noise of this deviation, one number or one a band."""
+    noise_HWC = rng.standard_normal(image_HWC.shape, dtype=np.float32)
+    noise_HWC *= np.asarray(sigma, dtype=np.float32)
+    noise_HWC += image_HWC
+    return _to_range(noise_HWC, image_HWC.dtype)
 
 
 def _to_range(values: NDArray[np.floating[Any]], dtype: np.dtype[Any]) -> Array:

@@ -129,6 +129,7 @@ def training_batches(
     start_step: int,
     stop_step: int,
     bands: Bands | None = None,
+    deviations: tuple[float, ...] | None = None,
 ) -> Generator[Batch, None, None]:
     """Yield the augmented batches of steps `start_step`…`stop_step` − 1 without a gap at epochs.
 
@@ -146,16 +147,19 @@ def training_batches(
         stop_step: one past the last step.
         bands: their means stand in for missing values while pixels are mixed; needed where there
             are any.
+        deviations: one a band, which noise in other types than uint8 is a share of; see
+            `terrazzo.data.normalization.noise_deviations`.
 
     Raises:
         DataError: as `split.read`; SEG-D018 where the images of one batch do not stack.
     """
     mean_C = None if bands is None else np.array(bands.mean)
+    deviation_C = None if deviations is None else np.array(deviations)
 
     def read(step: int) -> Batch:
         epoch, positions, indices = order.batch(step)
         if len(positions) == 0:
-            return _idle_batch(split, data, augment, order, step, mean_C)
+            return _idle_batch(split, data, augment, order, step, mean_C, deviation_C)
         rng = _generator(order.seed, _AUGMENTATION, 0, 0)
         return _stack(
             [
@@ -166,6 +170,7 @@ def training_batches(
                     _move_to(rng, epoch, position),
                     split.label_map.ignore_index,
                     mean_C,
+                    deviation_C=deviation_C,
                 )
                 for position, index in zip(positions.tolist(), indices.tolist(), strict=True)
             ]
@@ -183,6 +188,7 @@ def _idle_batch(
     order: TrainingOrder,
     step: int,
     mean_C: NDArray[np.float64] | None,
+    deviation_C: NDArray[np.float64] | None,
 ) -> Batch:
     sample = augment_sample(
         split.read(order.first_of_batch(step)),
@@ -191,6 +197,7 @@ def _idle_batch(
         _generator(order.seed, _AUGMENTATION, 0, 0),
         split.label_map.ignore_index,
         mean_C,
+        deviation_C=deviation_C,
     )
     batch = _stack([sample])
     batch.labels_BHW[...] = np.asarray(split.label_map.ignore_index, batch.labels_BHW.dtype)

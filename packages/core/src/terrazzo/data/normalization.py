@@ -94,6 +94,25 @@ def _moments_of(
     return mean_C, np.sqrt(np.maximum(squares_C / np.maximum(count_C, 1) - mean_C**2, 0))
 
 
+def noise_deviations(train: Split, bands: Bands) -> tuple[float, ...] | None:
+    """Return the deviation of each band that noise is a share of; None for uint8, which needs none.
+
+    From the quantiles, as for ``robust``, so that a few outliers do not make noise louder. Where
+    they say 0 (most pixels are equal), the band's standard deviation. Reads up to 200 images.
+
+    Raises:
+        DataError: as `bands_of`.
+    """
+    if bands.dtype == "uint8":
+        return None
+    low_C, _, high_C = _percentiles(train, len(bands))
+    spread_C = (high_C - low_C) / 2
+    if (spread_C > 0).all():
+        return tuple(map(float, spread_C))
+    _, std = _moments(train, len(bands))
+    return tuple(map(float, np.where(spread_C > 0, spread_C, std)))
+
+
 def _moments(train: Split, num_bands: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     mean_C, std_C = _moments_of(_counted_bands(train), num_bands)
     return tuple(map(float, mean_C)), _deviations(std_C)
@@ -101,17 +120,24 @@ def _moments(train: Split, num_bands: int) -> tuple[tuple[float, ...], tuple[flo
 
 def _quantiles(train: Split, num_bands: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Median, and half the way between the quantiles that lie one deviation off in a normal one."""
+    low_C, middle_C, high_C = _percentiles(train, num_bands)
+    return tuple(map(float, middle_C)), _deviations((high_C - low_C) / 2)
+
+
+def _percentiles(train: Split, num_bands: int) -> NDArray[np.float64]:
+    """Return 3×C: the quantiles one deviation below the median, at it, and above it.
+
+    0 for a band without any value.
+    """
     some: list[list[NDArray[Any]]] = [[np.zeros(0)] for _ in range(num_bands)]
     for bands in _counted_bands(train):
         for band, values in enumerate(bands):
             some[band].append(values[:: max(len(values) // _PIXELS, 1)])
-    low_C, middle_C, high_C = np.transpose(
-        [
-            np.quantile(values, _ONE_DEVIATION) if len(values) else (0.0, 0.0, 0.0)
-            for values in map(np.concatenate, some)
-        ]
-    )
-    return tuple(map(float, middle_C)), _deviations((high_C - low_C) / 2)
+    found = [
+        np.quantile(values, _ONE_DEVIATION) if len(values) else np.zeros(3)
+        for values in map(np.concatenate, some)
+    ]
+    return np.transpose(np.array(found, np.float64))
 
 
 def _deviations(std: NDArray[np.float64]) -> tuple[float, ...]:

@@ -1,44 +1,61 @@
-"""How large a pixel is on the ground: what a model was trained on, and what it is asked to see."""
+"""How large pixels are on the ground: of what a model was trained on, and of what it shall see."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from terrazzo.data import ground
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from terrazzo.data.datasets import Split
-    from terrazzo.io.rasters import RasterInfo
 
-PixelSizes = tuple[float, float]
-"""Smallest and largest side of a pixel, in metres."""
+Range = tuple[float, float]
+"""The smallest and the largest."""
 
-_METRES_PER_DEGREE = 111_320.0  # of latitude
 _MOST_FILES = 64  # whose headers are read: enough to know a data set
 _TIFF = (".tif", ".tiff")
 
 
-def metres_per_unit(crs: Any) -> float:
-    """Return how long one unit of a CRS is; NaN where there is none or it counts degrees."""
-    if crs is None or not crs.is_projected:
-        return math.nan
-    return float(crs.linear_units_factor[1])
+@dataclass(frozen=True, slots=True)
+class PixelSizes:
+    """Width and height of pixels on the ground, in metres, each by itself.
 
-
-def pixel_metres(info: RasterInfo) -> float | None:
-    """Return the side of a square as large as a pixel in the middle of a raster, in metres.
-
-    None where the file does not say where it lies. Projections are taken at their word.
+    Attributes:
+        width: the smallest and the largest.
+        height: the smallest and the largest.
     """
-    if info.crs is None or not info.has_place:
-        return None
-    t = info.transform
-    if info.crs.is_projected:
-        return math.sqrt(abs(t.a * t.e - t.b * t.d)) * metres_per_unit(info.crs)
-    if not info.crs.is_geographic:
-        return None
-    _, latitude = info.to_coordinates(info.columns / 2, info.rows / 2)
-    east = _METRES_PER_DEGREE * math.cos(math.radians(latitude))
-    return math.sqrt(abs(t.a * t.e - t.b * t.d) * abs(east) * _METRES_PER_DEGREE)
+
+    width: Range
+    height: Range
+
+    @classmethod
+    def square(cls, smallest: float, largest: float) -> PixelSizes:
+        """Return the sizes of pixels that are as high as they are wide."""
+        return cls((smallest, largest), (smallest, largest))
+
+    @classmethod
+    def of_pixels(cls, sides: Iterable[tuple[float, float]]) -> PixelSizes:
+        """Return the sizes of pixels from the width and height of each, of at least one."""
+        widths, heights = zip(*sides, strict=True)
+        return cls((min(widths), max(widths)), (min(heights), max(heights)))
+
+    def within(self, other: PixelSizes, tolerance: float) -> bool:
+        """Tell whether no side is more than `tolerance` times larger or smaller than of `other`."""
+        pairs = ((self.width, other.width), (self.height, other.height))
+        return all(
+            theirs[0] / tolerance <= ours[0] and ours[1] <= theirs[1] * tolerance
+            for ours, theirs in pairs
+        )
+
+    def __str__(self) -> str:
+        width, height = (
+            " to ".join(dict.fromkeys(f"{side:.4g}" for side in sides))
+            for sides in (self.width, self.height)
+        )
+        return f"{width} m" if width == height else f"{width} m wide, {height} m high"
 
 
 def pixel_sizes(split: Split) -> PixelSizes | None:
@@ -50,6 +67,6 @@ def pixel_sizes(split: Split) -> PixelSizes | None:
     from terrazzo.io import rasters  # GDAL only where there are GeoTIFF files
 
     step = -(-len(found) // _MOST_FILES)
-    sizes = [pixel_metres(rasters.info(path)) for path in found[::step]]
-    known = [size for size in sizes if size is not None]
-    return (min(known), max(known)) if known else None
+    sides = [ground.pixel_sides(rasters.info(path)) for path in found[::step]]
+    known = [each for each in sides if each is not None]
+    return PixelSizes.of_pixels(known) if known else None

@@ -28,8 +28,8 @@ CALIBRATION_DEFINITION = (
     "expected_calibration_error: |accuracy − confidence| of the predicted class, weighted by the "
     "pixels of each bin (Guo et al. 2017); class_calibration_error: the same of the probability of "
     "one class over all pixels; brier: mean of Σ(p − y)² over the classes, 0…2; roc_area: of each "
-    f"class against all others, {roc.SCORE_BINS} bins, pixels of one bin tied; ignored pixels "
-    "count nowhere"
+    f"class against all others, {roc.SCORE_BINS} bins, pixels of one bin tied, so off by "
+    "roc_area_error (one a class) at most; ignored pixels count nowhere"
 )
 INSTANCE_DEFINITION = (
     "iIoU of the Cityscapes benchmark: pixels of things weighted by the average size of an "
@@ -57,6 +57,7 @@ def summary(
             "definition": CALIBRATION_DEFINITION,
             "expected_calibration_error": _number(calibration.expected_calibration_error(counts)),
             "brier": _number(calibration.brier(counts)),
+            "roc_area_error": _numbers(roc.area_errors(counts.scores)),
             "per_class": {
                 "class_calibration_error": _numbers(calibration.class_calibration_errors(counts)),
                 "brier": _numbers(calibration.class_brier(counts)),

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from terrazzo.base.atomic_write import replace_json, replacing, replacing_folder, write_json
 from terrazzo.data.labels import LabelMap
 from terrazzo.evaluation import extra_scores, scene_overview
 from terrazzo.evaluation.extra_counts import ExtraCounts
@@ -89,6 +90,8 @@ SCALARS = (
     "pixel_accuracy",
     "micro_iou",
 )
+EXAMPLE_NAMES = "names.json"
+"""In the folder of examples: the full name of each image, by the beginning of its files."""
 PER_CLASS = ("iou", "precision", "recall", "f1", "dice")
 
 
@@ -120,32 +123,43 @@ def _number(value: float) -> float | None:
 
 
 def write(evaluation: Evaluation, label_map: LabelMap, folder: Path) -> Path:
-    """Write the files of one evaluation; returns the JSON file, which is written last."""
+    """Write the files of one evaluation in place of those of an earlier one.
+
+    Returns:
+        The JSON file, which is written last.
+
+    Raises:
+        ResourceError: SEG-R004, the disk is full or refuses.
+    """
     from terrazzo.io.images import write_png  # a decoder only where images are written
 
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {
-            "counts": evaluation.counts_NKK,
-            "ignored": evaluation.ignored_N,
-            **{k: np.ascontiguousarray(v) for k, v in evaluation.extra.arrays().items()},
-        },
-        folder / f"{evaluation.split}.safetensors",
-        metadata={"names": json.dumps(evaluation.names)},
-    )
-    examples = folder / f"{evaluation.split}_examples"
-    examples.mkdir(exist_ok=True)
-    for number, example in enumerate(evaluation.examples):
-        stem = f"{number:02d}_{Path(example.name).name}"
-        write_png(examples / f"{stem}_image.png", as_rgb(example.image_HWC))
-        write_png(examples / f"{stem}_truth.png", label_map.colourise(example.label_HW))
-        write_png(examples / f"{stem}_prediction.png", label_map.colourise(example.prediction_HW))
+    with replacing(folder / f"{evaluation.split}.safetensors") as temporary:
+        save_file(
+            {
+                "counts": evaluation.counts_NKK,
+                "ignored": evaluation.ignored_N,
+                **{k: np.ascontiguousarray(v) for k, v in evaluation.extra.arrays().items()},
+            },
+            temporary,
+            metadata={"names": json.dumps(evaluation.names)},
+        )
+    with replacing_folder(folder / f"{evaluation.split}_examples") as examples:
+        names = {}
+        for number, example in enumerate(evaluation.examples):
+            stem = f"{number:02d}_{Path(example.name).name}"
+            names[stem] = example.name
+            write_png(examples / f"{stem}_image.png", as_rgb(example.image_HWC))
+            write_png(examples / f"{stem}_truth.png", label_map.colourise(example.label_HW))
+            prediction_HWC = label_map.colourise(example.prediction_HW)
+            write_png(examples / f"{stem}_prediction.png", prediction_HWC)
+        write_json(examples / EXAMPLE_NAMES, names)
     maps = overviews_file(folder, evaluation.split)
     maps.unlink(missing_ok=True)  # of an earlier evaluation
     if evaluation.maps:
         scene_overview.write(evaluation.maps, maps)
     path = folder / f"{evaluation.split}.json"
-    path.write_text(json.dumps(summary(evaluation, label_map), indent=1) + "\n", encoding="utf-8")
+    replace_json(path, summary(evaluation, label_map))
     return path
 
 

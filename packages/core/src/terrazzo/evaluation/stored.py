@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,12 @@ SPLIT_ORDER = ("test", "val", "train")
 
 @dataclass(frozen=True)
 class ExampleFiles:
-    """The three PNG files of one image to look at; `name` as it is in their file names."""
+    """The three PNG files of one image to look at.
+
+    Attributes:
+        name: one of the names of the evaluation; in folders of version 0.1 its last part, where
+            several images share that.
+    """
 
     name: str
     image: Path
@@ -138,26 +143,47 @@ def _read_scored(path: Path) -> Scored:
         extra = result.read_extra(path.parent, path.stem)
         with safe_open(counts_file, framework="numpy") as file:
             names = tuple(json.loads(file.metadata()["names"]))
-    examples = _examples(path.with_name(f"{path.stem}_examples"))
+    examples = _examples(path.with_name(f"{path.stem}_examples"), names)
     maps = scene_overview.read(result.overviews_file(path.parent, path.stem))
     return Scored(summary, names, counts_NKK, ignored_N, examples, extra, maps)
 
 
-def _examples(folder: Path) -> tuple[ExampleFiles, ...]:
+def _examples(folder: Path, names: Sequence[str]) -> tuple[ExampleFiles, ...]:
     found = {
         path.name.removesuffix(ending): path
         for ending in _IMAGE_ENDINGS
         for path in folder.glob(f"*{ending}")
     }
+    index = folder / result.EXAMPLE_NAMES
+    known = read_json(index) if index.is_file() else _guessed_names(found, names)
     return tuple(
         ExampleFiles(
-            name=stem.partition("_")[2],
+            name=known[stem],
             image=image,
             truth=folder / f"{stem}_truth.png",
             prediction=folder / f"{stem}_prediction.png",
         )
         for stem, image in sorted(found.items())
+        if stem in known
     )
+
+
+def _guessed_names(stems: Iterable[str], names: Sequence[str]) -> dict[str, str]:
+    """Name examples that were stored without their names, in version 0.1.
+
+    Only the last part of a name is in the file names. Where several images share it, it stays as it
+    is; where none has it, the example is left from an earlier evaluation and is not shown.
+    """
+    by_last_part: dict[str, list[str]] = {}
+    for name in names:
+        by_last_part.setdefault(Path(name).name, []).append(name)
+    guessed = {}
+    for stem in stems:
+        last_part = stem.partition("_")[2]
+        candidates = by_last_part.get(last_part, [])
+        if candidates or not names:
+            guessed[stem] = candidates[0] if len(candidates) == 1 else last_part
+    return guessed
 
 
 def _with_present_names(stored: Any) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import ConfigError, ResourceError
-from terrazzo.data import pixel_size
+from terrazzo.data import ground
 from terrazzo.data.labels import LabelMap
 from terrazzo.io import rasters
 from terrazzo.io.rasters import RasterInfo
@@ -57,8 +57,8 @@ def write(
 ) -> None:
     """Write one feature for each connected area of a class; pixels that share a side connect.
 
-    Features have ``class_id``, ``class_name``, ``pixels`` and ``area_m2``, which is NaN where the
-    CRS is not in units of length.
+    Features have ``class_id``, ``class_name``, ``pixels`` and ``area_m2`` on the ground, which is
+    NaN where the CRS has no ellipsoid.
 
     Args:
         path: where to, ending in `SUFFIX`.
@@ -73,19 +73,19 @@ def write(
     shapely, pyogrio = _libraries()
     path.unlink(missing_ok=True)
     t = size.transform
-    pixel_m2 = abs(t.a * t.e - t.b * t.d) * pixel_size.metres_per_unit(size.crs) ** 2
     matrix = (t.a, t.b, t.d, t.e, t.c, t.f)
     for finished in _whole_shapes(groups, size.rows, label_map.ignore_index):
         ids = np.repeat(list(finished), [len(shapes) for shapes in finished.values()])
         shapes = np.array([s for shapes in finished.values() for s in shapes], dtype=object)
         pixels = np.round(shapely.area(shapes)).astype(np.int64)
+        areas = ground.areas_m2(shapes, size)
         placed = shapely.transform(shapes, lambda xy: _place(xy, matrix))
         names = np.array(label_map.names, dtype=object)[ids] if len(ids) else ids.astype(object)
         try:
             pyogrio.raw.write(
                 str(path),
                 geometry=shapely.to_wkb(placed),
-                field_data=[ids.astype(np.int32), names, pixels, pixels * pixel_m2],
+                field_data=[ids.astype(np.int32), names, pixels, areas],
                 fields=["class_id", "class_name", "pixels", "area_m2"],
                 geometry_type="Polygon",
                 crs=_NOWHERE if size.crs is None else size.crs.to_wkt(),

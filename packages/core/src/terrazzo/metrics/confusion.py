@@ -22,10 +22,11 @@ class ConfusionMatrix:
 
     Args:
         num_classes: K; train ids are 0…K-1.
-        ignore_index: label value of pixels that are not scored; None if every pixel is.
+        ignore_index: label value of pixels that are not scored, outside 0…K-1; None if every
+            pixel is scored.
 
     Raises:
-        ConfigError: SEG-M007 there is no class.
+        ConfigError: SEG-M007 there is no class; SEG-M017 `ignore_index` is one of the classes.
     """
 
     def __init__(self, num_classes: int, ignore_index: int | None = 255) -> None:
@@ -38,6 +39,8 @@ class ConfusionMatrix:
                 observed=f"num_classes = {num_classes}",
                 allowed="1 or more",
             )
+        if self._ignore_index is not None and 0 <= self._ignore_index < self._num_classes:
+            raise _ignored_class(self._ignore_index, self._num_classes)
         self._counts_KK = np.zeros((self._num_classes, self._num_classes), dtype=np.int64)
         self._ignored = 0
 
@@ -49,12 +52,16 @@ class ConfusionMatrix:
             counts: K×K non-negative integers, rows truth, columns prediction; copied.
             ignored: number of ignored pixels beside them.
 
+        Returns:
+            One that ignores 255, or nothing where 255 is a class.
+
         Raises:
             DataError: SEG-M005 not square, not integers, or negative.
         """
         counts_KK = np.asarray(counts)
         _check_counts(counts_KK, ignored)
-        matrix = cls(counts_KK.shape[0])
+        num_classes = counts_KK.shape[0]
+        matrix = cls(num_classes, 255 if num_classes <= 255 else None)
         matrix._counts_KK += counts_KK.astype(np.int64)
         matrix._ignored = operator.index(ignored)
         return matrix
@@ -76,7 +83,7 @@ class ConfusionMatrix:
 
     @property
     def ignored(self) -> int:
-        """Number of pixels left out because of their label."""
+        """Number of pixels left out because of their label or a mask."""
         return self._ignored
 
     def update(self, labels: ArrayLike, predictions: ArrayLike) -> None:
@@ -87,20 +94,26 @@ class ConfusionMatrix:
             predictions: train ids 0…K-1, of the same shape. Not looked at where the label is
                 ignored.
 
+        Where one of them is a `numpy.ma.MaskedArray`, pixels masked in it are ignored.
+
         Raises:
             DataError: SEG-M001 the shapes differ; SEG-M002 not integers; SEG-M003 a label or
                 SEG-M004 a prediction is outside the classes.
         """
+        visible = _visible(labels, predictions)
         labels, predictions = np.asarray(labels), np.asarray(predictions)
         _check_integers(labels, predictions)
         counts_KK = np.zeros_like(self._counts_KK)
-        ignored = 0
         flat_labels, flat_predictions = labels.reshape(-1), predictions.reshape(-1)
-        for start in range(0, labels.size, _CHUNK):
+        if visible is not None:
+            flat = visible.reshape(-1)
+            flat_labels, flat_predictions = flat_labels[flat], flat_predictions[flat]
+        ignored = labels.size - flat_labels.size
+        for start in range(0, flat_labels.size, _CHUNK):
             chunk = slice(start, start + _CHUNK)
             ignored += self._count(flat_labels[chunk], flat_predictions[chunk], counts_KK)
         if counts_KK.sum() + ignored != labels.size:
-            raise self._stray(labels, predictions)
+            raise self._stray(labels, predictions, visible)
         self._counts_KK += counts_KK
         self._ignored += ignored
 
@@ -170,8 +183,15 @@ class ConfusionMatrix:
     def _is_class(self, values: NDArray[np.integer]) -> NDArray[np.bool_]:
         return (values >= 0) & (values < self._num_classes)
 
-    def _stray(self, labels: NDArray[np.integer], predictions: NDArray[np.integer]) -> DataError:
+    def _stray(
+        self,
+        labels: NDArray[np.integer],
+        predictions: NDArray[np.integer],
+        visible: NDArray[np.bool_] | None,
+    ) -> DataError:
         scored = self._scored(labels)
+        if visible is not None:
+            scored &= visible
         classes = f"0…{self._num_classes - 1}"
         stray = scored & ~self._is_class(labels)
         if stray.any():
@@ -191,6 +211,29 @@ class ConfusionMatrix:
             allowed=classes,
             next_step="give num_classes as the model has it",
         )
+
+
+def _visible(labels: ArrayLike, predictions: ArrayLike) -> NDArray[np.bool_] | None:
+    """Return where neither is masked; None where nothing is, the common case."""
+    masks = [np.ma.getmask(values) for values in (labels, predictions)]
+    hidden = [mask for mask in masks if mask is not np.ma.nomask]
+    if not hidden or np.shape(labels) != np.shape(predictions):  # the latter is refused later
+        return None
+    visible: NDArray[np.bool_] = ~np.logical_or.reduce(hidden)
+    return visible
+
+
+def _ignored_class(ignore_index: int, num_classes: int) -> ConfigError:
+    return ConfigError(
+        "SEG-M017",
+        "ignore_index is one of the classes, whose predictions would count as errors of others",
+        observed=f"ignore_index = {ignore_index}, classes 0…{num_classes - 1}",
+        allowed=f"None, or a value outside 0…{num_classes - 1}, such as -1",
+        next_step="give unscored pixels a label of their own: "
+        f"`labels = np.where(labels == {ignore_index}, -1, labels)` with signed integers and "
+        "ignore_index=-1; to leave the class out of a mean, score all classes and average "
+        "`scores().iou` without it",
+    )
 
 
 def _check_integers(labels: NDArray[np.generic], predictions: NDArray[np.generic]) -> None:

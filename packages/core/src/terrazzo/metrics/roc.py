@@ -2,7 +2,9 @@
 
 Pixels are counted by their probability of the class, in `SCORE_BINS` bins that are an octave / 32
 wide: of p below one half, of 1 − p above, down to 2⁻²⁴. Narrow where a softmax puts most pixels;
-any order of images gives the same integers. Two pixels in one bin count as a tie.
+any order of images gives the same integers. Two pixels in one bin count as a tie, so an area is off
+by `area_errors` at most: near 0 for the usual probabilities, and much where those of a class are
+nearly the same everywhere.
 """
 
 from __future__ import annotations
@@ -48,3 +50,20 @@ def areas(scores: NDArray[np.int64]) -> NDArray[np.float64]:
     below = np.cumsum(others, axis=-1) - others
     won = (of_it * (below + others / 2)).sum(axis=-1)
     return ratio(won, others.sum(axis=-1) * of_it.sum(axis=-1), float("nan"))
+
+
+def area_errors(scores: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return how far each of `areas` can be from that of the probabilities themselves.
+
+    Half the share of pairs that lie in one bin: any order within the bins gives an area that is no
+    farther off, whatever the number of bins.
+
+    Args:
+        scores: as for `areas`; S may be that of another version.
+
+    Returns:
+        … float64, 0…0.5; NaN where the area is.
+    """
+    others, of_it = scores[..., 0, :].astype(np.float64), scores[..., 1, :].astype(np.float64)
+    tied = (of_it * others).sum(axis=-1)
+    return ratio(tied / 2, others.sum(axis=-1) * of_it.sum(axis=-1), float("nan"))

@@ -23,7 +23,7 @@ class ModelCard:
         bands: C bands with their normalisation.
         image_size: rows and columns images are brought to; None: as they are.
         step: optimiser steps behind the weights.
-        pixel_metres: smallest and largest side of the pixels it was trained on; None: not known.
+        pixel_metres: width and height of the pixels it was trained on; None: not known.
         rules: how values of GeoTIFF are taken.
         scaling: scale and offset that the files of training declared for each band, and that were
             not applied; None: not known, or applied.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
-from terrazzo.data import pixel_size
+from terrazzo.data import ground, pixel_size
 from terrazzo.data.pixel_size import PixelSizes
 from terrazzo.data.scaling import scaling_of, scaling_text
 
@@ -41,7 +41,7 @@ class Pixels:
         file: where they lie, or the first file of a data set.
         band_names: C names in the order the model will get them.
         dtype: such as ``uint8``.
-        pixel_metres: smallest and largest side on the ground; None: not known.
+        pixel_metres: width and height on the ground; None: not known.
         scaling: scale and offset that files declare for each band; None: none do, or they are
             applied.
         remedy: what a person can do about other bands.
@@ -57,12 +57,12 @@ class Pixels:
 
 def pixels_of_raster(path: Path, info: RasterInfo, bands: Sequence[int], card: ModelCard) -> Pixels:
     """Return what is known of a GeoTIFF of which the positions `bands` are given to a model."""
-    side = pixel_size.pixel_metres(info)
+    sides = ground.pixel_sides(info)
     return Pixels(
         path,
         tuple(info.band_names[band] for band in bands),
         "float32" if card.rules.apply_scale else info.dtype,
-        None if side is None else (side, side),
+        None if sides is None else PixelSizes.of_pixels([sides]),
         None if card.rules.apply_scale else tuple(info.scaling[band] for band in bands),
         "name the scene's bands in the model's order: --bands " + ",".join(card.bands.names),
     )
@@ -175,20 +175,16 @@ def _require_similar_pixel_size(pixels: Pixels, trained: PixelSizes | None) -> N
     if size is None or trained is None:
         return
     tolerance = PIXEL_SIZE_TOLERANCE
-    if trained[0] / tolerance <= size[0] and size[1] <= trained[1] * tolerance:
+    if size.within(trained, tolerance):
         return
     raise DataError(
         "SEG-D028",
         "the pixels of the scene are not of the size the model was trained on",
         file=pixels.file,
-        observed=f"{_in_metres(size)} m",
-        allowed=f"{_in_metres(trained)} m, up to {tolerance} times more or less",
+        observed=str(size),
+        allowed=f"{trained}, up to {tolerance} times more or less",
         next_step="resample the scene with `gdalwarp -tr`, or let it pass with --any-pixel-size",
     )
-
-
-def _in_metres(sizes: PixelSizes) -> str:
-    return " to ".join(dict.fromkeys(f"{side:.4g}" for side in sizes))
 
 
 def _position(path: Path, word: str, names: tuple[str, ...]) -> int:

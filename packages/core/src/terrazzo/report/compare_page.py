@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -249,7 +248,7 @@ def _examples(comparison: Comparison) -> tuple[ComparedExample, ...]:
     """Return the examples that every run has stored, worst first."""
     stored = [{e.name: e for e in run.scored.examples} for run in comparison.competitors]
     known = {
-        Path(name).name: tuple(map(float, iou_R))
+        name: tuple(map(float, iou_R))
         for name, iou_R in zip(comparison.images, comparison.image_iou_NR, strict=True)
     }
     shared = [name for name in stored[0] if all(name in each for each in stored)]

@@ -37,12 +37,17 @@ class ReliabilityFigure:
 
 @dataclass(frozen=True)
 class ClassCalibration:
-    """Calibration error and ROC area of each class of a run, and their means; NaN: not defined."""
+    """Calibration error and ROC area of each class of a run, and their means; NaN: not defined.
+
+    `area_errors` is how far the areas can be off, see `terrazzo.metrics.roc.area_errors`.
+    """
 
     errors: tuple[float, ...]
     areas: tuple[float, ...]
+    area_errors: tuple[float, ...]
     mean_error: float
     mean_area: float
+    mean_area_error: float
 
 
 def figures(
@@ -76,12 +81,15 @@ def class_calibration(run: ExtraCounts) -> ClassCalibration | None:
         return None
     counts = extra_scores.total(run.calibration)
     errors_K, areas_K = calibration.class_calibration_errors(counts), roc.areas(counts.scores)
+    area_errors_K = roc.area_errors(counts.scores)
     # A class that is not in the ground truth has an error, of its false alarms, but no area.
     return ClassCalibration(
         tuple(map(float, errors_K)),
         tuple(map(float, areas_K)),
+        tuple(map(float, area_errors_K)),
         mean_of_defined(np.asarray(errors_K)),
         mean_of_defined(np.asarray(areas_K)),
+        mean_of_defined(np.asarray(area_errors_K)),
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -178,12 +177,8 @@ def _choose_examples(
     scored: Scored, images: Sequence[ImageScores]
 ) -> list[tuple[ExampleFiles, ImageScores | None]]:
     """Return the examples to show, worst first; those without scores of their own come last."""
-    by_file_name: dict[str, ImageScores | None] = {}
-    for image in images:
-        key = Path(image.name).name
-        # Examples of two images with one file name in two folders cannot be assigned.
-        by_file_name[key] = None if key in by_file_name else image
-    pairs = [(example, by_file_name.get(example.name)) for example in scored.examples]
+    by_name = {image.name: image for image in images}
+    pairs = [(example, by_name.get(example.name)) for example in scored.examples]
     return sorted(pairs, key=lambda pair: 2.0 if pair[1] is None else pair[1].mean_iou)[
         :MAX_EXAMPLES
     ]

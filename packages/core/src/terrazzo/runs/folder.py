@@ -26,8 +26,17 @@ from terrazzo.base.file_lock import LOCK, locked
 from terrazzo.base.recipe import Config
 from terrazzo.data.labels import LabelMap
 
-_FREE_TO_CHANGE = ("loader", "name", "tracking", "evaluation")
-"""Recipe tables that change nothing of the training, so a resume may differ in them."""
+_FREE_TO_CHANGE = (
+    "loader",
+    "name",
+    "tracking",
+    "evaluation",
+    "checkpoint",
+    "log.every_steps",
+    "validation.batch_size",
+)
+"""Tables and keys of a recipe that change no weight and no score: a resume may differ in them."""
+_LENGTH = {"training.epochs", "training.steps"}
 
 
 @dataclass(frozen=True)
@@ -176,18 +185,24 @@ def reopen_run(path: Path, recipe: Config) -> RunFolder:
     """
     folder = RunFolder(path)
     before, now = deciding_settings(folder.read_config()), deciding_settings(recipe)
-    changed = [
-        f"{key}: {before.get(key, '(unset)')} → {now.get(key, '(unset)')}"
+    changed = {
+        key: f"{key}: {before.get(key, '(unset)')} → {now.get(key, '(unset)')}"
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key)
-    ]
+    }
     if changed:
+        next_step = "resume with the old settings, or start a new run with --out DIR"
+        if changed.keys() <= _LENGTH:
+            next_step = (
+                "the learning rate of every step depends on the length; to train on, start a new "
+                f'run with --out DIR and, in its recipe, [init] run = "{path}"'
+            )
         raise CheckpointError(
             "SEG-C011",
             "the recipe differs from the one this run was started with",
             file=folder.config,
-            observed="; ".join(changed),
-            next_step="resume with the old settings, or start a new run with --out DIR",
+            observed="; ".join(changed.values()),
+            next_step=next_step,
         )
     return folder
 
@@ -219,8 +234,11 @@ def claimed(path: Path) -> Iterator[None]:
 
 def deciding_settings(recipe: Config) -> dict[str, Any]:
     """Return what decides a run, by dotted key; not what changes only its speed or place."""
-    kept = {key: each for key, each in _toml(recipe).items() if key not in _FREE_TO_CHANGE}
-    return config_parsing.flatten(kept)
+    return {
+        key: value
+        for key, value in config_parsing.flatten(_toml(recipe)).items()
+        if key not in _FREE_TO_CHANGE and key.partition(".")[0] not in _FREE_TO_CHANGE
+    }
 
 
 def _toml(recipe: Config) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def describe_run(
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
-        "git_commit": _git_commit(),
+        **source_state(Path(__file__).parents[1]),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seed": recipe.seed,
         "class_weights": training.loss.class_weights,
@@ -103,11 +103,32 @@ def _versions(backend: Backend) -> dict[str, str]:
     return {"numpy": importlib.metadata.version("numpy"), **backend.versions()}
 
 
-def _git_commit() -> str | None:
+def source_state(package: Path) -> dict[str, Any]:
+    """Return the commit of a package's source, wherever the program was started.
+
+    Args:
+        package: folder of the package's own code.
+
+    Returns:
+        ``git_commit``, and ``git_dirty``: whether tracked files of that repository were changed or
+        files added to the package since. Both None where the code is no part of a repository: an
+        ordinary install, known by its version, even in an environment that lies in a repository.
+    """
+    is_tracked = _git(package, "ls-files", "--error-unmatch", "--", "__init__.py") is not None
+    commit = _git(package, "rev-parse", "HEAD") if is_tracked else None
+    if commit is None:
+        return {"git_commit": None, "git_dirty": None}
+    changed = _git(package, "status", "--porcelain", "--untracked-files=no")
+    added = _git(package, "ls-files", "--others", "--exclude-standard", "--", ".")
+    return {"git_commit": commit, "git_dirty": bool(changed or added)}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """Return what git prints in a folder; None where there is no git or it refuses."""
     git = shutil.which("git")
     if git is None:
         return None
-    answer = subprocess.run(  # noqa: S603 - a fixed command
-        [git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    answer = subprocess.run(  # noqa: S603 - fixed commands
+        [git, "-C", str(folder), *arguments], capture_output=True, text=True, check=False
     )
     return answer.stdout.strip() if answer.returncode == 0 else None

@@ -23,7 +23,7 @@ from terrazzo.base.config_parsing import Frozen, Size, read_toml
 from terrazzo.base.errors import CheckpointError
 from terrazzo.base.recipe import ModelConfig, TrainingConfig
 from terrazzo.data import labels
-from terrazzo.data.pixel_size import PixelSizes
+from terrazzo.data.pixel_size import PixelSizes, Range
 from terrazzo.data.sample import Bands
 from terrazzo.io.pixels import NodataRule, ReadingRules, Scaling
 from terrazzo.models import backends
@@ -44,7 +44,8 @@ class _CardTable(Frozen):
     backend: str
     step: int
     image_size: Size | None = None
-    pixel_metres: PixelSizes | None = None
+    pixel_metres: tuple[Range, Range] | Range | None = None
+    """Width and height, the smallest and the largest of each; both alike until version 0.1."""
     nodata_rule: NodataRule = "auto"
     apply_scale: bool = False
     scaling: Scaling | None = None
@@ -78,7 +79,7 @@ def write(folder: Path, card: ModelCard, weights: Mapping[str, NDArray[np.generi
     if card.scaling is not None:
         table["scaling"] = [list(pair) for pair in card.scaling]
     if card.pixel_metres is not None:
-        table["pixel_metres"] = list(card.pixel_metres)
+        table["pixel_metres"] = [list(card.pixel_metres.width), list(card.pixel_metres.height)]
     (temporary / "model.toml").write_text(tomli_w.dumps(table), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
@@ -107,10 +108,21 @@ def read_card(folder: Path) -> ModelCard:
         bands=Bands(table.bands.names, table.bands.dtype, table.bands.mean, table.bands.std),
         image_size=table.image_size,
         step=table.step,
-        pixel_metres=table.pixel_metres,
+        pixel_metres=_pixel_sizes(table.pixel_metres),
         rules=ReadingRules(table.nodata_rule, table.apply_scale),
         scaling=table.scaling,
     )
+
+
+def _pixel_sizes(stored: tuple[Range, Range] | Range | None) -> PixelSizes | None:
+    if stored is None:
+        return None
+    first, second = stored
+    if isinstance(first, tuple) and isinstance(second, tuple):
+        return PixelSizes(first, second)
+    assert not isinstance(first, tuple)
+    assert not isinstance(second, tuple)
+    return PixelSizes.square(first, second)
 
 
 def read_weights(folder: Path) -> State:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def write_run(
     num_examples: int = 4,
     extra: bool = True,
     noisy: bool = False,
+    in_folders: bool = False,
 ) -> Path:
     """Write a finished run whose predictions err in blocks.
 
@@ -68,10 +70,16 @@ def write_run(
         num_examples: images to look at.
         extra: count borders and probabilities as well, and draw a map.
         noisy: enlarge the images to look at four times, and make them as heavy as photographs.
+        in_folders: call the images ``scene0/00``, ``scene1/00``: names whose last parts are equal.
     """
     folder.mkdir(parents=True)
     numbers = range(first_image, first_image + num_images)
     examples = tuple(_image(number, error, seed, size, label_map, num_drawn) for number in numbers)
+    if in_folders:
+        examples = tuple(
+            replace(each, name=f"scene{number // 4}/{number % 4:02d}")
+            for number, each in zip(numbers, examples, strict=True)
+        )
     shown = examples[:num_examples]
     if noisy:
         shown = tuple(_photographed(example, number) for number, example in enumerate(shown))

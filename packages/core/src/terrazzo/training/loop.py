@@ -96,6 +96,7 @@ def train(
     val_split: Split,
     *,
     progress: Progress,
+    deviations: tuple[float, ...] | None = None,
     stop_requested: Callable[[], bool] = lambda: False,
     logged: Callable[[], None] = lambda: None,
 ) -> TrainingState:
@@ -103,6 +104,7 @@ def train(
 
     Kill it at any moment and call it again: weights and log end up the same, bit for bit. `logged`
     is called once the log is cut back to where the run goes on, and whenever it has grown.
+    `deviations` is for `training_batches`.
 
     Raises:
         NonFiniteLossError: SEG-R008; the weights and the last checkpoint are as before the step.
@@ -130,6 +132,7 @@ def train(
         start_step=state.step,
         stop_step=schedule.total_steps,
         bands=trainer.bands,
+        deviations=deviations,
     )
     with closing(batches):
         for batch in batches:
@@ -150,8 +153,11 @@ def train(
             logging = schedule.logs(state.step)
             if saving or logging or not trainer.asynchronous:
                 _read_losses(unread, state)
+            if world.rank == 0 and (logging or stopping or schedule.validates(state.step)):
+                # Also where the clock stops, or the seconds since the last line would be lost.
+                append_json_line(run.timing, clock.read(state.step) | peak_memory())
             if logging:
-                _log_losses(run, schedule, state, rate, clock, world.rank)
+                _log_losses(run, schedule, state, rate, world.rank)
                 loss = f"loss {result.loss:.4f}"
                 progress.advance(state.step, schedule.total_steps, f"train  {loss}")
             if schedule.validates(state.step):
@@ -242,7 +248,6 @@ def _log_losses(
     schedule: EventSchedule,
     state: TrainingState,
     rate: float,
-    clock: _Clock,
     rank: int,
 ) -> None:
     if rank == 0:
@@ -254,7 +259,6 @@ def _log_losses(
             "learning_rate": rate,
         }
         append_json_line(run.log, line)
-        append_json_line(run.timing, clock.read(state.step) | peak_memory())
     state.losses.clear()
 
 

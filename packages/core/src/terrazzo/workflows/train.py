@@ -16,7 +16,7 @@ from terrazzo.data import datasets, pixel_size
 from terrazzo.data.class_weights import class_weights
 from terrazzo.data.datasets import Split
 from terrazzo.data.labels import LabelMap
-from terrazzo.data.normalization import bands_of
+from terrazzo.data.normalization import bands_of, noise_deviations
 from terrazzo.data.sample import Bands
 from terrazzo.data.scaling import require_one_scaling, scaling_of
 from terrazzo.models import backends
@@ -82,6 +82,7 @@ def train(
     data_now = fingerprint(splits)
     if resume:
         _require_same_data(folder, data_now, allowed=allow_changed_data)
+    deviations = noise_deviations(splits["train"], bands) if recipe.augment.noise else None
 
     with claimed(folder.path):
         training = _with_class_weights(recipe.training, splits["train"], folder, resume=resume)
@@ -109,6 +110,7 @@ def train(
                 splits["train"],
                 splits["val"],
                 progress=progress,
+                deviations=deviations,
                 stop_requested=stop_requested,
                 logged=logged,
             )

@@ -1,0 +1,162 @@
+"""Where pixels lie on the ellipsoid of their CRS, and how large areas of them are there.
+
+A projection stretches: a metre of EPSG:3857 is half a metre on the ground at 60 degrees north, and
+its square metre a quarter. Nothing here takes a projection at its word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from terrazzo.io.rasters import RasterInfo
+
+Floats = NDArray[np.float64]
+
+_STRAIGHT = 2_000.0
+"""Metres that a side in the CRS may be long before it is taken in parts: then areas are right to
+1e-6 at any size of the scene (less so where a side passes within 1,000 km of a pole)."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """From pixels to longitude and latitude, with the ellipsoid these are on.
+
+    Attributes:
+        affine: from (column, row) to the CRS.
+        to_geodetic: pyproj transformer from the CRS to longitude and latitude.
+        geod: pyproj's ellipsoid.
+        radians_per_unit: of longitude and latitude.
+    """
+
+    affine: Any
+    to_geodetic: Any
+    geod: Any
+    radians_per_unit: float
+
+    def radians(self, columns: Floats, rows: Floats) -> tuple[Floats, Floats]:
+        """Return longitude and latitude; not finite where the CRS does not reach."""
+        longitude, latitude = self.to_geodetic.transform(
+            *(self.affine @ (columns, rows)), errcheck=False
+        )
+        return longitude * self.radians_per_unit, latitude * self.radians_per_unit
+
+    def metres(self, ends: Floats) -> float:
+        """Return the length of the geodesic between two places, 2×2: column and row of each."""
+        longitude, latitude = self.radians(ends[:, 0], ends[:, 1])
+        if not np.isfinite([longitude, latitude]).all():
+            return float("nan")
+        _, _, length = self.geod.inv(
+            longitude[0], latitude[0], longitude[1], latitude[1], radians=True
+        )
+        return float(length)
+
+
+def of_raster(info: RasterInfo) -> Ground | None:
+    """Return where a raster lies; None where its file does not say, or its CRS has no ellipsoid."""
+    if info.crs is None or not info.has_place:
+        return None
+    import pyproj
+
+    crs = pyproj.CRS.from_wkt(info.crs.to_wkt())
+    geodetic = crs.geodetic_crs
+    if geodetic is None or geodetic.ellipsoid is None:
+        return None
+    return Ground(
+        affine=info.transform,
+        to_geodetic=pyproj.Transformer.from_crs(crs, geodetic, always_xy=True),
+        geod=geodetic.get_geod(),
+        radians_per_unit=geodetic.axis_info[0].unit_conversion_factor,
+    )
+
+
+def pixel_sides(info: RasterInfo) -> tuple[float, float] | None:
+    """Return width and height of the pixel in the middle of a raster, in metres on the ground.
+
+    None where the file does not say where it lies.
+    """
+    ground = of_raster(info)
+    if ground is None:
+        return None
+    centre = np.array([info.columns / 2, info.rows / 2])
+    half_pixels = np.array([[-0.5, 0.0], [0.5, 0.0]]), np.array([[0.0, -0.5], [0.0, 0.5]])
+    width, height = (ground.metres(centre + ends) for ends in half_pixels)
+    return (width, height) if np.isfinite(width + height) else None
+
+
+def areas_m2(shapes: NDArray[np.object_], info: RasterInfo) -> Floats:
+    """Return the area of polygons on the ground in square metres.
+
+    Sides are straight in the CRS, as those of pixels are. Needs shapely.
+
+    Args:
+        shapes: P shapely polygons in pixels: x is the column, y the row.
+        info: of the raster.
+
+    Returns:
+        P float64; NaN where the CRS has no ellipsoid or does not reach.
+    """
+    import shapely
+
+    ground, sides = of_raster(info), pixel_sides(info)
+    if ground is None or sides is None:
+        return np.full(len(shapes), np.nan)
+    rings, polygon_of_ring = shapely.get_rings(
+        shapely.segmentize(shapes, _STRAIGHT / max(sides)), return_index=True
+    )
+    places, ring_of_place = shapely.get_coordinates(rings, return_index=True)
+    first_places = np.flatnonzero(np.diff(ring_of_place, prepend=-1))
+    area_of_ring = _ring_areas(ground, places, first_places)
+    # The first ring of a polygon is its outline, the others are holes in it.
+    is_hole = np.diff(polygon_of_ring, prepend=-1) == 0
+    signed = np.where(is_hole, -area_of_ring, area_of_ring)
+    # Of no ring at all, `bincount` would make integers.
+    return np.bincount(polygon_of_ring, weights=signed, minlength=len(shapes)).astype(np.float64)
+
+
+def _ring_areas(ground: Ground, places: Floats, first_places: NDArray[np.intp]) -> Floats:
+    """Integrate what lies between each ring and the parallel through its first corner.
+
+    Args:
+        ground: where the pixels lie.
+        places: columns and rows of the corners of all rings, each closed.
+        first_places: of each ring.
+    """
+    if len(places) == 0:
+        return np.zeros(0)
+    longitude, latitude = ground.radians(places[:, 0], places[:, 1])
+    reached = np.isfinite(longitude) & (np.abs(latitude) < np.pi / 2 + 1e-9)
+    longitude, latitude = (np.where(reached, each, np.nan) for each in (longitude, latitude))
+    zone = _zone(ground.geod, latitude)
+    lengths = np.diff(first_places, append=len(places))
+    origin = np.repeat(zone[first_places], lengths)
+    # Small numbers before they are multiplied: a pixel is 1e-15 of what lies below its parallel.
+    height = zone - origin
+    step = np.diff(longitude, append=longitude[-1])
+    step[first_places[1:] - 1] = 0  # from the end of one ring to the next is no side
+    step -= 2 * np.pi * np.round(step / (2 * np.pi))  # across the antimeridian
+    sides = (height + np.roll(height, -1)) / 2 * step
+    areas = np.add.reduceat(sides, first_places)
+    # Around a pole the steps add up to a whole turn, and the area reaches from ring to pole.
+    turns = np.round(np.add.reduceat(step, first_places) / (2 * np.pi))
+    if turns.any():
+        pole = _zone(ground.geod, np.sign(latitude[first_places]) * np.pi / 2)
+        areas += 2 * np.pi * turns * (zone[first_places] - pole)
+    found: Floats = np.abs(areas)
+    return found
+
+
+def _zone(geod: Any, latitude: Floats) -> Floats:
+    """Return the area between the equator and a parallel of an ellipsoid, a radian of longitude."""
+    sine, eccentricity = np.sin(latitude), np.sqrt(geod.es)
+    if eccentricity == 0:
+        return np.asarray(geod.b**2 * sine)
+    return np.asarray(
+        geod.b**2
+        / 2
+        * (sine / (1 - geod.es * sine**2) + np.arctanh(eccentricity * sine) / eccentricity)
+    )
