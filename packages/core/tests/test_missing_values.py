@@ -16,7 +16,7 @@ from terrazzo.data.augment import augment
 from terrazzo.data.datasets import open_split
 from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.data.loader import TrainingOrder, evaluation_samples, training_batches
-from terrazzo.data.normalization import bands_of
+from terrazzo.data.normalization import bands_of, noise_deviations
 from terrazzo.data.sample import Bands, Sample
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.predict import predict
@@ -111,6 +111,7 @@ def seen_by_a_model(data, augmentation, *, image_size=None):
             start_step=0,
             stop_step=order.steps_per_epoch,
             bands=bands,
+            deviations=noise_deviations(split, bands),
         )
     )
     shown = [
@@ -262,7 +263,15 @@ def test_augmentation_neither_spreads_nan_nor_touches_missing_values():
     image_HWC[~present_HWC] = 0
     sample = Sample("a", image_HWC, np.zeros((20, 30), np.uint8), "a", present_HWC)
     colours = AugmentConfig(brightness=0.3, contrast=0.3, colour=0.2, noise=0.01)
-    changed = augment(sample, colours, None, np.random.default_rng(1), 255, np.array([1500, 1500]))
+    changed = augment(
+        sample,
+        colours,
+        None,
+        np.random.default_rng(1),
+        255,
+        np.array([1500, 1500]),
+        deviation_C=np.array([10.0, 10.0]),
+    )
     assert np.argwhere(np.isnan(changed.image_HWC)).tolist() == [[4, 7, 0]]
     # Contrast turns about the mean of what is there.
     other = np.where(present_HWC, image_HWC, 9e5)
