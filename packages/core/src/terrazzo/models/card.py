@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from terrazzo.base.config_parsing import Size
-from terrazzo.base.recipe import ModelConfig
+from terrazzo.base.recipe import ModelConfig, Precision
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.pixel_size import PixelSizes
 from terrazzo.data.sample import Bands
@@ -23,6 +23,7 @@ class ModelCard:
         image_size: rows and columns images are brought to; None: as they are.
         step: optimiser steps behind the weights.
         pixel_metres: smallest and largest side of the pixels it was trained on; None: not known.
+        precision: of the arithmetic, as in `TrainingConfig`.
     """
 
     backend: str
@@ -32,3 +33,4 @@ class ModelCard:
     image_size: Size | None
     step: int
     pixel_metres: PixelSizes | None = None
+    precision: Precision = "auto"

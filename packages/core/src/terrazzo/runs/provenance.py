@@ -37,6 +37,7 @@ def describe_run(
         "num_parameters": trainer.num_parameters,
         "pretrained": list(trainer.remarks),
         "device": trainer.device,
+        "precision": training.precision,
         "processes": trainer.world.size,
         "versions": {"numpy": importlib.metadata.version("numpy"), **backend.versions()},
         "python": platform.python_version(),

@@ -167,5 +167,6 @@ def _keep_best(
             recipe.data.image_size,
             position.best_step,
             pixel_size.pixel_sizes(train),
+            recipe.training.precision,
         )
         saved_model.write(folder.model, card, weights)
