@@ -97,9 +97,9 @@ def claim_process(backend: str, framework: str) -> None:
             raise ConfigError(
                 "SEG-X070",
                 f"the backend {backend!r} cannot be loaded beside the backend {other!r}",
-                observed=f"{other} has loaded {loaded} in this process; {backend} needs {framework}",
+                observed=f"{other} loaded {loaded} in this process, {backend} needs {framework}",
                 allowed="one framework a process: two that bring their own threads and device "
                 "libraries can end it without a message (TensorFlow 2.21 with torch 2.15 do)",
-                next_step=f"use {backend} in a process of its own: another notebook, or a new command",
+                next_step=f"use {backend} in a process of its own, as each command of terrazzo is",
             )
     _framework_of[backend] = framework
