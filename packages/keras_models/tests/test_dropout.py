@@ -46,3 +46,9 @@ def test_its_own_seed_decides_what_is_dropped():
     seed.assign(before)
     keras.utils.set_random_seed(9)  # of the process: means nothing here
     np.testing.assert_array_equal(dropped(layer), first)
+
+
+def test_nothing_is_dropped_in_a_frozen_part():
+    layer = Dropout(0.5, name="dropout")
+    layer.trainable = False
+    np.testing.assert_array_equal(dropped(layer), ONES)

@@ -1,6 +1,7 @@
 """What is special to this trainer; the contract is in test_contract.py."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from terrazzo.base.errors import CheckpointError, ConfigError
 from terrazzo.base.processes import SingleProcess
 from terrazzo.base.recipe import LossConfig, ModelConfig, OptimizerConfig, TrainingConfig
 from terrazzo.data.sample import Batch
+from terrazzo.models.card import ModelCard
 from terrazzo.models.contract import State, Trainer
 from terrazzo.models.parameter_groups import Parts
+from terrazzo.runs import saved_model
 from terrazzo.testing.trainer_checks import Task
 from terrazzo_torch.backend import backend
 from terrazzo_torch.trainer import TorchTrainer
@@ -184,6 +187,16 @@ def test_bfloat16_keeps_weights_and_probabilities_in_float32() -> None:
     np.testing.assert_allclose(probabilities, exact.predict(batch.images_BHWC), atol=0.1)
     assert not np.array_equal(probabilities, exact.predict(batch.images_BHWC))
     assert {a.dtype.name for a in trainer.state().values()} == {"float32", "int64"}
+
+
+def test_a_stored_model_is_applied_in_the_precision_it_was_trained_in(tmp_path: Path) -> None:
+    trainer = _trainer(precision="bfloat16")
+    weights = {n: a for n, a in trainer.state().items() if n.startswith("weights/")}
+    card = ModelCard("torch", UNET, TASK.labels, TASK.bands, None, step=1, precision="bfloat16")
+    saved_model.write(tmp_path / "model", card, weights)
+    _, loaded = saved_model.load(tmp_path / "model")
+    images_BHWC = TASK.batch(8, 8).images_BHWC
+    np.testing.assert_array_equal(loaded.predict(images_BHWC), trainer.predict(images_BHWC))
 
 
 ALL_TERMS = LossConfig(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from terrazzo.base import config_parsing
 from terrazzo.base.errors import ConfigError, unknown_name
+from terrazzo.models import backends
 from terrazzo.models.parameter_groups import Parts
 
 if TYPE_CHECKING:
@@ -51,12 +52,15 @@ class KerasBackend:
         """Make a trainer with new weights that depend on `seed` alone.
 
         Raises:
-            ConfigError: unknown model, option or engine, with the choices; or several processes.
+            ConfigError: unknown model, option or engine, with the choices; several processes; or
+                another framework in this one.
         """
         if model.name not in self.models():
             raise unknown_name("Keras model", model.name, self.models())
         _refuse_several_processes()
-        os.environ["KERAS_BACKEND"] = _engine_name()
+        engine = _engine_name()
+        backends.claim_process(self.name, engine)
+        os.environ["KERAS_BACKEND"] = engine
         # TensorFlow's C++ side tells of every CUDA library it did not find.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         from terrazzo_keras import trainer

@@ -28,8 +28,8 @@ class Dropout(keras.layers.Layer):
             self.seed_generator = keras.random.SeedGenerator()
 
     def call(self, maps_BHWC: Any, training: bool = False) -> Any:
-        """Return B×H×W×C."""
-        if not (training and self.rate > 0):
+        """Return B×H×W×C; of a frozen layer (`trainable` is false) they are the inputs."""
+        if not (training and self.trainable and self.rate > 0):
             return maps_BHWC
         shape = ops.shape(maps_BHWC)
         if self.whole_images:

@@ -47,7 +47,8 @@ class CropTo(keras.layers.Layer):
     """Cut rows and columns `start`… of the first input to the height and width of the second."""
 
     def __init__(self, start: int = 0, *, name: str) -> None:
-        super().__init__(name=name)
+        # No cast: float32 logits go through it as well, whatever the policy.
+        super().__init__(autocast=False, name=name)
         self.start = start
 
     def call(self, inputs: tuple[Any, Any]) -> Any:
@@ -57,7 +58,8 @@ class CropTo(keras.layers.Layer):
         start = self.start
         return features_BHWC[:, start : start + height, start : start + width]
 
-    def compute_output_shape(self, input_shape: tuple[Shape, Shape]) -> Shape:
-        """Batch and channels of the first, height and width of the second."""
-        features, grid = input_shape
-        return (features[0], grid[1], grid[2], features[3])
+    def compute_output_spec(self, inputs: tuple[Any, Any]) -> Any:
+        """Batch, channels and type of the first, height and width of the second."""
+        features_BHWC, grid_BHWC = inputs
+        batch, _, _, channels = features_BHWC.shape
+        return keras.KerasTensor((batch, *grid_BHWC.shape[1:3], channels), features_BHWC.dtype)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -61,8 +62,11 @@ def build(
     seed: int,
 ) -> KerasTrainer:
     """Make a model in the wished precision and a trainer for it."""
+    _set_number_type_and_layout()
     engine = importlib.import_module(f"terrazzo_keras.engines.{keras.backend.backend()}")
-    keras.utils.set_random_seed(seed)
+    # Keras draws the seeds of all layers from this generator, and nothing here draws from another
+    # one of the process. Its own `set_random_seed` imports TensorFlow, whatever the engine.
+    random.seed(seed)
     on_gpu = engine.device() != "cpu"
     wants_bfloat16 = training.precision == "bfloat16" or (training.precision == "auto" and on_gpu)
     policy = keras.config.dtype_policy()
@@ -73,6 +77,16 @@ def build(
     finally:
         keras.config.set_dtype_policy(policy)
     return KerasTrainer(model, engine, parts, training, labels, bands)
+
+
+def _set_number_type_and_layout() -> None:
+    """Set what the user's ``keras.json`` may have set otherwise: this package is written for these.
+
+    In the whole process, since graphs are made when they are first used.
+    """
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
 
 
 class KerasTrainer:

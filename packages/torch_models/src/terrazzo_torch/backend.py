@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from terrazzo.base import config_parsing
 from terrazzo.base.errors import unknown_name
+from terrazzo.models import backends
 from terrazzo.models.parameter_groups import Parts
 
 if TYPE_CHECKING:
@@ -45,10 +46,12 @@ class TorchBackend:
         """Make a trainer with new weights that depend on `seed` alone.
 
         Raises:
-            ConfigError: unknown model or option, with the choices.
+            ConfigError: unknown model or option, with the choices; or another framework in this
+                process.
         """
         if model.name not in self.models():
             raise unknown_name("model", model.name, self.models())
+        backends.claim_process(self.name, "torch")
         file = importlib.import_module(f"terrazzo_torch.models.{model.name}")
         options = config_parsing.parse(
             file.Options, model.options, where=f"model.options ({model.name})"

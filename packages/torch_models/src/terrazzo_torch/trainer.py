@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -74,6 +74,8 @@ class TorchTrainer:
             training.precision == "auto" and on_gpu
         )
         network.to(self._device)
+        if self._bfloat16:
+            _give_logits_in_float32(network, parts, self._device)
         if on_gpu:
             network.to(memory_format=torch.channels_last)
         self._network = network
@@ -312,6 +314,24 @@ class TorchTrainer:
         self._network.train()
         for module in self._frozen:
             module.eval()
+
+
+def _give_logits_in_float32(network: nn.Module, parts: Parts, device: torch.device) -> None:
+    """Leave autocast in the last layers: the loss of bfloat16 logits is too coarse to learn from.
+
+    What comes after them, sums and interpolation, keeps the type it is given.
+    """
+    heads = [m for n, m in network.named_modules() if n and parts.of(f"{n}.") == "head"]
+    for head in heads:
+        if not [*head.children()]:
+            head.forward = partial(_forward_in_float32, head.forward, device.type)
+
+
+def _forward_in_float32(
+    forward: Callable[[Tensor], Tensor], device_type: str, features: Tensor
+) -> Tensor:
+    with torch.autocast(device_type, enabled=False):
+        return forward(features.float())
 
 
 def _freeze(network: nn.Module, parts: Parts, training: TrainingConfig) -> list[nn.Module]:

@@ -180,6 +180,9 @@ class ScheduleConfig(Frozen):
     """Never below this learning rate once warm."""
 
 
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
 class TrainingConfig(Frozen):
     """How long, with what batch, loss, optimiser and schedule."""
 
@@ -206,8 +209,9 @@ class TrainingConfig(Frozen):
     """Share kept a step in a moving average of all weights; scores and the model are its."""
     compile: bool = False
     """Compile the network (torch.compile; XLA under Keras): a slow start for faster steps."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 arithmetic on a GPU, float32 elsewhere. Weights stay float32."""
+    precision: Precision = "auto"
+    """auto: bfloat16 arithmetic on a GPU, float32 elsewhere. Weights, logits and loss stay float32.
+    The model is scored and applied in it as well."""
 
     @pydantic.model_validator(mode="after")
     def _one_length(self) -> TrainingConfig:

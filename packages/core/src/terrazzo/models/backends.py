@@ -20,6 +20,9 @@ PACKAGES = {
 }
 """``reference`` is NumPy, for tests and teaching."""
 
+_framework_of: dict[str, str] = {}
+"""The framework that each backend has loaded in this process, by the backend's name."""
+
 
 def installed() -> tuple[str, ...]:
     """Return the names of the backends whose package is installed."""
@@ -78,3 +81,25 @@ def load(name: str) -> Backend:
         ) from None
     backend: Backend = module.backend
     return backend
+
+
+def claim_process(backend: str, framework: str) -> None:
+    """Say that `backend` is about to import `framework`, unless this process holds another one.
+
+    Each backend says so before it imports its framework. Keras on the engine ``torch`` and the
+    PyTorch backend share one framework, so both may be used.
+
+    Raises:
+        ConfigError: SEG-X070, another backend has loaded another framework.
+    """
+    for other, loaded in _framework_of.items():
+        if loaded != framework:
+            raise ConfigError(
+                "SEG-X070",
+                f"the backend {backend!r} cannot be loaded beside the backend {other!r}",
+                observed=f"{other} loaded {loaded} in this process, {backend} needs {framework}",
+                allowed="one framework a process: two that bring their own threads and device "
+                "libraries can end it without a message (TensorFlow 2.21 with torch 2.15 do)",
+                next_step=f"use {backend} in a process of its own, as each command of terrazzo is",
+            )
+    _framework_of[backend] = framework

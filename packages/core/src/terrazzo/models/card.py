@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from terrazzo.base.config_parsing import Size
-from terrazzo.base.recipe import ModelConfig
+from terrazzo.base.recipe import ModelConfig, Precision
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.pixel_size import PixelSizes
 from terrazzo.data.sample import Bands
@@ -27,6 +27,7 @@ class ModelCard:
         rules: how values of GeoTIFF are taken.
         scaling: scale and offset that the files of training declared for each band, and that were
             not applied; None: not known, or applied.
+        precision: of the arithmetic, as in `TrainingConfig`.
     """
 
     backend: str
@@ -38,3 +39,4 @@ class ModelCard:
     pixel_metres: PixelSizes | None = None
     rules: ReadingRules = AS_STORED
     scaling: Scaling | None = None
+    precision: Precision = "auto"

@@ -48,6 +48,7 @@ def describe_run(
         "num_parameters": trainer.num_parameters,
         "pretrained": list(trainer.remarks),
         "device": trainer.device,
+        "precision": training.precision,
         "processes": trainer.world.size,
         "versions": _versions(backend),
         "python": platform.python_version(),

@@ -1,7 +1,8 @@
 """``model/``: the weights and all that prediction needs beside them.
 
-``model.toml`` holds the backend, the model with its options, the label map, the bands with their
-mean and standard deviation, and the image size; ``weights.safetensors`` the arrays.
+``model.toml`` holds the backend, the model with its options, the precision of its arithmetic, the
+label map, the bands with their mean and standard deviation, and the image size;
+``weights.safetensors`` the arrays.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from safetensors.numpy import load_file
 from terrazzo.base import config_parsing
 from terrazzo.base.config_parsing import Frozen, Size, read_toml
 from terrazzo.base.errors import CheckpointError
-from terrazzo.base.recipe import ModelConfig, TrainingConfig
+from terrazzo.base.recipe import ModelConfig, Precision, TrainingConfig
 from terrazzo.data import labels
 from terrazzo.data.pixel_size import PixelSizes, Range
 from terrazzo.data.sample import Bands
@@ -43,6 +44,8 @@ class _CardTable(Frozen):
     format: int
     backend: str
     step: int
+    precision: Precision = "auto"
+    """Models of before it was stored have none."""
     image_size: Size | None = None
     pixel_metres: tuple[Range, Range] | Range | None = None
     """Width and height, the smallest and the largest of each; both alike until version 0.1."""
@@ -65,6 +68,7 @@ def write(folder: Path, card: ModelCard, weights: Mapping[str, NDArray[np.generi
         "backend": card.backend,
         "step": card.step,
         **card.rules._asdict(),
+        "precision": card.precision,
         "model": card.model.model_dump(mode="json"),
         "bands": {
             "names": list(card.bands.names),
@@ -111,6 +115,7 @@ def read_card(folder: Path) -> ModelCard:
         pixel_metres=_pixel_sizes(table.pixel_metres),
         rules=ReadingRules(table.nodata_rule, table.apply_scale),
         scaling=table.scaling,
+        precision=table.precision,
     )
 
 
@@ -152,9 +157,8 @@ def load(folder: Path) -> tuple[ModelCard, Trainer]:
     # The weights are here, so those the training began with are not needed again.
     options = {name: value for name, value in card.model.options.items() if name != "pretrained"}
     model = card.model.model_copy(update={"options": options})
-    # Only the forward pass is used, so any valid training settings do.
-    trainer = backends.load(card.backend).build(
-        model, TrainingConfig(steps=1), card.label_map, card.bands, seed=0
-    )
+    # Only the forward pass is used: of the training settings, nothing but the precision matters.
+    training = TrainingConfig(steps=1, precision=card.precision)
+    trainer = backends.load(card.backend).build(model, training, card.label_map, card.bands, seed=0)
     trainer.load_state(weights)
     return card, trainer

@@ -282,6 +282,57 @@ class ScoresTheLastWeights(ReferenceTrainer):
         return probabilities_BHWK
 
 
+class TakesTheVarianceOfOneValue(ReferenceTrainer):
+    """Keeps a running variance over what pooling leaves of the images, one image or several."""
+
+    _variance_C: NDArray[Any] | None = None
+
+    def state(self) -> dict[str, NDArray[np.generic]]:
+        """Add the running variance, which begins as 1."""
+        variance_C = np.ones(3) if self._variance_C is None else self._variance_C
+        return {**super().state(), "weights/variance": variance_C.copy()}
+
+    def train_step(self, batch: Batch, learning_rate: float) -> Step:
+        """Move the running variance."""
+        pooled_BC = batch.images_BHWC.mean(axis=(1, 2)) / 255
+        self._variance_C = 0.9 * np.ones(3) + 0.1 * pooled_BC.var(axis=0)
+        return super().train_step(batch, learning_rate)
+
+
+class DropsInAFrozenEncoder(ReferenceTrainer):
+    """Leaves features out at random, frozen or not."""
+
+    def train_step(self, batch: Batch, learning_rate: float) -> Step:
+        """Set half of the pixels to 0."""
+        kept_BHW1 = np.random.default_rng().random((*batch.labels_BHW.shape, 1)) < 0.5
+        images_BHWC = np.where(kept_BHW1, batch.images_BHWC, 0).astype(batch.images_BHWC.dtype)
+        return super().train_step(replace(batch, images_BHWC=images_BHWC), learning_rate)
+
+
+class RoundsItsLogits(ReferenceTrainer):
+    """Computes its last layer in the type that the recipe gives the others."""
+
+    def _logits(
+        self, features: NDArray[np.float32], weights: Mapping[str, NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        logits = super()._logits(features, weights)
+        return _bfloat16(logits) if self._training.precision == "bfloat16" else logits
+
+
+class RoundsItsLoss(ReferenceTrainer):
+    """Sums the loss up in the type that the recipe gives the network."""
+
+    def train_step(self, batch: Batch, learning_rate: float) -> Step:
+        """Return a loss of 8 bits."""
+        loss = super().train_step(batch, learning_rate).loss
+        return Step(float(_bfloat16(np.array(loss, np.float32))))
+
+
+def _bfloat16(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cut float32 down to the bits of bfloat16."""
+    return (array.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
 @dataclass(frozen=True)
 class Building(ReferenceBackend):
     """A backend that builds `trainer`."""
@@ -393,5 +444,8 @@ FAULTY_BACKENDS: Mapping[str, tuple[ReferenceBackend, ...]] = {
     "parts_are_named": (Building(CallsItsHeadADecoder),),
     "frozen_encoder_stays": (Building(TrainsItsEncoder),),
     "average_is_kept_and_used": (Building(ScoresTheLastWeights),),
+    "one_value_leaves_statistics": (Building(TakesTheVarianceOfOneValue),),
+    "frozen_encoder_drops_nothing": (Building(DropsInAFrozenEncoder),),
+    "bfloat16_leaves_logits_in_float32": (Building(RoundsItsLogits), Building(RoundsItsLoss)),
 }
 """By the name of the check that must catch them."""

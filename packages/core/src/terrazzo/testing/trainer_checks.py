@@ -446,6 +446,63 @@ def check_average_is_kept_and_used(factory: Factory) -> None:
     _assert_equal(resumed.state(), trained.state())
 
 
+def check_one_value_leaves_statistics(factory: Factory) -> None:
+    """Where one image leaves one value a channel, the running statistics stay as they are.
+
+    One value has no variance. Taking it for 0 makes a running variance that began as one number a
+    channel another number, the same for all channels; a true variance differs between them.
+    """
+    trainer = factory.build(TWO_COLOURS, training=PLAIN_SGD)
+    before = _weights(trainer.state())
+    # So small that the coarsest map is one pixel, in networks that halve twice or more.
+    images_BHWC = np.random.default_rng(0).integers(256, size=(1, 4, 4, 3)).astype(np.uint8)
+    image = _replace(TWO_COLOURS.batch(4, 4, count=1), images_BHWC=images_BHWC)
+    assert math.isfinite(_step(trainer, image, learning_rate=0))
+    for name, array in _weights(trainer.state()).items():
+        if array.size > 1 and np.ptp(before[name]) == 0 == np.ptp(array):
+            np.testing.assert_array_equal(array, before[name], err_msg=name)
+
+
+def check_frozen_encoder_drops_nothing(factory: Factory) -> None:
+    """A frozen encoder is in inference mode: drop path in it makes no difference to the loss."""
+    options = factory.model.options
+    losses = []
+    weights: State = {}
+    for drop_path in (0, 0.9):
+        still = {"drop_path": drop_path, "dropout": 0}
+        given = {name: still.get(name, value) for name, value in options.items()}
+        model = ModelConfig(name=factory.model.name, options=given)
+        trainer = Factory(factory.backend, model).build(TWO_COLOURS, training=FROZEN_ENCODER)
+        weights = weights or _weights(trainer.state())
+        trainer.load_state(weights)
+        batch = _batch(factory, TWO_COLOURS)
+        losses.append([_step(trainer, batch, learning_rate=0) for _ in range(3)])
+    assert losses[0] == losses[1]
+
+
+def check_bfloat16_leaves_logits_in_float32(factory: Factory) -> None:
+    """Arithmetic in bfloat16 rounds neither logits nor the loss to bfloat16.
+
+    Of the probabilities, at least half as many are different as with float32. All classes but the
+    first get the logit 0, so that rounding is not hidden in the difference of two logits.
+    """
+    task = Task(num_classes=7, dtype="float32")  # 7: the size of one axis in each array of a head
+    counts, losses = [], []
+    for precision in ("float32", "bfloat16"):
+        training = PLAIN_SGD.model_copy(update={"precision": precision})
+        trainer = factory.build(task, training=training)
+        losses = [_step(trainer, _batch(factory, task, seed=seed)) for seed in range(2)]
+        weights = _weights(trainer.state())
+        for array in (weights[name] for name, part in trainer.parts.items() if part == "head"):
+            np.moveaxis(array, array.shape.index(task.num_classes), 0)[1:] = 0
+        trainer.load_state(weights)
+        images_BHWC = _batch(factory, task, seed=9).images_BHWC
+        counts.append(len(np.unique(trainer.predict(images_BHWC)[..., 0])))
+    assert counts[1] > counts[0] / 2, f"{counts[1]} different probabilities, not {counts[0]}"
+    bits = np.array(losses, np.float32).view(np.uint32)
+    assert (bits & 0xFFFF).any(), "each loss is a number of bfloat16"
+
+
 CHECKS: Mapping[str, Callable[[Factory], None]] = {
     check.__name__.removeprefix("check_"): check
     for check in (
@@ -473,6 +530,9 @@ CHECKS: Mapping[str, Callable[[Factory], None]] = {
         check_parts_are_named,
         check_frozen_encoder_stays,
         check_average_is_kept_and_used,
+        check_one_value_leaves_statistics,
+        check_frozen_encoder_drops_nothing,
+        check_bfloat16_leaves_logits_in_float32,
     )
 }
 

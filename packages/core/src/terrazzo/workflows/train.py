@@ -224,5 +224,6 @@ def _keep_best(
             pixel_size.pixel_sizes(train),
             rules,
             None if rules.apply_scale else scaling_of(train),
+            recipe.training.precision,
         )
         saved_model.write(folder.model, card, weights)

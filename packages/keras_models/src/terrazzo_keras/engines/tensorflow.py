@@ -53,16 +53,59 @@ def either(condition: Any, made: Callable[[], Any], kept: Any) -> Any:
 
 
 def batch_normalization(
-    maps_BHWC: Any, scale_C: Any, offset_C: Any, epsilon: float
-) -> tuple[Any, Any, Any]:
-    """Return normalised maps, their mean and their unbiased variance over B×H×W, in one kernel."""
-    outputs, mean_C, variance_C, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=maps_BHWC,
-        scale=scale_C,
-        offset=offset_C,
-        mean=tf.zeros((0,)),
-        variance=tf.zeros((0,)),
-        epsilon=epsilon,
-        is_training=True,
-    )
-    return outputs, mean_C, variance_C
+    maps_BHWC: Any,
+    scale_C: Any,
+    offset_C: Any,
+    running_mean_C: Any,
+    running_variance_C: Any,
+    epsilon: float,
+) -> tuple[Any, Any, Any, Any]:
+    """Return normalised maps, their mean and unbiased variance, and whether B·H·W is 1.
+
+    A single value is normalised with the running statistics; it has none of its own. Sizes are
+    unknown when the graph is made, and a branch in every layer would double it. So one kernel
+    serves both: of a single value it leaves the offset alone, and what the running statistics make
+    of the value is added to that.
+    """
+    is_single = tf.equal(tf.size(maps_BHWC), tf.size(scale_C))
+
+    def normalised(maps_BHWC: Any, scale_C: Any, offset_C: Any) -> Any:
+        value_C = tf.cast(maps_BHWC[0, 0, 0], tf.float32)
+        inverse_C = tf.math.rsqrt(running_variance_C + epsilon)
+        inference_C = tf.where(is_single, (value_C - running_mean_C) * inverse_C, 0.0)
+        kernel = tf.raw_ops.FusedBatchNormV3(
+            x=maps_BHWC,
+            scale=scale_C,
+            offset=offset_C + inference_C * scale_C,
+            mean=tf.zeros((0,)),
+            variance=tf.zeros((0,)),
+            epsilon=epsilon,
+            is_training=True,
+        )
+
+        def gradients(slope_BHWC: Any, *_: Any) -> tuple[Any, Any, Any]:
+            slopes = tf.raw_ops.FusedBatchNormGradV3(
+                y_backprop=slope_BHWC,
+                x=maps_BHWC,
+                scale=scale_C,
+                reserve_space_1=kernel.reserve_space_1,
+                reserve_space_2=kernel.reserve_space_2,
+                reserve_space_3=kernel.reserve_space_3,
+                epsilon=epsilon,
+                is_training=True,
+            )
+            # Of a single value, the kernel's own slopes are 0 but for the offset's.
+            slope_C = slopes.offset_backprop
+            single_C = tf.where(is_single, slope_C * scale_C * inverse_C, 0.0)
+            return (
+                slopes.x_backprop + tf.cast(single_C, maps_BHWC.dtype),
+                slopes.scale_backprop + slope_C * inference_C,
+                slope_C,
+            )
+
+        return (kernel.y, kernel.batch_mean, kernel.batch_variance), gradients
+
+    # The plain gradient of `value_C` would fill a map as large as the layer's with zeros.
+    of_kernel = tf.custom_gradient(normalised)
+    outputs, mean_C, variance_C = of_kernel(maps_BHWC, scale_C, offset_C)
+    return outputs, mean_C, variance_C, is_single
