@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -103,12 +104,20 @@ class LabelMap:
     def _unmapped(self) -> int:
         return self.ignore_index - 1
 
-    def remap(self, raw: NDArray[np.generic], *, file: str) -> NDArray[np.generic]:
+    def remap(
+        self,
+        raw: NDArray[np.generic],
+        *,
+        file: str,
+        valid_HW: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.generic]:
         """Turn raw values into train ids.
 
         Args:
             raw: H×W integers, or H×W×3 uint8 where the map is colour-coded.
             file: the label file, for the message.
+            valid_HW: False where there is no data, and anything may lie in the label: these pixels
+                become `ignore_index`. None: all are valid.
 
         Returns:
             H×W of `dtype`, new memory; values 0…K-1 and `ignore_index` only.
@@ -267,7 +276,8 @@ def from_toml(values: dict[str, Any], *, where: str | Path) -> LabelMap:
         if not _COLOUR.fullmatch(colour):
             raise _refused(where, "not a colour of the form #RRGGBB", colour)
     codes = [_code(raw) for raw in raw_values]
-    twice = {raw for raw, code in zip(raw_values, codes, strict=True) if codes.count(code) > 1}
+    times = Counter(codes)
+    twice = {raw for raw, code in zip(raw_values, codes, strict=True) if times[code] > 1}
     if twice:
         raise _refused(where, "a raw value is mapped twice", sorted(twice, key=str))
     out_of_range = [r for r in raw_values if isinstance(r, int) and not 0 <= r < 1 << 16]

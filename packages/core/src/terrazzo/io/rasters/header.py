@@ -18,12 +18,15 @@ class RasterInfo:
         rows: height in pixels.
         columns: width in pixels.
         band_names: C names; ``band 1`` … where the file gives none. An alpha band is none of them.
+            Palette indices are read as red, green and blue.
         dtype: NumPy dtype name that images are read as; other numbers than `IMAGE_DTYPES` become
             float32.
         nodata: value of pixels without data, or None.
         crs: rasterio CRS, or None.
         transform: affine.Affine from (column, row) to coordinates.
         stored_dtype: NumPy dtype name of the pixels in the file.
+        white_is_zero: whether the file calls 0 white (MinIsWhite): images are inverted, labels
+            are not.
     """
 
     rows: int
@@ -34,6 +37,7 @@ class RasterInfo:
     crs: Any
     transform: Any
     stored_dtype: str
+    white_is_zero: bool = False
 
     @property
     def bands(self) -> int:

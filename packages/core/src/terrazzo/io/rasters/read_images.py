@@ -12,6 +12,7 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from terrazzo.base.errors import DataError
+from terrazzo.io.rasters import tiff_kinds
 from terrazzo.io.rasters.grids import require_crs
 from terrazzo.io.rasters.handles import Handle, gdal_errors, handle, info
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
@@ -73,7 +74,8 @@ def read_window(
         refuse_nan: take NaN for a fault, not for pixels without data.
 
     Returns:
-        H×W×C of one of `IMAGE_DTYPES`, and H×W bool, False where there is no data.
+        H×W×C of one of `IMAGE_DTYPES`, and H×W bool, False where there is no data. Palette indices
+        come as their colours, and where the file calls 0 white its samples come inverted.
 
     Raises:
         DataError: as `info`; SEG-D011 truncated or damaged; SEG-D019 complex numbers; SEG-D022 an
@@ -92,19 +94,27 @@ def read_window(
             next_step="convert the raster, e.g. `gdal_translate -ot Float32`",
         )
     numbers = opened.image_bands
-    indexes = numbers if bands is None else tuple(numbers[band] for band in bands)
+    of_colours = opened.palette_PC is not None  # then `bands` are chosen from the colours
+    whole = bands is None or of_colours
+    indexes = numbers if whole else tuple(numbers[band] for band in bands or ())
     window = Window(column, row, columns, rows)
     if onto is None:
         image_HWC = read_bands(opened, window, indexes)
         valid_HW = read_mask(opened, window)
     else:
-        image_HWC, valid_HW = read_warped(opened, window, indexes, onto, Resampling.bilinear)
+        resampling = Resampling.nearest if of_colours else Resampling.bilinear
+        image_HWC, valid_HW = read_warped(opened, window, indexes, onto, resampling)
     if opened.nodata is not None:
         valid_HW &= _any_band(image_HWC != opened.nodata)
     if image_HWC.dtype.kind == "f" and not np.isfinite(image_HWC).all():
         faulty_HWC = ~np.isfinite(image_HWC) if refuse_nan else np.isinf(image_HWC)
         _refuse_faulty(opened, image_HWC, faulty_HWC & valid_HW[..., None], (row, column), indexes)
         valid_HW &= ~_any_band(np.isnan(image_HWC))
+    if opened.palette_PC is not None:
+        chosen = slice(None) if bands is None else list(bands)
+        return np.ascontiguousarray(opened.palette_PC[image_HWC[..., 0]][..., chosen]), valid_HW
+    if opened.white_is_zero:
+        image_HWC = tiff_kinds.inverted(path, opened.dataset, image_HWC)
     if dtype not in IMAGE_DTYPES:
         image_HWC = image_HWC.astype(np.float32)
     if image_HWC.dtype.kind == "f":
@@ -235,7 +245,7 @@ def _refuse_unwritten(opened: Handle, window: Window) -> None:
         for band, row, column in wanted - opened.written
         if opened.dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band) is None
     )
-    if unwritten:
+    if unwritten and not _all_invalid(opened, unwritten):
         raise DataError(
             "SEG-D029",
             "part of the raster was never written, and it declares no nodata value",
@@ -245,3 +255,21 @@ def _refuse_unwritten(opened: Handle, window: Window) -> None:
             next_step="write the file again, or give it a nodata value",
         )
     opened.written.update(wanted)
+
+
+def _all_invalid(opened: Handle, corners: list[tuple[int, int]]) -> bool:
+    """Tell whether an alpha band or an inner mask calls all of some blocks invalid."""
+    if not (opened.alpha_bands or opened.has_inner_mask):
+        return False
+    dataset, (height, width) = opened.dataset, opened.block
+    with gdal_errors(opened.path):
+        for row, column in set(corners):
+            rows, columns = min(height, dataset.height - row), min(width, dataset.width - column)
+            block = Window(column, row, columns, rows)
+            if opened.has_inner_mask:
+                seen = dataset.read_masks(1, window=block)
+            else:
+                seen = dataset.read(list(opened.alpha_bands), window=block)
+            if seen.any():
+                return False
+    return True
