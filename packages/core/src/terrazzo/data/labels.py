@@ -127,6 +127,8 @@ class LabelMap:
                 type for this map.
         """
         codes = self._codes(raw, file)
+        if valid_HW is not None:
+            codes = np.where(valid_HW, codes, np.zeros((), codes.dtype))
         if codes.size and (int(codes.min()) < 0 or int(codes.max()) >= self._table.size):
             raise self._stray(codes, (codes < 0) | (codes >= self._table.size), file)
         if codes.dtype == np.uint8:  # the usual masks, in a third of the time of np.take
@@ -135,6 +137,8 @@ class LabelMap:
             train_ids: NDArray[np.generic] = cv2.LUT(codes, self._table[:256])
         else:
             train_ids = np.take(self._table, codes)
+        if valid_HW is not None:
+            train_ids[~valid_HW] = np.asarray(self.ignore_index, train_ids.dtype)
         stray = train_ids == self._unmapped
         if stray.any():
             raise self._stray(codes, stray, file)
@@ -165,7 +169,7 @@ class LabelMap:
         values, counts = np.unique(codes[where_HW], return_counts=True)
         commonest = int(counts.argmax())
         value = int(values[commonest])
-        row, column = (int(axis[0]) for axis in np.nonzero(codes == value))
+        row, column = (int(axis[0]) for axis in np.nonzero(where_HW & (codes == value)))
         shown = ", ".join(
             f"{self.raw_text(int(v))} ({n} px)" for v, n in zip(values[:8], counts[:8], strict=True)
         )
