@@ -13,6 +13,7 @@ from terrazzo.inference import polygonize
 from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.inference.unfinished_map import folder_of, has_rows
 from terrazzo.io import images
+from terrazzo.io.folders import walk_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,12 @@ def _files(inputs: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     suffixes = (*RASTER_SUFFIXES, *images.IMAGE_SUFFIXES)
     for path in inputs:
         if path.is_dir():
-            found = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in suffixes]
+            found = sorted(
+                path / lead / name
+                for lead, names in walk_files(path)
+                for name in names
+                if Path(name).suffix.lower() in suffixes
+            )
             if not found:
                 raise DataError(
                     "SEG-D016",
