@@ -151,8 +151,9 @@ def train(
                 _read_losses(unread, position)
             if logging:
                 _log_losses(run, schedule, position, rate, clock, world.rank)
-                loss = f"loss {result.loss:.4f}"
-                progress.advance(position.step, schedule.total_steps, f"train  {loss}")
+                ignored = np.mean(batch.labels_BHW == train_split.label_map.ignore_index)
+                text = f"train  loss {result.loss:.4f}  ignored {ignored:.0%}"
+                progress.advance(position.step, schedule.total_steps, text)
             if schedule.validates(position.step):
                 _validate(run, trainer, recipe, schedule, val_split, position, progress)
                 clock.restart(position.step)

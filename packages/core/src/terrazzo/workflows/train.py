@@ -9,10 +9,12 @@ from terrazzo.base.atomic_write import read_json, replace_json, replacing
 from terrazzo.base.errors import ConfigError, unknown_name
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.base.recipe import Config, TrainingConfig
+from terrazzo.check.coverage import Coverage
 from terrazzo.data import datasets, pixel_size
 from terrazzo.data.class_weights import class_weights
 from terrazzo.data.datasets import Split
 from terrazzo.data.labels import LabelMap
+from terrazzo.data.loader import TrainingOrder
 from terrazzo.data.normalization import bands_of
 from terrazzo.data.sample import Bands
 from terrazzo.models import backends
@@ -23,6 +25,7 @@ from terrazzo.runs.folder import RunFolder, claimed, create_run, refuse_occupied
 from terrazzo.runs.init_weights import load_init_weights
 from terrazzo.runs.provenance import describe_run
 from terrazzo.training import loop as training_loop
+from terrazzo.training.doubtful_settings import doubtful_settings
 from terrazzo.workflows.finished_run import FinishedRun, StopRequested, score_run
 
 
@@ -63,7 +66,9 @@ def train(
     splits = {name: datasets.open_split(data, name) for name in datasets.SPLITS}
     label_map = splits["train"].label_map
     _require_weight_a_class(recipe, label_map)
-    check.check_before_training(splits, recipe.loader.threads)
+    labelled = check.check_before_training(
+        splits, recipe.loader.threads, None if resume else recipe.data
+    )
     bands = bands_of(splits["train"], recipe.data.normalize)
 
     with claimed(folder.path):
@@ -81,6 +86,8 @@ def train(
                 folder.record, describe_run(recipe, training, backend, trainer, splits, bands)
             )
         _introduce(recipe, trainer, splits, progress)
+        if not resume:
+            _warn(recipe, trainer, splits["train"], labelled, progress)
         with tracking.follow(
             trackers if trainer.world.rank == 0 else {}, recipe.tracking, folder, progress
         ) as logged:
@@ -144,6 +151,28 @@ def _introduce(
         progress.say(remark)
     for note in dict.fromkeys(n for split in splits.values() for n in split.source.notes):
         progress.say(note)
+
+
+def _warn(
+    recipe: Config,
+    trainer: Trainer,
+    train: Split,
+    labelled: Coverage | None,
+    progress: Progress,
+) -> None:
+    """Say which settings cannot do what was meant."""
+    world = trainer.world
+    order = TrainingOrder(
+        len(train), recipe.training.batch_size, recipe.seed, world.rank, world.size
+    )
+    rows, columns = recipe.data.image_size or train.source.read_image(0)[0].shape[:2]
+    for line in doubtful_settings(
+        recipe,
+        total_steps=training_loop.EventSchedule(recipe, order.steps_per_epoch).total_steps,
+        image_size=(rows, columns),
+        ignored_share=0.0 if labelled is None else labelled.ignored_share("train"),
+    ):
+        progress.say(line)
 
 
 def _keep_best(
