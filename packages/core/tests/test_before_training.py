@@ -176,6 +176,48 @@ def test_band_names_in_another_order(folder, tmp_path):
     assert "blue, green, red" in str(error)
 
 
+def of_16_bits(scale, spread):
+    """Return what makes scenes of 12 bits of more or less light, some of them on another scale."""
+
+    def image(number, small):
+        light = 1 + spread * number / COUNT
+        return (small.astype(np.float64) * 4 * light).astype(np.uint16) * scale(number)
+
+    return image
+
+
+@pytest.mark.parametrize(("every", "told"), [(2, 5), (5, 2), (9, 2)])
+def test_12_bits_beside_16_bits_are_told_of(folder, every, told):
+    def scale(number):
+        return 16 if number % every == 0 else 1
+
+    report = check.check_data(folder(images=of_16_bits(scale, 2.0)), threads=2)
+    found = [f for f in report.findings if f.code == "SEG-D045"]
+    assert len(found) == told
+    assert {f.level for f in found} == {Level.WARNING}
+    assert "as in " in found[0].observed
+
+
+@pytest.mark.parametrize("scale", [lambda _: 1, lambda _: 16])
+def test_scenes_of_more_and_less_light_have_one_scale(folder, scale):
+    report = check.check_data(folder(images=of_16_bits(scale, 12.0)), threads=2)
+    assert "SEG-D045" not in {f.code for f in report.findings}
+
+
+def test_dark_scenes_beside_bright_ones_are_no_other_scale(folder):
+    """The largest value alone, a lamp at night say, does not make a scale."""
+
+    def night(number, small):
+        image = small.astype(np.uint16) * 16
+        if number % 2:
+            image = image // 40
+            image[0, 0] = 4000
+        return image
+
+    report = check.check_data(folder(images=night), threads=2)
+    assert "SEG-D045" not in {f.code for f in report.findings}
+
+
 def test_labels_the_check_has_seen_are_not_read_again(folder, tmp_path, monkeypatch):
     data = folder()
     check.check_data(data, threads=2)
