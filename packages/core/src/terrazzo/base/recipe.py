@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,7 @@ from terrazzo.base.config_parsing import (
     Positive,
     Size,
     Weight,
+    anchored,
     assign,
     parse,
     read_toml,
@@ -289,8 +291,42 @@ class Config(Frozen):
     tracking: TrackingConfig | None = None
 
 
+def _say_nothing(_: str) -> None:
+    """Take a note that nobody asked for."""
+
+
+def anchor_data(values: dict[str, Any], folder: Path, note: Callable[[str], None]) -> None:
+    """Make the paths in a table ``data`` mean the same from anywhere, in place.
+
+    Args:
+        values: ``root`` and ``labels`` are looked at; what is wrong with the table is said later.
+        folder: that relative paths are looked for from first; see `anchored`.
+        note: told of paths that were found elsewhere.
+    """
+    for key in ("root", "labels"):
+        text = values.get(key)
+        if isinstance(text, str) and (key == "root" or text.endswith((".toml", ".csv"))):
+            values[key] = anchored(text, folder, where=f"data.{key}", note=note)
+
+
+def _assigned(
+    values: dict[str, Any], assignments: tuple[str, ...], folder: Path, note: Callable[[str], None]
+) -> None:
+    """Apply assignments; paths in the recipe begin at its folder, those in assignments here."""
+    if isinstance(values.get("data"), dict):
+        anchor_data(values["data"], folder, note)
+    for assignment in assignments:
+        assign(values, assignment)
+    if isinstance(values.get("data"), dict):
+        anchor_data(values["data"], Path.cwd(), note)
+
+
 def load_recipe(
-    path: str | Path, *, assignments: tuple[str, ...] = (), backend: str | None = None
+    path: str | Path,
+    *,
+    assignments: tuple[str, ...] = (),
+    backend: str | None = None,
+    note: Callable[[str], None] = _say_nothing,
 ) -> Config:
     """Read a recipe.
 
@@ -298,18 +334,17 @@ def load_recipe(
         path: the TOML file.
         assignments: ``key=value`` with dotted keys, as after ``--set``; applied last.
         backend: replaces the recipe's backend.
+        note: told of paths that were not found from the recipe's folder; see `anchored`.
 
     Raises:
         ConfigError: see `read_toml`, `parse`, `assign`.
     """
     path = Path(path)
-    path = Path(path)
     values = read_toml(path)
     if backend is not None:
         values["backend"] = backend
     values.setdefault("name", path.stem)
-    for assignment in assignments:
-        assign(values, assignment)
+    _assigned(values, assignments, path.parent, note)
     return parse(Config, values, where=path)
 
 
@@ -320,6 +355,7 @@ def load_data_config(
     label_map: str | None = None,
     *,
     assignments: tuple[str, ...] = (),
+    note: Callable[[str], None] = _say_nothing,
 ) -> DataConfig:
     """Read the data table of a recipe, or make one for a folder.
 
@@ -329,6 +365,7 @@ def load_data_config(
         format_name: how `root` is read.
         label_map: takes the place of the recipe's, or of the format's own.
         assignments: as for `load`, e.g. ``data.options.mask_kind=colour``; applied last.
+        note: as for `load_recipe`.
 
     Raises:
         ConfigError: SEG-X013, both or none of recipe and root; see `read_toml`, `parse`, `assign`.
@@ -342,8 +379,6 @@ def load_data_config(
             next_step="see `terrazzo check --help`",
         )
     values = read_toml(recipe) if recipe else {"data": {"format": format_name, "root": str(root)}}
-    if label_map is not None:
-        assign(values, f'data.labels="{label_map}"')
-    for assignment in assignments:
-        assign(values, assignment)
+    given = () if label_map is None else (f'data.labels="{label_map}"',)
+    _assigned(values, (*given, *assignments), recipe.parent if recipe else Path.cwd(), note)
     return parse(DataConfig, values.get("data", {}), where=recipe or "command line")

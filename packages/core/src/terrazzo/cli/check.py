@@ -49,8 +49,13 @@ def check(
     from terrazzo.base import progress
     from terrazzo.base.recipe import load_data_config
 
-    data = load_data_config(config, root, format, labels, assignments=tuple(assignments))
+    notes: list[str] = []
+    data = load_data_config(
+        config, root, format, labels, assignments=tuple(assignments), note=notes.append
+    )
     with progress.shown("check") as shown:
+        for note in notes:
+            shown.say(note)
         report = doctor.check_data(data, progress=shown, fresh=fresh, run=run_folder)
     print(report.as_json() if as_json else report.as_text())
     raise typer.Exit(3 if report.must_stop else 0)

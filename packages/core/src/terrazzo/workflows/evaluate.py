@@ -13,6 +13,7 @@ from terrazzo.evaluation.other_data import open_other_data
 from terrazzo.models import compatibility
 from terrazzo.runs import saved_model
 from terrazzo.runs.folder import RunFolder
+from terrazzo.runs.own_data import labels_now, own_data
 from terrazzo.workflows.finished_run import FinishedRun, score_run
 
 
@@ -40,17 +41,21 @@ def evaluate(
     """
     folder = RunFolder(Path(run_folder))
     recipe = folder.read_config()
+    progress = progress or Silent()
+    card = saved_model.read_card(folder.model)
     if data is None:
-        opened = datasets.open_split(datasets.with_kept_draw(recipe.data, folder.splits), split)
+        now = labels_now(recipe.data, progress.say)
+        if now is not None:
+            compatibility.require_same_labels(card.label_map, now, folder.model)
+        opened = datasets.open_split(own_data(folder, recipe.data), split)
     else:
-        recipe, opened = open_other_data(recipe, Path(data), split)
+        recipe, opened = open_other_data(recipe, Path(data), split, progress.say)
     given = {name: value for name, value in settings.items() if value is not None}
     recipe = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=given)})
-    card = saved_model.read_card(folder.model)
     compatibility.require_same_labels(card.label_map, opened.label_map, folder.model)
     compatibility.require_known_pixels(
         card, compatibility.pixels_of_split(opened), any_pixel_size=any_pixel_size
     )
     _, trainer = saved_model.load(folder.model)
     with locked(folder.path):
-        return score_run(folder, recipe, trainer, opened, card.step, progress or Silent())
+        return score_run(folder, recipe, trainer, opened, card.step, progress)
