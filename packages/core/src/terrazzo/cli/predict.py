@@ -14,7 +14,10 @@ def predict(
         list[Path], typer.Argument(metavar="SCENE…", help="GeoTIFF files, images or folders.")
     ],
     out: Annotated[Path, typer.Option(help="MAP.tif for one scene, otherwise a folder.")],
-    tile: Annotated[int, typer.Option(help="Rows and columns of a window.")] = 512,
+    tile: Annotated[
+        int | None,
+        typer.Option(help="Rows and columns of a window; 512, PNG and JPEG of 4 megapixels whole."),
+    ] = None,
     overlap: Annotated[int, typer.Option(help="Pixels that two windows share.")] = 128,
     blend: Annotated[str, typer.Option(help="linear, cosine or none.")] = "linear",
     batch_size: Annotated[int, typer.Option(help="Windows a forward pass.")] = 4,
@@ -32,7 +35,7 @@ def predict(
     ] = False,
     polygons: Annotated[
         Path | None,
-        typer.Option(metavar="OUT.gpkg", help="Also write polygons; a folder for several scenes."),
+        typer.Option(metavar="OUT.gpkg", help="Also write polygons; a folder for several inputs."),
     ] = None,
     cog: Annotated[
         bool, typer.Option("--cog", help="Write cloud optimised GeoTIFF with overviews.")
@@ -61,7 +64,9 @@ def predict(
     from terrazzo.inference.tiled_prediction import Tiling
     from terrazzo.io import remote_paths
 
-    windows = {"tile": tile, "overlap": overlap, "blend": blend, "batch_size": batch_size}
+    windows = {"overlap": overlap, "blend": blend, "batch_size": batch_size}
+    windows |= {} if tile is None else {"tile": tile}
+    whole = {} if tile is None else {"whole_images_up_to": 0}
     settings = Settings(
         tiling=config_parsing.parse(Tiling, windows, where="command line"),
         bands=tuple(word.strip() for word in bands.split(",") if word.strip()),
@@ -73,6 +78,7 @@ def predict(
         ray=ray,
         resume=resume,
         overwrite=overwrite,
+        **whole,
     )
     if allow_remote:
         inputs = [remote_paths.allow(path) for path in inputs]
