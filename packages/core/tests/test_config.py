@@ -5,7 +5,13 @@ import pytest
 from terrazzo.base import config_parsing
 from terrazzo.base.config_parsing import resolve_path
 from terrazzo.base.errors import ConfigError
-from terrazzo.base.recipe import Config, TrainingConfig, load_data_config, load_recipe
+from terrazzo.base.recipe import (
+    Config,
+    TrainingConfig,
+    from_anywhere,
+    load_data_config,
+    load_recipe,
+)
 
 RECIPE = """
 backend = "torch"
@@ -180,10 +186,13 @@ def test_then_from_the_current_one_with_a_note(bare, elsewhere):
     assert str(elsewhere / "mine") in notes[0]
 
 
-def test_what_is_nowhere_yet_is_made_in_the_current_folder(bare, elsewhere):
+def test_what_is_nowhere_yet_is_to_be_made_where_one_stands(bare, elsewhere):
     data, notes = data_of(bare, root="../new")
-    assert data.root == str(elsewhere.parent / "new")
+    assert data.root == "../new"
     assert notes == []
+    begun = from_anywhere(load_recipe(bare))
+    assert begun.data.root == str(elsewhere.parent / "new")
+    assert begun.data.labels == str(elsewhere / "maps" / "mine.toml")
 
 
 @pytest.mark.parametrize("root", ["$TERRAZZO_HERE/x", "~/x", "/abs/x", "$TERRAZZO_NOT_SET/x"])
@@ -192,6 +201,7 @@ def test_paths_that_mean_the_same_anywhere_stay_as_they_are(bare, elsewhere, mon
     monkeypatch.delenv("TERRAZZO_NOT_SET", raising=False)
     data, _ = data_of(bare, root=root, labels="camvid")
     assert (data.root, data.labels) == (root, "camvid")
+    assert from_anywhere(load_recipe(bare)).data == data
 
 
 def test_paths_given_on_the_command_line_begin_where_one_stands(bare, elsewhere):

@@ -182,7 +182,7 @@ def anchored(text: str, folder: Path, *, where: str, note: Callable[[str], None]
 
     A relative path is looked for from the recipe's folder, and then from the current one. What
     begins with ``~`` or a variable such as ``$TERRAZZO_DATA`` stays as it is, so that a run folder
-    can move to another machine.
+    can move to another machine; so does what is nowhere yet, see `absolute`.
 
     Args:
         text: as the recipe has it.
@@ -200,4 +200,13 @@ def anchored(text: str, folder: Path, *, where: str, note: Callable[[str], None]
         note(
             f"{where} = {text!r} is not in the recipe's folder; taken from the current one: {here}"
         )
-    return os.path.normpath(here)
+        return os.path.normpath(here)
+    return text
+
+
+def absolute(text: str) -> str:
+    """Return a path from the current folder as one from anywhere; variables and ``~`` stay."""
+    expanded = Path(os.path.expandvars(text)).expanduser()
+    if "$" in str(expanded) or expanded.is_absolute():
+        return text
+    return os.path.normpath(Path.cwd() / expanded)

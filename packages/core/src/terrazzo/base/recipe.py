@@ -19,6 +19,7 @@ from terrazzo.base.config_parsing import (
     Positive,
     Size,
     Weight,
+    absolute,
     anchored,
     assign,
     parse,
@@ -307,6 +308,15 @@ def anchor_data(values: dict[str, Any], folder: Path, note: Callable[[str], None
         text = values.get(key)
         if isinstance(text, str) and (key == "root" or text.endswith((".toml", ".csv"))):
             values[key] = anchored(text, folder, where=f"data.{key}", note=note)
+
+
+def from_anywhere(recipe: Config) -> Config:
+    """Return a recipe whose data are found from any working directory, data to be made as well."""
+    data = recipe.data
+    named = {"root": absolute(data.root)}
+    if data.labels is not None and data.labels.endswith((".toml", ".csv")):
+        named["labels"] = absolute(data.labels)
+    return recipe.model_copy(update={"data": data.model_copy(update=named)})
 
 
 def _assigned(

@@ -8,7 +8,7 @@ from terrazzo import check, tracking
 from terrazzo.base.atomic_write import read_json, replace_json, replacing
 from terrazzo.base.errors import ConfigError, unknown_name
 from terrazzo.base.progress import Progress, Silent
-from terrazzo.base.recipe import Config, TrainingConfig
+from terrazzo.base.recipe import Config, TrainingConfig, from_anywhere
 from terrazzo.check.coverage import Coverage
 from terrazzo.data import datasets, pixel_size
 from terrazzo.data.class_weights import class_weights
@@ -52,6 +52,7 @@ def train(
         TerrazzoError: of every kind; see `terrazzo.base.errors`.
     """
     progress = progress or Silent()
+    recipe = from_anywhere(recipe)
     folder = RunFolder(Path("runs") / recipe.name if out is None else Path(out))
 
     # Resolve and check everything that can be refused without a model; nothing is written yet.
