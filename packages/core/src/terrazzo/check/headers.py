@@ -110,9 +110,10 @@ def find(survey: Survey) -> Iterator[Finding]:
 
 
 def _other_bands(sources: Mapping[str, Source]) -> Iterator[DataError]:
-    (first, wanted), *others = ((name, source.band_names) for name, source in sources.items())
-    for name, found in others:
-        if found and len(found) != len(wanted):
+    known = {name: source.band_names for name, source in sources.items() if source.band_names}
+    first, wanted = next(iter(known.items()), ("", ()))
+    for name, found in known.items():
+        if len(found) != len(wanted):
             yield DataError(
                 "SEG-D020",
                 "the splits have different numbers of bands",
