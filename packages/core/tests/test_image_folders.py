@@ -172,6 +172,15 @@ def test_files_that_are_passed_over_are_counted(root, label_file):
     assert f"{root / 'images'}: 4 files are passed over: 3 .npy, 1 no suffix" in notes
 
 
+def test_images_of_a_kind_that_is_not_read_are_named(root, label_file):
+    put_pairs(root, *map(str, range(10)))
+    for path in (root / "images").iterdir():
+        path.rename(path.with_suffix(".bmp"))
+    with pytest.raises(DataError, match="10 masks without an image") as caught:
+        open_splits(root, label_file)
+    assert f"in {root / 'images'} 10 files are passed over: 10 .bmp" in str(caught.value)
+
+
 def test_predict_takes_of_a_folder_what_run_would(tmp_path):
     for name in ("a.png", "sub/b.jpg", ".ipynb_checkpoints/a.png", "._a.png"):
         put(tmp_path / "in" / name)

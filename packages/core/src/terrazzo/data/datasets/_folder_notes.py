@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from terrazzo.base.errors import DataError
-from terrazzo.data.datasets._paired_files import Pair, is_raster
+from terrazzo.data.datasets._paired_files import Pair, is_raster, passed_over
 from terrazzo.data.datasets._split_draw import Draw
 from terrazzo.data.datasets._split_folders import split_of
-from terrazzo.io.folders import linked_folders, walk_files
+from terrazzo.io.folders import linked_folders
 
 _SHOWN = 3  # folders or kinds of files named in one line
 
@@ -25,15 +25,9 @@ def of_folders(images: Path, masks: Path, root: Path, suffixes: Sequence[str]) -
                 f"{folder}: {len(links)} symbolic links to folders are followed, "
                 f"{_some([Path(link).name for link in links])}"
             )
-        kinds = Counter(
-            PurePosixPath(name).suffix.lower() or "no suffix"
-            for lead, names in walk_files(folder, root)
-            for name in names
-            if not name.lower().endswith(tuple(suffixes)) and not (folder / lead / name).is_dir()
-        )
-        if kinds:
-            told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-            notes.append(f"{folder}: {kinds.total()} files are passed over: {told}")
+        others = passed_over(folder, suffixes, root)
+        if others:
+            notes.append(f"{folder}: {others}")
     return tuple(notes)
 
 

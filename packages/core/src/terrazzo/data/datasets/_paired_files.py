@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
@@ -195,7 +196,12 @@ def pair_up(
         only=only,
         root=root,
     )
-    _refuse(faults, image_folder, f"in {mask_folder}")
+    others = [
+        f"in {folder} {told}"
+        for folder in dict.fromkeys((image_folder, mask_folder))
+        if any(faults.values()) and (told := passed_over(folder, suffixes, root))
+    ]
+    _refuse(faults, image_folder, f"in {mask_folder}", "; ".join(others))
     return pairs
 
 
@@ -264,17 +270,36 @@ def _match(
     return tuple(Pair(n, image_files[n][0], mask_files[n][0]) for n in names), faults
 
 
-def _refuse(faults: Faults, file: Path, where: str) -> None:
+def _refuse(faults: Faults, file: Path, where: str, others: str = "") -> None:
     if any(faults.values()):
+        told = [list_names(title, names) for title, names in faults.items() if names]
         error = DataError(
             "SEG-D014",
             "images and masks do not pair up",
             file=file,
-            observed="; ".join(list_names(title, n) for title, n in faults.items() if n),
+            observed="; ".join([*told, others] if others else told),
             allowed=f"one mask for every image, by name, {where}",
             next_step="add, rename or remove the files named" + _case_hint(faults),
         )
         refuse(error)
+
+
+def passed_over(folder: Path, suffixes: Sequence[str], root: Path | None = None) -> str:
+    """Return ``4 files are passed over: 3 .bmp, 1 .txt`` of a folder; empty where there are none.
+
+    Args:
+        folder: where to look.
+        suffixes: lower case; files with these are not passed over.
+        root: as for `files_by_name`.
+    """
+    kinds = Counter(
+        PurePosixPath(name).suffix.lower() or "no suffix"
+        for lead, names in walk_files(folder, root)
+        for name in names
+        if not name.lower().endswith(tuple(suffixes)) and not (folder / lead / name).is_dir()
+    )
+    told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return f"{kinds.total()} files are passed over: {told}" if kinds else ""
 
 
 def list_names(title: str, names: Sequence[str]) -> str:
