@@ -280,10 +280,10 @@ def test_a_label_value_outside_the_map_is_named_before_training(data):
     assert not (data / "runs").exists()
 
 
-def test_one_bad_mask_in_the_middle_of_training_is_named(data):
+def test_one_bad_image_in_the_middle_of_training_is_named(data):
     """Found by a reader thread; the checkpoint before it stays."""
-    masks = sorted((data / "data" / "masks").iterdir())
-    for path in masks:
+    image_files = sorted((data / "data" / "images").iterdir())
+    for path in image_files:
         good = path.read_bytes()
         path.write_bytes(good[: len(good) // 2])
         answer = run(data, "--out", f"run{path.stem}", code=3)
@@ -294,14 +294,45 @@ def test_one_bad_mask_in_the_middle_of_training_is_named(data):
             run(data, "--out", f"run{path.stem}", "--resume", code=0)
             break
     else:
-        pytest.fail("no mask was met in training only")
+        pytest.fail("no image was met in training only")
 
 
-def test_crop_larger_than_the_image_and_masks_all_ignored_train(data):
+def test_one_bad_mask_is_named_before_training(data):
+    for path in sorted((data / "data" / "masks").iterdir())[::3]:
+        good = path.read_bytes()
+        path.write_bytes(good[: len(good) // 2])
+        answer = run(data, code=3)
+        assert "SEG-D011" in answer.stderr
+        assert str(path) in answer.stderr
+        assert not (data / "runs").exists()
+        path.write_bytes(good)
+
+
+def test_crop_larger_than_the_image_trains(data):
+    answer = run(data, "--set", "augment.crop=[40, 40]", code=0)
+    assert "mean of 2 classes" in answer.stdout
+
+
+def test_masks_that_are_ignored_altogether_stop_a_run(data):
     for number in range(10):
         damage(data, number, lambda mask: np.full_like(mask, 9))
-    answer = run(data, "--set", "augment.crop=[40, 40]", code=0)
-    assert "absent" in answer.stdout
+    answer = run(data, code=3)
+    assert "SEG-D017: every pixel of the mask is ignored" in answer.stderr
+    assert not (data / "runs").exists()
+
+
+def test_settings_that_cannot_do_what_was_meant_are_told_at_the_beginning(data):
+    for number in range(10):
+        damage(data, number, lambda mask: np.where(np.arange(16)[:, None] < 9, 9, mask))
+    settings = ("training.schedule.warmup_steps=50", "training.schedule.floor=1")
+    words = [word for setting in settings for word in ("--set", setting)]
+    answer = run(data, *words, "--set", "augment.crop=[40, 40]", "--set", "training.epochs=1")
+    assert answer.returncode == 0, answer.stderr
+    for told in ("warmup_steps = 50", "floor = 1", "crop = 40×40", "56.2% of the training pixels"):
+        assert told in answer.stderr
+    answer = run(data, "--out", "plain", code=0)
+    assert "crop" not in answer.stderr
+    assert "floor" not in answer.stderr
 
 
 def test_evaluate_without_a_model_says_what_to_do(data):

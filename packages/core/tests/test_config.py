@@ -5,7 +5,13 @@ import pytest
 from terrazzo.base import config_parsing
 from terrazzo.base.config_parsing import resolve_path
 from terrazzo.base.errors import ConfigError
-from terrazzo.base.recipe import Config, TrainingConfig, load_recipe
+from terrazzo.base.recipe import (
+    Config,
+    TrainingConfig,
+    from_anywhere,
+    load_data_config,
+    load_recipe,
+)
 
 RECIPE = """
 backend = "torch"
@@ -156,3 +162,83 @@ def test_whole_numbers_stand_for_floats_and_arrays_for_tuples(recipe):
     assert loaded.augment.scale == (1.0, 2.0)
     assert loaded.augment.crop == (64, 32)
     assert loaded.augment.rotate == 10.0
+
+
+# Paths in recipes
+
+
+def put_data(folder, root="mine", labels="maps/mine.toml"):
+    (folder / root).mkdir(parents=True)
+    (folder / labels).parent.mkdir(parents=True, exist_ok=True)
+    (folder / labels).write_text("")
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def data_of(recipe, root="mine", labels="maps/mine.toml", **options):
+    values = recipe.read_text().split("[data]")[0]
+    recipe.write_text(f'{values}[data]\nformat = "folder"\nroot = "{root}"\nlabels = "{labels}"\n')
+    recipe.write_text(recipe.read_text() + '[model]\nname = "m"\n[training]\nsteps = 1\n')
+    notes = []
+    return load_recipe(recipe, note=notes.append, **options).data, notes
+
+
+@pytest.fixture
+def bare(tmp_path):
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    path = folder / "r.toml"
+    path.write_text('backend = "torch"\n')
+    return path
+
+
+def test_paths_are_looked_for_from_the_recipes_folder_first(bare, elsewhere):
+    put_data(bare.parent)
+    put_data(elsewhere)
+    data, notes = data_of(bare)
+    assert data.root == str(bare.parent / "mine")
+    assert data.labels == str(bare.parent / "maps" / "mine.toml")
+    assert notes == []
+    assert load_data_config(bare).root == data.root
+
+
+def test_then_from_the_current_one_with_a_note(bare, elsewhere):
+    put_data(elsewhere)
+    data, notes = data_of(bare)
+    assert data.root == str(elsewhere / "mine")
+    assert data.labels == str(elsewhere / "maps" / "mine.toml")
+    assert [note.split(" = ")[0] for note in notes] == ["data.root", "data.labels"]
+    assert str(elsewhere / "mine") in notes[0]
+
+
+def test_what_is_nowhere_yet_is_to_be_made_where_one_stands(bare, elsewhere):
+    data, notes = data_of(bare, root="../new")
+    assert data.root == "../new"
+    assert notes == []
+    begun = from_anywhere(load_recipe(bare))
+    assert begun.data.root == str(elsewhere.parent / "new")
+    assert begun.data.labels == str(elsewhere / "maps" / "mine.toml")
+
+
+@pytest.mark.parametrize("root", ["$TERRAZZO_HERE/x", "~/x", "/abs/x", "$TERRAZZO_NOT_SET/x"])
+def test_paths_that_mean_the_same_anywhere_stay_as_they_are(bare, elsewhere, monkeypatch, root):
+    monkeypatch.setenv("TERRAZZO_HERE", str(elsewhere))
+    monkeypatch.delenv("TERRAZZO_NOT_SET", raising=False)
+    data, _ = data_of(bare, root=root, labels="camvid")
+    assert (data.root, data.labels) == (root, "camvid")
+    assert from_anywhere(load_recipe(bare)).data == data
+
+
+def test_paths_given_on_the_command_line_begin_where_one_stands(bare, elsewhere):
+    put_data(bare.parent)
+    put_data(elsewhere)
+    data, notes = data_of(bare, assignments=("data.root=mine", "data.labels=maps/mine.toml"))
+    assert data.root == str(elsewhere / "mine")
+    assert data.labels == str(elsewhere / "maps" / "mine.toml")
+    assert notes == []

@@ -61,6 +61,22 @@ def refusal(function, *arguments, **options):
     return caught.value
 
 
+@pytest.mark.parametrize("first", ["[]", "[300]"])
+def test_nodata_beside_uint8_masks_asks_nothing_of_the_first_class(tmp_path, first):
+    put_mask(tmp_path / "masks" / "a.png")
+    (tmp_path / "images").mkdir()
+    image_HWC = np.arange(48, dtype=np.uint8).reshape(6, 8, 1)
+    rasters.write(tmp_path / "images" / "a.tif", image_HWC, nodata=0, crs=None, transform=None)
+    label_file = tmp_path / "map.toml"
+    label_file.write_text(
+        f'name = "m"\n[[classes]]\nname = "a"\ncolour = "#000001"\nraw = {first}\n'
+        '[[classes]]\nname = "b"\ncolour = "#000002"\nraw = [1]\n'
+    )
+    label_HW = open_folder(tmp_path, "train", str(label_file), split=ALL).read(0).label_HW
+    assert label_HW[0, 0] == 255
+    assert (label_HW == 1).sum() == 47
+
+
 # camvid
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,33 @@ def test_remap_of_indices(ground, dtype):
     assert train_ids.dtype == np.uint8
     assert train_ids.flags.writeable
     assert not np.shares_memory(train_ids, raw)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int64])
+@pytest.mark.parametrize("first", [[], [300]])
+def test_labels_where_there_is_no_data_need_no_raw_value_to_stand_in(dtype, first):
+    several = make([class_table("a", first), class_table("b", [5, 6])], ignored=[9])
+    raw = np.array([[5, 77, 9], [6, 0, 77]], dtype)
+    valid_HW = np.array([[True, False, True], [True, False, False]])
+    train_ids = several.remap(raw, file="a.png", valid_HW=valid_HW)
+    np.testing.assert_array_equal(train_ids, [[1, 255, 255], [1, 255, 255]])
+
+
+def test_strays_are_looked_for_where_there_are_data(ground, painted):
+    raw = np.array([[77, 7], [77, 3]], np.uint8)
+    valid_HW = np.array([[False, True], [True, True]])
+    with pytest.raises(DataError, match=r"77 \(1 px\); 77 first at row 1, column 0"):
+        ground.remap(raw, file="a.png", valid_HW=valid_HW)
+    colours = np.array([[[9, 9, 9], [0, 255, 0]]], np.uint8)
+    train_ids = painted.remap(colours, file="a.png", valid_HW=np.array([[False, True]]))
+    np.testing.assert_array_equal(train_ids, [[255, 0]])
+
+
+def test_a_map_of_every_16_bit_value_is_made_in_a_moment():
+    began = time.perf_counter()
+    most = make([class_table("a", list(range(65_535))), class_table("b", [65_535])])
+    assert len(most.classes[0].raw) == 65_535
+    assert time.perf_counter() - began < 3  # comparing each with each takes five times as long
 
 
 def test_remap_of_read_only_and_of_strided_masks(ground):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -206,3 +207,38 @@ def resolve_path(text: str, *, where: str) -> Path:
             next_step=f"export the variable, or give the path with --set {where}=/path/to/the/data",
         )
     return Path(expanded).expanduser()
+
+
+def anchored(text: str, folder: Path, *, where: str, note: Callable[[str], None]) -> str:
+    """Return a path of a recipe in a form that means the same from any working directory.
+
+    A relative path is looked for from the recipe's folder, and then from the current one. What
+    begins with ``~`` or a variable such as ``$TERRAZZO_DATA`` stays as it is, so that a run folder
+    can move to another machine; so does what is nowhere yet, see `absolute`.
+
+    Args:
+        text: as the recipe has it.
+        folder: of the recipe.
+        where: the key, for the note.
+        note: told where a path was found from the current folder alone.
+    """
+    expanded = Path(os.path.expandvars(text)).expanduser()
+    if "$" in str(expanded) or expanded.is_absolute():
+        return text
+    here, beside = Path.cwd() / expanded, folder.absolute() / expanded
+    if beside.exists():
+        return os.path.normpath(beside)
+    if here.exists():
+        note(
+            f"{where} = {text!r} is not in the recipe's folder; taken from the current one: {here}"
+        )
+        return os.path.normpath(here)
+    return text
+
+
+def absolute(text: str) -> str:
+    """Return a path from the current folder as one from anywhere; variables and ``~`` stay."""
+    expanded = Path(os.path.expandvars(text)).expanduser()
+    if "$" in str(expanded) or expanded.is_absolute():
+        return text
+    return os.path.normpath(Path.cwd() / expanded)

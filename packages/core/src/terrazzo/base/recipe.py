@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -23,6 +23,8 @@ from terrazzo.base.config_parsing import (
     Size,
     StrPath,
     Weight,
+    absolute,
+    anchored,
     assign,
     parse,
     read_toml,
@@ -308,11 +310,51 @@ class Config(Frozen):
     tracking: TrackingConfig | None = None
 
 
+def _say_nothing(_: str) -> None:
+    """Take a note that nobody asked for."""
+
+
+def anchor_data(values: dict[str, Any], folder: Path, note: Callable[[str], None]) -> None:
+    """Make the paths in a table ``data`` mean the same from anywhere, in place.
+
+    Args:
+        values: ``root`` and ``labels`` are looked at; what is wrong with the table is said later.
+        folder: that relative paths are looked for from first; see `anchored`.
+        note: told of paths that were found elsewhere.
+    """
+    for key in ("root", "labels"):
+        text = values.get(key)
+        if isinstance(text, str) and (key == "root" or text.endswith((".toml", ".csv"))):
+            values[key] = anchored(text, folder, where=f"data.{key}", note=note)
+
+
+def from_anywhere(recipe: Config) -> Config:
+    """Return a recipe whose data are found from any working directory, data to be made as well."""
+    data = recipe.data
+    named = {"root": absolute(data.root)}
+    if data.labels is not None and data.labels.endswith((".toml", ".csv")):
+        named["labels"] = absolute(data.labels)
+    return recipe.model_copy(update={"data": data.model_copy(update=named)})
+
+
+def _assigned(
+    values: dict[str, Any], assignments: Sequence[str], folder: Path, note: Callable[[str], None]
+) -> None:
+    """Apply assignments; paths in the recipe begin at its folder, those in assignments here."""
+    if isinstance(values.get("data"), dict):
+        anchor_data(values["data"], folder, note)
+    for assignment in assignments:
+        assign(values, assignment)
+    if isinstance(values.get("data"), dict):
+        anchor_data(values["data"], Path.cwd(), note)
+
+
 def load_recipe(
     source: StrPath | Mapping[str, Any],
     *,
     assignments: Sequence[str] = (),
     backend: str | None = None,
+    note: Callable[[str], None] = _say_nothing,
 ) -> Config:
     """Read a recipe.
 
@@ -320,6 +362,7 @@ def load_recipe(
         source: the TOML file, or its tables and keys as a dictionary.
         assignments: ``key=value`` with dotted keys, as after ``--set``; applied last.
         backend: replaces the recipe's backend.
+        note: told of paths that were not found from the recipe's folder; see `anchored`.
 
     Returns:
         All settings, with their defaults. Its name is that of the file unless the recipe has one;
@@ -329,14 +372,15 @@ def load_recipe(
         ConfigError: see `read_toml`, `parse`, `assign`.
     """
     if isinstance(source, Mapping):
-        where, name, values = "recipe", "recipe", copy.deepcopy(dict(source))
+        folder, where, name = Path.cwd(), "recipe", "recipe"
+        values = copy.deepcopy(dict(source))
     else:
-        where, name, values = os.fspath(source), Path(source).stem, read_toml(Path(source))
+        folder, where, name = Path(source).parent, os.fspath(source), Path(source).stem
+        values = read_toml(Path(source))
     if backend is not None:
         values["backend"] = backend
     values.setdefault("name", name)
-    for assignment in assignments:
-        assign(values, assignment)
+    _assigned(values, assignments, folder, note)
     return parse(Config, values, where=where)
 
 
@@ -387,6 +431,7 @@ def load_data_config(
     label_map: str | None = None,
     *,
     assignments: tuple[str, ...] = (),
+    note: Callable[[str], None] = _say_nothing,
 ) -> DataConfig:
     """Read the data table of a recipe, or make one for a folder.
 
@@ -396,6 +441,7 @@ def load_data_config(
         format_name: how `root` is read.
         label_map: takes the place of the recipe's, or of the format's own.
         assignments: as for `load_recipe`, e.g. ``data.options.mask_kind=colour``; applied last.
+        note: as for `load_recipe`.
 
     Raises:
         ConfigError: SEG-X013, both or none of recipe and root; see `read_toml`, `parse`, `assign`.
@@ -409,8 +455,6 @@ def load_data_config(
             next_step="see `terrazzo check --help`",
         )
     values = read_toml(recipe) if recipe else {"data": {"format": format_name, "root": str(root)}}
-    if label_map is not None:
-        assign(values, f'data.labels="{label_map}"')
-    for assignment in assignments:
-        assign(values, assignment)
+    given = () if label_map is None else (f'data.labels="{label_map}"',)
+    _assigned(values, (*given, *assignments), recipe.parent if recipe else Path.cwd(), note)
     return parse(DataConfig, values.get("data", {}), where=recipe or "command line")

@@ -1,13 +1,14 @@
 """The data check: everything that is wrong with a data set, before a model is trained on it.
 
-`check_data` decodes every file once and returns a `Report`; `check_before_training` looks at
-headers alone and is what `terrazzo run` does first. ``scan`` looks at all files,
-``file_statistics`` at one of them; one file a family of findings:
+`check_data` decodes every file once and returns a `Report`; `check_before_training` is
+what `terrazzo run` does first: headers of all files and one pass over the labels. ``scan`` looks at
+all files, ``file_statistics`` at one of them; one file a family of findings:
 
     unusable_files  unreadable files, sizes, types, pairs
     label_values    raw values against the label map
     palettes        palette colours against the label map
     coverage        classes absent, masks that teach nothing
+    headers         bands and types that differ inside a split or across splits
     bands           scales, outliers, clipped and empty images
     grids           grid and reference system of GeoTIFF pairs
     nan_pixels      NaN in GeoTIFF of floats
@@ -17,6 +18,6 @@ headers alone and is what `terrazzo run` does first. ``scan`` looks at all files
 
 from __future__ import annotations
 
-from terrazzo.check.check_data import check_before_training as check_before_training
+from terrazzo.check.before_training import check_before_training as check_before_training
 from terrazzo.check.check_data import check_data as check_data
 from terrazzo.check.report import Report as Report

@@ -15,6 +15,9 @@ from terrazzo.check.scan import ScannedImage, Survey
 _FEWEST = 5  # images behind a statement on the usual scale
 _MANY = 20  # images behind a statement on the usual brightness
 _SCALE = 20.0  # times the usual range: another unit, not another scene
+_GAP = 4.0  # times between neighbours in the order of largest values: two groups, not a spread
+_FACTOR = 6.0  # least ratio of two groups: 10 or 12 bits beside 16 make 64 or 16
+_ALIKE = 2.0  # how far the ratios of means, deviations and largest values may differ
 _DEVIATIONS = 8.0  # of the median absolute deviation, scaled to a normal distribution
 _CLIPPED = 0.8  # share of values at 255 that no exposure explains
 
@@ -69,6 +72,7 @@ def find(survey: Survey) -> Iterator[Finding]:
             by_kind.setdefault((image.dtype, len(image.mean)), []).append((scanned, image))
     for alike in by_kind.values():
         if len(alike) >= _FEWEST:
+            yield from _two_scales(alike)
             yield from _outliers(survey, alike)
 
 
@@ -95,6 +99,41 @@ def _clipped(scanned: ScannedImage, image: ImageFacts) -> Finding:
         "the whole range of the sensor",
         "convert the original again with a scale (e.g. `gdal_translate -scale`), or keep 16 bits",
     )
+
+
+def _two_scales(alike: list[tuple[ScannedImage, ImageFacts]]) -> Iterator[Finding]:
+    """Yield the images whose values are a multiple of the others', as 12 bits beside 16 bits are.
+
+    A factor moves means, deviations and largest values alike; bright scenes beside dark ones do
+    not, and fill the gap between.
+    """
+    values_N3 = np.array([(max(i.high), max(i.mean), max(i.std)) for _, i in alike])
+    order_N = np.argsort(values_N3[:, 0], kind="stable")
+    sorted_N3 = np.maximum(values_N3[order_N], 1e-12)
+    steps_N = sorted_N3[1:, 0] / sorted_N3[:-1, 0]
+    cut = int(steps_N.argmax()) + 1
+    ratio_3 = np.median(sorted_N3[cut:], axis=0) / np.median(sorted_N3[:cut], axis=0)
+    if (
+        steps_N[cut - 1] < _GAP
+        or ratio_3.min() < _FACTOR
+        or np.ptp(np.log(ratio_3)) > np.log(_ALIKE)
+    ):
+        return
+    low, high = order_N[:cut].tolist(), order_N[cut:].tolist()
+    fewer, more = (high, low) if len(high) <= len(low) else (low, high)
+    times = "times as large" if fewer is high else "times as small"
+    for row in sorted(fewer):
+        scanned, image = alike[row]
+        yield Finding(
+            Level.WARNING,
+            "SEG-D045",
+            "the images have two scales, as 12-bit and 16-bit values side by side have",
+            scanned.image_file,
+            f"values about {ratio_3[0]:.0f} {times} as in {len(more)} other images; largest "
+            f"{max(image.high):g}",
+            "one scale in all images",
+            "divide or multiply the images of one kind, e.g. 16-bit values by 16",
+        )
 
 
 def _outliers(survey: Survey, alike: list[tuple[ScannedImage, ImageFacts]]) -> Iterator[Finding]:

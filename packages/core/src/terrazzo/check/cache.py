@@ -60,6 +60,11 @@ class Cache:
     entries: dict[str, Entry] = field(default_factory=dict)
     fresh: dict[str, Entry] = field(default_factory=dict)
 
+    @staticmethod
+    def key(name: str, files: Sequence[Path]) -> str:
+        """Return what an image is known by."""
+        return "\n".join([name, *map(str, files)])
+
     def find(self, key: str, files: Sequence[Path]) -> Entry | None:
         """Return what is known of an image if its files are as they were."""
         entry = self.entries.get(key)

@@ -1,17 +1,15 @@
-"""The two data checks: of everything, and of headers alone before a run."""
+"""The whole check: every file of a data set is decoded once."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from terrazzo.base.config_parsing import StrPath
-from terrazzo.base.errors import DataError
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.base.recipe import Config, DataConfig, data_config
 from terrazzo.check import (
@@ -30,7 +28,6 @@ from terrazzo.check import (
 from terrazzo.check.report import Report, in_order
 from terrazzo.check.scan import survey
 from terrazzo.data import datasets
-from terrazzo.data.datasets import Split
 from terrazzo.data.labels import LabelMap
 
 _MOST_THREADS = 16
@@ -77,6 +74,7 @@ def check_data(
         *palettes.find(seen),
         *coverage.find(seen, counted),
         *bands.find(seen),
+        *headers.find(seen),
         *grids.find(seen),
         *nan_pixels.find(seen),
         *leaks.find(seen),
@@ -95,37 +93,6 @@ def check_data(
         bands=bands.table(seen),
         proposal=label_map_proposal.propose(seen),
         notes=tuple(dict.fromkeys(n for source in seen.sources.values() for n in source.notes)),
-    )
-
-
-def check_before_training(splits: Mapping[str, Split], threads: int) -> None:
-    """Look at the headers of all files, and decode one image of each split.
-
-    Raises:
-        DataError: the first fault, with the number of the others.
-    """
-    for split in splits.values():
-        split.read(0)  # what is wrong with every file shows in one
-    files = {
-        split.source.files(index): split.source.band_names
-        for split in splits.values()
-        if not split.source.is_cut_from_scenes
-        for index in range(len(split))
-    }
-    with ThreadPoolExecutor(max(threads, 1)) as executor:
-        found = [e for e in executor.map(lambda item: headers.fault(*item), files.items()) if e]
-    if not found:
-        return
-    if len(found) == 1:
-        raise found[0]
-    first = found[0]
-    raise DataError(
-        first.code,
-        f"{first.problem}; {len(found) - 1} more images have faults",
-        file=first.file,
-        observed=first.observed,
-        allowed=first.allowed,
-        next_step=f"{first.next_step}; `terrazzo check --config RECIPE` names all of them",
     )
 
 

@@ -34,6 +34,11 @@ class Coverage:
         chosen: NDArray[np.int64] = self.pixels_NK[[name == split for name in self.splits]]
         return chosen
 
+    def ignored_share(self, split: str) -> float:
+        """Return the share of ignored pixels among those of one split."""
+        ignored = int(self.ignored_N[[name == split for name in self.splits]].sum())
+        return ignored / max(ignored + int(self.of(split).sum()), 1)
+
 
 @dataclass(frozen=True, slots=True)
 class ClassRow:
@@ -105,6 +110,8 @@ def find(survey: Survey, coverage: Coverage | None) -> Iterator[Finding]:
     if coverage is None or survey.label_map is None:
         return
     yield from _all_ignored(survey, survey.label_map)
+    yield from _nothing_to_score(survey, coverage)
+    yield from _one_class(survey, coverage, survey.label_map)
     yield from _absent(survey, coverage, survey.label_map)
 
 
@@ -124,6 +131,43 @@ def _all_ignored(survey: Survey, label_map: LabelMap) -> Iterator[Finding]:
             f"values {values}",
             "at least one pixel of a class",
             "leave the image out, or label it",
+        )
+
+
+def _nothing_to_score(survey: Survey, coverage: Coverage) -> Iterator[Finding]:
+    """Yield splits that cannot teach, or cannot choose between epochs."""
+    if not coverage.pixels_NK.any():
+        return  # said of every mask
+    for split in ("train", "val"):
+        count = coverage.splits.count(split)
+        unread = sum(scanned.split == split for scanned in survey.scanned_images) - count
+        if count and not unread and not coverage.of(split).any():
+            yield Finding(
+                Level.ERROR,
+                "SEG-D044",
+                f"the split {split!r} holds no labelled pixel",
+                survey.data.root,
+                f"every pixel is ignored in all {count} masks",
+                "at least one pixel of a class",
+                "draw the splits otherwise, or label some of its images",
+            )
+
+
+def _one_class(survey: Survey, coverage: Coverage, label_map: LabelMap) -> Iterator[Finding]:
+    """Yield a task without a choice: whatever the model says, its score is 1."""
+    present_K = coverage.pixels_NK.any(axis=0)
+    ignored = int(coverage.ignored_N.sum())
+    if present_K.sum() == 1 and (ignored or len(label_map) == 1):
+        share = ignored / (ignored + int(coverage.pixels_NK.sum()))
+        yield Finding(
+            Level.ERROR,
+            "SEG-D043",
+            "one class holds every labelled pixel, so there is nothing to tell it from",
+            survey.data.root,
+            f"{label_map.names[int(present_K.argmax())]!r} in all labelled pixels; {share:.1%} of "
+            "all pixels are ignored",
+            "at least two classes with pixels",
+            "make the background a class of the label map rather than ignoring it",
         )
 
 

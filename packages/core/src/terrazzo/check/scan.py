@@ -186,7 +186,7 @@ def _look(
 ) -> tuple[ScannedImage, bool]:
     split, index, name = item
     files = source.files(index)
-    key = "\n".join([name, *map(str, files)])
+    key = cache.key(name, files)
     entry = cache.find(key, files)
     if entry is not None:
         return ScannedImage(split, index, name, files, entry.image, entry.label), True

@@ -51,8 +51,13 @@ def check(
     from terrazzo.base.recipe import load_data_config
     from terrazzo.check import check_data
 
-    data = load_data_config(config, root, format, labels, assignments=tuple(assignments))
+    notes: list[str] = []
+    data = load_data_config(
+        config, root, format, labels, assignments=tuple(assignments), note=notes.append
+    )
     with progress.shown("check") as shown:
+        for note in notes:
+            shown.say(note)
         report = check_data(data, progress=shown, fresh=fresh, run=run_folder)
     print(report.as_json() if as_json else report.as_text())
     raise typer.Exit(3 if report.must_stop else 0)

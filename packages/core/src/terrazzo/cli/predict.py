@@ -14,7 +14,10 @@ def predict(
         list[Path], typer.Argument(metavar="SCENE…", help="GeoTIFF files, images or folders.")
     ],
     out: Annotated[Path, typer.Option(help="MAP.tif for one scene, otherwise a folder.")],
-    tile: Annotated[int, typer.Option(help="Rows and columns of a tile.")] = 512,
+    tile: Annotated[
+        int | None,
+        typer.Option(help="Rows and columns of a tile; 512, PNG and JPEG of 4 megapixels whole."),
+    ] = None,
     overlap: Annotated[int, typer.Option(help="Pixels that two tiles share.")] = 128,
     blend: Annotated[
         str, typer.Option(help="How tiles are blended: linear, cosine or none.")
@@ -34,7 +37,7 @@ def predict(
     ] = False,
     polygons: Annotated[
         Path | None,
-        typer.Option(metavar="OUT.gpkg", help="Also write polygons; a folder for several scenes."),
+        typer.Option(metavar="OUT.gpkg", help="Also write polygons; a folder for several inputs."),
     ] = None,
     cog: Annotated[
         bool, typer.Option("--cog", help="Write cloud optimised GeoTIFF with overviews.")
@@ -65,7 +68,9 @@ def predict(
     from terrazzo.inference.tiled_prediction import Tiling
     from terrazzo.io import remote_paths
 
-    tiles = {"tile": tile, "overlap": overlap, "blend": blend, "batch_size": batch_size}
+    tiles = {"overlap": overlap, "blend": blend, "batch_size": batch_size}
+    tiles |= {} if tile is None else {"tile": tile}
+    whole = {} if tile is None else {"whole_images_up_to": 0}
     settings = Settings(
         tiling=config_parsing.parse(Tiling, tiles, where="command line"),
         bands=tuple(word.strip() for word in bands.split(",") if word.strip()),
@@ -77,6 +82,7 @@ def predict(
         ray=ray,
         resume=resume,
         overwrite=overwrite,
+        **whole,
     )
     if allow_remote:
         inputs = [remote_paths.allow(path) for path in inputs]

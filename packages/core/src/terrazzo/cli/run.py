@@ -55,9 +55,12 @@ def run(
 
     if config is None:
         config = _demo_recipe(backend)
-    recipe = load_recipe(config, assignments=tuple(assignments), backend=backend)
+    notes: list[str] = []
+    recipe = load_recipe(config, assignments=tuple(assignments), backend=backend, note=notes.append)
     recipe = tracking.also(recipe, track)
     with progress.shown(recipe.name) as shown:
+        for note in notes:
+            shown.say(note)
         finished = train(
             recipe,
             out,

@@ -21,6 +21,7 @@ from __future__ import annotations
 import html
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -104,12 +105,20 @@ class LabelMap:
     def _unmapped(self) -> int:
         return self.ignore_index - 1
 
-    def remap(self, raw: NDArray[np.generic], *, file: str) -> NDArray[np.generic]:
+    def remap(
+        self,
+        raw: NDArray[np.generic],
+        *,
+        file: str,
+        valid_HW: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.generic]:
         """Turn raw values into train ids.
 
         Args:
             raw: H×W integers, or H×W×3 uint8 where the map is colour-coded.
             file: the label file, for the message.
+            valid_HW: False where there is no data, and anything may lie in the label: these pixels
+                become `ignore_index`. None: all are valid.
 
         Returns:
             H×W of `dtype`, new memory; values 0…K-1 and `ignore_index` only.
@@ -119,6 +128,8 @@ class LabelMap:
                 type for this map.
         """
         codes = self._codes(raw, file)
+        if valid_HW is not None:
+            codes = np.where(valid_HW, codes, np.zeros((), codes.dtype))
         if codes.size and (int(codes.min()) < 0 or int(codes.max()) >= self._table.size):
             raise self._stray(codes, (codes < 0) | (codes >= self._table.size), file)
         if codes.dtype == np.uint8:  # the usual masks, in a third of the time of np.take
@@ -127,6 +138,8 @@ class LabelMap:
             train_ids: NDArray[np.generic] = cv2.LUT(codes, self._table[:256])
         else:
             train_ids = np.take(self._table, codes)
+        if valid_HW is not None:
+            train_ids[~valid_HW] = np.asarray(self.ignore_index, train_ids.dtype)
         stray = train_ids == self._unmapped
         if stray.any():
             raise self._stray(codes, stray, file)
@@ -157,7 +170,7 @@ class LabelMap:
         values, counts = np.unique(codes[where_HW], return_counts=True)
         commonest = int(counts.argmax())
         value = int(values[commonest])
-        row, column = (int(axis[0]) for axis in np.nonzero(codes == value))
+        row, column = (int(axis[0]) for axis in np.nonzero(where_HW & (codes == value)))
         shown = ", ".join(
             f"{self.raw_text(int(v))} ({n} px)" for v, n in zip(values[:8], counts[:8], strict=True)
         )
@@ -271,7 +284,8 @@ def from_toml(values: dict[str, Any], *, where: str | Path) -> LabelMap:
         if not _COLOUR.fullmatch(colour):
             raise _refused(where, "not a colour of the form #RRGGBB", colour)
     codes = [_code(raw) for raw in raw_values]
-    twice = {raw for raw, code in zip(raw_values, codes, strict=True) if codes.count(code) > 1}
+    times = Counter(codes)
+    twice = {raw for raw, code in zip(raw_values, codes, strict=True) if times[code] > 1}
     if twice:
         raise _refused(where, "a raw value is mapped twice", sorted(twice, key=str))
     out_of_range = [r for r in raw_values if isinstance(r, int) and not 0 <= r < 1 << 16]

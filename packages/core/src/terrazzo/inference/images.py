@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-import cv2
+from collections.abc import Iterator
+from typing import Any
 
+import cv2
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+
+from terrazzo.base.atomic_write import replacing
 from terrazzo.base.progress import Progress
 from terrazzo.data.normalization import moments
+from terrazzo.inference import polygonize
 from terrazzo.inference.model import Model
-from terrazzo.inference.outputs import Work
+from terrazzo.inference.outputs import Settings, Work
 from terrazzo.io import images
 from terrazzo.io.images import as_rgb
 from terrazzo.io.pixels import ImagePixels
@@ -15,22 +23,103 @@ from terrazzo.models.radiometry import unlike_training
 
 _OVERLAY = 0.5  # share of the class colours in an overlay
 
+_Rows = Iterator[tuple[NDArray[np.integer], NDArray[np.float32] | None]]
 
-def predict_image(model: Model, work: Work, progress: Progress) -> None:
-    """Write the map of one ordinary image as PNG, and an overlay on the image beside it.
+
+def predict_image(model: Model, work: Work, settings: Settings, progress: Progress) -> None:
+    """Write the map of one ordinary image as PNG, and what else is asked for beside it.
 
     Raises:
         DataError: as `images.read_image`, and as `Model.predict`.
         ResourceError: SEG-R004, the disk is full or refuses.
     """
-    assert work.overlay is not None
     image_HWC = images.read_image(work.source)
-    labels_HW = model.predict(image_HWC, file=work.source)
     bands = model.card.bands
+    labels_HW = np.empty(image_HWC.shape[:2], model.card.label_map.dtype)
+    kept = _keeping(_rows_of(model, image_HWC, work, settings), labels_HW)
+    if work.probabilities is not None:
+        _write_probabilities(model, work, kept, labels_HW.shape)
+    for _ in kept:
+        pass
     warning = unlike_training(bands, *moments([ImagePixels(image_HWC)], len(bands)))
     if warning is not None:
         progress.say(f"warning: {work.source}: {warning}")
-    images.write_png(work.map, labels_HW)
+    if work.polygons is not None:
+        with replacing(work.polygons) as temporary:
+            size = _grid(labels_HW.shape, "uint8")
+            polygonize.write(temporary, [labels_HW], size, model.card.label_map)
+    assert work.overlay is not None
     colours_HWC = model.card.label_map.colourise(labels_HW)
     overlay_HWC = cv2.addWeighted(as_rgb(image_HWC), 1 - _OVERLAY, colours_HWC, _OVERLAY, 0)
     images.write_png(work.overlay, overlay_HWC)
+    images.write_png(work.map, labels_HW)  # last: it says that all is there
+
+
+def _rows_of(model: Model, image_HWC: NDArray[Any], work: Work, settings: Settings) -> _Rows:
+    """Predict an image at once, or by windows where it is large."""
+    probabilities = work.probabilities is not None
+    rows, columns = image_HWC.shape[:2]
+    if model.card.image_size is None and rows * columns > settings.whole_images_up_to:
+        return model.predict_by_tiles(
+            image_HWC, settings.tiling, file=work.source, probabilities=probabilities
+        )
+    labels_HW = model.predict(image_HWC, file=work.source)
+    return iter([(labels_HW, model.predict_probabilities(image_HWC) if probabilities else None)])
+
+
+def _keeping(pieces: _Rows, labels_HW: NDArray[np.integer]) -> Iterator[NDArray[np.float32] | None]:
+    """Yield the probabilities of each piece, and put its labels into their place."""
+    row = 0
+    for labels_RW, probabilities_RWK in pieces:
+        labels_HW[row : row + len(labels_RW)] = labels_RW
+        row += len(labels_RW)
+        yield probabilities_RWK
+
+
+def _write_probabilities(
+    model: Model,
+    work: Work,
+    pieces: Iterator[NDArray[np.float32] | None],
+    shape: tuple[int, ...],
+) -> None:
+    from terrazzo.io import rasters  # GDAL is loaded by those who need it
+
+    assert work.probabilities is not None
+    names = model.card.label_map.names
+    with replacing(work.probabilities) as temporary:
+        rasters.write_rows(
+            temporary,
+            _grid(shape, "float32"),
+            _in_groups(pieces, rasters.BLOCK),
+            dtype="float32",
+            nodata=float("nan"),
+            band_names=names,
+            tags={f"CLASS_{k}": name for k, name in enumerate(names)},
+        )
+
+
+def _in_groups(
+    pieces: Iterator[NDArray[np.float32] | None], rows: int
+) -> Iterator[NDArray[np.float32]]:
+    """Yield K×R×W with R a multiple of `rows` but for the last."""
+    waiting: list[NDArray[np.float32]] = []
+    for piece in pieces:
+        assert piece is not None
+        waiting.append(piece)
+        together = sum(map(len, waiting))
+        if together >= rows:
+            joined = np.concatenate(waiting)
+            whole = together // rows * rows
+            yield np.moveaxis(joined[:whole], 2, 0)
+            waiting = [joined[whole:]]
+    rest = np.concatenate(waiting)
+    if len(rest):
+        yield np.moveaxis(rest, 2, 0)
+
+
+def _grid(shape: tuple[int, ...], dtype: str) -> Any:
+    """Return the grid of an image without a place: coordinates are pixels."""
+    from terrazzo.io import rasters  # GDAL is loaded by those who need it
+
+    rows, columns = shape[:2]
+    return rasters.RasterInfo(rows, columns, (), dtype, None, None, Affine.identity(), dtype)

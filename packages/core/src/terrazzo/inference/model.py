@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.errors import DataError
+from terrazzo.inference.blending import Blender
+from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.io.resize import resize_image
 from terrazzo.models import compatibility
 from terrazzo.models.card import ModelCard
@@ -60,10 +63,50 @@ class Model:
         probabilities_HWK = self.trainer.predict(self._seen(image_HWC)[None])[0]
         return np.stack(list(planes_at_size(probabilities_HWK, image_HWC.shape[:2])), axis=2)
 
-    def _seen(
-        self, image_HWC: NDArray[np.generic], file: str | Path = "(array)"
-    ) -> NDArray[np.generic]:
-        """Return the image at the size the model was trained on, where it was trained at one."""
+    def predict_by_tiles(
+        self,
+        image_HWC: NDArray[np.generic],
+        tiling: Tiling,
+        *,
+        file: str | Path = "(array)",
+        probabilities: bool = False,
+    ) -> Iterator[tuple[NDArray[np.integer], NDArray[np.float32] | None]]:
+        """Yield train ids R×W of an image, some rows at a time, by tiles that are blended.
+
+        Memory grows with the width of the image and the size of a tile. An image that fits into
+        one tile gets the labels of `predict`. Models that see every image at one size cannot be
+        used by tiles.
+
+        Args:
+            image_HWC: as for `predict`.
+            tiling: tiles and their blending.
+            file: where it came from, for messages.
+            probabilities: also yield the probabilities R×W×K.
+
+        Raises:
+            DataError: as `predict`.
+        """
+        assert self.card.image_size is None
+        self._require_known(image_HWC, file)
+        rows, columns = (tiling.shares(side) for side in image_HWC.shape[:2])
+        alone = len(rows) == len(columns) == 1 or tiling.blend == "none"
+        forward = (
+            self.trainer.predict_labels if alone and not probabilities else self.trainer.predict
+        )
+        label_map = self.card.label_map
+        blender = Blender(
+            rows, columns, len(label_map), label_map.dtype, keep_probabilities=probabilities
+        )
+        for number, row in enumerate(rows):
+            strip_HWC = image_HWC[row.start : row.stop]
+            for first in range(0, len(columns), tiling.batch_size):
+                batch = columns[first : first + tiling.batch_size]
+                images_BHWC = np.stack([strip_HWC[:, c.start : c.stop] for c in batch])
+                for at, output in enumerate(forward(images_BHWC), first):
+                    blender.add(number, at, output)
+            yield blender.finish(number)
+
+    def _require_known(self, image_HWC: NDArray[np.generic], file: str | Path) -> None:
         if image_HWC.ndim != 3:
             raise DataError(
                 "SEG-D020",
@@ -77,6 +120,12 @@ class Model:
         compatibility.require_known_pixels(
             self.card, compatibility.pixels_of_image(Path(file), image_HWC, nameless)
         )
+
+    def _seen(
+        self, image_HWC: NDArray[np.generic], file: str | Path = "(array)"
+    ) -> NDArray[np.generic]:
+        """Return the image at the size the model was trained on, where it was trained at one."""
+        self._require_known(image_HWC, file)
         size = self.card.image_size
         return image_HWC if size is None else resize_image(image_HWC, size)
 

@@ -13,6 +13,7 @@ from terrazzo.inference import polygonize
 from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.inference.unfinished_map import folder_of, has_rows
 from terrazzo.io import images
+from terrazzo.io.folders import walk_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,9 @@ class Settings:
     """How files are predicted, and what is written of them.
 
     Attributes:
-        tiling: tiles and their blending, for scenes.
+        tiling: tiles and their blending, for scenes and large images.
+        whole_images_up_to: pixels of an ordinary image that is predicted at once; a larger one is
+            cut into tiles as scenes are.
         bands: names, or numbers from 1, of the scene's bands in the model's order; empty: all.
         probabilities: also write the probabilities of all classes.
         cloud_optimised: write cloud optimised GeoTIFF, with overviews.
@@ -33,6 +36,7 @@ class Settings:
     """
 
     tiling: Tiling = field(default_factory=Tiling)
+    whole_images_up_to: int = 1 << 22
     bands: tuple[str, ...] = ()
     probabilities: bool = False
     cloud_optimised: bool = False
@@ -51,8 +55,8 @@ class Work:
     Attributes:
         source: a GeoTIFF scene, or an ordinary image.
         map: classes; a GeoTIFF, or PNG of an ordinary image.
-        polygons: of the classes of a scene; None: not asked for.
-        probabilities: of all classes of a scene; None: not asked for.
+        polygons: of the classes, those of an ordinary image in pixels; None: not asked for.
+        probabilities: of all classes, a GeoTIFF; None: not asked for.
         overlay: of the map on an ordinary image; None for a scene.
     """
 
@@ -72,6 +76,11 @@ class Work:
         """Every file that will be written, the map first."""
         others = (self.polygons, self.probabilities, self.overlay)
         return (self.map, *(path for path in others if path is not None))
+
+    @property
+    def missing(self) -> tuple[Path, ...]:
+        """Those of the files that are not there."""
+        return tuple(path for path in self.files if not path.exists())
 
 
 def plan_outputs(inputs: Sequence[Path], out: Path, settings: Settings) -> list[Work]:
@@ -98,7 +107,12 @@ def _files(inputs: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     suffixes = (*RASTER_SUFFIXES, *images.IMAGE_SUFFIXES)
     for path in inputs:
         if path.is_dir():
-            found = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in suffixes]
+            found = sorted(
+                path / lead / name
+                for lead, names in walk_files(path)
+                for name in names
+                if Path(name).suffix.lower() in suffixes
+            )
             if not found:
                 raise DataError(
                     "SEG-D016",
@@ -130,12 +144,14 @@ def _works(files: list[tuple[Path, Path]], out: Path, settings: Settings) -> Ite
     if settings.polygons is not None:
         polygonize.require_extra(settings.polygons / f"any{polygonize.SUFFIX}")
     for source, name in files:
+        polygons = settings.polygons and settings.polygons / name.with_suffix(polygonize.SUFFIX)
+        scene_map = out / name.with_suffix(".tif")
         if is_raster(source):
-            polygons = settings.polygons and settings.polygons / name.with_suffix(polygonize.SUFFIX)
-            yield _scene(source, out / name.with_suffix(".tif"), polygons, settings)
+            yield _scene(source, scene_map, polygons, settings)
         else:
+            probabilities = _beside(scene_map, "probabilities") if settings.probabilities else None
             map_path = out / name.with_suffix(".png")
-            yield Work(source, map_path, overlay=_beside(map_path, "overlay"))
+            yield Work(source, map_path, polygons, probabilities, _beside(map_path, "overlay"))
 
 
 def _scene(source: Path, map_path: Path, polygons: Path | None, settings: Settings) -> Work:

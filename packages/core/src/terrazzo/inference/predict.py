@@ -84,15 +84,15 @@ def predict(
             "the model was trained on images resized to "
             f"{card.image_size[0]}×{card.image_size[1]}; scenes are taken at their own scale"
         )
+    _say_what_does_nothing(works, settings, progress)
     for scene in scenes.values():
         if (warning := _unlike_training(scene, card)) is not None:
             progress.say(f"warning: {scene.path}: {warning}")
     for work in works:
-        if settings.resume and work.map.exists():
-            progress.say(f"{work.map} was finished before")
         for path in work.files:
             path.parent.mkdir(parents=True, exist_ok=True)
-    works = [work for work in works if not (settings.resume and work.map.exists())]
+    if settings.resume:
+        works = [work for work in works if not _is_finished(work, progress)]
     model_plan = _plan_of_model(card, folder)
     orders = [
         order_for(scenes[work.source], card, work, settings, model_plan)
@@ -104,10 +104,38 @@ def predict(
     if images:
         model = load_model(folder)
         for work in images:
-            predict_image(model, work, progress)
+            predict_image(model, work, settings, progress)
             progress.say(f"{work.source} → {work.map}")
             written.append(Written(work.map, None))
     return written
+
+
+def _is_finished(work: Work, progress: Progress) -> bool:
+    """Tell whether all that is asked for is there; what is not is made, and the map again."""
+    if not work.missing:
+        progress.say(f"{work.map} was finished before")
+    elif work.map.exists():
+        lacking = ", ".join(path.name for path in work.missing)
+        progress.say(f"{work.map} was finished before, without {lacking}: it is made again")
+    return not work.missing
+
+
+def _say_what_does_nothing(works: Sequence[Work], settings: Settings, progress: Progress) -> None:
+    """Name the options that do nothing for ordinary images."""
+    if all(work.is_scene for work in works):
+        return
+    idle = {
+        "--cog": settings.cloud_optimised,
+        "--workers": (settings.workers or 1) > 1,
+        "--ray": settings.ray is not None,
+        "--bands": bool(settings.bands),
+    }
+    given = [name for name, is_given in idle.items() if is_given]
+    if given:
+        progress.say(
+            f"{' and '.join(given)} do nothing for images that are no GeoTIFF: their maps are PNG, "
+            "made one after the other in this process, of the bands as they are"
+        )
 
 
 def _open_scene(path: Path, card: ModelCard, settings: Settings) -> Scene:

@@ -200,13 +200,31 @@ def _orientation(exif: bytes) -> int:
 
 
 _NODATA_TAG = 42113  # GDAL_NODATA: a number as text
+_SHORT = 3  # the TIFF type of 16-bit numbers
+_MOST_TEXT = 64
 
 
 def tiff_nodata(path: Path) -> str | None:
     """Return the nodata value in the first directory of a TIFF, as its text; None: there is none.
 
-    What GDAL cannot store in a pixel it does not tell of, so this looks for itself. Source: TIFF
-    6.0, section 2, and the BigTIFF design.
+    What GDAL cannot store in a pixel it does not tell of, so this looks for itself.
+    """
+    text = _tiff_tag(path, _NODATA_TAG)
+    return None if text is None else text[0].rstrip(b"\0 ").decode("ascii", "replace")
+
+
+def tiff_orientation(path: Path) -> int:
+    """Return the orientation in the first directory of a TIFF; 1 where it has none."""
+    found = _tiff_tag(path, _ORIENTATION)
+    if found is None or len(found[0]) < 2:
+        return 1
+    return int.from_bytes(found[0][:2], "little" if found[1] == "<" else "big")
+
+
+def _tiff_tag(path: Path, wanted: int) -> tuple[bytes, str] | None:
+    """Return the first bytes of a tag's value and the byte order; None: there is no such tag.
+
+    Source: TIFF 6.0, section 2, and the BigTIFF design.
     """
     with path.open("rb") as file:
         head = file.read(16)
@@ -216,10 +234,11 @@ def tiff_nodata(path: Path) -> str | None:
         file.seek(struct.unpack_from(order + place, head, 8 if big else 4)[0])
         entries = struct.unpack(order + count, file.read(struct.calcsize(order + count)))[0]
         directory = file.read(entries * struct.calcsize(entry))
-        for tag, _, length, value in struct.iter_unpack(entry, directory):
-            if tag == _NODATA_TAG:
-                if length > len(value):
+        for tag, kind, length, value in struct.iter_unpack(entry, directory):
+            if tag == wanted:
+                size = length * (2 if kind == _SHORT else 1)
+                if size > len(value):
                     file.seek(struct.unpack(order + place, value)[0])
-                    value = file.read(min(length, 64))
-                return str(value[:length].rstrip(b"\0 ").decode("ascii", "replace"))
+                    value = file.read(min(size, _MOST_TEXT))
+                return value[:size], order
     return None

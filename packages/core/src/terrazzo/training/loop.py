@@ -158,8 +158,9 @@ def train(
                 append_json_line(run.timing, clock.read(state.step) | peak_memory())
             if logging:
                 _log_losses(run, schedule, state, rate, world.rank)
-                loss = f"loss {result.loss:.4f}"
-                progress.advance(state.step, schedule.total_steps, f"train  {loss}")
+                ignored = np.mean(batch.labels_BHW == train_split.label_map.ignore_index)
+                text = f"train  loss {result.loss:.4f}  ignored {ignored:.0%}"
+                progress.advance(state.step, schedule.total_steps, text)
             if schedule.validates(state.step):
                 _validate(run, trainer, recipe, schedule, val_split, state, progress)
                 clock.restart(state.step)

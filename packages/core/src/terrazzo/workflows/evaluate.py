@@ -16,6 +16,7 @@ from terrazzo.models.card import ModelCard
 from terrazzo.models.radiometry import unlike_training
 from terrazzo.runs import saved_model
 from terrazzo.runs.folder import RunFolder
+from terrazzo.runs.own_data import labels_now, own_data
 from terrazzo.workflows.finished_run import FinishedRun, score_run
 
 _IMAGES = 20  # evenly spaced, whose values are compared with those of training
@@ -51,14 +52,18 @@ def evaluate(
     progress = Silent() if progress is None else progress
     folder = RunFolder(Path(run))
     recipe = folder.read_config()
+    card = saved_model.read_card(folder.model)
     if data is None:
-        opened = datasets.open_split(datasets.with_kept_draw(recipe.data, folder.splits), split)
+        now = labels_now(recipe.data, progress.say)
+        if now is not None:
+            compatibility.require_same_labels(card.label_map, now, folder.model)
+        opened = datasets.open_split(own_data(folder, recipe.data), split)
     else:
-        recipe, opened = open_other_data(recipe, Path(data), split)
+        recipe, opened = open_other_data(recipe, Path(data), split, progress.say)
     asked = {"calibration": calibration, "boundary": boundary}
     given = {name: value for name, value in asked.items() if value is not None}
     recipe = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=given)})
-    card, rules = saved_model.read_card(folder.model), datasets.reading_rules(recipe.data)
+    rules = datasets.reading_rules(recipe.data)
     compatibility.require_same_labels(card.label_map, opened.label_map, folder.model)
     compatibility.require_known_pixels(
         card, compatibility.pixels_of_split(opened, rules), any_pixel_size=any_pixel_size

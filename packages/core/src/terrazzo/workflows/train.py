@@ -11,11 +11,13 @@ from terrazzo.base.atomic_write import read_json, replace_json, replacing
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.errors import CheckpointError, ConfigError, unknown_name
 from terrazzo.base.progress import Progress, Silent
-from terrazzo.base.recipe import Config, TrainingConfig, load_recipe
+from terrazzo.base.recipe import Config, TrainingConfig, from_anywhere, load_recipe
+from terrazzo.check.coverage import Coverage
 from terrazzo.data import datasets, pixel_size
 from terrazzo.data.class_weights import class_weights
 from terrazzo.data.datasets import Split
 from terrazzo.data.labels import LabelMap
+from terrazzo.data.loader import TrainingOrder
 from terrazzo.data.normalization import bands_of, noise_deviations
 from terrazzo.data.sample import Bands
 from terrazzo.data.scaling import require_one_scaling, scaling_of
@@ -28,6 +30,7 @@ from terrazzo.runs.folder import RunFolder, claimed, create_run, refuse_occupied
 from terrazzo.runs.init_weights import load_init_weights
 from terrazzo.runs.provenance import describe_run, note_resumption
 from terrazzo.training import loop as training_loop
+from terrazzo.training.doubtful_settings import doubtful_settings
 from terrazzo.workflows.finished_run import FinishedRun, StopRequested, score_run
 
 
@@ -60,7 +63,7 @@ def train(
         TerrazzoError: of every kind; see `terrazzo.base.errors`.
     """
     progress = Silent() if progress is None else progress
-    recipe = recipe if isinstance(recipe, Config) else load_recipe(recipe)
+    recipe = from_anywhere(recipe if isinstance(recipe, Config) else load_recipe(recipe))
     folder = RunFolder(Path("runs") / recipe.name if out is None else Path(out))
 
     # Resolve and check everything that can be refused without a model; nothing is written yet.
@@ -75,7 +78,9 @@ def train(
     splits = {name: datasets.open_split(data, name) for name in datasets.SPLITS}
     label_map = splits["train"].label_map
     _require_weight_a_class(recipe, label_map)
-    check.check_before_training(splits, recipe.loader.threads)
+    labelled = check.check_before_training(
+        splits, recipe.loader.threads, None if resume else recipe.data
+    )
     bands = bands_of(splits["train"], recipe.data.normalize)
     if not datasets.reading_rules(recipe.data).apply_scale:
         require_one_scaling(splits)
@@ -100,6 +105,8 @@ def train(
         elif trainer.world.rank == 0:
             _note_resumption(folder, backend, data_now, progress)
         _introduce(recipe, trainer, splits, progress)
+        if not resume:
+            _warn(recipe, trainer, splits["train"], labelled, progress)
         with tracking.follow(
             trackers if trainer.world.rank == 0 else {}, recipe.tracking, folder, progress
         ) as logged:
@@ -198,6 +205,28 @@ def _introduce(
         progress.say(remark)
     for note in dict.fromkeys(n for split in splits.values() for n in split.source.notes):
         progress.say(note)
+
+
+def _warn(
+    recipe: Config,
+    trainer: Trainer,
+    train: Split,
+    labelled: Coverage | None,
+    progress: Progress,
+) -> None:
+    """Say which settings cannot do what was meant."""
+    world = trainer.world
+    order = TrainingOrder(
+        len(train), recipe.training.batch_size, recipe.seed, world.rank, world.size
+    )
+    rows, columns = recipe.data.image_size or train.source.read_image(0)[0].shape[:2]
+    for line in doubtful_settings(
+        recipe,
+        total_steps=training_loop.EventSchedule(recipe, order.steps_per_epoch).total_steps,
+        image_size=(rows, columns),
+        ignored_share=0.0 if labelled is None else labelled.ignored_share("train"),
+    ):
+        progress.say(line)
 
 
 def _keep_best(

@@ -166,15 +166,9 @@ class Split:
                 allowed="the same rows and columns",
                 next_step="export the mask again at the size of its image",
             )
-        raw_label = raw.raw_label
+        # What a label file holds where there is no data need not be in the label map.
         valid_HW = None if raw.valid_HW is None or raw.valid_HW.all() else raw.valid_HW
-        if valid_HW is not None and not self.label_map.colour_coded:
-            # What a label file holds where there is no data need not be in the label map.
-            some = np.asarray(self.label_map.classes[0].raw[0], raw_label.dtype)
-            raw_label = np.where(valid_HW, raw_label, some)
-        label_HW = self.label_map.remap(raw_label, file=raw.label_file)
-        if valid_HW is not None:
-            label_HW[~valid_HW] = np.asarray(self.label_map.ignore_index, label_HW.dtype)
+        label_HW = self.label_map.remap(raw.raw_label, file=raw.label_file, valid_HW=valid_HW)
         present_HWC = raw.present_HWC
         if present_HWC is not None and present_HWC.all():
             present_HWC = None

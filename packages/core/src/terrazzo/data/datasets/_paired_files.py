@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from terrazzo.base.errors import DataError
 from terrazzo.data.datasets._faults import is_noting, refuse
 from terrazzo.data.sample import RawSample
 from terrazzo.io import images
+from terrazzo.io.folders import walk_files
 from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules
 
 if TYPE_CHECKING:
@@ -185,6 +186,7 @@ def pair_up(
     image_ending: str = "",
     mask_ending: str = "",
     only: Collection[str] | None = None,
+    root: Path | None = None,
 ) -> tuple[Pair, ...]:
     """Match the files of two folders, sub-folders included, by relative path without suffix.
 
@@ -195,13 +197,15 @@ def pair_up(
         image_ending: what an image's stem has beyond its name, e.g. ``_sat``.
         mask_ending: what a mask's stem has beyond its name, e.g. ``_mask``.
         only: names to look at. None: all there are.
+        root: of the data set, which links to folders must not leave. None: each folder.
 
     Returns:
         Pairs sorted by name; a name is a relative path such as ``berlin/000019``.
 
     Raises:
         DataError: SEG-D013 a folder is missing; SEG-D014 missing images, missing masks, masks
-            without an image and names that occur twice, all in one message.
+            without an image and names that occur twice, all in one message; SEG-D042 a link leads
+            out of the data set.
     """
     pairs, faults = _match(
         image_folder,
@@ -210,8 +214,14 @@ def pair_up(
         image_ending=image_ending,
         mask_ending=mask_ending,
         only=only,
+        root=root,
     )
-    _refuse(faults, image_folder, f"in {mask_folder}")
+    others = [
+        f"in {folder} {told}"
+        for folder in dict.fromkeys((image_folder, mask_folder))
+        if any(faults.values()) and (told := passed_over(folder, suffixes, root))
+    ]
+    _refuse(faults, image_folder, f"in {mask_folder}", "; ".join(others))
     return pairs
 
 
@@ -232,7 +242,7 @@ def pair_up_below(root: Path, folders: Mapping[str, tuple[Path, Path]]) -> tuple
     faults: Faults = {}
     for prefix, (image_folder, mask_folder) in folders.items():
         lead = f"{prefix}/" if prefix else ""
-        found, wrong = _match(image_folder, mask_folder)
+        found, wrong = _match(image_folder, mask_folder, root=root)
         pairs += [Pair(lead + pair.name, pair.image, pair.mask) for pair in found]
         for title, names in wrong.items():
             faults.setdefault(title, []).extend(lead + name for name in names)
@@ -248,14 +258,23 @@ def _match(
     image_ending: str = "",
     mask_ending: str = "",
     only: Collection[str] | None = None,
+    root: Path | None = None,
 ) -> tuple[tuple[Pair, ...], Faults]:
     """Return the pairs there are, and the names that do not pair up by what is wrong with them."""
     shared = image_folder == mask_folder
     image_files = files_by_name(
-        image_folder, suffixes, image_ending, not_ending=mask_ending if shared else ""
+        image_folder,
+        suffixes,
+        image_ending,
+        not_ending=mask_ending if shared else "",
+        root=root,
     )
     mask_files = files_by_name(
-        mask_folder, suffixes, mask_ending, not_ending=image_ending if shared else ""
+        mask_folder,
+        suffixes,
+        mask_ending,
+        not_ending=image_ending if shared else "",
+        root=root,
     )
     if only is not None:
         image_files = {name: image_files[name] for name in image_files.keys() & only}
@@ -271,17 +290,36 @@ def _match(
     return tuple(Pair(n, image_files[n][0], mask_files[n][0]) for n in names), faults
 
 
-def _refuse(faults: Faults, file: Path, where: str) -> None:
+def _refuse(faults: Faults, file: Path, where: str, others: str = "") -> None:
     if any(faults.values()):
+        told = [list_names(title, names) for title, names in faults.items() if names]
         error = DataError(
             "SEG-D014",
             "images and masks do not pair up",
             file=file,
-            observed="; ".join(list_names(title, n) for title, n in faults.items() if n),
+            observed="; ".join([*told, others] if others else told),
             allowed=f"one mask for every image, by name, {where}",
             next_step="add, rename or remove the files named" + _case_hint(faults),
         )
         refuse(error)
+
+
+def passed_over(folder: Path, suffixes: Sequence[str], root: Path | None = None) -> str:
+    """Return ``4 files are passed over: 3 .bmp, 1 .txt`` of a folder; empty where there are none.
+
+    Args:
+        folder: where to look.
+        suffixes: lower case; files with these are not passed over.
+        root: as for `files_by_name`.
+    """
+    kinds = Counter(
+        PurePosixPath(name).suffix.lower() or "no suffix"
+        for lead, names in walk_files(folder, root)
+        for name in names
+        if not name.lower().endswith(tuple(suffixes)) and not (folder / lead / name).is_dir()
+    )
+    told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+    return f"{kinds.total()} files are passed over: {told}" if kinds else ""
 
 
 def list_names(title: str, names: Sequence[str]) -> str:
@@ -296,17 +334,19 @@ def files_by_name(
     ending: str = "",
     *,
     not_ending: str = "",
+    root: Path | None = None,
 ) -> dict[str, list[Path]]:
     """Return the files below a folder by relative path without suffix and `ending`.
 
     Args:
-        folder: where to look, sub-folders included; files that start with a dot are passed over.
+        folder: where to look, sub-folders included; see `walk_files`.
         suffixes: lower case.
         ending: what a stem must end with; it is no part of the name.
         not_ending: what a stem must not end with. Empty: anything will do.
+        root: of the data set, which links to folders must not leave. None: `folder`.
 
     Raises:
-        DataError: SEG-D013 the folder is missing.
+        DataError: SEG-D013 the folder is missing; SEG-D042 a link leads out of the data set.
     """
     if not folder.is_dir():
         raise DataError(
@@ -317,16 +357,14 @@ def files_by_name(
         )
     found: dict[str, list[Path]] = {}
     top = str(folder)
-    # Strings: pathlib takes five times as long, which large folders would feel.
-    for parent, folders, files in os.walk(top):
-        lead = parent[len(top) :].strip(os.sep).replace(os.sep, "/")
-        for file in sorted(folders + files):
+    for lead, names in walk_files(folder, root):
+        for file in names:
             stem, _, suffix = file.rpartition(".")
-            if f".{suffix.lower()}" not in suffixes or file.startswith("."):
+            if f".{suffix.lower()}" not in suffixes:
                 continue
             if stem.endswith(ending) and not (not_ending and stem.endswith(not_ending)):
                 name = stem.removesuffix(ending)
-                path = Path(parent, file)
+                path = Path(top, lead, file)
                 found.setdefault(f"{lead}/{name}" if lead else name, []).append(path)
     return dict(sorted(found.items()))
 

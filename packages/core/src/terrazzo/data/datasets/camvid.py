@@ -29,5 +29,5 @@ def open_split(root: Path, split: str, options: Options) -> PairedFiles:  # noqa
     Raises:
         DataError: see `pair_up`.
     """
-    pairs = pair_up(root / split, root / f"{split}annot")
+    pairs = pair_up(root / split, root / f"{split}annot", root=root)
     return PairedFiles(pairs, RGB)

@@ -58,6 +58,7 @@ def open_split(root: Path, split: str, options: Options) -> PairedFiles:
             root / "gtFine" / name,
             image_ending="_leftImg8bit",
             mask_ending=f"_gtFine_{options.masks}",
+            root=root,
         )
 
     pairs = _split_draw.divide(

@@ -55,7 +55,11 @@ def open_split(root: Path, split: str, options: Options) -> PairedFiles:
 
 
 def _all_pairs(root: Path, options: Options) -> tuple[Pair, ...]:
-    tiles = sorted(found.parent for found in root.rglob(options.images) if found.is_dir())
+    tiles = sorted(
+        found.parent
+        for found in root.rglob(options.images)
+        if found.is_dir() and not any(part[0] == "." for part in found.relative_to(root).parts)
+    )
     if not tiles:
         raise DataError(
             "SEG-D013",

@@ -3,6 +3,7 @@
 Images are PNG, JPEG or GeoTIFF, masks PNG or GeoTIFF. The splits come from one of
 
     images = "{split}/images"                     folders, one a split
+    (nothing)                                     sub-folders of `images` named train, val and test
     lists = { train = "train.txt", … }            text files, one name a line
     split = { train = 0.8, val = 0.1, test = 0.1 } a draw, the same for a seed on every machine
 """
@@ -17,7 +18,9 @@ from pydantic import Field
 
 from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.errors import DataError
+from terrazzo.data.datasets import _folder_notes as folder_notes
 from terrazzo.data.datasets import _split_draw
+from terrazzo.data.datasets import _split_folders as split_folders
 from terrazzo.data.datasets._faults import refuse
 from terrazzo.data.datasets._paired_files import (
     RASTER_SUFFIXES,
@@ -59,7 +62,9 @@ class Options(Frozen):
     lists: dict[SplitName, str] = Field(default={})
     """Text file of each split, one name a line: a path below `images`; the suffix may be given."""
     split: Draw | None = Field(default_factory=lambda given: _default_draw(given))
-    """A draw, each image by itself unless it has a `group`. None: one of the other ways."""
+    """A draw, each image by itself unless it has a `group`. None: one of the other ways. By
+    default, where nothing says how to divide: the sub-folders train, val and test of `images` if
+    there are any, else 0.8, 0.1 and 0.1."""
     split_file: str | None = None
     """``splits.json`` of a run: its draw takes the place of a new one."""
 
@@ -87,23 +92,38 @@ def open_split(root: Path, split: SplitName, options: Options) -> PairedFiles:
 
     Raises:
         ConfigError: SEG-X011, the group expression does not fit a name.
-        DataError: see `pair_up`; SEG-D013 a list cannot be read; SEG-D014 a name is listed twice;
-            SEG-D015 a name is in the lists of two splits.
+        DataError: see `pair_up`; SEG-D013 a list cannot be read; SEG-D014 a name is listed twice,
+            or images lie beside the folders of splits; SEG-D015 a name is in the lists of two
+            splits.
     """
     only = _listed(root, options).get(split, ()) if options.lists else None
+    image_folder = root / options.images.replace("{split}", split)
+    mask_folder = root / options.masks.replace("{split}", split)
     pairs = pair_up(
-        root / options.images.replace("{split}", split),
-        root / options.masks.replace("{split}", split),
+        image_folder,
+        mask_folder,
         suffixes=_SUFFIXES,
         image_ending=options.image_suffix,
         mask_ending=options.mask_suffix,
         only=only,
+        root=root,
     )
-    if options.split is not None:
-        pairs = _split_draw.divide(split, options.split, options.split_file, training=lambda: pairs)
+    notes = folder_notes.of_folders(image_folder, mask_folder, root, _SUFFIXES)
     band_names = options.bands or band_names_of([pair.image for pair in pairs])
+    if options.split is not None:
+        names = [pair.name for pair in pairs]
+        drawn_by_default = "split" not in options.model_fields_set and options.split_file is None
+        if drawn_by_default and split_folders.are_splits(names, image_folder):
+            pairs = tuple(pair for pair in pairs if split_folders.split_of(pair.name) == split)
+            notes += (split_folders.note(names),)
+        else:
+            notes += folder_notes.of_draw(names, options.split)
+            pairs = _split_draw.divide(
+                split, options.split, options.split_file, training=lambda: pairs
+            )
+    notes += folder_notes.of_tiff(pairs)
     rules = ReadingRules(options.nodata_rule, options.apply_scale)
-    return PairedFiles(pairs, band_names, options.mask_kind, rules=rules)
+    return PairedFiles(pairs, band_names, options.mask_kind, notes, rules)
 
 
 def _default_draw(given: dict[str, Any]) -> Draw | None:

@@ -51,7 +51,7 @@ def open_split(root: Path, split: str, options: Options) -> PairedFiles:
         ConfigError: SEG-X011, the group expression does not fit a name.
         DataError: see `pair_up` and `_split_draw.divide`.
     """
-    pairs = pair_up(root / "images", root / "labels")
+    pairs = pair_up(root / "images", root / "labels", root=root)
     usable = tuple(p for p in pairs if not (options.skip_unusable and p.name in UNUSABLE))
     chosen = _split_draw.divide(
         split,

@@ -45,7 +45,7 @@ def open_split(root: Path, split: str, options: Options) -> PairedFiles:
 
     def part(name: str) -> tuple[Pair, ...]:
         labels = root / name / ("" if options.version == "v1.1" else options.version) / "labels"
-        return pair_up(root / name / "images", labels)
+        return pair_up(root / name / "images", labels, root=root)
 
     pairs = _split_draw.divide(
         split,

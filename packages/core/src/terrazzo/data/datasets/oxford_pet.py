@@ -52,7 +52,7 @@ def open_split(root: Path, split: str, options: Options) -> PairedFiles:
 
     def part(name: str) -> tuple[Pair, ...]:
         names = [each for each in listed[name] if each not in options.skip]
-        return pair_up(root / "images", annotations / "trimaps", only=names)
+        return pair_up(root / "images", annotations / "trimaps", only=names, root=root)
 
     pairs = _split_draw.divide(
         split,

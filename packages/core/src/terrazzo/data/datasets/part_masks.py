@@ -180,10 +180,12 @@ def open_split(root: Path, split: str, options: Options) -> PartMasks:
             SEG-D014 missing masks, masks
             without an image and names that occur twice, all in one message.
     """
-    masks = [files_by_name(folder) for folder in options.folders(root)]
+    masks = [files_by_name(folder, root=root) for folder in options.folders(root)]
     in_parts = "{split}" in options.images
     folders = [root / options.images.replace("{split}", part) for part in ("train", "test")]
-    image_files = [files_by_name(folder) for folder in (folders if in_parts else folders[:1])]
+    image_files = [
+        files_by_name(folder, root=root) for folder in (folders if in_parts else folders[:1])
+    ]
     _refuse_faults(root, options, image_files, masks)
 
     def part(number: int) -> tuple[Pair, ...]:

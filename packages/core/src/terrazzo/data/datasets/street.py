@@ -42,7 +42,7 @@ def open_split(root: Path, split: str, options: Options) -> PairedFiles:  # noqa
     folder = root / split
     if not _is_complete(folder):
         _write(folder, _FIRST_SEED[split], IMAGES[split])
-    return PairedFiles(pair_up(folder / "images", folder / "labels"), RGB)
+    return PairedFiles(pair_up(folder / "images", folder / "labels", root=root), RGB)
 
 
 def _is_complete(folder: Path) -> bool:

@@ -12,6 +12,7 @@ a process and its forks, which begin with none.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import warnings
 from collections import OrderedDict
@@ -21,13 +22,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
+from numpy.typing import NDArray
 from rasterio.enums import ColorInterp, Interleaving, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 
 from terrazzo.base.errors import DataError
 from terrazzo.io import image_headers
+from terrazzo.io.rasters import tiff_kinds
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.remote_paths import RemotePath, is_remote
 
@@ -41,6 +45,7 @@ ENVIRONMENT = {
 _CACHE_BYTES = 64 << 20
 """GDAL's own cache would grow to a twentieth of the memory; nothing here is read twice."""
 _HANDLES_PER_THREAD = 8  # 16 threads then stay far below the usual 1024 open files
+_MISSING_CODEC = re.compile(r"missing codec (?:for )?(.+?)\.?$", re.MULTILINE)
 _WARP_TOLERANCE = 1e-3  # pixels by which GDAL may approximate the way between two CRS
 
 
@@ -57,6 +62,8 @@ class Handle:
         has_inner_mask: whether a mask inside the file says which pixels count.
         block: rows and columns of the blocks the file is made of.
         stored_bands: numbers of the bands that have blocks of their own.
+        palette_PC: colours behind the indices of an image; None: its numbers are what they are.
+        white_is_zero: whether the file calls 0 white.
         written: bands and blocks that are known to be in the file.
         warped: the file on other grids.
     """
@@ -69,6 +76,8 @@ class Handle:
     has_inner_mask: bool
     block: tuple[int, int]
     stored_bands: tuple[int, ...]
+    palette_PC: NDArray[np.uint8] | None = None
+    white_is_zero: bool = False
     written: set[tuple[int, int, int]] = field(default_factory=set)
     warped: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
@@ -133,23 +142,40 @@ def info(path: Path) -> RasterInfo:
     """Read the header of a GeoTIFF.
 
     Raises:
-        DataError: SEG-D011 damaged; SEG-D012 not TIFF; SEG-D013 missing, empty or unreadable;
+        DataError: SEG-D010 to be turned on display; SEG-D011 damaged; SEG-D012 not TIFF, or of a
+            codec that is missing; SEG-D013 missing, empty or unreadable; SEG-D041 several planes;
             SEG-D024 an impossible nodata value; SEG-D030 a VRT or a remote path.
     """
     opened = handle(path)
     dataset = opened.dataset
     stored = dataset.dtypes[0]
+    names = tuple(dataset.descriptions[n - 1] or f"band {n}" for n in opened.image_bands)
     return RasterInfo(
         dataset.height,
         dataset.width,
-        tuple(dataset.descriptions[n - 1] or f"band {n}" for n in opened.image_bands),
-        stored if stored in IMAGE_DTYPES or stored.startswith("complex") else "float32",
+        names if opened.palette_PC is None else tiff_kinds.PALETTE_BANDS,
+        _dtype_of_images(opened),
         opened.nodata,
         dataset.crs,
         dataset.transform,
         stored,
-        tuple((dataset.scales[n - 1], dataset.offsets[n - 1]) for n in opened.image_bands),
+        opened.white_is_zero,
+        _scaling(opened),
     )
+
+
+def _scaling(opened: Handle) -> tuple[tuple[float, float], ...]:
+    if opened.palette_PC is not None:
+        return ((1.0, 0.0),) * len(tiff_kinds.PALETTE_BANDS)
+    scales, offsets = opened.dataset.scales, opened.dataset.offsets
+    return tuple((scales[n - 1], offsets[n - 1]) for n in opened.image_bands)
+
+
+def _dtype_of_images(opened: Handle) -> str:
+    stored = str(opened.dataset.dtypes[0])
+    if opened.palette_PC is not None:
+        return "uint8"
+    return stored if stored in IMAGE_DTYPES or stored.startswith("complex") else "float32"
 
 
 def handle(path: Path) -> Handle:
@@ -190,7 +216,9 @@ def _open(path: Path) -> Handle:
 
 
 def _look_at(path: Path, dataset: Any) -> Handle:
+    tiff_kinds.refuse_several_planes(path, dataset)
     if not isinstance(path, RemotePath):
+        tiff_kinds.refuse_turned(path)
         _refuse_impossible_nodata(path, dataset)
     # GDAL takes the fourth of four nameless 8-bit bands for alpha; a band with a name is a band.
     alpha_bands = tuple(
@@ -210,6 +238,8 @@ def _look_at(path: Path, dataset: Any) -> Handle:
         MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
         dataset.block_shapes[0],
         dataset.indexes if dataset.interleaving is Interleaving.band else (1,),
+        tiff_kinds.palette_of(dataset),
+        tiff_kinds.is_white_zero(dataset),
     )
 
 
@@ -315,6 +345,17 @@ def unreadable(path: Path, error: OSError) -> DataError:
 
 def damaged(path: Path, error: Exception) -> DataError:
     """Compose the error for a file that a library gave up."""
+    codec = _MISSING_CODEC.search(f"{error.__cause__ or error}")
+    if codec is not None:
+        return DataError(
+            "SEG-D012",
+            "the file is compressed by a codec that the installed GDAL does not have",
+            file=path,
+            observed=f"compression {codec[1]}",
+            allowed="deflate, LZW, ZSTD, LERC, WebP, JPEG or none",
+            next_step="write the file again with another compression, e.g. "
+            "`gdal_translate -co COMPRESS=DEFLATE` of a GDAL that knows it",
+        )
     return DataError(
         "SEG-D011",
         "the file is truncated or damaged",

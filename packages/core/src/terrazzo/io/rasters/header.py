@@ -23,12 +23,15 @@ class RasterInfo:
         rows: height in pixels.
         columns: width in pixels.
         band_names: C names; ``band 1`` … where the file gives none. An alpha band is none of them.
+            Palette indices are read as red, green and blue.
         dtype: NumPy dtype name that images are read as; other numbers than `IMAGE_DTYPES` become
             float32.
         nodata: value of pixels without data, or None.
         crs: rasterio CRS, or None.
         transform: affine.Affine from (column, row) to coordinates.
         stored_dtype: NumPy dtype name of the pixels in the file.
+        white_is_zero: whether the file calls 0 white (MinIsWhite): images are inverted, labels
+            are not.
         scaling: scale and offset of each band, by which the file turns its numbers into a quantity;
             (1, 0) where it says nothing.
     """
@@ -41,6 +44,7 @@ class RasterInfo:
     crs: Any
     transform: Any
     stored_dtype: str
+    white_is_zero: bool = False
     scaling: tuple[tuple[float, float], ...] = ()
 
     @property

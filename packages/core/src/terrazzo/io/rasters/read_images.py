@@ -14,6 +14,7 @@ from rasterio.windows import Window
 
 from terrazzo.base.errors import DataError
 from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules, any_band, marks_whole_pixels
+from terrazzo.io.rasters import tiff_kinds
 from terrazzo.io.rasters.grids import require_crs
 from terrazzo.io.rasters.handles import Handle, gdal_errors, handle, info
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
@@ -104,7 +105,8 @@ def read_stack(
 
     Returns:
         An image of one of `IMAGE_DTYPES`, float32 where the rasters differ; missing values are 0 in
-        float32 and the file's own marker in integers.
+        float32 and the file's own marker in integers. Palette indices come as their colours, and
+        where a file calls 0 white its samples come inverted.
 
     Raises:
         DataError: as `info`; SEG-D011 truncated or damaged; SEG-D019 complex numbers; SEG-D022 an
@@ -158,15 +160,16 @@ def _read_part(
         )
     row, column, rows, columns = place
     numbers = opened.image_bands
-    indexes = numbers if part.bands is None else tuple(numbers[band] for band in part.bands)
+    of_colours = opened.palette_PC is not None  # then bands are chosen from the colours
+    whole = part.bands is None or of_colours
+    indexes = numbers if whole else tuple(numbers[band] for band in part.bands or ())
     window = Window(column, row, columns, rows)
     if part.onto is None:
         image_HWC = read_bands(opened, window, indexes)
         unmasked_HW = read_mask(opened, window)
     else:
-        image_HWC, unmasked_HW = read_warped(
-            opened, window, indexes, part.onto, Resampling.bilinear
-        )
+        resampling = Resampling.nearest if of_colours else Resampling.bilinear
+        image_HWC, unmasked_HW = read_warped(opened, window, indexes, part.onto, resampling)
     present_HWC = None if opened.nodata is None else image_HWC != opened.nodata
     if image_HWC.dtype.kind == "f" and not np.isfinite(image_HWC).all():
         faulty_HWC = ~np.isfinite(image_HWC) if refuse_nan else np.isinf(image_HWC)
@@ -175,6 +178,14 @@ def _read_part(
         counts_HW = unmasked_HW & any_band(present_HWC)
         _refuse_faulty(opened, image_HWC, faulty_HWC & counts_HW[..., None], (row, column), indexes)
         present_HWC &= np.isfinite(image_HWC)
+    if opened.palette_PC is not None:
+        chosen = slice(None) if part.bands is None else list(part.bands)
+        image_HWC = np.ascontiguousarray(opened.palette_PC[image_HWC[..., 0]][..., chosen])
+        if present_HWC is not None:
+            present_HWC = np.repeat(present_HWC, image_HWC.shape[2], axis=2)
+        return image_HWC, present_HWC, unmasked_HW
+    if opened.white_is_zero:
+        image_HWC = tiff_kinds.inverted(part.path, opened.dataset, image_HWC)
     if apply_scale:
         scale_C, offset_C = (
             np.array([declared[number - 1] for number in indexes])
@@ -301,7 +312,7 @@ def _refuse_unwritten(opened: Handle, window: Window) -> None:
         for band, row, column in wanted - opened.written
         if opened.dataset.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band) is None
     )
-    if unwritten:
+    if unwritten and not _all_invalid(opened, unwritten):
         raise DataError(
             "SEG-D029",
             "part of the raster was never written, and it declares no nodata value",
@@ -311,3 +322,21 @@ def _refuse_unwritten(opened: Handle, window: Window) -> None:
             next_step="write the file again, or give it a nodata value",
         )
     opened.written.update(wanted)
+
+
+def _all_invalid(opened: Handle, corners: list[tuple[int, int]]) -> bool:
+    """Tell whether an alpha band or an inner mask calls all of some blocks invalid."""
+    if not (opened.alpha_bands or opened.has_inner_mask):
+        return False
+    dataset, (height, width) = opened.dataset, opened.block
+    with gdal_errors(opened.path):
+        for row, column in set(corners):
+            rows, columns = min(height, dataset.height - row), min(width, dataset.width - column)
+            block = Window(column, row, columns, rows)
+            if opened.has_inner_mask:
+                seen = dataset.read_masks(1, window=block)
+            else:
+                seen = dataset.read(list(opened.alpha_bands), window=block)
+            if seen.any():
+                return False
+    return True

@@ -14,6 +14,7 @@ from terrazzo.base.errors import DataError
 from terrazzo.io.rasters.handles import handle, info
 from terrazzo.io.rasters.header import RasterInfo
 from terrazzo.io.rasters.read_images import read_bands, read_mask, read_warped
+from terrazzo.io.rasters.tiff_kinds import refuse_lossy
 
 
 def read_label(path: Path, kind: Literal["index", "colour"]) -> NDArray[Any]:
@@ -23,21 +24,23 @@ def read_label(path: Path, kind: Literal["index", "colour"]) -> NDArray[Any]:
         H×W integers for ``index``, H×W×3 uint8 for ``colour``.
 
     Raises:
-        DataError: as `info`; SEG-D007 not one integer band, or three of uint8; SEG-D011 truncated
-            or damaged; SEG-D029 part of it was never written, which would read as class 0.
+        DataError: as `info`; SEG-D007 not one integer band, or three of uint8; SEG-D008 compressed
+            with losses; SEG-D011 truncated or damaged; SEG-D029 part of it was never written, which
+            would read as class 0.
     """
     size = info(path)
+    bands = len(handle(path).image_bands)
     fits = (
-        size.bands == 1 and np.dtype(size.stored_dtype).kind in "ui"
+        bands == 1 and np.dtype(size.stored_dtype).kind in "ui"
         if kind == "index"
-        else size.bands == 3 and size.stored_dtype == "uint8"
+        else bands == 3 and size.stored_dtype == "uint8"
     )
     if not fits:
         raise DataError(
             "SEG-D007",
             f"the raster does not hold a mask of the kind {kind!r}",
             file=path,
-            observed=f"{size.bands} band(s) of {size.stored_dtype}",
+            observed=f"{bands} band(s) of {size.stored_dtype}",
             allowed="1 band of integers (index), 3 bands of uint8 (colour)",
             next_step="convert the mask, or set mask_kind in data.options",
         )
@@ -54,6 +57,7 @@ def read_label_window(path: Path, row: int, column: int, rows: int, columns: int
         DataError: as `read_label`.
     """
     opened = handle(path)
+    refuse_lossy(path, opened.dataset)
     bands = tuple(opened.dataset.indexes)
     values_HWC = read_bands(opened, Window(column, row, columns, rows), bands)
     return values_HWC[..., 0] if len(bands) == 1 else values_HWC
@@ -91,6 +95,7 @@ def read_label_with_mask(
             allowed="1 band of integers",
             next_step="convert the labels",
         )
+    refuse_lossy(path, opened.dataset)
     window, bands = Window(column, row, columns, rows), opened.image_bands
     if onto is None:
         label_HWC, declared = read_bands(opened, window, bands), read_mask(opened, window)

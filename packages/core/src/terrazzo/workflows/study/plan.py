@@ -16,7 +16,7 @@ from pydantic import Field
 from terrazzo.base import config_parsing
 from terrazzo.base.config_parsing import Frozen, read_toml
 from terrazzo.base.errors import ConfigError, unknown_name
-from terrazzo.base.recipe import Config, DataConfig, InitConfig
+from terrazzo.base.recipe import Config, DataConfig, InitConfig, anchor_data
 from terrazzo.data import datasets
 from terrazzo.models import backends, compatibility
 
@@ -161,6 +161,7 @@ def load_study(path: Path, assignments: Sequence[str] = ()) -> StudyConfig:
     """
     values = read_toml(path)
     values.setdefault("name", path.stem)
+    _anchor_data_sets(values, path.parent)
     for assignment in assignments:
         config_parsing.assign(values, assignment)
     study = config_parsing.parse(StudyConfig, values, where=path)
@@ -172,6 +173,17 @@ def load_study(path: Path, assignments: Sequence[str] = ()) -> StudyConfig:
         _refuse_unknown("run of the study", scale.leave_out, names)
         _refuse_unknown("data set of the study", scale.data, study.data)
     return study
+
+
+def _anchor_data_sets(values: dict[str, Any], folder: Path) -> None:
+    """Make the paths of all data sets mean the same from anywhere: runs begin in processes."""
+    scales = values.get("scales", {})
+    several = [values, *(scales.values() if isinstance(scales, dict) else ())]
+    for each in several:
+        tables = each.get("data") if isinstance(each, dict) else None
+        for table in tables.values() if isinstance(tables, dict) else ():
+            if isinstance(table, dict):
+                anchor_data(table, folder, lambda _: None)
 
 
 def plan_study(study: StudyConfig, path: Path, out: Path) -> Plan:
@@ -222,6 +234,8 @@ def _planned(
     name = _name(run.name, seed, seeds)
     begins_with = None
     values = read_toml(path.parent / recipe)
+    if isinstance(values.get("data"), dict):
+        anchor_data(values["data"], (path.parent / recipe).parent, lambda _: None)
     values |= {"name": name, "seed": seed}
     if run.backend is not None:
         values["backend"] = run.backend

@@ -1,0 +1,116 @@
+"""The check that every run begins with: headers, one image a split, one pass over the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from terrazzo.base.config_parsing import resolve_path
+from terrazzo.base.errors import DataError
+from terrazzo.base.recipe import DataConfig
+from terrazzo.check import coverage, file_statistics, headers, label_values
+from terrazzo.check.cache import Cache, open_cache
+from terrazzo.check.coverage import Coverage
+from terrazzo.check.file_statistics import LabelFacts
+from terrazzo.check.finding import Finding, Level
+from terrazzo.check.scan import ScannedImage, Survey
+from terrazzo.data.datasets import Source, Split
+from terrazzo.data.datasets._paired_files import is_raster
+
+
+def check_before_training(
+    splits: Mapping[str, Split], threads: int, data: DataConfig | None = None
+) -> Coverage | None:
+    """Look at the headers of all files, decode one image of each split, read every label once.
+
+    Labels that `check_data` has seen are not read again. Those of scenes are not read here: each
+    of their chips would need its image as well.
+
+    Args:
+        splits: by name; as many images of each as are used.
+        threads: files looked at side by side.
+        data: the settings behind the splits. None: labels are not read.
+
+    Returns:
+        Pixels of each class in each image; None where labels were not read.
+
+    Raises:
+        DataError: the first fault, with the number of the others.
+    """
+    for split in splits.values():
+        split.read(0)  # what is wrong with every file shows in one
+    files = {
+        split.source.files(index): split.source.band_names
+        for split in splits.values()
+        if not split.source.is_cut_from_scenes
+        for index in range(len(split))
+    }
+    with ThreadPoolExecutor(max(threads, 1)) as executor:
+        seen = list(executor.map(lambda item: headers.look(*item), files.items()))
+    faults = [fault for each in seen for fault in each.faults]
+    faults += headers.differences({name: split.source for name, split in splits.items()}, seen)
+    _refuse(faults)
+    if data is None or any(split.source.is_cut_from_scenes for split in splits.values()):
+        return None
+    survey = _survey_of_labels(splits, threads, data)
+    counted = coverage.count(survey)
+    findings = [*label_values.find(survey), *coverage.find(survey, counted)]
+    _refuse([_as_error(each) for each in findings if each.level is Level.ERROR])
+    return counted
+
+
+def _survey_of_labels(splits: Mapping[str, Split], threads: int, data: DataConfig) -> Survey:
+    cache = open_cache(data, resolve_path(data.root, where="data.root"))
+    items = [(split, index) for split in splits.values() for index in range(len(split))]
+
+    def look(item: tuple[Split, int]) -> ScannedImage:
+        split, index = item
+        name, files = split.source.names[index], split.source.files(index)
+        label = _label_facts(split.source, index, name, files, cache)
+        return ScannedImage(split.name, index, name, files, None, label)
+
+    with ThreadPoolExecutor(max(threads, 1)) as executor:
+        scanned = tuple(executor.map(look, items))
+    label_map = next(iter(splits.values())).label_map
+    sources = {name: split.source for name, split in splits.items()}
+    return Survey(data, label_map, sources, scanned, (), 0)
+
+
+def _label_facts(
+    source: Source, index: int, name: str, files: tuple[Path, ...], cache: Cache
+) -> LabelFacts:
+    known = cache.find(cache.key(name, files), files)
+    if known is not None:
+        return known.label
+    if is_raster(files[0]):  # labels count where the image holds data
+        raw = source.read(index)
+        return file_statistics.of_label(raw.raw_label, raw.valid_HW, None)
+    return file_statistics.of_label(source.read_label(index), None, None)
+
+
+def _as_error(finding: Finding) -> DataError:
+    return DataError(
+        finding.code,
+        finding.problem,
+        file=finding.file,
+        observed=finding.observed,
+        allowed=finding.allowed,
+        next_step=finding.next_step,
+    )
+
+
+def _refuse(found: Sequence[DataError]) -> None:
+    if not found:
+        return
+    if len(found) == 1:
+        raise found[0]
+    first = found[0]
+    raise DataError(
+        first.code,
+        f"{first.problem}; {len(found) - 1} more images have faults",
+        file=first.file,
+        observed=first.observed,
+        allowed=first.allowed,
+        next_step=f"{first.next_step}; `terrazzo check --config RECIPE` names all of them",
+    )

@@ -1,0 +1,72 @@
+"""The files below a folder: hidden ones are never data, links are followed inside a root only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from terrazzo.base.errors import DataError
+
+
+def walk_files(folder: Path, root: Path | None = None) -> Iterator[tuple[str, list[str]]]:
+    """Yield each folder below `folder`, as a path from there with slashes, and its entries.
+
+    Entries are the names of files, and of folders too, sorted; what starts with a dot is left out
+    with all that it holds, such as ``.ipynb_checkpoints``. Symbolic links to folders are followed.
+
+    Args:
+        folder: where to begin; may itself be a link to anywhere.
+        root: links may lead to places below it. None: below `folder`.
+
+    Raises:
+        DataError: SEG-D042, a link leads to a folder outside of `root`, or to one it lies in.
+    """
+    top = str(folder)
+    for parent, folders, files in _walk(top, root):
+        lead = parent[len(top) :].strip(os.sep).replace(os.sep, "/")
+        yield lead, sorted(name for name in folders + files if name[0] != ".")
+
+
+def linked_folders(folder: Path, root: Path | None = None) -> tuple[str, ...]:
+    """Return the symbolic links to folders that `walk_files` follows.
+
+    Raises:
+        DataError: as `walk_files`.
+    """
+    return tuple(
+        path
+        for parent, folders, _ in _walk(str(folder), root)
+        for path in (os.path.join(parent, name) for name in folders)  # noqa: PTH118
+        if os.path.islink(path)  # noqa: PTH114
+    )
+
+
+def _walk(top: str, root: Path | None) -> Iterator[tuple[str, list[str], list[str]]]:
+    # Strings: pathlib takes five times as long, which large folders would feel.
+    allowed = {os.path.realpath(top), os.path.realpath(root or top)}
+    for parent, folders, files in os.walk(top, followlinks=True):
+        folders[:] = [name for name in folders if name[0] != "."]
+        for name in folders:
+            path = os.path.join(parent, name)  # noqa: PTH118
+            if os.path.islink(path):  # noqa: PTH114
+                _refuse_astray(path, parent, allowed)
+        yield parent, folders, files
+
+
+def _refuse_astray(link: str, parent: str, allowed: set[str]) -> None:
+    target = os.path.realpath(link)
+    if os.path.commonpath([target, os.path.realpath(parent)]) == target:
+        problem = "a symbolic link leads to a folder it lies in, without an end"
+    elif not any(os.path.commonpath([target, place]) == place for place in allowed):
+        problem = "a symbolic link leads out of the data set"
+    else:
+        return
+    raise DataError(
+        "SEG-D042",
+        problem,
+        file=link,
+        observed=target,
+        allowed=f"a folder below {', '.join(sorted(allowed))}",
+        next_step="name the folder that holds both in data.root, or copy the files here",
+    )

@@ -1,0 +1,49 @@
+"""Settings that are allowed and cannot do what was meant: told of when a run begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from terrazzo.base.recipe import Config
+
+_FAR_LARGER = 1.5  # times the image at its largest scale: mostly padding
+_MOST_IGNORED = 0.5
+
+
+def doubtful_settings(
+    recipe: Config, *, total_steps: int, image_size: tuple[int, int], ignored_share: float
+) -> Iterator[str]:
+    """Yield a line for each setting that cannot do what was meant.
+
+    Args:
+        recipe: of the run.
+        total_steps: optimiser steps of the whole run.
+        image_size: rows and columns of a training image as the model's input sees it.
+        ignored_share: of the training pixels.
+    """
+    schedule, augment = recipe.training.schedule, recipe.augment
+    if schedule.warmup_steps >= total_steps:
+        yield (
+            f"warning: training.schedule.warmup_steps = {schedule.warmup_steps} is not shorter "
+            f"than the run of {total_steps} steps: the learning rate never reaches "
+            f"{schedule.learning_rate:g}"
+        )
+    if schedule.floor > schedule.learning_rate:
+        yield (
+            f"warning: training.schedule.floor = {schedule.floor:g} lies above "
+            f"learning_rate = {schedule.learning_rate:g}: every step is taken at the floor"
+        )
+    largest = [side * augment.scale[1] * _FAR_LARGER for side in image_size]
+    if augment.crop is not None and any(
+        side > most for side, most in zip(augment.crop, largest, strict=True)
+    ):
+        crop, image = ("×".join(map(str, size)) for size in (augment.crop, image_size))
+        yield (
+            f"warning: augment.crop = {crop} is far larger than the images ({image}): most of a "
+            "crop is padding, which teaches nothing"
+        )
+    if ignored_share > _MOST_IGNORED:
+        yield (
+            f"warning: {ignored_share:.1%} of the training pixels are ignored; if they are "
+            "background, make it a class"
+        )

@@ -1,0 +1,43 @@
+"""Settings that cannot do what was meant: one line each, and none for settings that can."""
+
+import pytest
+
+from terrazzo.base.recipe import Config
+from terrazzo.training.doubtful_settings import doubtful_settings
+
+
+def lines(schedule=None, augment=None, *, steps=100, image_size=(64, 96), ignored=0.1):
+    recipe = Config.model_validate(
+        {
+            "backend": "reference",
+            "data": {"format": "folder", "root": "d"},
+            "model": {"name": "m"},
+            "training": {"steps": steps, "schedule": schedule or {}},
+            "augment": augment or {},
+        }
+    )
+    told = doubtful_settings(
+        recipe, total_steps=steps, image_size=image_size, ignored_share=ignored
+    )
+    return list(told)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "augment", "ignored", "words"),
+    [
+        ({"warmup_steps": 100}, {}, 0, "warmup_steps = 100 is not shorter than the run of 100"),
+        ({"learning_rate": 1e-4, "floor": 1e-3}, {}, 0, "floor = 0.001 lies above"),
+        ({}, {"crop": (64, 145)}, 0, "augment.crop = 64×145 is far larger than the images (64×96)"),
+        ({}, {}, 0.676, "67.6% of the training pixels are ignored"),
+    ],
+)
+def test_each_has_a_line(schedule, augment, ignored, words):
+    (line,) = lines(schedule, augment, ignored=ignored)
+    assert words in line
+    assert line.startswith("warning: ")
+
+
+def test_settings_that_can_do_what_was_meant_are_not_told_of():
+    schedule = {"warmup_steps": 99, "learning_rate": 1e-3, "floor": 1e-3}
+    assert lines(schedule, {"crop": (96, 144)}, ignored=0.5) == []
+    assert lines(augment={"crop": (128, 128), "scale": (0.5, 2.0)}) == []

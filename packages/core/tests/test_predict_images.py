@@ -1,0 +1,175 @@
+"""Ordinary images in, maps out: whole or by windows, with all that may be asked for beside them."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from terrazzo.inference import predict
+from terrazzo.inference.model import load_model
+from terrazzo.inference.outputs import Settings
+from terrazzo.inference.tiled_prediction import Tiling
+from terrazzo.io import images, rasters
+from terrazzo.testing.scenes import make_model, make_scene
+
+WINDOWS = Tiling(tile=32, overlap=12, batch_size=3)
+needs_vector = pytest.mark.skipif(
+    importlib.util.find_spec("pyogrio") is None, reason="needs terrazzo[vector]"
+)
+
+
+class Told:
+    """A progress that keeps what it is told."""
+
+    def __init__(self):
+        self.lines = []
+
+    def advance(self, done, total, text):
+        """Keep nothing."""
+
+    def say(self, text):
+        self.lines.append(text)
+
+
+@pytest.fixture
+def model(tmp_path):
+    return make_model(tmp_path / "model")
+
+
+def make_image(path, shape=(97, 101), seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    Image.fromarray(rng.integers(0, 256, (*shape, 3), np.uint8)).save(path)
+    return path
+
+
+def run(model, source, out, **settings):
+    told = Told()
+    predict.predict(model, [source], out, Settings(**settings), progress=told)
+    return told.lines
+
+
+def labels_of(path):
+    return images.read_label(path, "index")
+
+
+@pytest.mark.parametrize("blend", ["linear", "cosine", "none"])
+@pytest.mark.parametrize("shape", [(97, 101), (20, 200), (33, 32), (1, 1)])
+def test_windows_give_the_labels_of_the_whole_image(tmp_path, model, shape, blend):
+    """The model sees 3×3 pixels, so windows that overlap by twelve hide nothing from it."""
+    tiling = Tiling(tile=32, overlap=12, batch_size=3, blend=blend)
+    source = make_image(tmp_path / "a.png", shape)
+    run(model, source, tmp_path / "whole")
+    run(model, source, tmp_path / "windows", tiling=tiling, whole_images_up_to=0)
+    whole_HW = labels_of(tmp_path / "whole" / "a.png")
+    np.testing.assert_array_equal(labels_of(tmp_path / "windows" / "a.png"), whole_HW)
+    np.testing.assert_array_equal(whole_HW, load_model(model).predict(images.read_image(source)))
+
+
+def test_images_up_to_the_limit_are_predicted_whole(tmp_path, model, monkeypatch):
+    """Seen by the sizes of what the network gets."""
+    seen = []
+    loaded = load_model(model)
+    forward = type(loaded.trainer).predict_labels
+    monkeypatch.setattr(
+        type(loaded.trainer),
+        "predict_labels",
+        lambda self, images_BHWC: (seen.append(images_BHWC.shape), forward(self, images_BHWC))[1],
+    )
+    source = make_image(tmp_path / "a.png", (40, 50))
+    run(model, source, tmp_path / "whole", tiling=WINDOWS, whole_images_up_to=2000)
+    assert seen == [(1, 40, 50, 3)]
+    windows = Tiling(tile=32, overlap=12, blend="none")
+    run(model, source, tmp_path / "windows", tiling=windows, whole_images_up_to=1999)
+    assert {shape[1:] for shape in seen[1:]} == {(32, 32, 3)}
+
+
+@pytest.mark.parametrize("whole", [0, 1 << 22])
+def test_probabilities_of_an_image_are_a_raster_beside_its_map(tmp_path, model, whole):
+    source = make_image(tmp_path / "in" / "a.png", (300, 290))
+    out = tmp_path / "out"
+    settings = {"tiling": WINDOWS, "whole_images_up_to": whole, "probabilities": True}
+    run(model, source, out, **settings)
+    probabilities_HWK, _ = rasters.read(out / "a_probabilities.tif")
+    assert rasters.info(out / "a_probabilities.tif").band_names[:2] == ("class 0", "class 1")
+    expected_HWK = load_model(model).predict_probabilities(images.read_image(source))
+    np.testing.assert_allclose(probabilities_HWK, expected_HWK, atol=1e-6)
+    np.testing.assert_array_equal(labels_of(out / "a.png"), probabilities_HWK.argmax(axis=2))
+
+
+@needs_vector
+def test_polygons_of_an_image_lie_in_its_pixels(tmp_path, model):
+    import pyogrio
+
+    source = make_image(tmp_path / "in" / "a.png")
+    run(model, source, tmp_path / "out", polygons=tmp_path / "polygons")
+    _, _, shapes, fields = pyogrio.raw.read(tmp_path / "polygons" / "a.gpkg")
+    counts_K = np.bincount(labels_of(tmp_path / "out" / "a.png").ravel(), minlength=6)
+    pixels_K = np.bincount(fields[0], fields[2], minlength=6)
+    np.testing.assert_array_equal(pixels_K, counts_K)
+    assert len(shapes) == len(fields[0]) > 0
+
+
+def test_options_that_do_nothing_for_images_say_so(tmp_path, model):
+    source = make_image(tmp_path / "in" / "a.png")
+    idle = {"cloud_optimised": True, "workers": 2, "bands": ("1", "2", "3")}
+    (line, _) = run(model, source, tmp_path / "out", **idle)
+    assert line.startswith("--cog and --workers and --bands do nothing for images")
+    lines = run(model, source, tmp_path / "plain")
+    assert not any("do nothing" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_a_resume_makes_what_is_asked_for_beside_a_finished_map(tmp_path, model, name):
+    source = tmp_path / "in" / name
+    if name == "a.tif":
+        source.parent.mkdir()
+        make_scene(source, (40, 40, 3))
+    else:
+        make_image(source)
+    out = tmp_path / "out"
+    run(model, source, out, tiling=WINDOWS)
+    before = (out / name).read_bytes()
+    (line,) = run(model, source, out, tiling=WINDOWS, resume=True)
+    assert "was finished before" in line
+    lines = run(model, source, out, tiling=WINDOWS, resume=True, probabilities=True)
+    assert "was finished before, without a_probabilities.tif: it is made again" in lines[0]
+    assert (out / "a_probabilities.tif").exists()
+    assert (out / name).read_bytes() == before
+    (line,) = run(model, source, out, tiling=WINDOWS, resume=True, probabilities=True)
+    assert line.endswith("was finished before")
+
+
+LARGE = """
+import resource, sys
+from terrazzo.inference import predict
+from terrazzo.inference.outputs import Settings
+model, source, out, whole = sys.argv[1:]
+predict.predict(model, source, out, Settings(whole_images_up_to=int(whole)))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks are in kilobytes on Linux alone")
+def test_a_large_image_takes_a_few_times_its_own_memory(tmp_path, model):
+    rows, columns = 3000, 4000
+    ramp_HW = np.add.outer(np.arange(rows), np.arange(columns)).astype(np.uint8)
+    Image.fromarray(np.stack([ramp_HW] * 3, axis=2)).save(tmp_path / "a.png", compress_level=1)
+    command = [
+        sys.executable,
+        "-c",
+        LARGE,
+        model,
+        tmp_path / "a.png",
+        tmp_path / "out",
+        str(1 << 22),
+    ]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    gigabytes = int(answer.stdout.split()[-1]) / 1e6
+    assert gigabytes < 0.9  # at once, it takes 2
