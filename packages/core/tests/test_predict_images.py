@@ -95,7 +95,7 @@ def test_probabilities_of_an_image_are_a_raster_beside_its_map(tmp_path, model, 
     out = tmp_path / "out"
     settings = {"tiling": WINDOWS, "whole_images_up_to": whole, "probabilities": True}
     run(model, source, out, **settings)
-    probabilities_HWK, _ = rasters.read(out / "a_probabilities.tif")
+    probabilities_HWK, _, _ = rasters.read(out / "a_probabilities.tif")
     assert rasters.info(out / "a_probabilities.tif").band_names[:2] == ("class 0", "class 1")
     expected_HWK = load_model(model).predict_probabilities(images.read_image(source))
     np.testing.assert_allclose(probabilities_HWK, expected_HWK, atol=1e-6)

@@ -54,7 +54,7 @@ def test_a_tiff_of_several_pages_is_neither_image_nor_mask(tmp_path):
 
 def test_one_page_with_words_about_it_is_read(tmp_path):
     words = "ImageJ=1.54f\nmin=0.0\nmax=255.0\n"
-    image_HWC, _ = rasters.read(save_pages(tmp_path / "a.tif", description=words))
+    image_HWC, _, _ = rasters.read(save_pages(tmp_path / "a.tif", description=words))
     np.testing.assert_array_equal(image_HWC[..., 0], VALUES_HW)
 
 
@@ -122,7 +122,7 @@ def test_white_is_zero_turns_images_and_leaves_masks(tmp_path, dtype, bits):
     stored_HW = (VALUES_HW % min(2**bits, 250)).astype(dtype)
     depth = {"nbits": bits} if bits == 1 else {}
     path = save_raster(tmp_path / "a.tif", stored_HW[..., None], photometric="MINISWHITE", **depth)
-    image_HWC, valid_HW = rasters.read(path)
+    image_HWC, valid_HW, _ = rasters.read(path)
     assert image_HWC.dtype == dtype
     assert valid_HW.all()
     np.testing.assert_array_equal(image_HWC[..., 0], 2**bits - 1 - stored_HW)
@@ -132,7 +132,7 @@ def test_white_is_zero_turns_images_and_leaves_masks(tmp_path, dtype, bits):
 
 def test_nodata_where_white_is_zero_is_the_stored_number(tmp_path):
     path = save_raster(tmp_path / "a.tif", photometric="MINISWHITE", nodata=3)
-    _, valid_HW = rasters.read(path)
+    _, valid_HW, _ = rasters.read(path)
     np.testing.assert_array_equal(valid_HW, VALUES_HW != 3)
 
 
@@ -151,12 +151,12 @@ def save_palette(path):
 
 def test_a_palette_is_colours_in_images_and_indices_in_masks(tmp_path):
     path = save_palette(tmp_path / "a.tif")
-    image_HWC, _ = rasters.read(path)
+    image_HWC, _, _ = rasters.read(path)
     palette = np.array([[250, 0, 10], [0, 120, 30], [5, 6, 7]], np.uint8)
     np.testing.assert_array_equal(image_HWC, palette[VALUES_HW % 3])
     assert rasters.info(path).band_names == ("red", "green", "blue")
     np.testing.assert_array_equal(rasters.read_label(path, "index"), VALUES_HW % 3)
-    green_HWC, _ = rasters.read_window(path, 2, 3, 4, 5, (1,))
+    green_HWC, _, _ = rasters.read_window(path, 2, 3, 4, 5, (1,))
     np.testing.assert_array_equal(green_HWC, palette[VALUES_HW % 3][2:6, 3:8, 1:2])
 
 
@@ -237,7 +237,7 @@ def sparse(path, alpha_of_the_missing, interleave):
 
 @pytest.mark.parametrize("interleave", ["pixel", "band"])
 def test_blocks_that_are_missing_below_alpha_0_are_no_fault(tmp_path, interleave):
-    image_HWC, valid_HW = rasters.read(sparse(tmp_path / "a.tif", 0, interleave))
+    image_HWC, valid_HW, _ = rasters.read(sparse(tmp_path / "a.tif", 0, interleave))
     assert (image_HWC[:, :48] == 9).all()
     np.testing.assert_array_equal(valid_HW, np.arange(64)[None] < np.full((16, 1), 48))
 

@@ -22,7 +22,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol, cast, runtime_checkable
 
-import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base import config_parsing
