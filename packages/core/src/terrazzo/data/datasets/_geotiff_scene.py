@@ -5,22 +5,22 @@ The first image raster gives the grid. All that can be refused from headers is r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from weakref import WeakValueDictionary
 
 import numpy as np
-import pydantic
 from numpy.typing import NDArray
 from pydantic import Field
 
 from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.data.datasets._vector_labels import VectorSettings, draw_area, draw_labels
 from terrazzo.io import rasters
 from terrazzo.io.rasters import RasterInfo
 
-RawValue = Annotated[int, Field(ge=0, le=65535)]
 Window = tuple[int, int, int, int]
 """First row, first column, rows, columns; in pixels."""
 
@@ -30,43 +30,25 @@ class Scene(Frozen):
 
     images: Annotated[tuple[str, ...], Field(min_length=1)]
     label: str
-    """A GeoTIFF of class indices, or polygons: GeoJSON, GeoPackage, Shapefile."""
+    """A GeoTIFF of class indices, or shapes: GeoJSON, GeoPackage, Shapefile."""
     layer: str | None = None
     """Layer of a GeoPackage of labels that has several."""
     area: str | None = None
     """Polygons; pixels outside are ignored."""
 
 
-class Reading(Frozen):
+class Reading(VectorSettings):
     """How the files of all scenes are read."""
 
     band_names: tuple[str, ...] = ()
     """Names of all bands of a scene, file by file. Empty: as the files have them."""
     bands: tuple[str, ...] = ()
     """Bands to use, by name, in this order file by file. Empty: all."""
-    align: Literal["exact", "reproject"] = "exact"
-    """reproject: files in another CRS or on another grid are brought onto that of the first image,
-    images bilinear, labels nearest neighbour, polygons corner by corner."""
-    crs_tolerance: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    """Pixels. A file with another CRS than the image is taken as it lies if no point of the
-    scene moves by more than this from one CRS to the other: for files of one place whose CRS are
-    written in two ways."""
     nan: Literal["nodata", "error"] = "nodata"
     """What NaN in an image means that does not declare it."""
-    burn: RawValue = 1
-    """Polygons: raw value of pixels whose centre is inside one."""
-    burn_property: str | None = None
-    """Polygons: attribute that holds their raw value; takes the place of `burn`."""
-    burn_values: dict[str, RawValue] = Field(default_factory=dict)
-    """Polygons: raw value for each value of `burn_property`, where these are words."""
-    background: RawValue | Literal["ignore"] = 0
-    """Polygons: raw value of all other pixels; ``ignore``: they are not labelled."""
-
-    @pydantic.model_validator(mode="after")
-    def _values_of_a_property(self) -> Reading:
-        if self.burn_values and self.burn_property is None:
-            raise ValueError("burn_values needs burn_property, the attribute they are values of")
-        return self
+    alpha: Annotated[str, Field(pattern=r"^(none|band [1-9]\d*)$")] | None = None
+    """Which band says which pixels count: ``band 4``, or ``none``. None: one that the file marks as
+    alpha and does not name, if that takes away 1 % of the labelled pixels at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +81,8 @@ class OpenScene:
         label_HW: rasterised polygons; None for a label raster, which is read by window.
         counted_HW: False outside the area, or where no polygon labels; None: nowhere.
         refuse_nan: see `Reading.nan`.
+        alpha: see `Reading`.
+        notes: what a person should know of these files.
     """
 
     name: str
@@ -111,6 +95,8 @@ class OpenScene:
     label_HW: NDArray[Any] | None
     counted_HW: NDArray[np.bool_] | None
     refuse_nan: bool
+    alpha: str | None
+    notes: tuple[str, ...]
 
     def read(self, window: Window) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
         """Read image H×W×C, raw label H×W and where both count, H×W.
@@ -120,7 +106,12 @@ class OpenScene:
         """
         pieces = [
             rasters.read_window(
-                image.path, *window, image.bands, onto=image.onto, refuse_nan=self.refuse_nan
+                image.path,
+                *window,
+                image.bands,
+                onto=image.onto,
+                refuse_nan=self.refuse_nan,
+                alpha=self.alpha,
             )
             for image in self.images
         ]
@@ -142,6 +133,10 @@ class OpenScene:
         return rasters.read_label_with_mask(self.label, *window, onto=self.label_onto)
 
 
+_MOST_LOST = 0.01
+"""Share of the labelled pixels that a band may take away which is only guessed to be alpha."""
+_STRIP = 256  # rows looked at together
+
 _shared: WeakValueDictionary[tuple[object, ...], OpenScene] = WeakValueDictionary()
 """Scenes that are open: the splits of a data set share their polygons, which may be large."""
 
@@ -152,7 +147,8 @@ def open_scene(root: Path, scene: Scene, name: str, reading: Reading) -> OpenSce
     Raises:
         ConfigError: SEG-X011, a band or layer is not there.
         DataError: as `rasters.info` and `rasters.read_features`; SEG-D009, SEG-D025 or SEG-D026 the
-            files differ in size, CRS or transform.
+            files differ in size, CRS or transform; SEG-D042 a band that is read as alpha takes
+            labelled pixels away.
     """
     files = [*scene.images, scene.label, *([scene.area] if scene.area else [])]
     times = tuple(file.stat().st_mtime_ns for file in map(root.joinpath, files) if file.exists())
@@ -161,12 +157,14 @@ def open_scene(root: Path, scene: Scene, name: str, reading: Reading) -> OpenSce
     found = _shared.get(key)
     if found is None:
         found = _shared[key] = _look_at(root, scene, name, reading)
+        if reading.alpha is None:
+            _refuse_alpha_losses(found)
     return found
 
 
 def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene:
     paths = [root / image for image in scene.images]
-    infos = [rasters.info(path) for path in paths]
+    infos = [rasters.info(path, alpha=reading.alpha) for path in paths]
     grid = infos[0]
     ontos = [None, *(_onto(paths[0], grid, path, reading) for path in paths[1:])]
     chosen = _choose_bands(paths[0], infos, reading.band_names, reading.bands)
@@ -179,9 +177,10 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
     dtypes = {infos[file].dtype for _, file, _ in chosen}
     label = root / scene.label
     is_vector = rasters.is_vector(label)
-    label_HW, labelled_HW = _draw_label(label, scene, grid, reading) if is_vector else (None, None)
-    area_HW = None if scene.area is None else _draw_area(root / scene.area, grid, reading)
-    counted = [mask for mask in (labelled_HW, area_HW) if mask is not None]
+    drawn = draw_labels(label, scene.layer, grid, reading) if is_vector else None
+    area = None if scene.area is None else draw_area(root / scene.area, grid, reading)
+    counted = [] if drawn is None or drawn.labelled_HW is None else [drawn.labelled_HW]
+    counted += [] if area is None else [area.label_HW]
     return OpenScene(
         name,
         images,
@@ -190,10 +189,58 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
         grid,
         label,
         None if is_vector else _onto(paths[0], grid, label, reading),
-        label_HW,
+        None if drawn is None else drawn.label_HW,
         np.logical_and.reduce(counted) if counted else None,
         reading.nan == "error",
+        reading.alpha,
+        (
+            *_notes_of_images(paths, infos),
+            *(() if drawn is None else drawn.notes),
+            *(() if area is None else area.notes),
+        ),
     )
+
+
+def _notes_of_images(paths: list[Path], infos: list[RasterInfo]) -> Iterator[str]:
+    for path, info in zip(paths, infos, strict=True):
+        for band in info.alpha_bands:
+            yield f"{path}: band {band} is read as alpha: pixels where it is 0 are left out"
+        unused = rasters.unused_georeferencing(path)
+        if unused is not None:
+            yield unused
+
+
+def _refuse_alpha_losses(scene: OpenScene) -> None:
+    """Refuse a band that is guessed to be alpha where that would take many labels away.
+
+    Raises:
+        DataError: SEG-D042.
+    """
+    guessed = [image for image in scene.images if rasters.info(image.path).alpha_bands]
+    if not guessed:
+        return
+    lost, labelled = dict.fromkeys(guessed, 0), 0
+    for row in range(0, scene.grid.rows, _STRIP):
+        window = (row, 0, min(_STRIP, scene.grid.rows - row), scene.grid.columns)
+        _, labelled_HW = scene.read_label(window)
+        if scene.counted_HW is not None:
+            labelled_HW = labelled_HW & _cut(scene.counted_HW, window)
+        labelled += int(np.count_nonzero(labelled_HW))
+        for image in guessed:
+            shown_HW = rasters.read_mask_window(image.path, *window, onto=image.onto)
+            lost[image] += int(np.count_nonzero(labelled_HW & ~shown_HW))
+    for image in guessed:
+        if lost[image] > _MOST_LOST * labelled:
+            (band,) = rasters.info(image.path).alpha_bands[:1]
+            raise DataError(
+                "SEG-D042",
+                f"band {band} has no name and is read as alpha, which takes labelled pixels away",
+                file=image.path,
+                observed=f"it is 0 at {lost[image] / labelled:.1%} of the labelled pixels",
+                allowed=f"{_MOST_LOST:.0%}, unless data.options.alpha says what the band is",
+                next_step=f'set alpha = "none" if it is a band like the others (such as near '
+                f'infrared), or alpha = "band {band}" if it is alpha',
+            )
 
 
 def _onto(image: Path, grid: RasterInfo, path: Path, reading: Reading) -> RasterInfo | None:
@@ -207,46 +254,6 @@ def _onto(image: Path, grid: RasterInfo, path: Path, reading: Reading) -> Raster
             raise
         return grid
     return None
-
-
-def _draw_label(
-    path: Path, scene: Scene, grid: RasterInfo, reading: Reading
-) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    shapes = _read_features(path, grid, reading, reading.burn_property, scene.layer)
-    ignored = reading.background == "ignore"
-    label_HW = rasters.rasterize_shapes(
-        shapes,
-        grid,
-        value=reading.burn if reading.burn_property is None else None,
-        values=reading.burn_values,
-        background=0 if reading.background == "ignore" else reading.background,
-    )
-    return label_HW, rasters.inside(shapes, grid) if ignored else None
-
-
-def _draw_area(path: Path, grid: RasterInfo, reading: Reading) -> NDArray[np.bool_]:
-    if not rasters.is_vector(path):
-        raise ConfigError(
-            "SEG-X011",
-            "an area is given as polygons",
-            file=path,
-            allowed="GeoJSON, GeoPackage or Shapefile",
-            next_step="export its outline as polygons",
-        )
-    return rasters.inside(_read_features(path, grid, reading, None, None), grid)
-
-
-def _read_features(
-    path: Path, grid: RasterInfo, reading: Reading, attribute: str | None, layer: str | None
-) -> rasters.Features:
-    return rasters.read_features(
-        path,
-        grid,
-        attribute=attribute,
-        layer=layer,
-        reproject=reading.align == "reproject",
-        tolerance=reading.crs_tolerance,
-    )
 
 
 def _choose_bands(

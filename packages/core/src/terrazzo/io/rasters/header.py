@@ -17,13 +17,15 @@ class RasterInfo:
     Attributes:
         rows: height in pixels.
         columns: width in pixels.
-        band_names: C names; ``band 1`` … where the file gives none. An alpha band is none of them.
+        band_names: C names; where the file gives none, ``red``, ``green`` and ``blue`` if it says
+            which bands have these colours, else ``band 1`` … An alpha band is none of them.
         dtype: NumPy dtype name that images are read as; other numbers than `IMAGE_DTYPES` become
             float32.
         nodata: value of pixels without data, or None.
         crs: rasterio CRS, or None.
         transform: affine.Affine from (column, row) to coordinates.
         stored_dtype: NumPy dtype name of the pixels in the file.
+        alpha_bands: numbers, from 1, of bands that are read as alpha.
     """
 
     rows: int
@@ -34,6 +36,7 @@ class RasterInfo:
     crs: Any
     transform: Any
     stored_dtype: str
+    alpha_bands: tuple[int, ...] = ()
 
     @property
     def bands(self) -> int:

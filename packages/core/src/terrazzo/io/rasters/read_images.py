@@ -19,6 +19,10 @@ from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 BYTE_LIMIT = 1 << 31
 """Largest array `read` makes; a larger scene is read by window."""
 
+LARGEST = 1e18
+"""Magnitude of the largest pixel that is read: the squares of larger ones overflow float32. What
+lies beyond is a marker of no data that the file does not declare, such as −3.4e38 or −1.8e308."""
+
 _STRIP = 256  # rows looked at together
 
 
@@ -53,6 +57,7 @@ def read_window(
     *,
     onto: RasterInfo | None = None,
     refuse_nan: bool = False,
+    alpha: str | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Read a part of a GeoTIFF that lies inside it; safe to call from several threads.
 
@@ -71,16 +76,17 @@ def read_window(
         onto: a grid that the raster is brought onto, bilinear; the window is counted there. None:
             the raster's own.
         refuse_nan: take NaN for a fault, not for pixels without data.
+        alpha: which band is alpha; see `handles.handle`.
 
     Returns:
         H×W×C of one of `IMAGE_DTYPES`, and H×W bool, False where there is no data.
 
     Raises:
         DataError: as `info`; SEG-D011 truncated or damaged; SEG-D019 complex numbers; SEG-D022 an
-            infinite pixel, or NaN that is refused; SEG-D027 no CRS to reproject by; SEG-D029 part
-            of the window was never written.
+            infinite pixel or one beyond `LARGEST`, or NaN that is refused; SEG-D027 no CRS to
+            reproject by; SEG-D029 part of the window was never written.
     """
-    opened = handle(path)
+    opened = handle(path, alpha)
     dtype = opened.dataset.dtypes[0]
     if dtype.startswith("complex"):
         raise DataError(
@@ -101,11 +107,16 @@ def read_window(
         image_HWC, valid_HW = read_warped(opened, window, indexes, onto, Resampling.bilinear)
     if opened.nodata is not None:
         valid_HW &= _any_band(image_HWC != opened.nodata)
-    if image_HWC.dtype.kind == "f" and not np.isfinite(image_HWC).all():
-        faulty_HWC = ~np.isfinite(image_HWC) if refuse_nan else np.isinf(image_HWC)
+    if image_HWC.dtype.kind == "f" and not (np.abs(image_HWC) <= LARGEST).all():
+        faulty_HWC = ~(np.abs(image_HWC) <= LARGEST)
+        if not refuse_nan:
+            faulty_HWC &= ~np.isnan(image_HWC)
         _refuse_faulty(opened, image_HWC, faulty_HWC & valid_HW[..., None], (row, column), indexes)
         valid_HW &= ~_any_band(np.isnan(image_HWC))
     if dtype not in IMAGE_DTYPES:
+        if dtype == "float64":  # a declared marker such as −1.8e308 would overflow
+            limits = np.finfo(np.float32)
+            image_HWC = image_HWC.clip(limits.min, limits.max)
         image_HWC = image_HWC.astype(np.float32)
     if image_HWC.dtype.kind == "f":
         image_HWC[~valid_HW] = 0
@@ -131,6 +142,22 @@ def read_mask(opened: Handle, window: Window) -> NDArray[np.bool_]:
     return np.ones((int(window.height), int(window.width)), dtype=bool)
 
 
+def read_mask_window(
+    path: Path, row: int, column: int, rows: int, columns: int, *, onto: RasterInfo | None = None
+) -> NDArray[np.bool_]:
+    """Return H×W bool: where the alpha band or inner mask of a raster lets pixels count.
+
+    Args as of `read_window`.
+
+    Raises:
+        DataError: as `read_window`.
+    """
+    opened, window = handle(path), Window(column, row, columns, rows)
+    if onto is None:
+        return read_mask(opened, window)
+    return read_warped(opened, window, opened.image_bands[:1], onto, Resampling.nearest)[1]
+
+
 def _refuse_faulty(
     opened: Handle,
     image_HWC: NDArray[Any],
@@ -141,21 +168,28 @@ def _refuse_faulty(
     nodata = opened.nodata
     if not faulty_HWC.any():
         return
-    if nodata is not None and not math.isfinite(nodata):
+    if nodata is not None:
         faulty_HWC &= ~np.isnan(image_HWC) if math.isnan(nodata) else image_HWC != nodata
     if faulty_HWC.any():
         y, x, band = (int(axis[0]) for axis in np.nonzero(faulty_HWC))
         raise DataError(
             "SEG-D022",
-            "the raster has NaN that it does not declare"
-            if np.isnan(image_HWC[y, x, band])
-            else "the raster has infinite pixels",
+            _fault(float(image_HWC[y, x, band])),
             file=opened.path,
             observed=f"{int(faulty_HWC.sum())} px, first in band {indexes[band]} at row "
-            f"{corner[0] + y}, column {corner[1] + x}",
-            allowed="finite numbers, NaN or the nodata value for no data",
-            next_step="set these pixels to the nodata value",
+            f"{corner[0] + y}, column {corner[1] + x}: {image_HWC[y, x, band]:g}",
+            allowed=f"numbers up to ±{LARGEST:g}, NaN or the nodata value for no data",
+            next_step="declare the nodata value (`gdal_edit.py -a_nodata VALUE FILE`), or set "
+            "these pixels to it",
         )
+
+
+def _fault(value: float) -> str:
+    if math.isnan(value):
+        return "the raster has NaN that it does not declare"
+    if math.isinf(value):
+        return "the raster has infinite pixels"
+    return "the raster has absurdly large values, as of a nodata value that it does not declare"
 
 
 def undeclared_nan(path: Path) -> tuple[int, str] | None:
@@ -214,10 +248,17 @@ def read_warped(
     require_crs(opened.path, dataset.crs, onto.crs)
     if opened.nodata is None:
         _refuse_unwritten(opened, Window(0, 0, dataset.width, dataset.height))
+    with_alpha = opened.warps_with_alpha
     with gdal_errors(opened.path):
         warped = opened.onto(onto, resampling)
-        values_CHW = warped.read([*indexes, warped.count], window=window)
-    return np.ascontiguousarray(np.moveaxis(values_CHW[:-1], 0, 2)), values_CHW[-1] > 0
+        wanted = [*indexes, warped.count] if with_alpha else [*indexes]
+        values_CHW = warped.read(wanted, window=window)
+    if with_alpha:
+        return np.ascontiguousarray(np.moveaxis(values_CHW[:-1], 0, 2)), values_CHW[-1] > 0
+    values_HWC = np.ascontiguousarray(np.moveaxis(values_CHW, 0, 2))
+    assert opened.nodata is not None
+    told_HWC = ~np.isnan(values_HWC) if math.isnan(opened.nodata) else values_HWC != opened.nodata
+    return values_HWC, _any_band(told_HWC)
 
 
 def _refuse_unwritten(opened: Handle, window: Window) -> None:

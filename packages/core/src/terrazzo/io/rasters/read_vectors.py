@@ -1,4 +1,4 @@
-"""Polygons as files hold them: GeoJSON by itself, GeoPackage and Shapefile through pyogrio.
+"""Shapes as files hold them: GeoJSON by itself, GeoPackage and Shapefile through pyogrio.
 
 What a file is is told by its name and then by its first bytes: the library left to choose would
 follow a description of another file under the name ``.shp``.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,15 +37,23 @@ class Features:
         path: the file.
         geometries: N geometries as GeoJSON has them.
         values: N values of the chosen attribute; None each where none was chosen.
+        numbers: N positions among the shapes of the file, from 0, for messages.
+        num_empty: shapes that have no geometry, or one without a point; they are none of the N.
+        crs_taken: what the file does not say of its CRS and was taken for granted; empty: nothing.
     """
 
     path: Path
     geometries: tuple[Any, ...]
     values: tuple[Any, ...]
+    numbers: tuple[int, ...]
+    num_empty: int = 0
+    crs_taken: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
+    """All shapes of a file; the geometry is None where a shape has none."""
+
     geometries: list[Any]
     values: list[Any]
     crs: Any
@@ -67,7 +76,7 @@ def read_features(
     """Read the shapes of a vector file in the coordinates of a grid.
 
     Shapes without a CRS are taken to be in that of the grid; GeoJSON without one that is to be
-    reprojected is in longitude and latitude, as RFC 7946 has it.
+    reprojected is in longitude and latitude, as RFC 7946 has it. `Features.crs_taken` says so.
 
     Args:
         path: GeoJSON, GeoPackage or Shapefile, told by its suffix.
@@ -86,15 +95,69 @@ def read_features(
     """
     refuse_remote(path)
     found = _READERS[path.suffix.lower()](path, attribute, layer)
-    crs = found.crs
-    if crs is None and reproject and path.suffix.lower() in _GEOJSON:
-        crs = CRS.from_epsg(4326)
-    for number, geometry in enumerate(found.geometries):
+    numbers = [at for at, shape in enumerate(found.geometries) if not _is_empty(shape)]
+    shown = [found.geometries[at] for at in numbers]
+    for number, geometry in zip(numbers, shown, strict=True):
         if not features.is_valid_geom(geometry):
             raise _wrong(path, f"shape {number} is a {geometry.get('type')} of too few points")
-    geometries = _placed(path, found.geometries, crs, onto, reproject, tolerance)
+    crs, taken = found.crs, ""
+    if crs is None and reproject and path.suffix.lower() in _GEOJSON:
+        crs, taken = CRS.from_epsg(4326), "longitude and latitude, as RFC 7946 has it"
+    elif crs is None and onto.crs is not None:
+        taken = f"coordinates in the CRS of the image, {crs_text(onto.crs)}"
+    geometries = _placed(path, shown, crs, onto, reproject, tolerance)
     _refuse_beside(path, geometries, onto)
-    return Features(path, tuple(geometries), tuple(found.values))
+    return Features(
+        path,
+        tuple(geometries),
+        tuple(found.values[at] for at in numbers),
+        tuple(numbers),
+        len(found.geometries) - len(numbers),
+        taken,
+    )
+
+
+def attributes(path: Path, layer: str | None = None) -> dict[str, bool]:
+    """Return the attributes of a file, and which may tell classes apart: text, repeated numbers.
+
+    Raises:
+        ConfigError: as `read_features`.
+        DataError: as `read_features`.
+    """
+    refuse_remote(path)
+    suffix = path.suffix.lower()
+    columns = _geojson_columns(path) if suffix in _GEOJSON else _pyogrio_columns(path, layer)
+    return {name: _is_class_like(values) for name, values in columns.items()}
+
+
+def _is_class_like(values: Sequence[Any]) -> bool:
+    told = [value for value in values if not is_null(value)]
+    if any(isinstance(value, str) for value in told):
+        return True
+    whole = [v for v in told if isinstance(v, int | float) and math.isfinite(v) and v % 1 == 0]
+    return len(whole) == len(told) and 1 < len(set(told)) < len(told)
+
+
+def is_null(value: Any) -> bool:
+    """Tell whether an attribute has no value; a column of integers holds NaN there."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _is_empty(geometry: Any) -> bool:
+    if geometry is None:
+        return True
+    if geometry.get("type") == "GeometryCollection":
+        return all(map(_is_empty, geometry.get("geometries") or []))
+    return not any(_numbers_in(geometry.get("coordinates") or []))
+
+
+def _numbers_in(coordinates: Iterable[Any]) -> Iterable[bool]:
+    """Yield True for each number in nested lists."""
+    for item in coordinates:
+        if isinstance(item, list | tuple):
+            yield from _numbers_in(item)
+        else:
+            yield True
 
 
 def _placed(
@@ -169,20 +232,68 @@ def _corner(geometries: list[Any]) -> str:
 def _read_geojson(path: Path, attribute: str | None, layer: str | None) -> _Layer:
     if layer is not None:
         raise _no_layer(path, layer, ["(GeoJSON has one, without a name)"])
+    document = _geojson(path)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        named = document.get("crs", {}).get("properties", {}).get("name")
-        shown = [f for f in document["features"] if f["geometry"] is not None]
-        geometries = [feature["geometry"] for feature in shown]
-        values = [feature["properties"][attribute] if attribute else None for feature in shown]
+        # A CRS of null is one that is not named; so are properties of null: there are none.
+        named = ((document.get("crs") or {}).get("properties") or {}).get("name")
+        geometries = [feature["geometry"] for feature in document["features"]]
+        properties = [feature.get("properties") or {} for feature in document["features"]]
         crs = None if named is None else _named_crs(named)
-    except OSError as error:
-        raise unreadable(path, error) from None
     except KeyError as error:
         raise _wrong(path, f"no member {error} in a feature or the collection") from None
     except (ValueError, TypeError, AttributeError, *GDAL_ERRORS) as error:
         raise _wrong(path, f"{type(error).__name__}: {error}") from None
+    if attribute is not None:
+        _require_attribute(path, attribute, properties, geometries)
+    values = [each.get(attribute) if attribute else None for each in properties]
     return _Layer(geometries, values, crs)
+
+
+def _geojson(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows tools write a BOM
+    except OSError as error:
+        raise unreadable(path, error) from None
+    except ValueError as error:
+        raise _wrong(path, f"{type(error).__name__}: {error}") from None
+    if not isinstance(document, dict):
+        raise _wrong(path, f"a {type(document).__name__} where a FeatureCollection is wanted")
+    return document
+
+
+def _require_attribute(
+    path: Path, attribute: str, properties: Sequence[dict[str, Any]], geometries: Sequence[Any]
+) -> None:
+    for number, (each, geometry) in enumerate(zip(properties, geometries, strict=True)):
+        if attribute not in each and not _is_empty(geometry):
+            known = dict.fromkeys(name for some in properties for name in some)
+            raise _no_attribute(path, attribute, list(known), f" in shape {number}")
+
+
+def _no_attribute(path: Path, attribute: str, known: list[str], where: str = "") -> DataError:
+    told = ", ".join(known) or "none"
+    return _wrong(path, f"no attribute {attribute!r}{where}; those of the file: {told}")
+
+
+def _geojson_columns(path: Path) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
+    try:
+        for feature in _geojson(path)["features"]:
+            for name, value in (feature.get("properties") or {}).items():
+                columns.setdefault(name, []).append(value)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise _wrong(path, f"{type(error).__name__}: {error}") from None
+    return columns
+
+
+def _pyogrio_columns(path: Path, layer: str | None) -> dict[str, list[Any]]:
+    pyogrio = import_vector_package("pyogrio")
+    try:
+        meta, _, _, columns = pyogrio.raw.read(path, layer=layer, read_geometry=False)
+    except pyogrio.errors.DataSourceError as error:
+        raise damaged(path, error) from None
+    names = meta["fields"].tolist()
+    return {name: column.tolist() for name, column in zip(names, columns, strict=True)}
 
 
 def _named_crs(name: str) -> Any:
@@ -204,7 +315,7 @@ def _read_shapefile(path: Path, attribute: str | None, layer: str | None) -> _La
 
 
 def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> _Layer:
-    pyogrio, shapely = _import("pyogrio"), _import("shapely")
+    pyogrio, shapely = import_vector_package("pyogrio"), import_vector_package("shapely")
     try:
         layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
         if layer is None and len(layers) == 1:
@@ -213,7 +324,7 @@ def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> 
             raise _no_layer(path, layer, layers)
         known = list(pyogrio.read_info(path, layer=layer)["fields"])
         if attribute is not None and attribute not in known:
-            raise _wrong(path, f"no attribute {attribute!r}, only {', '.join(known) or 'none'}")
+            raise _no_attribute(path, attribute, known)
         meta, _, shapes_wkb, columns = pyogrio.raw.read(
             path, layer=layer, columns=[attribute] if attribute else [], force_2d=True
         )
@@ -221,24 +332,28 @@ def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> 
     except (pyogrio.errors.DataSourceError, shapely.errors.GEOSException) as error:
         raise damaged(path, error) from None
     values = columns[0].tolist() if attribute else [None] * len(shapes)
-    shown = [
-        (shapely.geometry.mapping(shape), value)
-        for shape, value in zip(shapes, values, strict=True)
-        if shape is not None and not shape.is_empty
+    geometries = [
+        None if shape is None or shape.is_empty else shapely.geometry.mapping(shape)
+        for shape in shapes
     ]
     crs = None if not meta["crs"] else _named_crs(meta["crs"])
-    return _Layer([shape for shape, _ in shown], [value for _, value in shown], crs)
+    return _Layer(geometries, values, crs)
 
 
-def _import(name: str) -> Any:
+def import_vector_package(name: str) -> Any:
+    """Import pyogrio or shapely.
+
+    Raises:
+        ConfigError: SEG-X003 it is not installed.
+    """
     try:
         return importlib.import_module(name)
     except ImportError:
         raise ConfigError(
             "SEG-X003",
-            "GeoPackage and Shapefile need two more packages",
+            "GeoPackage, Shapefile and burn_width need two more packages",
             observed=f"no module {name!r}",
-            allowed="GeoJSON without them",
+            allowed="polygons as GeoJSON without them",
             next_step='pip install "terrazzo[vector]"',
         ) from None
 
