@@ -219,11 +219,11 @@ def test_a_resume_does_only_what_is_left(tmp_path, model, monkeypatch):
     asked = []
     original = rasters.read_window
 
-    def counted(path, row, *others):
+    def counted(path, row, *others, **settings):
         asked.append(row)
         if len(asked) == 6:
             raise DataError("SEG-D011", "cut off")
-        return original(path, row, *others)
+        return original(path, row, *others, **settings)
 
     monkeypatch.setattr(rasters, "read_window", counted)
     with pytest.raises(DataError, match="cut off"):
@@ -231,9 +231,12 @@ def test_a_resume_does_only_what_is_left(tmp_path, model, monkeypatch):
     assert not out.exists()
     monkeypatch.setattr(rasters, "read_window", original)
     firsts = []
-    monkeypatch.setattr(
-        rasters, "read_window", lambda p, row, *o: firsts.append(row) or original(p, row, *o)
-    )
+
+    def noted(path, row, *others, **settings):
+        firsts.append(row)
+        return original(path, row, *others, **settings)
+
+    monkeypatch.setattr(rasters, "read_window", noted)
     run(model, source, out, probabilities=True, resume=True)
     assert min(firsts) >= 60
     run(model, source, tmp_path / "straight.tif", probabilities=True)

@@ -24,10 +24,12 @@ from terrazzo.check import (
     palettes,
     unusable_files,
 )
+from terrazzo.check.finding import Finding, of_error
 from terrazzo.check.report import Report, in_order
-from terrazzo.check.scan import survey
+from terrazzo.check.scan import Survey, survey
 from terrazzo.data import datasets
 from terrazzo.data.datasets import Split
+from terrazzo.data.datasets._paired_files import NamedBy, PairedFiles, refuse_other_order
 from terrazzo.data.labels import LabelMap
 
 _MOST_THREADS = 16
@@ -71,6 +73,7 @@ def check_data(
         *nan_pixels.find(seen),
         *leaks.find(seen),
     ]
+    findings += _other_order(seen)
     if run is not None:
         findings += doubted_labels.find(seen, run, progress)
     pixels = 0 if counted is None else int(counted.pixels_NK.sum() + counted.ignored_N.sum())
@@ -96,14 +99,19 @@ def check_before_training(splits: Mapping[str, Split], threads: int) -> None:
     """
     for split in splits.values():
         split.read(0)  # what is wrong with every file shows in one
+    first_raster = _first_raster(splits)
     files = {
-        split.source.files(index): split.source.band_names
+        split.source.files(index): (split.source.band_names, first_raster)
         for split in splits.values()
         if not split.source.is_cut_from_scenes
         for index in range(len(split))
     }
     with ThreadPoolExecutor(max(threads, 1)) as executor:
-        found = [e for e in executor.map(lambda item: headers.fault(*item), files.items()) if e]
+        found = [
+            e
+            for e in executor.map(lambda item: headers.fault(item[0], *item[1]), files.items())
+            if e
+        ]
     if not found:
         return
     if len(found) == 1:
@@ -117,6 +125,29 @@ def check_before_training(splits: Mapping[str, Split], threads: int) -> None:
         allowed=first.allowed,
         next_step=f"{first.next_step}; `terrazzo check --config RECIPE` names all of them",
     )
+
+
+def _other_order(seen: Survey) -> list[Finding]:
+    """Return what differs in band names from one split to another."""
+    known = [
+        source.named_by
+        for source in seen.sources.values()
+        if isinstance(source, PairedFiles) and source.named_by is not None
+    ]
+    findings = []
+    for other in known[1:]:
+        try:
+            refuse_other_order(other.path, known[0])
+        except DataError as error:
+            findings.append(of_error(error))
+    return findings
+
+
+def _first_raster(splits: Mapping[str, Split]) -> NamedBy | None:
+    """Return the GeoTIFF whose bands those of every split must have in the same order."""
+    sources = [split.source for split in splits.values()]
+    known = [s.named_by for s in sources if isinstance(s, PairedFiles) and s.named_by is not None]
+    return known[0] if known else None
 
 
 def _label_map(data: DataConfig) -> LabelMap | None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from terrazzo.base.errors import DataError
-from terrazzo.data.datasets._paired_files import is_raster
+from terrazzo.data.datasets._paired_files import NamedBy, is_raster, refuse_other_order
 from terrazzo.io import images
 
 
-def fault(files: tuple[Path, ...], band_names: tuple[str, ...]) -> DataError | None:
+def fault(
+    files: tuple[Path, ...], band_names: tuple[str, ...], first_raster: NamedBy | None = None
+) -> DataError | None:
     """Return what is wrong with one image, as far as headers tell.
 
     Args:
         files: the image file and the label file or files.
         band_names: of the data set.
+        first_raster: the GeoTIFF whose bands all others must have in the same order; None: none.
     """
     try:
+        if first_raster is not None and is_raster(files[0]):
+            refuse_other_order(files[0], first_raster)
         (rows, columns, bands), *labels = map(_shape, files)
     except DataError as error:
         return error

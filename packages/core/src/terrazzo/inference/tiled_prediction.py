@@ -98,11 +98,12 @@ class Scene:
 
     path: Path
     bands: tuple[int, ...]
+    alpha: str | None = None
 
     @property
     def info(self) -> rasters.RasterInfo:
         """What the file says of itself."""
-        return rasters.info(self.path)
+        return rasters.info(self.path, alpha=self.alpha)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ def _strips(scene: Scene, rows: tuple[Share, ...], numbers: range) -> Iterator[_
         kept = rows[number - 1].stop - share.start if number > numbers.start else 0
         first = share.start + kept
         new_HWC, new_valid_HW = rasters.read_window(
-            scene.path, first, 0, share.stop - first, columns, scene.bands
+            scene.path, first, 0, share.stop - first, columns, scene.bands, alpha=scene.alpha
         )
         if kept:
             new_HWC = np.concatenate([image_HWC[-kept:], new_HWC])

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import DataError
+from terrazzo.data.band_names import contradict
 from terrazzo.data.datasets._faults import is_noting, refuse
 from terrazzo.data.sample import RawSample
 from terrazzo.io import images
@@ -46,12 +47,14 @@ class PairedFiles:
         band_names: C band names; an image with another number of bands is refused.
         mask_kind: whether the masks hold class indices or colours.
         notes: what was left out, for the person who runs it.
+        named_by: the GeoTIFF whose bands every other one must have in the same order; None: none.
     """
 
     pairs: tuple[Pair, ...]
     band_names: tuple[str, ...]
     mask_kind: Literal["index", "colour"] = "index"
     notes: tuple[str, ...] = ()
+    named_by: NamedBy | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -82,7 +85,10 @@ class PairedFiles:
         self, index: int, *, coarse: bool = False
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Decode the image alone; see `read_image`."""
-        return read_image_file(self.pairs[index].image, self.band_names, coarse=coarse)
+        path = self.pairs[index].image
+        if self.named_by is not None and is_raster(path):
+            refuse_other_order(path, self.named_by)
+        return read_image_file(path, self.band_names, coarse=coarse)
 
     def read_label(self, index: int) -> NDArray[Any]:
         """Decode the mask alone: H×W integers, or H×W×3 colours."""
@@ -127,6 +133,49 @@ def read_image_file(
             next_step="convert the image, or move it out of the folder",
         )
     return image_HWC, valid_HW
+
+
+@dataclass(frozen=True, slots=True)
+class NamedBy:
+    """A GeoTIFF and what its bands are called."""
+
+    path: Path
+    band_names: tuple[str, ...]
+
+
+def named_by(files: Sequence[Path]) -> NamedBy | None:
+    """Return the first GeoTIFF that can be read, and the names of its bands; None: there is none.
+
+    Raises:
+        DataError: as `rasters.info`, where faults are not collected.
+    """
+    for file in filter(is_raster, files):
+        try:
+            return NamedBy(file, _band_names(file))
+        except DataError:
+            if not is_noting():
+                raise
+    return None
+
+
+def refuse_other_order(path: Path, first: NamedBy) -> None:
+    """Refuse a GeoTIFF whose bands have other names than those of the first, or another order.
+
+    Raises:
+        DataError: SEG-D020; as `rasters.info`.
+    """
+    names = _band_names(path)
+    # Another number of bands has a message of its own.
+    if len(names) == len(first.band_names) and contradict(names, first.band_names):
+        raise DataError(
+            "SEG-D020",
+            "the bands of the images have other names, or another order",
+            file=path,
+            observed=", ".join(names),
+            allowed=f"{', '.join(first.band_names)}, as in {first.path}",
+            next_step="write the bands in one order, e.g. `gdal_translate -b 3 -b 2 -b 1`, or "
+            "correct their names",
+        )
 
 
 def band_names_of(files: Sequence[Path]) -> tuple[str, ...]:

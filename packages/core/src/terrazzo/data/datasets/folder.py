@@ -24,6 +24,7 @@ from terrazzo.data.datasets._paired_files import (
     PairedFiles,
     band_names_of,
     list_names,
+    named_by,
     pair_up,
 )
 from terrazzo.data.datasets._split_draw import Draw, SplitName
@@ -92,10 +93,11 @@ def open_split(root: Path, split: SplitName, options: Options) -> PairedFiles:
         mask_ending=options.mask_suffix,
         only=only,
     )
+    first_named = named_by([pair.image for pair in pairs])
     if options.split is not None:
         pairs = _split_draw.divide(split, options.split, options.split_file, training=lambda: pairs)
     band_names = options.bands or band_names_of([pair.image for pair in pairs])
-    return PairedFiles(pairs, band_names, options.mask_kind)
+    return PairedFiles(pairs, band_names, options.mask_kind, named_by=first_named)
 
 
 def _default_draw(given: dict[str, Any]) -> Draw | None:
