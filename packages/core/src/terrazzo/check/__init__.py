@@ -11,6 +11,8 @@ headers alone and is what `terrazzo run` does first. ``scan`` looks at all files
     bands           scales, outliers, clipped and empty images
     grids           grid and reference system of GeoTIFF pairs
     nan_pixels      NaN in GeoTIFF of floats
+    label_nodata    label rasters that call a class nodata
+    pixel_sizes     images of very different pixel sizes
     leaks           one image in two splits
     doubted_labels  labels a trained model doubts
 """
@@ -19,4 +21,5 @@ from __future__ import annotations
 
 from terrazzo.check.check_data import check_before_training as check_before_training
 from terrazzo.check.check_data import check_data as check_data
+from terrazzo.check.check_data import warnings_before_training as warnings_before_training
 from terrazzo.check.report import Report as Report

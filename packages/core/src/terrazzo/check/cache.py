@@ -21,7 +21,7 @@ from terrazzo.base.errors import ResourceError
 from terrazzo.base.recipe import DataConfig
 from terrazzo.check.file_statistics import ImageFacts, LabelFacts
 
-_VERSION = 3
+_VERSION = 5
 """Raised where facts mean something else than before."""
 
 

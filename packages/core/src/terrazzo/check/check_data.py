@@ -18,10 +18,12 @@ from terrazzo.check import (
     grids,
     headers,
     label_map_proposal,
+    label_nodata,
     label_values,
     leaks,
     nan_pixels,
     palettes,
+    pixel_sizes,
     unusable_files,
 )
 from terrazzo.check.finding import Finding, of_error
@@ -71,6 +73,8 @@ def check_data(
         *bands.find(seen),
         *grids.find(seen),
         *nan_pixels.find(seen),
+        *label_nodata.find(seen.sources.values(), label_map),
+        *pixel_sizes.find(seen.sources.values()),
         *leaks.find(seen),
     ]
     findings += _other_order(seen)
@@ -124,6 +128,20 @@ def check_before_training(splits: Mapping[str, Split], threads: int) -> None:
         observed=first.observed,
         allowed=first.allowed,
         next_step=f"{first.next_step}; `terrazzo check --config RECIPE` names all of them",
+    )
+
+
+def warnings_before_training(splits: Mapping[str, Split]) -> tuple[str, ...]:
+    """Return what does not stop a run and may make its scores mean something else, a line each.
+
+    Headers are read, and label rasters that call a class nodata.
+    """
+    sources = [split.source for split in splits.values()]
+    label_map = next(iter(splits.values())).label_map
+    found = [*label_nodata.find(sources, label_map), *pixel_sizes.find(sources)]
+    return tuple(
+        f"warning {each.code}: {each.problem}: {each.file}: {each.observed}; {each.next_step}"
+        for each in found
     )
 
 

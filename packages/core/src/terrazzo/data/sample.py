@@ -28,6 +28,7 @@ class RawSample:
         valid_HW: bool; False where the image holds no data. None: valid everywhere.
         image_file: where the image came from, for messages.
         label_file: where the label came from, for messages.
+        corner: first row and column in the scene it was cut from; None: it is a whole file.
     """
 
     name: str
@@ -36,6 +37,7 @@ class RawSample:
     valid_HW: NDArray[np.bool_] | None
     image_file: str
     label_file: str
+    corner: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,6 +100,15 @@ class OfPlaces(Protocol):
         ...
 
 
+@runtime_checkable
+class MaskedLabels(Protocol):
+    """A source whose label files may say of pixels that they have no label."""
+
+    def unlabelled(self, index: int) -> int:
+        """Return how many pixels of one image have no label; what fills it up counts as none."""
+        ...
+
+
 class Format(Protocol):
     """What a module in this folder holds."""
 
@@ -173,7 +182,9 @@ class Split:
             # What a label file holds where there is no data need not be in the label map.
             some = np.asarray(self.label_map.classes[0].raw[0], raw_label.dtype)
             raw_label = np.where(valid_HW, raw_label, some)
-        label_HW = self.label_map.remap(raw_label, file=raw.label_file)
+        label_HW = self.label_map.remap(
+            raw_label, file=raw.label_file, name=raw.name, corner=raw.corner
+        )
         if valid_HW is not None:
             label_HW[~valid_HW] = np.asarray(self.label_map.ignore_index, label_HW.dtype)
         return Sample(raw.name, raw.image_HWC, label_HW, raw.image_file)

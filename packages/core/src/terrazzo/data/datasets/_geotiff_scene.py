@@ -125,6 +125,17 @@ class OpenScene:
             valid_HW &= _cut(self.counted_HW, window)
         return image_HWC, label_HW, valid_HW
 
+    def labelled(self, window: Window) -> NDArray[np.bool_]:
+        """Return H×W bool: where there is a label, whatever the image holds.
+
+        Raises:
+            DataError: see `rasters.read_label_with_mask`.
+        """
+        _, labelled_HW = self.read_label(window)
+        if self.counted_HW is not None:
+            labelled_HW = labelled_HW & _cut(self.counted_HW, window)
+        return labelled_HW
+
     def read_label(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Read raw labels H×W and where there are any."""
         if self.label_HW is not None:
@@ -222,9 +233,7 @@ def _refuse_alpha_losses(scene: OpenScene) -> None:
     lost, labelled = dict.fromkeys(guessed, 0), 0
     for row in range(0, scene.grid.rows, _STRIP):
         window = (row, 0, min(_STRIP, scene.grid.rows - row), scene.grid.columns)
-        _, labelled_HW = scene.read_label(window)
-        if scene.counted_HW is not None:
-            labelled_HW = labelled_HW & _cut(scene.counted_HW, window)
+        labelled_HW = scene.labelled(window)
         labelled += int(np.count_nonzero(labelled_HW))
         for image in guessed:
             shown_HW = rasters.read_mask_window(image.path, *window, onto=image.onto)

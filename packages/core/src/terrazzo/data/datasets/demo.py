@@ -97,7 +97,15 @@ class Blocks:
         image_HWC, valid_HW = self.read_image(index)
         label_HW = self.read_label(index)
         name = _name(self.positions[index])
-        return RawSample(name, image_HWC, label_HW, valid_HW, str(image_file), str(label_file))
+        return RawSample(
+            name,
+            image_HWC,
+            label_HW,
+            valid_HW,
+            str(image_file),
+            str(label_file),
+            corner=self.place(index)[1:],
+        )
 
     @property
     def is_cut_from_scenes(self) -> bool:

@@ -143,6 +143,7 @@ class Chips:
             valid_HW,
             str(scene.images[0].path),
             str(scene.label),
+            corner=window[:2],
         )
 
     def read_image(
@@ -160,6 +161,15 @@ class Chips:
         window, size = self._window(index), self.options.chip
         label_HW, _ = self.open_scenes[self.places[index][0]].read_label(window)
         return np.pad(label_HW, ((0, size - window[2]), (0, size - window[3])))
+
+    def unlabelled(self, index: int) -> int:
+        """Return how many pixels of one chip have no label: nodata, masked, outside the area."""
+        number, window = self.places[index][0], self._window(index)
+        unlabelled_HW = ~self.open_scenes[number].labelled(window)
+        far_HW = self.blocks.far(number, *window)
+        if far_HW is not None:  # what lies near another split is no fault of the labels
+            unlabelled_HW &= far_HW
+        return int(np.count_nonzero(unlabelled_HW))
 
     def _window(self, index: int) -> tuple[int, int, int, int]:
         number, row, column = self.places[index]
