@@ -12,6 +12,7 @@ from terrazzo.base.errors import DataError
 from terrazzo.base.progress import Silent
 from terrazzo.base.recipe import DataConfig
 from terrazzo.check import check_data
+from terrazzo.data.datasets import folder as folder_format
 from terrazzo.data.datasets import geotiff
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.predict import predict
@@ -225,3 +226,32 @@ def test_a_scene_with_a_place_needs_no_word(labelled):
     world_file = labelled / "image.tfw"
     world_file.write_text("2\n0\n0\n-2\n392001\n5819999\n")
     assert opened(labelled).notes == ()
+
+
+def test_alpha_in_a_folder_of_images(labelled):
+    """The same rule as in scenes: said, refused where it takes much away, settled by a word."""
+    image_HWC = noise(4)
+    image_HWC[10:20, 10:20, 3] = 0
+    for folder in ("images", "masks"):
+        (labelled / folder).mkdir()
+    for number in range(3):
+        write(labelled / f"images/{number}.tif", image_HWC)
+        write(labelled / f"masks/{number}.tif", noise(1, high=3) - 1)
+
+    def opened_folder(**options):
+        drawn = {"train": 1, "val": 0, "test": 0}
+        return folder_format.open_split(
+            labelled, "train", folder_format.Options(split=drawn, **options)
+        )
+
+    source = opened_folder()
+    assert "band 4 is read as alpha" in source.notes[0]
+    with pytest.raises(DataError, match="SEG-D042"):
+        source.read(0)
+    kept = opened_folder(alpha="none")
+    assert len(kept.band_names) == 4
+    assert kept.notes == ()
+    read_HWC = kept.read(0).image_HWC
+    np.testing.assert_array_equal(read_HWC, image_HWC)
+    said = opened_folder(alpha="band 4").read(0)
+    np.testing.assert_array_equal(said.valid_HW, image_HWC[..., 3] > 0)

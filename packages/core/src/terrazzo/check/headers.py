@@ -22,7 +22,8 @@ def fault(
     try:
         if first_raster is not None and is_raster(files[0]):
             refuse_other_order(files[0], first_raster)
-        (rows, columns, bands), *labels = map(_shape, files)
+        alpha = None if first_raster is None else first_raster.alpha
+        (rows, columns, bands), *labels = _shape(files[0], alpha), *map(_shape, files[1:])
     except DataError as error:
         return error
     if bands != len(band_names):
@@ -48,12 +49,12 @@ def fault(
     return None
 
 
-def _shape(path: Path) -> tuple[int, int, int]:
+def _shape(path: Path, alpha: str | None = None) -> tuple[int, int, int]:
     """Return rows, columns and bands."""
     if is_raster(path):
         from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
 
-        info = rasters.info(path)
+        info = rasters.info(path, alpha=alpha)
         return info.rows, info.columns, info.bands
     header = images.image_info(path)
     return header.rows, header.columns, header.bands

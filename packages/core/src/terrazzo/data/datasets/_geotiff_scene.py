@@ -17,6 +17,7 @@ from pydantic import Field
 
 from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.data.datasets._guessed_alpha import Alpha, alpha_notes, refuse_guessed_alpha
 from terrazzo.data.datasets._vector_labels import VectorSettings, draw_area, draw_labels
 from terrazzo.io import rasters
 from terrazzo.io.rasters import RasterInfo
@@ -46,7 +47,7 @@ class Reading(VectorSettings):
     """Bands to use, by name, in this order file by file. Empty: all."""
     nan: Literal["nodata", "error"] = "nodata"
     """What NaN in an image means that does not declare it."""
-    alpha: Annotated[str, Field(pattern=r"^(none|band [1-9]\d*)$")] | None = None
+    alpha: Alpha | None = None
     """Which band says which pixels count: ``band 4``, or ``none``. None: one that the file marks as
     alpha and does not name, if that takes away 1 % of the labelled pixels at most."""
 
@@ -144,8 +145,6 @@ class OpenScene:
         return rasters.read_label_with_mask(self.label, *window, onto=self.label_onto)
 
 
-_MOST_LOST = 0.01
-"""Share of the labelled pixels that a band may take away which is only guessed to be alpha."""
 _STRIP = 256  # rows looked at together
 
 _shared: WeakValueDictionary[tuple[object, ...], OpenScene] = WeakValueDictionary()
@@ -214,8 +213,7 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
 
 def _notes_of_images(paths: list[Path], infos: list[RasterInfo]) -> Iterator[str]:
     for path, info in zip(paths, infos, strict=True):
-        for band in info.alpha_bands:
-            yield f"{path}: band {band} is read as alpha: pixels where it is 0 are left out"
+        yield from alpha_notes(path, info)
         unused = rasters.unused_georeferencing(path)
         if unused is not None:
             yield unused
@@ -239,17 +237,7 @@ def _refuse_alpha_losses(scene: OpenScene) -> None:
             shown_HW = rasters.read_mask_window(image.path, *window, onto=image.onto)
             lost[image] += int(np.count_nonzero(labelled_HW & ~shown_HW))
     for image in guessed:
-        if lost[image] > _MOST_LOST * labelled:
-            (band,) = rasters.info(image.path).alpha_bands[:1]
-            raise DataError(
-                "SEG-D042",
-                f"band {band} has no name and is read as alpha, which takes labelled pixels away",
-                file=image.path,
-                observed=f"it is 0 at {lost[image] / labelled:.1%} of the labelled pixels",
-                allowed=f"{_MOST_LOST:.0%}, unless data.options.alpha says what the band is",
-                next_step=f'set alpha = "none" if it is a band like the others (such as near '
-                f'infrared), or alpha = "band {band}" if it is alpha',
-            )
+        refuse_guessed_alpha(image.path, lost[image] / max(labelled, 1))
 
 
 def _onto(image: Path, grid: RasterInfo, path: Path, reading: Reading) -> RasterInfo | None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from terrazzo.base.errors import DataError
 from terrazzo.data.band_names import contradict
 from terrazzo.data.datasets._faults import is_noting, refuse
+from terrazzo.data.datasets._guessed_alpha import refuse_guessed_alpha
 from terrazzo.data.sample import RawSample
 from terrazzo.io import images
 
@@ -48,6 +49,8 @@ class PairedFiles:
         mask_kind: whether the masks hold class indices or colours.
         notes: what was left out, for the person who runs it.
         named_by: the GeoTIFF whose bands every other one must have in the same order; None: none.
+        alpha: which band of GeoTIFF is alpha, see `rasters.info`; ``guess``: one that is marked and
+            has no name, if it takes few pixels away.
     """
 
     pairs: tuple[Pair, ...]
@@ -55,6 +58,7 @@ class PairedFiles:
     mask_kind: Literal["index", "colour"] = "index"
     notes: tuple[str, ...] = ()
     named_by: NamedBy | None = None
+    alpha: str | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -86,9 +90,14 @@ class PairedFiles:
     ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Decode the image alone; see `read_image`."""
         path = self.pairs[index].image
-        if self.named_by is not None and is_raster(path):
+        if not is_raster(path):
+            return read_image_file(path, self.band_names, coarse=coarse)
+        alpha = None if self.alpha == "guess" else self.alpha
+        if self.named_by is not None:
             refuse_other_order(path, self.named_by)
-        return read_image_file(path, self.band_names, coarse=coarse)
+        if self.alpha == "guess":
+            _refuse_alpha_losses(path)
+        return read_image_file(path, self.band_names, alpha=alpha)
 
     def read_label(self, index: int) -> NDArray[Any]:
         """Decode the mask alone: H×W integers, or H×W×3 colours."""
@@ -100,8 +109,18 @@ class PairedFiles:
         return images.read_label(mask, self.mask_kind)
 
 
+def _refuse_alpha_losses(path: Path) -> None:
+    """Refuse one image whose fourth band is guessed to be alpha; its mask labels all its pixels."""
+    from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
+
+    size = rasters.info(path)
+    if size.alpha_bands:
+        shown_HW = rasters.read_mask_window(path, 0, 0, size.rows, size.columns)
+        refuse_guessed_alpha(path, 1 - float(shown_HW.mean()))
+
+
 def read_image_file(
-    path: Path, band_names: tuple[str, ...], *, coarse: bool = False
+    path: Path, band_names: tuple[str, ...], *, coarse: bool = False, alpha: str | None = None
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
     """Decode one image.
 
@@ -109,6 +128,7 @@ def read_image_file(
         path: PNG, JPEG or GeoTIFF.
         band_names: C names of the data set.
         coarse: see `images.read_image`.
+        alpha: of a GeoTIFF; see `rasters.info`.
 
     Returns:
         H×W×C, and H×W bool that is False where a GeoTIFF holds no data; None: valid everywhere.
@@ -120,7 +140,7 @@ def read_image_file(
     if is_raster(path):
         from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
 
-        image_HWC, valid_HW = rasters.read(path)
+        image_HWC, valid_HW = rasters.read(path, alpha=alpha)
     else:
         image_HWC, valid_HW = images.read_image(path, coarse=coarse), None
     if image_HWC.shape[2] != len(band_names):
@@ -141,17 +161,22 @@ class NamedBy:
 
     path: Path
     band_names: tuple[str, ...]
+    alpha: str | None = None
 
 
-def named_by(files: Sequence[Path]) -> NamedBy | None:
+def named_by(files: Sequence[Path], alpha: str | None = None) -> NamedBy | None:
     """Return the first GeoTIFF that can be read, and the names of its bands; None: there is none.
+
+    Args:
+        files: of the images.
+        alpha: see `rasters.info`.
 
     Raises:
         DataError: as `rasters.info`, where faults are not collected.
     """
     for file in filter(is_raster, files):
         try:
-            return NamedBy(file, _band_names(file))
+            return NamedBy(file, _band_names(file, alpha), alpha)
         except DataError:
             if not is_noting():
                 raise
@@ -164,7 +189,7 @@ def refuse_other_order(path: Path, first: NamedBy) -> None:
     Raises:
         DataError: SEG-D020; as `rasters.info`.
     """
-    names = _band_names(path)
+    names = _band_names(path, first.alpha)
     # Another number of bands has a message of its own.
     if len(names) == len(first.band_names) and contradict(names, first.band_names):
         raise DataError(
@@ -178,7 +203,7 @@ def refuse_other_order(path: Path, first: NamedBy) -> None:
         )
 
 
-def band_names_of(files: Sequence[Path]) -> tuple[str, ...]:
+def band_names_of(files: Sequence[Path], alpha: str | None = None) -> tuple[str, ...]:
     """Name the bands of a data set after its first image; ``()`` where there is none.
 
     Raises:
@@ -186,18 +211,18 @@ def band_names_of(files: Sequence[Path]) -> tuple[str, ...]:
     """
     for file in files:
         try:
-            return _band_names(file)
+            return _band_names(file, alpha)
         except DataError:
             if not is_noting():  # one who looks at every image will find it again
                 raise
     return ()
 
 
-def _band_names(file: Path) -> tuple[str, ...]:
+def _band_names(file: Path, alpha: str | None = None) -> tuple[str, ...]:
     if is_raster(file):
         from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
 
-        return rasters.info(file).band_names
+        return rasters.info(file, alpha=alpha).band_names
     return _BAND_NAMES[images.image_info(file).bands]
 
 

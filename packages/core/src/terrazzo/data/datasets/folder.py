@@ -19,8 +19,10 @@ from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.errors import DataError
 from terrazzo.data.datasets import _split_draw
 from terrazzo.data.datasets._faults import refuse
+from terrazzo.data.datasets._guessed_alpha import Alpha, alpha_notes
 from terrazzo.data.datasets._paired_files import (
     RASTER_SUFFIXES,
+    NamedBy,
     PairedFiles,
     band_names_of,
     list_names,
@@ -50,6 +52,9 @@ class Options(Frozen):
     """Whether masks hold class numbers (grey or palette) or colours."""
     bands: tuple[str, ...] | None = None
     """Band names. None: taken from the first image."""
+    alpha: Alpha | None = None
+    """GeoTIFF: which band says which pixels count: ``band 4``, or ``none``. None: one that the file
+    marks as alpha and does not name, if that takes away 1 % of the pixels of an image at most."""
     lists: dict[SplitName, str] = Field(default={})
     """Text file of each split, one name a line: a path below `images`; the suffix may be given."""
     split: Draw | None = Field(default_factory=lambda given: _default_draw(given))
@@ -93,11 +98,27 @@ def open_split(root: Path, split: SplitName, options: Options) -> PairedFiles:
         mask_ending=options.mask_suffix,
         only=only,
     )
-    first_named = named_by([pair.image for pair in pairs])
+    first_named = named_by([pair.image for pair in pairs], options.alpha)
     if options.split is not None:
         pairs = _split_draw.divide(split, options.split, options.split_file, training=lambda: pairs)
-    band_names = options.bands or band_names_of([pair.image for pair in pairs])
-    return PairedFiles(pairs, band_names, options.mask_kind, named_by=first_named)
+    band_names = options.bands or band_names_of([pair.image for pair in pairs], options.alpha)
+    return PairedFiles(
+        pairs,
+        band_names,
+        options.mask_kind,
+        _notes(first_named),
+        named_by=first_named,
+        alpha=options.alpha or "guess",
+    )
+
+
+def _notes(first: NamedBy | None) -> tuple[str, ...]:
+    """Say of the first GeoTIFF what holds for all of them: they have equal bands."""
+    if first is None:
+        return ()
+    from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
+
+    return tuple(alpha_notes(first.path, rasters.info(first.path, alpha=first.alpha)))
 
 
 def _default_draw(given: dict[str, Any]) -> Draw | None:

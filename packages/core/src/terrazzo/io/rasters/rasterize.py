@@ -16,7 +16,8 @@ from terrazzo.base.errors import DataError
 from terrazzo.io.rasters.handles import ENVIRONMENT
 from terrazzo.io.rasters.header import RasterInfo
 from terrazzo.io.rasters.read_images import BYTE_LIMIT
-from terrazzo.io.rasters.read_vectors import Features, is_null
+from terrazzo.io.rasters.read_vectors import Features
+from terrazzo.io.rasters.vector_layer import is_null
 
 _LARGEST = int(np.iinfo(np.uint16).max)
 _STRIP = 1 << 24

@@ -26,13 +26,13 @@ lies beyond is a marker of no data that the file does not declare, such as −3.
 _STRIP = 256  # rows looked at together
 
 
-def read(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def read(path: Path, *, alpha: str | None = None) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Read a whole GeoTIFF; see `read_window`.
 
     Raises:
         DataError: as `read_window`; SEG-D031 it would take more than `BYTE_LIMIT` bytes.
     """
-    size = info(path)
+    size = info(path, alpha=alpha)
     needed = size.rows * size.columns * size.bands * np.dtype(size.dtype).itemsize
     if needed > BYTE_LIMIT:
         raise DataError(
@@ -44,7 +44,7 @@ def read(path: Path) -> tuple[NDArray[Any], NDArray[np.bool_]]:
             allowed=f"{BYTE_LIMIT} bytes",
             next_step="cut it into tiles",
         )
-    return read_window(path, 0, 0, size.rows, size.columns)
+    return read_window(path, 0, 0, size.rows, size.columns, alpha=alpha)
 
 
 def read_window(

@@ -6,11 +6,9 @@ follow a description of another file under the name ``.shp``.
 
 from __future__ import annotations
 
-import importlib
-import json
 import math
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +18,21 @@ from rasterio import features
 from rasterio.crs import CRS
 from rasterio.warp import transform_geom
 
-from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.base.errors import DataError
 from terrazzo.io.rasters.grids import GDAL_ERRORS, crs_text, moved, require_crs, same_crs
-from terrazzo.io.rasters.handles import ENVIRONMENT, damaged, first_bytes, refuse_remote, unreadable
+from terrazzo.io.rasters.handles import ENVIRONMENT, damaged, first_bytes, refuse_remote
 from terrazzo.io.rasters.header import RasterInfo
-
-_CRS84 = ("urn:ogc:def:crs:OGC:1.3:CRS84", "urn:ogc:def:crs:OGC::CRS84", "OGC:CRS84")
-"""EPSG:4326 with the longitude first, which is how coordinates are given here anyhow."""
+from terrazzo.io.rasters.read_geojson import geojson_columns, read_geojson
+from terrazzo.io.rasters.vector_layer import (
+    Layer,
+    import_vector_package,
+    is_empty,
+    is_null,
+    named_crs,
+    no_attribute,
+    no_layer,
+    wrong,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +54,6 @@ class Features:
     numbers: tuple[int, ...]
     num_empty: int = 0
     crs_taken: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """All shapes of a file; the geometry is None where a shape has none."""
-
-    geometries: list[Any]
-    values: list[Any]
-    crs: Any
 
 
 def is_vector(path: Path) -> bool:
@@ -95,11 +92,11 @@ def read_features(
     """
     refuse_remote(path)
     found = _READERS[path.suffix.lower()](path, attribute, layer)
-    numbers = [at for at, shape in enumerate(found.geometries) if not _is_empty(shape)]
+    numbers = [at for at, shape in enumerate(found.geometries) if not is_empty(shape)]
     shown = [found.geometries[at] for at in numbers]
     for number, geometry in zip(numbers, shown, strict=True):
         if not features.is_valid_geom(geometry):
-            raise _wrong(path, f"shape {number} is a {geometry.get('type')} of too few points")
+            raise wrong(path, f"shape {number} is a {geometry.get('type')} of too few points")
     crs, taken = found.crs, ""
     if crs is None and reproject and path.suffix.lower() in _GEOJSON:
         crs, taken = CRS.from_epsg(4326), "longitude and latitude, as RFC 7946 has it"
@@ -126,7 +123,7 @@ def attributes(path: Path, layer: str | None = None) -> dict[str, bool]:
     """
     refuse_remote(path)
     suffix = path.suffix.lower()
-    columns = _geojson_columns(path) if suffix in _GEOJSON else _pyogrio_columns(path, layer)
+    columns = geojson_columns(path) if suffix in _GEOJSON else _pyogrio_columns(path, layer)
     return {name: _is_class_like(values) for name, values in columns.items()}
 
 
@@ -136,28 +133,6 @@ def _is_class_like(values: Sequence[Any]) -> bool:
         return True
     whole = [v for v in told if isinstance(v, int | float) and math.isfinite(v) and v % 1 == 0]
     return len(whole) == len(told) and 1 < len(set(told)) < len(told)
-
-
-def is_null(value: Any) -> bool:
-    """Tell whether an attribute has no value; a column of integers holds NaN there."""
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _is_empty(geometry: Any) -> bool:
-    if geometry is None:
-        return True
-    if geometry.get("type") == "GeometryCollection":
-        return all(map(_is_empty, geometry.get("geometries") or []))
-    return not any(_numbers_in(geometry.get("coordinates") or []))
-
-
-def _numbers_in(coordinates: Iterable[Any]) -> Iterable[bool]:
-    """Yield True for each number in nested lists."""
-    for item in coordinates:
-        if isinstance(item, list | tuple):
-            yield from _numbers_in(item)
-        else:
-            yield True
 
 
 def _placed(
@@ -229,63 +204,6 @@ def _corner(geometries: list[Any]) -> str:
     return f"({left:.9g}, {bottom:.9g})"
 
 
-def _read_geojson(path: Path, attribute: str | None, layer: str | None) -> _Layer:
-    if layer is not None:
-        raise _no_layer(path, layer, ["(GeoJSON has one, without a name)"])
-    document = _geojson(path)
-    try:
-        # A CRS of null is one that is not named; so are properties of null: there are none.
-        named = ((document.get("crs") or {}).get("properties") or {}).get("name")
-        geometries = [feature["geometry"] for feature in document["features"]]
-        properties = [feature.get("properties") or {} for feature in document["features"]]
-        crs = None if named is None else _named_crs(named)
-    except KeyError as error:
-        raise _wrong(path, f"no member {error} in a feature or the collection") from None
-    except (ValueError, TypeError, AttributeError, *GDAL_ERRORS) as error:
-        raise _wrong(path, f"{type(error).__name__}: {error}") from None
-    if attribute is not None:
-        _require_attribute(path, attribute, properties, geometries)
-    values = [each.get(attribute) if attribute else None for each in properties]
-    return _Layer(geometries, values, crs)
-
-
-def _geojson(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))  # Windows tools write a BOM
-    except OSError as error:
-        raise unreadable(path, error) from None
-    except ValueError as error:
-        raise _wrong(path, f"{type(error).__name__}: {error}") from None
-    if not isinstance(document, dict):
-        raise _wrong(path, f"a {type(document).__name__} where a FeatureCollection is wanted")
-    return document
-
-
-def _require_attribute(
-    path: Path, attribute: str, properties: Sequence[dict[str, Any]], geometries: Sequence[Any]
-) -> None:
-    for number, (each, geometry) in enumerate(zip(properties, geometries, strict=True)):
-        if attribute not in each and not _is_empty(geometry):
-            known = dict.fromkeys(name for some in properties for name in some)
-            raise _no_attribute(path, attribute, list(known), f" in shape {number}")
-
-
-def _no_attribute(path: Path, attribute: str, known: list[str], where: str = "") -> DataError:
-    told = ", ".join(known) or "none"
-    return _wrong(path, f"no attribute {attribute!r}{where}; those of the file: {told}")
-
-
-def _geojson_columns(path: Path) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {}
-    try:
-        for feature in _geojson(path)["features"]:
-            for name, value in (feature.get("properties") or {}).items():
-                columns.setdefault(name, []).append(value)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise _wrong(path, f"{type(error).__name__}: {error}") from None
-    return columns
-
-
 def _pyogrio_columns(path: Path, layer: str | None) -> dict[str, list[Any]]:
     pyogrio = import_vector_package("pyogrio")
     try:
@@ -296,35 +214,30 @@ def _pyogrio_columns(path: Path, layer: str | None) -> dict[str, list[Any]]:
     return {name: column.tolist() for name, column in zip(names, columns, strict=True)}
 
 
-def _named_crs(name: str) -> Any:
-    with rasterio.Env(**ENVIRONMENT):
-        return CRS.from_epsg(4326) if name in _CRS84 else CRS.from_user_input(name)
-
-
-def _read_geopackage(path: Path, attribute: str | None, layer: str | None) -> _Layer:
+def _read_geopackage(path: Path, attribute: str | None, layer: str | None) -> Layer:
     head = first_bytes(path)
     if not (head.startswith(b"SQLite format 3\0") and head[68:72] in (b"GPKG", b"GP10", b"GP11")):
-        raise _wrong(path, "the content is no GeoPackage")
+        raise wrong(path, "the content is no GeoPackage")
     return _read_with_pyogrio(path, attribute, layer)
 
 
-def _read_shapefile(path: Path, attribute: str | None, layer: str | None) -> _Layer:
+def _read_shapefile(path: Path, attribute: str | None, layer: str | None) -> Layer:
     if first_bytes(path)[:4] != struct.pack(">i", 9994):
-        raise _wrong(path, "the content is no Shapefile")
+        raise wrong(path, "the content is no Shapefile")
     return _read_with_pyogrio(path, attribute, layer)
 
 
-def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> _Layer:
+def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> Layer:
     pyogrio, shapely = import_vector_package("pyogrio"), import_vector_package("shapely")
     try:
         layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
         if layer is None and len(layers) == 1:
             layer = layers[0]
         if layer not in layers:
-            raise _no_layer(path, layer, layers)
+            raise no_layer(path, layer, layers)
         known = list(pyogrio.read_info(path, layer=layer)["fields"])
         if attribute is not None and attribute not in known:
-            raise _no_attribute(path, attribute, known)
+            raise no_attribute(path, attribute, known)
         meta, _, shapes_wkb, columns = pyogrio.raw.read(
             path, layer=layer, columns=[attribute] if attribute else [], force_2d=True
         )
@@ -336,55 +249,14 @@ def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> 
         None if shape is None or shape.is_empty else shapely.geometry.mapping(shape)
         for shape in shapes
     ]
-    crs = None if not meta["crs"] else _named_crs(meta["crs"])
-    return _Layer(geometries, values, crs)
-
-
-def import_vector_package(name: str) -> Any:
-    """Import pyogrio or shapely.
-
-    Raises:
-        ConfigError: SEG-X003 it is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise ConfigError(
-            "SEG-X003",
-            "GeoPackage, Shapefile and burn_width need two more packages",
-            observed=f"no module {name!r}",
-            allowed="polygons as GeoJSON without them",
-            next_step='pip install "terrazzo[vector]"',
-        ) from None
-
-
-def _no_layer(path: Path, layer: str | None, layers: list[str]) -> ConfigError:
-    return ConfigError(
-        "SEG-X011",
-        "which layer of the file?",
-        file=path,
-        observed=layer or "none named",
-        allowed=", ".join(layers),
-        next_step="name one of them as `layer` of the scene",
-    )
-
-
-def _wrong(path: Path, observed: str) -> DataError:
-    return DataError(
-        "SEG-D012",
-        "the file does not hold shapes of the form that is wanted",
-        file=path,
-        observed=observed,
-        allowed="polygons as GeoJSON (a FeatureCollection), GeoPackage or Shapefile, each with "
-        "the attribute that is asked for",
-        next_step="export the shapes again",
-    )
+    crs = None if not meta["crs"] else named_crs(meta["crs"])
+    return Layer(geometries, values, crs)
 
 
 _GEOJSON = (".geojson", ".json")
-_READERS: dict[str, Callable[[Path, str | None, str | None], _Layer]] = {
-    ".geojson": _read_geojson,
-    ".json": _read_geojson,
+_READERS: dict[str, Callable[[Path, str | None, str | None], Layer]] = {
+    ".geojson": read_geojson,
+    ".json": read_geojson,
     ".gpkg": _read_geopackage,
     ".shp": _read_shapefile,
 }

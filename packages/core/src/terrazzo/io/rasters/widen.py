@@ -10,7 +10,8 @@ from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.io.rasters.grids import crs_text
 from terrazzo.io.rasters.header import RasterInfo
 from terrazzo.io.rasters.rasterize import attribute_text
-from terrazzo.io.rasters.read_vectors import Features, import_vector_package
+from terrazzo.io.rasters.read_vectors import Features
+from terrazzo.io.rasters.vector_layer import import_vector_package
 
 _AREAS = ("Polygon", "MultiPolygon")
 
