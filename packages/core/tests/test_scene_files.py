@@ -221,6 +221,16 @@ def test_places_that_are_not_used_are_said_with_the_command(labelled, make, word
     assert all(word in text for word in words for text in found)
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize(("make", "words"), KINDS)
+def test_an_error_about_grids_says_it_too(labelled, make, words):
+    make(labelled / "image.tif")  # and the label raster has a place of its own
+    with pytest.raises(DataError) as caught:
+        opened(labelled)
+    assert caught.value.code in ("SEG-D025", "SEG-D026")
+    assert all(word in caught.value.next_step for word in ("is not used", *words))
+
+
 def test_a_scene_with_a_place_needs_no_word(labelled):
     write(labelled / "image.tif", noise(3))
     world_file = labelled / "image.tfw"

@@ -6,6 +6,7 @@ The first image raster gives the grid. All that can be refused from headers is r
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -166,10 +167,37 @@ def open_scene(root: Path, scene: Scene, name: str, reading: Reading) -> OpenSce
     key = (root, times, scene.model_dump_json(), name, rules)
     found = _shared.get(key)
     if found is None:
-        found = _shared[key] = _look_at(root, scene, name, reading)
+        with _naming_unused_places(root, scene):
+            found = _shared[key] = _look_at(root, scene, name, reading)
         if reading.alpha is None:
             _refuse_alpha_losses(found)
     return found
+
+
+_OF_PLACES = ("SEG-D009", "SEG-D025", "SEG-D026", "SEG-D027", "SEG-D028")
+
+
+@contextmanager
+def _naming_unused_places(root: Path, scene: Scene) -> Iterator[None]:
+    """Say in an error about grids what places a raster of the scene and is not used."""
+    try:
+        yield
+    except DataError as error:
+        if error.code not in _OF_PLACES:
+            raise
+        files = (root / file for file in (*scene.images, scene.label))
+        told = [rasters.unused_georeferencing(f) for f in files if not rasters.is_vector(f)]
+        unused = [text for text in told if text is not None]
+        if not unused:
+            raise
+        raise DataError(
+            error.code,
+            error.problem,
+            file=error.file,
+            observed=error.observed,
+            allowed=error.allowed,
+            next_step="; ".join([*unused, f"otherwise {error.next_step}"]),
+        ) from None
 
 
 def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene:

@@ -80,9 +80,9 @@ def draw_labels(path: Path, layer: str | None, grid: RasterInfo, settings: Vecto
             and are not used.
     """
     shapes = _read(path, layer, grid, settings, settings.burn_property)
+    shapes = rasters.widen_shapes(shapes, grid, width=settings.burn_width)
     if settings.burn is None and settings.burn_property is None:
         _refuse_unused_attributes(path, layer)
-    shapes = rasters.widen_shapes(shapes, grid, width=settings.burn_width)
     burn = 1 if settings.burn is None else settings.burn
     burnt = rasters.rasterize_shapes(
         shapes,
