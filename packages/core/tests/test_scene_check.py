@@ -175,13 +175,13 @@ def test_a_label_raster_that_calls_a_class_nodata(tmp_path):
     _, label_HW = write(tmp_path, nodata=0)
     share = (label_HW == 0).mean()
     report = check_data(data_of(tmp_path))
-    (finding,) = [found for found in report.findings if found.code == "SEG-D043"]
+    (finding,) = [found for found in report.findings if found.code == "SEG-D047"]
     assert finding.level.name == "WARNING"
     for words in ("nodata 0", f"{share:.1%}", "'back'"):
         assert words in finding.observed
     assert report.ignored_share == pytest.approx(share)
     finished, said = run(tmp_path)
-    (line,) = [text for text in said if "SEG-D043" in text]
+    (line,) = [text for text in said if "SEG-D047" in text]
     assert f"nodata 0 at {share:.1%}" in line
     evaluation = finished.evaluation
     masked = sum(
@@ -197,7 +197,7 @@ def test_a_nodata_value_that_is_no_class_is_counted_without_a_warning(tmp_path):
 
     write(tmp_path, nodata=200, change=holes)
     report = check_data(data_of(tmp_path))
-    assert not [found for found in report.findings if found.code == "SEG-D043"]
+    assert not [found for found in report.findings if found.code == "SEG-D047"]
     assert report.ignored_share == pytest.approx(32 / 128)
 
 

@@ -90,7 +90,7 @@ def test_alpha_that_takes_labels_away_must_be_said(labelled):
     write(labelled / "image.tif", image_HWC)
     with pytest.raises(DataError) as caught:
         opened(labelled)
-    assert caught.value.code == "SEG-D042"
+    assert caught.value.code == "SEG-D046"
     assert "4.2%" in caught.value.observed
     assert "band 4" in caught.value.problem
     assert 'alpha = "none"' in caught.value.next_step
@@ -256,7 +256,7 @@ def test_alpha_in_a_folder_of_images(labelled):
 
     source = opened_folder()
     assert "band 4 is read as alpha" in source.notes[0]
-    with pytest.raises(DataError, match="SEG-D042"):
+    with pytest.raises(DataError, match="SEG-D046"):
         source.read(0)
     kept = opened_folder(alpha="none")
     assert len(kept.band_names) == 4

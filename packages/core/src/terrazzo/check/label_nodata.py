@@ -54,7 +54,7 @@ def _nodata_share(file: Path, raws: Container[int]) -> tuple[int, float] | None:
 def _finding(file: Path, value: int, share: float, name: str) -> Finding:
     return Finding(
         Level.WARNING,
-        "SEG-D043",
+        "SEG-D047",
         "the label raster calls the raw value of a class nodata, so no pixel has that class",
         str(file),
         f"nodata {value} at {share:.1%} of the pixels, which are ignored; in the label map {value} "

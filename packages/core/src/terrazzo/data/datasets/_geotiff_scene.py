@@ -158,7 +158,7 @@ def open_scene(root: Path, scene: Scene, name: str, reading: Reading) -> OpenSce
     Raises:
         ConfigError: SEG-X011, a band or layer is not there.
         DataError: as `rasters.info` and `rasters.read_features`; SEG-D009, SEG-D025 or SEG-D026 the
-            files differ in size, CRS or transform; SEG-D042 a band that is read as alpha takes
+            files differ in size, CRS or transform; SEG-D046 a band that is read as alpha takes
             labelled pixels away.
     """
     files = [*scene.images, scene.label, *([scene.area] if scene.area else [])]
@@ -251,7 +251,7 @@ def _refuse_alpha_losses(scene: OpenScene) -> None:
     """Refuse a band that is guessed to be alpha where that would take many labels away.
 
     Raises:
-        DataError: SEG-D042.
+        DataError: SEG-D046.
     """
     guessed = [image for image in scene.images if rasters.info(image.path).alpha_bands]
     if not guessed:

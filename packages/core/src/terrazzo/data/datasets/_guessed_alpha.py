@@ -34,7 +34,7 @@ def refuse_guessed_alpha(path: Path, lost: float) -> None:
         lost: share of the labelled pixels at which that band is 0.
 
     Raises:
-        DataError: SEG-D042.
+        DataError: SEG-D046.
     """
     from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
 
@@ -42,7 +42,7 @@ def refuse_guessed_alpha(path: Path, lost: float) -> None:
         return
     band = rasters.info(path).alpha_bands[0]
     raise DataError(
-        "SEG-D042",
+        "SEG-D046",
         f"band {band} has no name and is read as alpha, which takes labelled pixels away",
         file=path,
         observed=f"it is 0 at {lost:.1%} of the labelled pixels",
