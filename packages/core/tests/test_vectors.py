@@ -161,7 +161,8 @@ def test_what_lies_outside_the_area_is_ignored(tmp_path, image):
 
 def test_splits_share_the_polygons_they_have_drawn(tmp_path, image):
     write_geojson(tmp_path / "a.geojson")
-    options = geotiff.Options(scenes=({"images": ("image.tif",), "label": "a.geojson"},), chip=8)
+    scenes = ({"images": ("image.tif",), "label": "a.geojson"},)
+    options = geotiff.Options(scenes=scenes, chip=8, burn=1)
     train, test = (geotiff.open_split(tmp_path, name, options) for name in ("train", "test"))
     assert train.open_scenes[0] is test.open_scenes[0]
     other = geotiff.open_split(tmp_path, "val", options.model_copy(update={"burn": 7}))

@@ -12,6 +12,8 @@ all files, ``file_statistics`` at one of them; one file a family of findings:
     bands           scales, outliers, clipped and empty images
     grids           grid and reference system of GeoTIFF pairs
     nan_pixels      NaN in GeoTIFF of floats
+    label_nodata    label rasters that call a class nodata
+    pixel_sizes     images of very different pixel sizes
     leaks           one image in two splits
     doubted_labels  labels that a trained model contradicts
 """
@@ -20,4 +22,5 @@ from __future__ import annotations
 
 from terrazzo.check.before_training import check_before_training as check_before_training
 from terrazzo.check.check_data import check_data as check_data
+from terrazzo.check.check_data import warnings_before_training as warnings_before_training
 from terrazzo.check.report import Report as Report

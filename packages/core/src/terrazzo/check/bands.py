@@ -83,7 +83,8 @@ def _blank(scanned: ScannedImage, image: ImageFacts) -> Finding:
         "SEG-D038",
         "the image holds nothing",
         scanned.image_file,
-        "no pixel with data" if nothing else f"every band has one value: {_list(image.high)}",
+        ("no pixel with data" if nothing else f"every band has one value: {_list(image.high)}")
+        + scanned.place,
         "an image",
         "look at the file; leave it out if it is meant to be empty",
     )
@@ -95,7 +96,8 @@ def _clipped(scanned: ScannedImage, image: ImageFacts) -> Finding:
         "SEG-D019",
         "the image looks clipped from 16 bits to 8",
         scanned.image_file,
-        f"{image.at_high:.0%} of the values are 255, and none is larger ({image.dtype})",
+        f"{image.at_high:.0%} of the values are 255, and none is larger ({image.dtype})"
+        f"{scanned.place}",
         "the whole range of the sensor",
         "convert the original again with a scale (e.g. `gdal_translate -scale`), or keep 16 bits",
     )
@@ -152,7 +154,7 @@ def _outliers(survey: Survey, alike: list[tuple[ScannedImage, ImageFacts]]) -> I
                 "SEG-D021",
                 "the values of the image have another scale than the others'",
                 scanned.image_file,
-                f"largest values {_list(image.high)}",
+                f"largest values {_list(image.high)}{scanned.place}",
                 f"around {_list(tuple(usual_high_C.tolist()))}, as in the other images",
                 "bring the image to the units of the others, e.g. 0…1 to 0…255",
             )
@@ -164,7 +166,7 @@ def _outliers(survey: Survey, alike: list[tuple[ScannedImage, ImageFacts]]) -> I
                 "the image is far brighter, darker or flatter than the others",
                 scanned.image_file,
                 f"band {names[band] if band < len(names) else band}: mean {image.mean[band]:.4g}, "
-                f"standard deviation {image.std[band]:.4g}",
+                f"standard deviation {image.std[band]:.4g}{scanned.place}",
                 f"medians {np.median(mean_NC[:, band]):.4g} and {np.median(std_NC[:, band]):.4g}",
                 "look at the image: a wrong band order, a failed exposure or another sensor",
             )

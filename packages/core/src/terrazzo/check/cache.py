@@ -21,7 +21,7 @@ from terrazzo.base.errors import ResourceError
 from terrazzo.base.recipe import DataConfig
 from terrazzo.check.file_statistics import ImageFacts, LabelFacts
 
-_VERSION = 4
+_VERSION = 6
 """Raised where facts mean something else than before."""
 
 

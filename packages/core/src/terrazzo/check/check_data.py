@@ -19,15 +19,18 @@ from terrazzo.check import (
     grids,
     headers,
     label_map_proposal,
+    label_nodata,
     label_values,
     leaks,
     nan_pixels,
     palettes,
+    pixel_sizes,
     unusable_files,
 )
 from terrazzo.check.report import Report, in_order
 from terrazzo.check.scan import survey
 from terrazzo.data import datasets
+from terrazzo.data.datasets import Split
 from terrazzo.data.labels import LabelMap
 
 _MOST_THREADS = 16
@@ -77,6 +80,8 @@ def check_data(
         *headers.find(seen),
         *grids.find(seen),
         *nan_pixels.find(seen),
+        *label_nodata.find(seen.sources.values(), label_map),
+        *pixel_sizes.find(seen.sources.values()),
         *leaks.find(seen),
     ]
     if run is not None:
@@ -93,6 +98,20 @@ def check_data(
         bands=bands.table(seen),
         proposal=label_map_proposal.propose(seen),
         notes=tuple(dict.fromkeys(n for source in seen.sources.values() for n in source.notes)),
+    )
+
+
+def warnings_before_training(splits: Mapping[str, Split]) -> tuple[str, ...]:
+    """Return what does not stop a run and may make its scores mean something else, a line each.
+
+    Headers are read, and label rasters that call a class nodata.
+    """
+    sources = [split.source for split in splits.values()]
+    label_map = next(iter(splits.values())).label_map
+    found = [*label_nodata.find(sources, label_map), *pixel_sizes.find(sources)]
+    return tuple(
+        f"warning {each.code}: {each.problem}: {each.file}: {each.observed}; {each.next_step}"
+        for each in found
     )
 
 

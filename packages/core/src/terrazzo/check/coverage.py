@@ -69,6 +69,7 @@ def count(survey: Survey) -> Coverage | None:
     ignored_N = np.zeros(len(usable), np.int64)
     for row, scanned in enumerate(usable):
         assert scanned.label is not None
+        ignored_N[row] = scanned.label.unlabelled
         for value, pixels in scanned.label.counts.items():
             if value in train_id:
                 pixels_NK[row, train_id[value]] += pixels
@@ -128,7 +129,7 @@ def _all_ignored(survey: Survey, label_map: LabelMap) -> Iterator[Finding]:
             "SEG-D017",
             "every pixel of the mask is ignored: it teaches and scores nothing",
             scanned.label_file,
-            f"values {values}",
+            f"values {values}{scanned.place}",
             "at least one pixel of a class",
             "leave the image out, or label it",
         )

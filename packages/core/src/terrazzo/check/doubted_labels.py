@@ -25,6 +25,7 @@ from terrazzo.data.datasets import Split
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.model_input import as_seen
 from terrazzo.data.sample import Sample
+from terrazzo.data.scene_placement import pixel_text
 from terrazzo.io.pixels import ImagePixels
 from terrazzo.models import compatibility
 from terrazzo.models.card import ModelCard
@@ -167,12 +168,14 @@ def _doubted(
 
 def _finding(region: _Region, label_map: LabelMap) -> Finding:
     given, predicted = label_map.names[region.given], label_map.names[region.predicted]
+    scanned = region.scanned
+    place = pixel_text(region.row, region.column, scanned.name, scanned.corner)
     return Finding(
         Level.WARNING,
         "SEG-D040",
         "a trained model doubts the label",
         region.scanned.label_file,
-        f"{region.area} px around row {region.row}, column {region.column} are labelled {given!r}; "
+        f"{region.area} px around {place} are labelled {given!r}; "
         f"the model says {predicted!r} with probability {region.confidence:.2f}",
         "a label that people would agree on",
         "look at the place; correct the label, or leave it where the model is wrong",

@@ -64,6 +64,7 @@ class LabelFacts:
         colours: whether the raw values are colours 0xRRGGBB.
         counts: pixels by raw value, where the image holds data.
         palette: 0xRRGGBB of each raw value that occurs, of a palette PNG read as indices.
+        unlabelled: pixels that the label file says have no label.
     """
 
     rows: int
@@ -72,6 +73,7 @@ class LabelFacts:
     colours: bool
     counts: dict[int, int]
     palette: dict[int, int]
+    unlabelled: int = 0
 
 
 def of_image(pixels: ImagePixels, size: tuple[int, int] | None = None) -> ImageFacts:
@@ -174,6 +176,7 @@ def of_label(
     raw_label: NDArray[Any],
     valid_HW: NDArray[np.bool_] | None,
     palette_PC: NDArray[np.uint8] | None,
+    unlabelled: int = 0,
 ) -> LabelFacts:
     """Look at a label.
 
@@ -181,6 +184,7 @@ def of_label(
         raw_label: H×W integers, or H×W×3 uint8 colours.
         valid_HW: where the image holds data. None: everywhere.
         palette_PC: P×3 red, green, blue, where the label file has a palette.
+        unlabelled: pixels that the label file says have no label.
     """
     rows, columns = raw_label.shape[:2]
     inside = raw_label
@@ -191,7 +195,7 @@ def of_label(
     colours = raw_label.ndim == 3
     counts = count_colours(inside) if colours else count_values(inside)
     palette = {} if colours else _colours_of(palette_PC, counts)
-    return LabelFacts(rows, columns, raw_label.dtype.name, colours, counts, palette)
+    return LabelFacts(rows, columns, raw_label.dtype.name, colours, counts, palette, unlabelled)
 
 
 def count_values(values: NDArray[Any]) -> dict[int, int]:

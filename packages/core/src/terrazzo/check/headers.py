@@ -50,6 +50,7 @@ def look(files: tuple[Path, ...], band_names: tuple[str, ...]) -> Looked:
     Args:
         files: the image file and the label file or files.
         band_names: of the data set.
+        first_raster: the GeoTIFF whose bands all others must have in the same order; None: none.
     """
     try:
         image, *labels = map(_shape, files)

@@ -14,6 +14,7 @@ from terrazzo.check.scan import ScannedImage, Survey
 from terrazzo.data.datasets import Source
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.sample import IGNORE
+from terrazzo.data.scene_placement import pixel_text
 
 _PLACES = 20  # faulty masks decoded again to say where the value is
 _SHOWN = 8  # values named in one line
@@ -178,7 +179,8 @@ def _place(scanned: ScannedImage, value: int, label_map: LabelMap, source: Sourc
     if raw.ndim == 3:
         raw = raw.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
     row, column = divmod(int((raw == value).argmax()), raw.shape[1])
-    return f"; {label_map.raw_text(value)} first at row {row}, column {column}"
+    place = pixel_text(row, column, scanned.name, scanned.corner)
+    return f"; {label_map.raw_text(value)} first at {place}"
 
 
 def _of_other_kind(scanned: ScannedImage, label_map: LabelMap) -> Finding:

@@ -135,12 +135,18 @@ def _same(first: ScannedImage, second: ScannedImage) -> Finding:
         "SEG-D015",
         "the same image twice in one split" if within else "the same image is in two splits",
         second.image_file,
-        f"equal, pixel for pixel, to {first.image_file} ({first.split} and {second.split})",
+        f"equal, pixel for pixel, to {first.image_file} ({first.split} and {second.split})"
+        f"{_places(first, second)}",
         "each image once",
         "remove one of them"
         if within
         else "remove it from one of them; a score on images that were trained on says nothing",
     )
+
+
+def _places(first: ScannedImage, second: ScannedImage) -> str:
+    """Say where both lie in their scenes, the one the finding is about first."""
+    return f"{second.place}{first.place.replace('; chip', '; the other is chip', 1)}"
 
 
 def _near(first: ScannedImage, second: ScannedImage, correlation: float) -> Finding:
@@ -150,7 +156,7 @@ def _near(first: ScannedImage, second: ScannedImage, correlation: float) -> Find
         "nearly the same image is in two splits",
         second.image_file,
         f"correlation {correlation:.4f} with {first.image_file} ({first.split} and "
-        f"{second.split}), turned and mirrored views included",
+        f"{second.split}), turned and mirrored views included{_places(first, second)}",
         f"below {_ALIKE}",
         "look at both: a copy in other quality, an augmented copy or the next frame of a film; "
         "keep them in one split with data.options.split.group",

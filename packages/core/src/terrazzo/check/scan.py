@@ -22,9 +22,10 @@ from terrazzo.check.cache import Cache, Entry, Stamp, open_cache, sha256_of
 from terrazzo.check.file_statistics import ImageFacts, LabelFacts
 from terrazzo.check.finding import Finding, of_error
 from terrazzo.data import datasets
-from terrazzo.data.datasets import Source
+from terrazzo.data.datasets import MaskedLabels, Source
 from terrazzo.data.datasets._paired_files import is_raster
 from terrazzo.data.labels import LabelMap
+from terrazzo.data.scene_placement import Placed
 from terrazzo.io import images
 
 _TOGETHER = 8  # images handed to a thread at once: handing over costs a part of a decode
@@ -42,6 +43,7 @@ class ScannedImage:
         image: what the image is like; None: it cannot be read.
         label: what its label holds; None: it cannot be read.
         faults: why not.
+        corner: first row and column in the scene it was cut from; None: it is a whole file.
     """
 
     split: str
@@ -51,6 +53,16 @@ class ScannedImage:
     image: ImageFacts | None
     label: LabelFacts | None
     faults: tuple[Finding, ...] = ()
+    corner: tuple[int, int] | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the image lies in its scene, to go after an observed value; empty: a whole file."""
+        if self.corner is None:
+            return ""
+        return (
+            f"; chip {self.name}, from row {self.corner[0]}, column {self.corner[1]} of the scene"
+        )
 
     @property
     def key(self) -> tuple[str, int]:
@@ -150,8 +162,10 @@ def survey(
         for index, name in enumerate(source.names)
     ]
 
+    corners = _corners(sources)
+
     def look(some: list[tuple[str, int, str]]) -> list[tuple[ScannedImage, bool]]:
-        return [_look(item, sources[item[0]], cache, read) for item in some]
+        return [_look(item, sources[item[0]], corners, cache, read) for item in some]
 
     scanned_images: list[ScannedImage] = []
     known_before = 0
@@ -181,15 +195,29 @@ def _open(data: DataConfig, root: Path) -> tuple[dict[str, Source], tuple[Findin
     return sources, tuple(dict.fromkeys(of_error(error, root) for error in found))
 
 
+_Corners = dict[str, list[tuple[int, int]]]
+
+
+def _corners(sources: dict[str, Source]) -> _Corners:
+    """Return the corner in its scene of each image, for the splits whose images have one."""
+    return {
+        split: [source.place(index)[1:] for index in range(len(source.names))]
+        for split, source in sources.items()
+        if isinstance(source, Placed)
+    }
+
+
 def _look(
-    item: tuple[str, int, str], source: Source, cache: Cache, read: _Files
+    item: tuple[str, int, str], source: Source, corners: _Corners, cache: Cache, read: _Files
 ) -> tuple[ScannedImage, bool]:
     split, index, name = item
     files = source.files(index)
     key = cache.key(name, files)
     entry = cache.find(key, files)
+    corner = corners[split][index] if split in corners else None
     if entry is not None:
-        return ScannedImage(split, index, name, files, entry.image, entry.label), True
+        known = ScannedImage(split, index, name, files, entry.image, entry.label, corner=corner)
+        return known, True
     faults: list[Finding] = []
     image, label, valid_HW = None, None, None
     try:
@@ -202,12 +230,13 @@ def _look(
     try:
         raw_label = source.read_label(index)
         palette_PC = read.of(files[1]).palette_PC if len(files) == 2 else None
-        label = file_statistics.of_label(raw_label, valid_HW, palette_PC)
+        unlabelled = source.unlabelled(index) if isinstance(source, MaskedLabels) else 0
+        label = file_statistics.of_label(raw_label, valid_HW, palette_PC, unlabelled)
     except DataError as error:
         faults.append(of_error(error, ", ".join(map(str, files[1:]))))
     if image is not None and label is not None:
         cache.keep(key, Entry(tuple(read.of(path).stamp for path in files), image, label))
-    return ScannedImage(split, index, name, files, image, label, tuple(faults)), False
+    return ScannedImage(split, index, name, files, image, label, tuple(faults), corner), False
 
 
 @contextmanager

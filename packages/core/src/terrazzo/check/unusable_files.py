@@ -48,7 +48,8 @@ def _other_type(scanned: ScannedImage, dtype: str, usual: str, count: int) -> Fi
         "SEG-D021",
         "the images have different types",
         scanned.image_file,
-        f"{dtype}, largest value {max(scanned.image.high) if scanned.image else 0:g}",
+        f"{dtype}, largest value {max(scanned.image.high) if scanned.image else 0:g}"
+        f"{scanned.place}",
         f"{usual}, as in {count} other images",
         "convert the image from its original again; one that was clipped to 8 bits has lost its "
         "bright values",

@@ -36,6 +36,7 @@ from terrazzo.base.config_parsing import Frozen, StrPath, read_toml, resolve_pat
 from terrazzo.base.errors import ConfigError, DataError, unknown_name
 from terrazzo.data import class_csv
 from terrazzo.data.sample import IGNORE
+from terrazzo.data.scene_placement import pixel_text
 
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
@@ -111,6 +112,8 @@ class LabelMap:
         *,
         file: str,
         valid_HW: NDArray[np.bool_] | None = None,
+        name: str = "",
+        corner: tuple[int, int] | None = None,
     ) -> NDArray[np.generic]:
         """Turn raw values into train ids.
 
@@ -119,6 +122,8 @@ class LabelMap:
             file: the label file, for the message.
             valid_HW: False where there is no data, and anything may lie in the label: these pixels
                 become `ignore_index`. None: all are valid.
+            name: of the image, for the message.
+            corner: first row and column in the scene it was cut from; None: it is a whole file.
 
         Returns:
             H×W of `dtype`, new memory; values 0…K-1 and `ignore_index` only.
@@ -131,7 +136,8 @@ class LabelMap:
         if valid_HW is not None:
             codes = np.where(valid_HW, codes, np.zeros((), codes.dtype))
         if codes.size and (int(codes.min()) < 0 or int(codes.max()) >= self._table.size):
-            raise self._stray(codes, (codes < 0) | (codes >= self._table.size), file)
+            beyond = (codes < 0) | (codes >= self._table.size)
+            raise self._stray(codes, beyond, file, name, corner)
         if codes.dtype == np.uint8:  # the usual masks, in a third of the time of np.take
             import cv2  # here, so that reading a map does not load it
 
@@ -142,7 +148,7 @@ class LabelMap:
             train_ids[~valid_HW] = np.asarray(self.ignore_index, train_ids.dtype)
         stray = train_ids == self._unmapped
         if stray.any():
-            raise self._stray(codes, stray, file)
+            raise self._stray(codes, stray, file, name, corner)
         return train_ids
 
     def _codes(self, raw: NDArray[np.generic], file: str) -> NDArray[Any]:
@@ -166,7 +172,14 @@ class LabelMap:
             'raw = ["#RRGGBB"] for colour masks',
         )
 
-    def _stray(self, codes: NDArray[Any], where_HW: NDArray[np.bool_], file: str) -> DataError:
+    def _stray(
+        self,
+        codes: NDArray[Any],
+        where_HW: NDArray[np.bool_],
+        file: str,
+        name: str,
+        corner: tuple[int, int] | None,
+    ) -> DataError:
         values, counts = np.unique(codes[where_HW], return_counts=True)
         commonest = int(counts.argmax())
         value = int(values[commonest])
@@ -181,7 +194,8 @@ class LabelMap:
             "SEG-D001",
             f"label value not in the label map {self.name!r}",
             file=file,
-            observed=f"{shown}; {self.raw_text(value)} first at row {row}, column {column}",
+            observed=f"{shown}; {self.raw_text(value)} first at "
+            + pixel_text(row, column, name, corner),
             allowed=", ".join(self.raw_text(code) for code in allowed[:40]),
             next_step="add the value to a class or to `ignored` in the label map",
         )

@@ -30,6 +30,7 @@ class RawSample:
         image_file: where the image came from, for messages.
         label_file: where the label came from, for messages.
         present_HWC: bool; False where the value of a band is missing. None: nowhere.
+        corner: first row and column in the scene it was cut from; None: it is a whole file.
     """
 
     name: str
@@ -39,6 +40,7 @@ class RawSample:
     image_file: str
     label_file: str
     present_HWC: NDArray[np.bool_] | None = None
+    corner: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

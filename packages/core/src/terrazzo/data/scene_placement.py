@@ -16,6 +16,20 @@ LONGEST_SIDE = 768
 """Rows or columns of a map."""
 
 
+def pixel_text(row: int, column: int, name: str, corner: tuple[int, int] | None) -> str:
+    """Say where a pixel is: in its file, or in the scene that its chip was cut from.
+
+    Args:
+        row: in the image.
+        column: in the image.
+        name: of the image.
+        corner: first row and column of the chip in its scene; None: the image is a whole file.
+    """
+    if corner is None:
+        return f"row {row}, column {column}"
+    return f"row {corner[0] + row}, column {corner[1] + column} of the scene (chip {name})"
+
+
 @dataclass(frozen=True)
 class PlacedScene:
     """A scene that chips are cut from.

@@ -77,7 +77,9 @@ def predict(
     folder = model_folder(Path(run))
     card = saved_model.read_card(folder)
     scenes = {
-        work.source: _open_scene(work.source, card, settings) for work in works if work.is_scene
+        work.source: _open_scene(work.source, card, settings, progress)
+        for work in works
+        if work.is_scene
     }
     if scenes and card.image_size is not None:
         progress.say(
@@ -138,17 +140,40 @@ def _say_what_does_nothing(works: Sequence[Work], settings: Settings, progress: 
         )
 
 
-def _open_scene(path: Path, card: ModelCard, settings: Settings) -> Scene:
+def _open_scene(path: Path, card: ModelCard, settings: Settings, progress: Progress) -> Scene:
     """Find the model's bands in a scene, and refuse one that the model does not know."""
-    info = rasters.info(path)
+    alpha = _alpha(path, card, settings, progress)
+    info = rasters.info(path, alpha=alpha)
     bands = compatibility.chosen_bands(path, info, settings.bands)
     compatibility.require_known_pixels(
         card,
-        compatibility.pixels_of_raster(path, info, bands, card),
-        names_chosen=bool(settings.bands),
+        compatibility.pixels_of_raster(path, info, bands, card, settings.bands),
         any_pixel_size=settings.any_pixel_size,
     )
-    return Scene(path, bands, card.rules)
+    unused = rasters.unused_georeferencing(path)
+    if unused is not None:
+        progress.say(unused)
+    return Scene(path, bands, card.rules._replace(alpha=alpha or card.rules.alpha))
+
+
+def _alpha(path: Path, card: ModelCard, settings: Settings, progress: Progress) -> str | None:
+    """Say how a band is read that the file marks as alpha and does not name.
+
+    It is alpha unless the model has a band more than the scene would have without it, or a person
+    has chosen it.
+    """
+    info = rasters.info(path)
+    if not info.alpha_bands:
+        return None
+    words = {word for band in info.alpha_bands for word in (str(band), f"band {band}")}
+    wanted = len(card.bands) == info.bands + len(info.alpha_bands) or words & set(settings.bands)
+    for band in info.alpha_bands:
+        progress.say(
+            f"{path}: band {band} is read as a band of the model, not as alpha"
+            if wanted
+            else f"{path}: band {band} is read as alpha: there is no map where it is 0"
+        )
+    return "none" if wanted else None
 
 
 def _unlike_training(scene: Scene, card: ModelCard) -> str | None:

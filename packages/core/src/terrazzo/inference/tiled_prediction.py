@@ -104,7 +104,7 @@ class Scene:
     @property
     def info(self) -> rasters.RasterInfo:
         """What the file says of itself."""
-        return rasters.info(self.path)
+        return rasters.info(self.path, alpha=self.rules.alpha)
 
 
 @dataclass(frozen=True, slots=True)

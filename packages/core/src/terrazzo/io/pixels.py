@@ -27,10 +27,13 @@ class ReadingRules(NamedTuple):
     Attributes:
         nodata_rule: when a pixel is without data that is marked so in some of its bands.
         apply_scale: whether values become value × scale + offset, as the file declares them.
+        alpha: which band says which pixels count: ``none``, or ``band 4``; None: one that the file
+            marks as alpha and does not name.
     """
 
     nodata_rule: NodataRule = "auto"
     apply_scale: bool = False
+    alpha: str | None = None
 
 
 AS_STORED = ReadingRules()

@@ -5,13 +5,12 @@ Evaluation, prediction, the data check with a model and weights to start from al
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
-from terrazzo.data import ground, pixel_size
+from terrazzo.data import band_names, ground, pixel_size
 from terrazzo.data.pixel_size import PixelSizes
 from terrazzo.data.scaling import scaling_of, scaling_text
 
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 PIXEL_SIZE_TOLERANCE = 1.25
 """How many times larger or smaller pixels may be than those of training."""
-
-_NAMELESS = re.compile(r"band \d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +52,49 @@ class Pixels:
     remedy: str = "use images with the bands the model was trained on"
 
 
-def pixels_of_raster(path: Path, info: RasterInfo, bands: Sequence[int], card: ModelCard) -> Pixels:
-    """Return what is known of a GeoTIFF of which the positions `bands` are given to a model."""
+def pixels_of_raster(
+    path: Path,
+    info: RasterInfo,
+    bands: Sequence[int],
+    card: ModelCard,
+    chosen: Sequence[str] = (),
+) -> Pixels:
+    """Return what is known of a GeoTIFF of which some bands are given to a model.
+
+    Args:
+        path: of the raster.
+        info: what its header says.
+        bands: positions of the bands, in the model's order.
+        card: what the model is.
+        chosen: how a person chose them; what was chosen by number is that person's word, whatever
+            the file calls it.
+    """
     sides = ground.pixel_sides(info)
+    names = [info.band_names[band] for band in bands]
+    for at, word in enumerate(chosen):
+        if word not in info.band_names:
+            names[at] = f"band {bands[at] + 1}"
     return Pixels(
         path,
-        tuple(info.band_names[band] for band in bands),
+        tuple(names),
         "float32" if card.rules.apply_scale else info.dtype,
         None if sides is None else PixelSizes.of_pixels([sides]),
         None if card.rules.apply_scale else tuple(info.scaling[band] for band in bands),
-        "name the scene's bands in the model's order: --bands " + ",".join(card.bands.names),
+        _band_remedy(info.band_names, card.bands.names),
     )
+
+
+def _band_remedy(names: tuple[str, ...], wanted: tuple[str, ...]) -> str:
+    """Say which bands of a scene are those of a model; by name, where all are there."""
+    found = band_names.positions(wanted, names)
+    if found is None:
+        return (
+            "choose the scene's bands in the model's order with --bands, by name or number; the "
+            f"model's are {', '.join(wanted)}, and the scene has {', '.join(names)}"
+        )
+    by_name = not any("," in name or name != name.strip() for name in wanted)
+    words = wanted if by_name else tuple(str(position + 1) for position in found)
+    return "take the scene's bands in the model's order: --bands " + ",".join(words)
 
 
 def pixels_of_image(
@@ -106,15 +135,12 @@ def chosen_bands(path: Path, info: RasterInfo, chosen: tuple[str, ...]) -> tuple
     return tuple(_position(path, word, names) for word in chosen) or tuple(range(info.bands))
 
 
-def require_known_pixels(
-    card: ModelCard, pixels: Pixels, *, names_chosen: bool = False, any_pixel_size: bool = False
-) -> None:
+def require_known_pixels(card: ModelCard, pixels: Pixels, *, any_pixel_size: bool = False) -> None:
     """Refuse pixels of another kind than those a model was trained on.
 
     Args:
         card: what the model is.
         pixels: what it is asked to see.
-        names_chosen: a person has named the bands in the model's order, whatever they are called.
         any_pixel_size: take pixels of any size on the ground.
 
     Raises:
@@ -141,8 +167,7 @@ def require_known_pixels(
             allowed=card.bands.dtype,
             next_step="convert it with the scale of the training images",
         )
-    named = not any(map(_NAMELESS.fullmatch, (*found, *wanted)))
-    if not names_chosen and named and found != wanted:
+    if band_names.contradict(found, wanted):
         raise DataError(
             "SEG-D020",
             "the bands of the image are not those of the model, or in another order",

@@ -51,6 +51,7 @@ class _CardTable(Frozen):
     """Width and height, the smallest and the largest of each; both alike until version 0.1."""
     nodata_rule: NodataRule = "auto"
     apply_scale: bool = False
+    alpha: str | None = None
     scaling: Scaling | None = None
     model: ModelConfig
     bands: _BandsTable
@@ -67,7 +68,7 @@ def write(folder: Path, card: ModelCard, weights: Mapping[str, NDArray[np.generi
         "format": checkpoint.FORMAT,
         "backend": card.backend,
         "step": card.step,
-        **card.rules._asdict(),
+        **{name: rule for name, rule in card.rules._asdict().items() if rule is not None},
         "precision": card.precision,
         "model": card.model.model_dump(mode="json"),
         "bands": {
@@ -113,7 +114,7 @@ def read_card(folder: Path) -> ModelCard:
         image_size=table.image_size,
         step=table.step,
         pixel_metres=_pixel_sizes(table.pixel_metres),
-        rules=ReadingRules(table.nodata_rule, table.apply_scale),
+        rules=ReadingRules(table.nodata_rule, table.apply_scale, table.alpha),
         scaling=table.scaling,
         precision=table.precision,
     )

@@ -205,6 +205,8 @@ def _introduce(
         progress.say(remark)
     for note in dict.fromkeys(n for split in splits.values() for n in split.source.notes):
         progress.say(note)
+    for warning in check.warnings_before_training(splits):
+        progress.say(warning)
 
 
 def _warn(

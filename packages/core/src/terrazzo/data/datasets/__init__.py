@@ -98,6 +98,15 @@ class OfPlaces(Protocol):
         ...
 
 
+@runtime_checkable
+class MaskedLabels(Protocol):
+    """A source whose label files may say of pixels that they have no label."""
+
+    def unlabelled(self, index: int) -> int:
+        """Return how many pixels of one image have no label; what fills it up counts as none."""
+        ...
+
+
 class Format(Protocol):
     """What a module in this folder holds."""
 
@@ -167,7 +176,13 @@ class Split:
             )
         # What a label file holds where there is no data need not be in the label map.
         valid_HW = None if raw.valid_HW is None or raw.valid_HW.all() else raw.valid_HW
-        label_HW = self.label_map.remap(raw.raw_label, file=raw.label_file, valid_HW=valid_HW)
+        label_HW = self.label_map.remap(
+            raw.raw_label,
+            file=raw.label_file,
+            valid_HW=valid_HW,
+            name=raw.name,
+            corner=raw.corner,
+        )
         present_HWC = raw.present_HWC
         if present_HWC is not None and present_HWC.all():
             present_HWC = None

@@ -5,23 +5,25 @@ The first image raster gives the grid. All that can be refused from headers is r
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
-import pydantic
 from numpy.typing import NDArray
 from pydantic import Field
 
 from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.data.datasets._guessed_alpha import Alpha, alpha_notes, refuse_guessed_alpha
+from terrazzo.data.datasets._vector_labels import VectorSettings, draw_area, draw_labels
 from terrazzo.io import rasters
 from terrazzo.io.pixels import ImagePixels, NodataRule, ReadingRules
 from terrazzo.io.rasters import Part, RasterInfo
 
-RawValue = Annotated[int, Field(ge=0, le=65535)]
 Window = tuple[int, int, int, int]
 """First row, first column, rows, columns; in pixels."""
 
@@ -31,27 +33,20 @@ class Scene(Frozen):
 
     images: Annotated[tuple[str, ...], Field(min_length=1)]
     label: str
-    """A GeoTIFF of class indices, or polygons: GeoJSON, GeoPackage, Shapefile."""
+    """A GeoTIFF of class indices, or shapes: GeoJSON, GeoPackage, Shapefile."""
     layer: str | None = None
     """Layer of a GeoPackage of labels that has several."""
     area: str | None = None
     """Polygons; pixels outside are ignored."""
 
 
-class Reading(Frozen):
+class Reading(VectorSettings):
     """How the files of all scenes are read."""
 
     band_names: tuple[str, ...] = ()
     """Names of all bands of a scene, file by file. Empty: as the files have them."""
     bands: tuple[str, ...] = ()
     """Bands to use, by name, in this order file by file. Empty: all."""
-    align: Literal["exact", "reproject"] = "exact"
-    """reproject: files in another CRS or on another grid are brought onto that of the first image,
-    images bilinear, labels nearest neighbour, polygons corner by corner."""
-    crs_tolerance: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
-    """Pixels. A file with another CRS than the image is taken as it lies if no point of the
-    scene moves by more than this from one CRS to the other: for files of one place whose CRS are
-    written in two ways."""
     nan: Literal["nodata", "error"] = "nodata"
     """What NaN in an image means that does not declare it."""
     nodata_rule: NodataRule = "auto"
@@ -61,20 +56,9 @@ class Reading(Frozen):
     apply_scale: bool = False
     """Turn the numbers of the images into value × scale + offset, as their files declare them, for
     scenes whose tags differ. The model keeps this, and prediction does the same."""
-    burn: RawValue = 1
-    """Polygons: raw value of pixels whose centre is inside one."""
-    burn_property: str | None = None
-    """Polygons: attribute that holds their raw value; takes the place of `burn`."""
-    burn_values: dict[str, RawValue] = Field(default_factory=dict)
-    """Polygons: raw value for each value of `burn_property`, where these are words."""
-    background: RawValue | Literal["ignore"] = 0
-    """Polygons: raw value of all other pixels; ``ignore``: they are not labelled."""
-
-    @pydantic.model_validator(mode="after")
-    def _values_of_a_property(self) -> Reading:
-        if self.burn_values and self.burn_property is None:
-            raise ValueError("burn_values needs burn_property, the attribute they are values of")
-        return self
+    alpha: Alpha | None = None
+    """Which band says which pixels count: ``band 4``, or ``none``. None: one that the file marks as
+    alpha and does not name, if that takes away 1 % of the labelled pixels at most."""
 
 
 class Image(NamedTuple):
@@ -107,6 +91,7 @@ class OpenScene:
         counted_HW: False outside the area, or where no polygon labels; None: nowhere.
         refuse_nan: see `Reading.nan`.
         rules: see `Reading`.
+        notes: what a person should know of these files.
     """
 
     name: str
@@ -120,6 +105,7 @@ class OpenScene:
     counted_HW: NDArray[np.bool_] | None
     refuse_nan: bool
     rules: ReadingRules
+    notes: tuple[str, ...]
 
     def read(self, window: Window) -> tuple[ImagePixels, NDArray[Any], NDArray[np.bool_]]:
         """Read the image, the raw label H×W and where both count, H×W.
@@ -144,6 +130,17 @@ class OpenScene:
             rules=self.rules,
         )
 
+    def labelled(self, window: Window) -> NDArray[np.bool_]:
+        """Return H×W bool: where there is a label, whatever the image holds.
+
+        Raises:
+            DataError: see `rasters.read_label_with_mask`.
+        """
+        _, labelled_HW = self.read_label(window)
+        if self.counted_HW is not None:
+            labelled_HW = labelled_HW & _cut(self.counted_HW, window)
+        return labelled_HW
+
     def read_label(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Read raw labels H×W and where there are any."""
         if self.label_HW is not None:
@@ -151,6 +148,8 @@ class OpenScene:
             return label_HW, np.ones(label_HW.shape, bool)
         return rasters.read_label_with_mask(self.label, *window, onto=self.label_onto)
 
+
+_STRIP = 256  # rows looked at together
 
 _shared: WeakValueDictionary[tuple[object, ...], OpenScene] = WeakValueDictionary()
 """Scenes that are open: the splits of a data set share their polygons, which may be large."""
@@ -162,7 +161,8 @@ def open_scene(root: Path, scene: Scene, name: str, reading: Reading) -> OpenSce
     Raises:
         ConfigError: SEG-X011, a band or layer is not there.
         DataError: as `rasters.info` and `rasters.read_features`; SEG-D009, SEG-D025 or SEG-D026 the
-            files differ in size, CRS or transform.
+            files differ in size, CRS or transform; SEG-D046 a band that is read as alpha takes
+            labelled pixels away.
     """
     files = [*scene.images, scene.label, *([scene.area] if scene.area else [])]
     times = tuple(file.stat().st_mtime_ns for file in map(root.joinpath, files) if file.exists())
@@ -170,13 +170,42 @@ def open_scene(root: Path, scene: Scene, name: str, reading: Reading) -> OpenSce
     key = (root, times, scene.model_dump_json(), name, rules)
     found = _shared.get(key)
     if found is None:
-        found = _shared[key] = _look_at(root, scene, name, reading)
+        with _naming_unused_places(root, scene):
+            found = _shared[key] = _look_at(root, scene, name, reading)
+        if reading.alpha is None:
+            _refuse_alpha_losses(found)
     return found
+
+
+_OF_PLACES = ("SEG-D009", "SEG-D025", "SEG-D026", "SEG-D027", "SEG-D028")
+
+
+@contextmanager
+def _naming_unused_places(root: Path, scene: Scene) -> Iterator[None]:
+    """Say in an error about grids what places a raster of the scene and is not used."""
+    try:
+        yield
+    except DataError as error:
+        if error.code not in _OF_PLACES:
+            raise
+        files = (root / file for file in (*scene.images, scene.label))
+        told = [rasters.unused_georeferencing(f) for f in files if not rasters.is_vector(f)]
+        unused = [text for text in told if text is not None]
+        if not unused:
+            raise
+        raise DataError(
+            error.code,
+            error.problem,
+            file=error.file,
+            observed=error.observed,
+            allowed=error.allowed,
+            next_step="; ".join([*unused, f"otherwise {error.next_step}"]),
+        ) from None
 
 
 def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene:
     paths = [root / image for image in scene.images]
-    infos = [rasters.info(path) for path in paths]
+    infos = [rasters.info(path, alpha=reading.alpha) for path in paths]
     grid = infos[0]
     ontos = [None, *(_onto(paths[0], grid, path, reading) for path in paths[1:])]
     chosen = _choose_bands(paths[0], infos, reading.band_names, reading.bands)
@@ -189,9 +218,10 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
     dtypes = {"float32" if reading.apply_scale else infos[file].dtype for _, file, _ in chosen}
     label = root / scene.label
     is_vector = rasters.is_vector(label)
-    label_HW, labelled_HW = _draw_label(label, scene, grid, reading) if is_vector else (None, None)
-    area_HW = None if scene.area is None else _draw_area(root / scene.area, grid, reading)
-    counted = [mask for mask in (labelled_HW, area_HW) if mask is not None]
+    drawn = draw_labels(label, scene.layer, grid, reading) if is_vector else None
+    area = None if scene.area is None else draw_area(root / scene.area, grid, reading)
+    counted = [] if drawn is None or drawn.labelled_HW is None else [drawn.labelled_HW]
+    counted += [] if area is None else [area.label_HW]
     return OpenScene(
         name,
         images,
@@ -200,11 +230,45 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
         grid,
         label,
         None if is_vector else _onto(paths[0], grid, label, reading),
-        label_HW,
+        None if drawn is None else drawn.label_HW,
         np.logical_and.reduce(counted) if counted else None,
         reading.nan == "error",
-        ReadingRules(reading.nodata_rule, reading.apply_scale),
+        ReadingRules(reading.nodata_rule, reading.apply_scale, reading.alpha),
+        (
+            *_notes_of_images(paths, infos),
+            *(() if drawn is None else drawn.notes),
+            *(() if area is None else area.notes),
+        ),
     )
+
+
+def _notes_of_images(paths: list[Path], infos: list[RasterInfo]) -> Iterator[str]:
+    for path, info in zip(paths, infos, strict=True):
+        yield from alpha_notes(path, info)
+        unused = rasters.unused_georeferencing(path)
+        if unused is not None:
+            yield unused
+
+
+def _refuse_alpha_losses(scene: OpenScene) -> None:
+    """Refuse a band that is guessed to be alpha where that would take many labels away.
+
+    Raises:
+        DataError: SEG-D046.
+    """
+    guessed = [image for image in scene.images if rasters.info(image.path).alpha_bands]
+    if not guessed:
+        return
+    lost, labelled = dict.fromkeys(guessed, 0), 0
+    for row in range(0, scene.grid.rows, _STRIP):
+        window = (row, 0, min(_STRIP, scene.grid.rows - row), scene.grid.columns)
+        labelled_HW = scene.labelled(window)
+        labelled += int(np.count_nonzero(labelled_HW))
+        for image in guessed:
+            shown_HW = rasters.read_mask_window(image.path, *window, onto=image.onto)
+            lost[image] += int(np.count_nonzero(labelled_HW & ~shown_HW))
+    for image in guessed:
+        refuse_guessed_alpha(image.path, lost[image] / max(labelled, 1))
 
 
 def _onto(image: Path, grid: RasterInfo, path: Path, reading: Reading) -> RasterInfo | None:
@@ -218,46 +282,6 @@ def _onto(image: Path, grid: RasterInfo, path: Path, reading: Reading) -> Raster
             raise
         return grid
     return None
-
-
-def _draw_label(
-    path: Path, scene: Scene, grid: RasterInfo, reading: Reading
-) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    shapes = _read_features(path, grid, reading, reading.burn_property, scene.layer)
-    ignored = reading.background == "ignore"
-    label_HW = rasters.rasterize_shapes(
-        shapes,
-        grid,
-        value=reading.burn if reading.burn_property is None else None,
-        values=reading.burn_values,
-        background=0 if reading.background == "ignore" else reading.background,
-    )
-    return label_HW, rasters.inside(shapes, grid) if ignored else None
-
-
-def _draw_area(path: Path, grid: RasterInfo, reading: Reading) -> NDArray[np.bool_]:
-    if not rasters.is_vector(path):
-        raise ConfigError(
-            "SEG-X011",
-            "an area is given as polygons",
-            file=path,
-            allowed="GeoJSON, GeoPackage or Shapefile",
-            next_step="export its outline as polygons",
-        )
-    return rasters.inside(_read_features(path, grid, reading, None, None), grid)
-
-
-def _read_features(
-    path: Path, grid: RasterInfo, reading: Reading, attribute: str | None, layer: str | None
-) -> rasters.Features:
-    return rasters.read_features(
-        path,
-        grid,
-        attribute=attribute,
-        layer=layer,
-        reproject=reading.align == "reproject",
-        tolerance=reading.crs_tolerance,
-    )
 
 
 def _choose_bands(

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import DataError
+from terrazzo.data.band_names import contradict
 from terrazzo.data.datasets._faults import is_noting, refuse
+from terrazzo.data.datasets._guessed_alpha import refuse_guessed_alpha
 from terrazzo.data.sample import RawSample
 from terrazzo.io import images
 from terrazzo.io.folders import walk_files
@@ -51,6 +53,9 @@ class PairedFiles:
         mask_kind: whether the masks hold class indices or colours.
         notes: what was left out, for the person who runs it.
         rules: of GeoTIFF images.
+        named_by: the GeoTIFF whose bands every other one must have in the same order; None: none.
+        guards_alpha: refuse a band that is taken for alpha without a word if it takes away many
+            pixels.
     """
 
     pairs: tuple[Pair, ...]
@@ -58,6 +63,8 @@ class PairedFiles:
     mask_kind: Literal["index", "colour"] = "index"
     notes: tuple[str, ...] = ()
     rules: ReadingRules = AS_STORED
+    named_by: NamedBy | None = None
+    guards_alpha: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -101,7 +108,13 @@ class PairedFiles:
 
     def read_image(self, index: int, *, coarse: bool = False) -> ImagePixels:
         """Decode the image alone; see `read_image_file`."""
-        return read_image_file(self.pairs[index].image, self.band_names, self.rules, coarse=coarse)
+        path = self.pairs[index].image
+        if is_raster(path):
+            if self.named_by is not None:
+                refuse_other_order(path, self.named_by)
+            if self.guards_alpha:
+                _refuse_alpha_losses(path)
+        return read_image_file(path, self.band_names, self.rules, coarse=coarse)
 
     def read_label(self, index: int) -> NDArray[Any]:
         """Decode the mask alone: H×W integers, or H×W×3 colours."""
@@ -111,6 +124,16 @@ class PairedFiles:
 
             return rasters.read_label(mask, self.mask_kind)
         return images.read_label(mask, self.mask_kind)
+
+
+def _refuse_alpha_losses(path: Path) -> None:
+    """Refuse one image whose fourth band is guessed to be alpha; its mask labels all its pixels."""
+    from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
+
+    size = rasters.info(path)
+    if size.alpha_bands:
+        shown_HW = rasters.read_mask_window(path, 0, 0, size.rows, size.columns)
+        refuse_guessed_alpha(path, 1 - float(shown_HW.mean()))
 
 
 def read_image_file(
@@ -127,6 +150,7 @@ def read_image_file(
         band_names: C names of the data set.
         rules: of a GeoTIFF.
         coarse: see `images.read_image`.
+        alpha: of a GeoTIFF; see `rasters.info`.
 
     Raises:
         DataError: as `images.read_image` and `rasters.read`; SEG-D020 the image has another
@@ -150,7 +174,55 @@ def read_image_file(
     return pixels
 
 
-def band_names_of(files: Sequence[Path]) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class NamedBy:
+    """A GeoTIFF and what its bands are called."""
+
+    path: Path
+    band_names: tuple[str, ...]
+    alpha: str | None = None
+
+
+def named_by(files: Sequence[Path], alpha: str | None = None) -> NamedBy | None:
+    """Return the first GeoTIFF that can be read, and the names of its bands; None: there is none.
+
+    Args:
+        files: of the images.
+        alpha: see `rasters.info`.
+
+    Raises:
+        DataError: as `rasters.info`, where faults are not collected.
+    """
+    for file in filter(is_raster, files):
+        try:
+            return NamedBy(file, _band_names(file, alpha), alpha)
+        except DataError:
+            if not is_noting():
+                raise
+    return None
+
+
+def refuse_other_order(path: Path, first: NamedBy) -> None:
+    """Refuse a GeoTIFF whose bands have other names than those of the first, or another order.
+
+    Raises:
+        DataError: SEG-D020; as `rasters.info`.
+    """
+    names = _band_names(path, first.alpha)
+    # Another number of bands has a message of its own.
+    if len(names) == len(first.band_names) and contradict(names, first.band_names):
+        raise DataError(
+            "SEG-D020",
+            "the bands of the images have other names, or another order",
+            file=path,
+            observed=", ".join(names),
+            allowed=f"{', '.join(first.band_names)}, as in {first.path}",
+            next_step="write the bands in one order, e.g. `gdal_translate -b 3 -b 2 -b 1`, or "
+            "correct their names",
+        )
+
+
+def band_names_of(files: Sequence[Path], alpha: str | None = None) -> tuple[str, ...]:
     """Name the bands of a data set after its first image; ``()`` where there is none.
 
     Raises:
@@ -158,18 +230,18 @@ def band_names_of(files: Sequence[Path]) -> tuple[str, ...]:
     """
     for file in files:
         try:
-            return _band_names(file)
+            return _band_names(file, alpha)
         except DataError:
             if not is_noting():  # one who looks at every image will find it again
                 raise
     return ()
 
 
-def _band_names(file: Path) -> tuple[str, ...]:
+def _band_names(file: Path, alpha: str | None = None) -> tuple[str, ...]:
     if is_raster(file):
         from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
 
-        return rasters.info(file).band_names
+        return rasters.info(file, alpha=alpha).band_names
     return _BAND_NAMES[images.image_info(file).bands]
 
 

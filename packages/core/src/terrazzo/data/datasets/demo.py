@@ -99,7 +99,14 @@ class Blocks:
         label_HW = self.read_label(index)
         name = _name(self.positions[index])
         return RawSample(
-            name, image_HWC, label_HW, valid_HW, str(image_file), str(label_file), present_HWC
+            name,
+            image_HWC,
+            label_HW,
+            valid_HW,
+            str(image_file),
+            str(label_file),
+            present_HWC,
+            corner=self.place(index)[1:],
         )
 
     @property

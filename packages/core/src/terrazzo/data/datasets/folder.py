@@ -22,11 +22,14 @@ from terrazzo.data.datasets import _folder_notes as folder_notes
 from terrazzo.data.datasets import _split_draw
 from terrazzo.data.datasets import _split_folders as split_folders
 from terrazzo.data.datasets._faults import refuse
+from terrazzo.data.datasets._guessed_alpha import Alpha, alpha_notes
 from terrazzo.data.datasets._paired_files import (
     RASTER_SUFFIXES,
+    NamedBy,
     PairedFiles,
     band_names_of,
     list_names,
+    named_by,
     pair_up,
 )
 from terrazzo.data.datasets._split_draw import Draw, SplitName
@@ -59,6 +62,9 @@ class Options(Frozen):
     otherwise all."""
     apply_scale: bool = False
     """GeoTIFF: turn numbers into value × scale + offset, as the files declare them."""
+    alpha: Alpha | None = None
+    """GeoTIFF: which band says which pixels count: ``band 4``, or ``none``. None: one that the file
+    marks as alpha and does not name, if that takes away 1 % of the pixels of an image at most."""
     lists: dict[SplitName, str] = Field(default={})
     """Text file of each split, one name a line: a path below `images`; the suffix may be given."""
     split: Draw | None = Field(default_factory=lambda given: _default_draw(given))
@@ -108,8 +114,10 @@ def open_split(root: Path, split: SplitName, options: Options) -> PairedFiles:
         only=only,
         root=root,
     )
+    first_named = named_by([pair.image for pair in pairs], options.alpha)
     notes = folder_notes.of_folders(image_folder, mask_folder, root, _SUFFIXES)
-    band_names = options.bands or band_names_of([pair.image for pair in pairs])
+    notes += _alpha_notes(first_named)
+    band_names = options.bands or band_names_of([pair.image for pair in pairs], options.alpha)
     if options.split is not None:
         names = [pair.name for pair in pairs]
         drawn_by_default = "split" not in options.model_fields_set and options.split_file is None
@@ -122,8 +130,24 @@ def open_split(root: Path, split: SplitName, options: Options) -> PairedFiles:
                 split, options.split, options.split_file, training=lambda: pairs
             )
     notes += folder_notes.of_tiff(pairs)
-    rules = ReadingRules(options.nodata_rule, options.apply_scale)
-    return PairedFiles(pairs, band_names, options.mask_kind, notes, rules)
+    return PairedFiles(
+        pairs,
+        band_names,
+        options.mask_kind,
+        notes,
+        ReadingRules(options.nodata_rule, options.apply_scale, options.alpha),
+        named_by=first_named,
+        guards_alpha=options.alpha is None,
+    )
+
+
+def _alpha_notes(first: NamedBy | None) -> tuple[str, ...]:
+    """Say of the first GeoTIFF what holds for all of them: they have equal bands."""
+    if first is None:
+        return ()
+    from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
+
+    return tuple(alpha_notes(first.path, rasters.info(first.path, alpha=first.alpha)))
 
 
 def _default_draw(given: dict[str, Any]) -> Draw | None:

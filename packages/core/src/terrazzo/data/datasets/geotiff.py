@@ -27,17 +27,20 @@ from pydantic import Field
 
 from terrazzo.base.config_parsing import Count, resolve_path
 from terrazzo.base.errors import DataError
+from terrazzo.data.band_names import contradict, is_name
 from terrazzo.data.datasets import _chip_sampling, _split_draw, _tile_histogram
 from terrazzo.data.datasets._chip_sampling import Place
-from terrazzo.data.datasets._geotiff_scene import OpenScene, RawValue, Reading, Scene, open_scene
+from terrazzo.data.datasets._geotiff_scene import OpenScene, Reading, Scene, open_scene
 from terrazzo.data.datasets._spatial_blocks import Block, Blocks
 from terrazzo.data.datasets._split_draw import Draw
+from terrazzo.data.datasets._vector_labels import RawValue
 from terrazzo.data.sample import RawSample
 from terrazzo.data.scene_placement import PlacedScene, placed_scene
 from terrazzo.io.pixels import ImagePixels
 from terrazzo.io.rasters import Part
 
 LABELS = None
+_COLOURS = ("red", "green", "blue")
 
 
 class Options(Reading):
@@ -93,8 +96,8 @@ class Chips:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Nothing is left out."""
-        return ()
+        """Say what was taken for granted of any scene, and what its files hold and is not used."""
+        return tuple(dict.fromkeys(note for scene in self.open_scenes for note in scene.notes))
 
     @property
     def is_cut_from_scenes(self) -> bool:
@@ -150,6 +153,7 @@ class Chips:
             str(scene.images[0].path),
             str(scene.label),
             present_HWC,
+            corner=window[:2],
         )
 
     def read_image(
@@ -167,6 +171,15 @@ class Chips:
         window, size = self._window(index), self.options.chip
         label_HW, _ = self.open_scenes[self.places[index][0]].read_label(window)
         return np.pad(label_HW, ((0, size - window[2]), (0, size - window[3])))
+
+    def unlabelled(self, index: int) -> int:
+        """Return how many pixels of one chip have no label: nodata, masked, outside the area."""
+        number, window = self.places[index][0], self._window(index)
+        unlabelled_HW = ~self.open_scenes[number].labelled(window)
+        far_HW = self.blocks.far(number, *window)
+        if far_HW is not None:  # what lies near another split is no fault of the labels
+            unlabelled_HW &= far_HW
+        return int(np.count_nonzero(unlabelled_HW))
 
     def _window(self, index: int) -> tuple[int, int, int, int]:
         number, row, column = self.places[index]
@@ -266,9 +279,11 @@ def _histogram_of(tiles: Chips) -> NDArray[np.int64]:
 
 
 def _refuse_unlike(scenes: Sequence[OpenScene]) -> None:
-    first = scenes[0]
-    for scene in scenes[1:]:
-        if (scene.band_names, scene.dtype) != (first.band_names, first.dtype):
+    # The first with names: all others are compared with it.
+    first = next((s for s in scenes if all(map(is_name, s.band_names))), scenes[0])
+    for scene in scenes:
+        unlike = _names_differ(scene.band_names, first.band_names)
+        if unlike or scene.dtype != first.dtype:
             raise DataError(
                 "SEG-D020",
                 "the scenes differ in their bands",
@@ -278,6 +293,18 @@ def _refuse_unlike(scenes: Sequence[OpenScene]) -> None:
                 f"{first.images[0].path}",
                 next_step="choose the bands by name with data.options.bands",
             )
+
+
+def _names_differ(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Tell whether bands have other names.
+
+    That one file alone says which bands are its colours is none: GDAL writes that by itself.
+    """
+    one_plain, other_plain = (
+        ["" if name in _COLOURS or not is_name(name) else name for name in names]
+        for names in (one, other)
+    )
+    return contradict(one, other) or one_plain != other_plain
 
 
 def _scene_names(scenes: Sequence[Scene]) -> list[str]:

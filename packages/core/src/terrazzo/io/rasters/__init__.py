@@ -1,30 +1,41 @@
 """GeoTIFF files as arrays: the only package that imports rasterio."""
 
+from terrazzo.io.rasters.georeferencing import unused_georeferencing
 from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
 from terrazzo.io.rasters.handles import info, small_cache
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
-from terrazzo.io.rasters.rasterize import inside, rasterize_shapes
+from terrazzo.io.rasters.rasterize import Burnt, attribute_text, inside, rasterize_shapes
 from terrazzo.io.rasters.read_images import (
     BYTE_LIMIT,
     Part,
     read,
+    read_mask_window,
     read_stack,
     read_window,
     undeclared_nan,
 )
 from terrazzo.io.rasters.read_labels import read_label, read_label_window, read_label_with_mask
-from terrazzo.io.rasters.read_vectors import Features, is_vector, read_features
+from terrazzo.io.rasters.read_vectors import (
+    Features,
+    attributes,
+    is_vector,
+    read_features,
+)
 from terrazzo.io.rasters.vectorize import areas_of_equal_pixels
+from terrazzo.io.rasters.widen import refuse_lines, widen_shapes
 from terrazzo.io.rasters.write_rasters import BLOCK, write, write_rows
 
 __all__ = [
     "BLOCK",
     "BYTE_LIMIT",
     "IMAGE_DTYPES",
+    "Burnt",
     "Features",
     "Part",
     "RasterInfo",
     "areas_of_equal_pixels",
+    "attribute_text",
+    "attributes",
     "boxes_on",
     "info",
     "inside",
@@ -36,11 +47,15 @@ __all__ = [
     "read_label",
     "read_label_window",
     "read_label_with_mask",
+    "read_mask_window",
     "read_stack",
     "read_window",
+    "refuse_lines",
     "require_same_grid",
     "small_cache",
     "undeclared_nan",
+    "unused_georeferencing",
+    "widen_shapes",
     "write",
     "write_rows",
 ]

@@ -42,6 +42,7 @@ ENVIRONMENT = {
     "GDAL_HTTP_TIMEOUT": "60",
     "GDAL_HTTP_MAX_RETRY": "3",
 }
+_COLOURS = {ColorInterp.red: "red", ColorInterp.green: "green", ColorInterp.blue: "blue"}
 _CACHE_BYTES = 64 << 20
 """GDAL's own cache would grow to a twentieth of the memory; nothing here is read twice."""
 _HANDLES_PER_THREAD = 8  # 16 threads then stay far below the usual 1024 open files
@@ -81,8 +82,16 @@ class Handle:
     written: set[tuple[int, int, int]] = field(default_factory=set)
     warped: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
+    @property
+    def warps_with_alpha(self) -> bool:
+        """Whether the file on another grid says by an alpha band at its end where it has pixels.
+
+        Otherwise by its nodata value, band by band.
+        """
+        return self.nodata is None or bool(self.alpha_bands)
+
     def onto(self, grid: RasterInfo, resampling: Resampling) -> Any:
-        """Return the file on another grid, as a data set with an alpha band at its end.
+        """Return the file on another grid, as a data set; see `warps_with_alpha`.
 
         Raises:
             DataError: SEG-D027 a band with a name is marked as alpha, which GDAL would follow.
@@ -104,7 +113,10 @@ class Handle:
                 **dict(zip(("crs", "transform", "width", "height"), place, strict=True)),
                 resampling=resampling,
                 tolerance=_WARP_TOLERANCE,
-                add_alpha=not self.alpha_bands,
+                add_alpha=self.warps_with_alpha and not self.alpha_bands,
+                # rasterio's own YES would average one band's nodata value into its neighbours
+                # wherever the other bands have data.
+                UNIFIED_SRC_NODATA="PARTIAL",
             )
         return self.warped[key]
 
@@ -117,7 +129,7 @@ class Handle:
 
 class _Handles(threading.local):
     def __init__(self) -> None:
-        self.open: OrderedDict[tuple[str, int, int], Handle] = OrderedDict()
+        self.open: OrderedDict[tuple[str, int, int, str | None], Handle] = OrderedDict()
 
 
 _handles = _Handles()
@@ -138,22 +150,25 @@ with rasterio.Env(**ENVIRONMENT):
     pass  # registers the drivers here, on the thread that imports; see `open_quietly`
 
 
-def info(path: Path) -> RasterInfo:
+def info(path: Path, *, alpha: str | None = None) -> RasterInfo:
     """Read the header of a GeoTIFF.
+
+    Args:
+        path: a GeoTIFF file.
+        alpha: see `handle`.
 
     Raises:
         DataError: SEG-D010 to be turned on display; SEG-D011 damaged; SEG-D012 not TIFF, or of a
             codec that is missing; SEG-D013 missing, empty or unreadable; SEG-D041 several planes;
             SEG-D024 an impossible nodata value; SEG-D030 a VRT or a remote path.
     """
-    opened = handle(path)
+    opened = handle(path, alpha)
     dataset = opened.dataset
     stored = dataset.dtypes[0]
-    names = tuple(dataset.descriptions[n - 1] or f"band {n}" for n in opened.image_bands)
     return RasterInfo(
         dataset.height,
         dataset.width,
-        names if opened.palette_PC is None else tiff_kinds.PALETTE_BANDS,
+        _band_names(opened),
         _dtype_of_images(opened),
         opened.nodata,
         dataset.crs,
@@ -161,6 +176,7 @@ def info(path: Path) -> RasterInfo:
         stored,
         opened.white_is_zero,
         _scaling(opened),
+        opened.alpha_bands,
     )
 
 
@@ -178,16 +194,33 @@ def _dtype_of_images(opened: Handle) -> str:
     return stored if stored in IMAGE_DTYPES or stored.startswith("complex") else "float32"
 
 
-def handle(path: Path) -> Handle:
+def _band_names(opened: Handle) -> tuple[str, ...]:
+    """Return the names in the file; where it has none, the colours it says its bands are."""
+    if opened.palette_PC is not None:
+        return tiff_kinds.PALETTE_BANDS
+    dataset, numbers = opened.dataset, opened.image_bands
+    told = [dataset.descriptions[number - 1] for number in numbers]
+    colours = [_COLOURS.get(dataset.colorinterp[number - 1]) for number in numbers]
+    if not any(told) and all(colours.count(colour) == 1 for colour in _COLOURS.values()):
+        told = colours
+    return tuple(name or f"band {number}" for name, number in zip(told, numbers, strict=True))
+
+
+def handle(path: Path, alpha: str | None = None) -> Handle:
     """Return this thread's own handle; opened anew if the file has changed.
+
+    Args:
+        path: a GeoTIFF file.
+        alpha: ``none``: no band says which pixels count; ``band 4``: that one does, where the file
+            has it; None: one that the file marks as alpha and does not name.
 
     Raises:
         DataError: as `info`.
     """
-    key = _key(path)
+    key = (*_key(path), alpha)
     found = _handles.open.get(key)
     if found is None:
-        found = _handles.open[key] = _open(path)
+        found = _handles.open[key] = _open(path, alpha)
         if len(_handles.open) > _HANDLES_PER_THREAD:
             _handles.open.popitem(last=False)[1].close()
     _handles.open.move_to_end(key)
@@ -206,28 +239,21 @@ def _key(path: Path) -> tuple[str, int, int]:
     return str(path), stat.st_mtime_ns, stat.st_size
 
 
-def _open(path: Path) -> Handle:
+def _open(path: Path, alpha: str | None) -> Handle:
     if not isinstance(path, RemotePath):
         _refuse_foreign(path)
     # All that GDAL looks for beside a file it looks for here: reading needs no settings.
     with gdal_errors(path), rasterio.Env(**ENVIRONMENT):
         name = path.gdal_name if isinstance(path, RemotePath) else path
-        return _look_at(path, open_quietly(name))
+        return _look_at(path, open_quietly(name), alpha)
 
 
-def _look_at(path: Path, dataset: Any) -> Handle:
+def _look_at(path: Path, dataset: Any, alpha: str | None) -> Handle:
     tiff_kinds.refuse_several_planes(path, dataset)
     if not isinstance(path, RemotePath):
         tiff_kinds.refuse_turned(path)
         _refuse_impossible_nodata(path, dataset)
-    # GDAL takes the fourth of four nameless 8-bit bands for alpha; a band with a name is a band.
-    alpha_bands = tuple(
-        number
-        for number, kind, name in zip(
-            dataset.indexes, dataset.colorinterp, dataset.descriptions, strict=True
-        )
-        if kind is ColorInterp.alpha and not name
-    )
+    alpha_bands = _alpha_bands(dataset, alpha)
     flags = dataset.mask_flag_enums[0]
     return Handle(
         path,
@@ -240,6 +266,22 @@ def _look_at(path: Path, dataset: Any) -> Handle:
         dataset.indexes if dataset.interleaving is Interleaving.band else (1,),
         tiff_kinds.palette_of(dataset),
         tiff_kinds.is_white_zero(dataset),
+    )
+
+
+def _alpha_bands(dataset: Any, alpha: str | None) -> tuple[int, ...]:
+    """Return the numbers of the bands that say which pixels count; see `handle`."""
+    if alpha == "none":
+        return ()
+    if alpha is not None:
+        return tuple(number for number in dataset.indexes if alpha == f"band {number}")
+    # GDAL takes the fourth of four nameless 8-bit bands for alpha; a band with a name is a band.
+    return tuple(
+        number
+        for number, kind, name in zip(
+            dataset.indexes, dataset.colorinterp, dataset.descriptions, strict=True
+        )
+        if kind is ColorInterp.alpha and not name
     )
 
 

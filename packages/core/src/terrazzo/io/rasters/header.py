@@ -22,7 +22,8 @@ class RasterInfo:
     Attributes:
         rows: height in pixels.
         columns: width in pixels.
-        band_names: C names; ``band 1`` … where the file gives none. An alpha band is none of them.
+        band_names: C names; where the file gives none, ``red``, ``green`` and ``blue`` if it says
+            which bands have these colours, else ``band 1`` … An alpha band is none of them.
             Palette indices are read as red, green and blue.
         dtype: NumPy dtype name that images are read as; other numbers than `IMAGE_DTYPES` become
             float32.
@@ -34,6 +35,7 @@ class RasterInfo:
             are not.
         scaling: scale and offset of each band, by which the file turns its numbers into a quantity;
             (1, 0) where it says nothing.
+        alpha_bands: numbers, from 1, of bands that are read as alpha.
     """
 
     rows: int
@@ -46,6 +48,7 @@ class RasterInfo:
     stored_dtype: str
     white_is_zero: bool = False
     scaling: tuple[tuple[float, float], ...] = ()
+    alpha_bands: tuple[int, ...] = ()
 
     @property
     def bands(self) -> int:

@@ -22,6 +22,10 @@ from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 BYTE_LIMIT = 1 << 31
 """Largest array `read` makes; a larger scene is read by window."""
 
+LARGEST = 1e18
+"""Magnitude of the largest pixel that is read: the squares of larger ones overflow float32. What
+lies beyond is a marker of no data that the file does not declare, such as −3.4e38 or −1.8e308."""
+
 _STRIP = 256  # rows looked at together
 
 
@@ -45,7 +49,7 @@ def read(path: Path, rules: ReadingRules = AS_STORED) -> ImagePixels:
     Raises:
         DataError: as `read_window`; SEG-D031 it would take more than `BYTE_LIMIT` bytes.
     """
-    size = info(path)
+    size = info(path, alpha=rules.alpha)
     needed = size.rows * size.columns * size.bands * np.dtype(size.dtype).itemsize
     if needed > BYTE_LIMIT:
         raise DataError(
@@ -110,23 +114,21 @@ def read_stack(
 
     Raises:
         DataError: as `info`; SEG-D011 truncated or damaged; SEG-D019 complex numbers; SEG-D022 an
-            infinite pixel, or NaN that is refused; SEG-D027 no CRS to reproject by; SEG-D029 part
-            of the window was never written.
+            infinite pixel or one beyond `LARGEST`, or NaN that is refused; SEG-D027 no CRS to
+            reproject by; SEG-D029 part of the window was never written.
     """
     images: list[NDArray[Any]] = []
     presents: list[NDArray[np.bool_]] = []
     counts_HW = np.ones(window[2:], bool)
     for part in parts:
-        image_HWC, present_HWC, unmasked_HW = _read_part(
-            part, window, refuse_nan, rules.apply_scale
-        )
+        image_HWC, present_HWC, unmasked_HW = _read_part(part, window, refuse_nan, rules)
         images.append(image_HWC)
         counts_HW &= unmasked_HW
         if present_HWC is None:
             presents.append(np.broadcast_to(True, image_HWC.shape))
             continue
         presents.append(present_HWC)
-        opened = handle(part.path)
+        opened = handle(part.path, rules.alpha)
         if marks_whole_pixels(rules.nodata_rule, opened.nodata, opened.dataset.dtypes[0]):
             counts_HW &= ~any_band(~present_HWC)
     image_HWC = images[0] if len(images) == 1 else np.concatenate(images, axis=2, dtype=dtype)
@@ -141,13 +143,13 @@ def read_stack(
 
 
 def _read_part(
-    part: Part, place: tuple[int, int, int, int], refuse_nan: bool, apply_scale: bool
+    part: Part, place: tuple[int, int, int, int], refuse_nan: bool, rules: ReadingRules
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None, NDArray[np.bool_]]:
     """Return pixels H×W×C, where each value is there, and where masks let pixels count, H×W.
 
     None where no value is missing.
     """
-    opened = handle(part.path)
+    opened = handle(part.path, rules.alpha)
     stored = opened.dataset.dtypes[0]
     if stored.startswith("complex"):
         raise DataError(
@@ -171,13 +173,14 @@ def _read_part(
         resampling = Resampling.nearest if of_colours else Resampling.bilinear
         image_HWC, unmasked_HW = read_warped(opened, window, indexes, part.onto, resampling)
     present_HWC = None if opened.nodata is None else image_HWC != opened.nodata
-    if image_HWC.dtype.kind == "f" and not np.isfinite(image_HWC).all():
-        faulty_HWC = ~np.isfinite(image_HWC) if refuse_nan else np.isinf(image_HWC)
+    if image_HWC.dtype.kind == "f" and not (np.abs(image_HWC) <= LARGEST).all():
+        usual_HWC = np.abs(image_HWC) <= LARGEST
+        faulty_HWC = ~usual_HWC if refuse_nan else ~usual_HWC & ~np.isnan(image_HWC)
         if present_HWC is None:
             present_HWC = np.ones(image_HWC.shape, bool)
         counts_HW = unmasked_HW & any_band(present_HWC)
         _refuse_faulty(opened, image_HWC, faulty_HWC & counts_HW[..., None], (row, column), indexes)
-        present_HWC &= np.isfinite(image_HWC)
+        present_HWC &= usual_HWC
     if opened.palette_PC is not None:
         chosen = slice(None) if part.bands is None else list(part.bands)
         image_HWC = np.ascontiguousarray(opened.palette_PC[image_HWC[..., 0]][..., chosen])
@@ -186,12 +189,16 @@ def _read_part(
         return image_HWC, present_HWC, unmasked_HW
     if opened.white_is_zero:
         image_HWC = tiff_kinds.inverted(part.path, opened.dataset, image_HWC)
-    if apply_scale:
+    if stored == "float64":  # a declared marker such as −1.8e308 would overflow
+        limits = np.finfo(np.float32)
+        image_HWC = image_HWC.clip(limits.min, limits.max)
+    if rules.apply_scale:
         scale_C, offset_C = (
             np.array([declared[number - 1] for number in indexes])
             for declared in (opened.dataset.scales, opened.dataset.offsets)
         )
-        image_HWC = (image_HWC * scale_C + offset_C).astype(np.float32)
+        with np.errstate(over="ignore"):  # of a marker; it is missing in any case
+            image_HWC = (image_HWC * scale_C + offset_C).astype(np.float32)
     elif stored not in IMAGE_DTYPES:
         image_HWC = image_HWC.astype(np.float32)
     return image_HWC, present_HWC, unmasked_HW
@@ -208,6 +215,22 @@ def read_mask(opened: Handle, window: Window) -> NDArray[np.bool_]:
     return np.ones((int(window.height), int(window.width)), dtype=bool)
 
 
+def read_mask_window(
+    path: Path, row: int, column: int, rows: int, columns: int, *, onto: RasterInfo | None = None
+) -> NDArray[np.bool_]:
+    """Return H×W bool: where the alpha band or inner mask of a raster lets pixels count.
+
+    Args as of `read_window`.
+
+    Raises:
+        DataError: as `read_window`.
+    """
+    opened, window = handle(path), Window(column, row, columns, rows)
+    if onto is None:
+        return read_mask(opened, window)
+    return read_warped(opened, window, opened.image_bands[:1], onto, Resampling.nearest)[1]
+
+
 def _refuse_faulty(
     opened: Handle,
     image_HWC: NDArray[Any],
@@ -218,21 +241,28 @@ def _refuse_faulty(
     nodata = opened.nodata
     if not faulty_HWC.any():
         return
-    if nodata is not None and not math.isfinite(nodata):
+    if nodata is not None:
         faulty_HWC &= ~np.isnan(image_HWC) if math.isnan(nodata) else image_HWC != nodata
     if faulty_HWC.any():
         y, x, band = (int(axis[0]) for axis in np.nonzero(faulty_HWC))
         raise DataError(
             "SEG-D022",
-            "the raster has NaN that it does not declare"
-            if np.isnan(image_HWC[y, x, band])
-            else "the raster has infinite pixels",
+            _fault(float(image_HWC[y, x, band])),
             file=opened.path,
             observed=f"{int(faulty_HWC.sum())} px, first in band {indexes[band]} at row "
-            f"{corner[0] + y}, column {corner[1] + x}",
-            allowed="finite numbers, NaN or the nodata value for no data",
-            next_step="set these pixels to the nodata value",
+            f"{corner[0] + y}, column {corner[1] + x}: {image_HWC[y, x, band]:g}",
+            allowed=f"numbers up to ±{LARGEST:g}, NaN or the nodata value for no data",
+            next_step="declare the nodata value (`gdal_edit.py -a_nodata VALUE FILE`), or set "
+            "these pixels to it",
         )
+
+
+def _fault(value: float) -> str:
+    if math.isnan(value):
+        return "the raster has NaN that it does not declare"
+    if math.isinf(value):
+        return "the raster has infinite pixels"
+    return "the raster has absurdly large values, as of a nodata value that it does not declare"
 
 
 def undeclared_nan(path: Path) -> tuple[int, str] | None:
@@ -291,10 +321,17 @@ def read_warped(
     require_crs(opened.path, dataset.crs, onto.crs)
     if opened.nodata is None:
         _refuse_unwritten(opened, Window(0, 0, dataset.width, dataset.height))
+    with_alpha = opened.warps_with_alpha
     with gdal_errors(opened.path):
         warped = opened.onto(onto, resampling)
-        values_CHW = warped.read([*indexes, warped.count], window=window)
-    return np.ascontiguousarray(np.moveaxis(values_CHW[:-1], 0, 2)), values_CHW[-1] > 0
+        wanted = [*indexes, warped.count] if with_alpha else [*indexes]
+        values_CHW = warped.read(wanted, window=window)
+    if with_alpha:
+        return np.ascontiguousarray(np.moveaxis(values_CHW[:-1], 0, 2)), values_CHW[-1] > 0
+    values_HWC = np.ascontiguousarray(np.moveaxis(values_CHW, 0, 2))
+    assert opened.nodata is not None
+    told_HWC = ~np.isnan(values_HWC) if math.isnan(opened.nodata) else values_HWC != opened.nodata
+    return values_HWC, any_band(told_HWC)
 
 
 def _refuse_unwritten(opened: Handle, window: Window) -> None:

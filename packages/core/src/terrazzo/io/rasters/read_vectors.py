@@ -1,4 +1,4 @@
-"""Polygons as files hold them: GeoJSON by itself, GeoPackage and Shapefile through pyogrio.
+"""Shapes as files hold them: GeoJSON by itself, GeoPackage and Shapefile through pyogrio.
 
 What a file is is told by its name and then by its first bytes: the library left to choose would
 follow a description of another file under the name ``.shp``.
@@ -6,10 +6,9 @@ follow a description of another file under the name ``.shp``.
 
 from __future__ import annotations
 
-import importlib
-import json
+import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,21 @@ from rasterio import features
 from rasterio.crs import CRS
 from rasterio.warp import transform_geom
 
-from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.base.errors import DataError
 from terrazzo.io.rasters.grids import GDAL_ERRORS, crs_text, moved, require_crs, same_crs
-from terrazzo.io.rasters.handles import ENVIRONMENT, damaged, first_bytes, refuse_remote, unreadable
+from terrazzo.io.rasters.handles import ENVIRONMENT, damaged, first_bytes, refuse_remote
 from terrazzo.io.rasters.header import RasterInfo
-
-_CRS84 = ("urn:ogc:def:crs:OGC:1.3:CRS84", "urn:ogc:def:crs:OGC::CRS84", "OGC:CRS84")
-"""EPSG:4326 with the longitude first, which is how coordinates are given here anyhow."""
+from terrazzo.io.rasters.read_geojson import geojson_columns, read_geojson
+from terrazzo.io.rasters.vector_layer import (
+    Layer,
+    import_vector_package,
+    is_empty,
+    is_null,
+    named_crs,
+    no_attribute,
+    no_layer,
+    wrong,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +43,17 @@ class Features:
         path: the file.
         geometries: N geometries as GeoJSON has them.
         values: N values of the chosen attribute; None each where none was chosen.
+        numbers: N positions among the shapes of the file, from 0, for messages.
+        num_empty: shapes that have no geometry, or one without a point; they are none of the N.
+        crs_taken: what the file does not say of its CRS and was taken for granted; empty: nothing.
     """
 
     path: Path
     geometries: tuple[Any, ...]
     values: tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    geometries: list[Any]
-    values: list[Any]
-    crs: Any
+    numbers: tuple[int, ...]
+    num_empty: int = 0
+    crs_taken: str = ""
 
 
 def is_vector(path: Path) -> bool:
@@ -67,7 +73,7 @@ def read_features(
     """Read the shapes of a vector file in the coordinates of a grid.
 
     Shapes without a CRS are taken to be in that of the grid; GeoJSON without one that is to be
-    reprojected is in longitude and latitude, as RFC 7946 has it.
+    reprojected is in longitude and latitude, as RFC 7946 has it. `Features.crs_taken` says so.
 
     Args:
         path: GeoJSON, GeoPackage or Shapefile, told by its suffix.
@@ -86,15 +92,47 @@ def read_features(
     """
     refuse_remote(path)
     found = _READERS[path.suffix.lower()](path, attribute, layer)
-    crs = found.crs
-    if crs is None and reproject and path.suffix.lower() in _GEOJSON:
-        crs = CRS.from_epsg(4326)
-    for number, geometry in enumerate(found.geometries):
+    numbers = [at for at, shape in enumerate(found.geometries) if not is_empty(shape)]
+    shown = [found.geometries[at] for at in numbers]
+    for number, geometry in zip(numbers, shown, strict=True):
         if not features.is_valid_geom(geometry):
-            raise _wrong(path, f"shape {number} is a {geometry.get('type')} of too few points")
-    geometries = _placed(path, found.geometries, crs, onto, reproject, tolerance)
+            raise wrong(path, f"shape {number} is a {geometry.get('type')} of too few points")
+    crs, taken = found.crs, ""
+    if crs is None and reproject and path.suffix.lower() in _GEOJSON:
+        crs, taken = CRS.from_epsg(4326), "longitude and latitude, as RFC 7946 has it"
+    elif crs is None and onto.crs is not None:
+        taken = f"coordinates in the CRS of the image, {crs_text(onto.crs)}"
+    geometries = _placed(path, shown, crs, onto, reproject, tolerance)
     _refuse_beside(path, geometries, onto)
-    return Features(path, tuple(geometries), tuple(found.values))
+    return Features(
+        path,
+        tuple(geometries),
+        tuple(found.values[at] for at in numbers),
+        tuple(numbers),
+        len(found.geometries) - len(numbers),
+        taken,
+    )
+
+
+def attributes(path: Path, layer: str | None = None) -> dict[str, bool]:
+    """Return the attributes of a file, and which may tell classes apart: text, repeated numbers.
+
+    Raises:
+        ConfigError: as `read_features`.
+        DataError: as `read_features`.
+    """
+    refuse_remote(path)
+    suffix = path.suffix.lower()
+    columns = geojson_columns(path) if suffix in _GEOJSON else _pyogrio_columns(path, layer)
+    return {name: _is_class_like(values) for name, values in columns.items()}
+
+
+def _is_class_like(values: Sequence[Any]) -> bool:
+    told = [value for value in values if not is_null(value)]
+    if any(isinstance(value, str) for value in told):
+        return True
+    whole = [v for v in told if isinstance(v, int | float) and math.isfinite(v) and v % 1 == 0]
+    return len(whole) == len(told) and 1 < len(set(told)) < len(told)
 
 
 def _placed(
@@ -166,54 +204,40 @@ def _corner(geometries: list[Any]) -> str:
     return f"({left:.9g}, {bottom:.9g})"
 
 
-def _read_geojson(path: Path, attribute: str | None, layer: str | None) -> _Layer:
-    if layer is not None:
-        raise _no_layer(path, layer, ["(GeoJSON has one, without a name)"])
+def _pyogrio_columns(path: Path, layer: str | None) -> dict[str, list[Any]]:
+    pyogrio = import_vector_package("pyogrio")
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        named = document.get("crs", {}).get("properties", {}).get("name")
-        shown = [f for f in document["features"] if f["geometry"] is not None]
-        geometries = [feature["geometry"] for feature in shown]
-        values = [feature["properties"][attribute] if attribute else None for feature in shown]
-        crs = None if named is None else _named_crs(named)
-    except OSError as error:
-        raise unreadable(path, error) from None
-    except KeyError as error:
-        raise _wrong(path, f"no member {error} in a feature or the collection") from None
-    except (ValueError, TypeError, AttributeError, *GDAL_ERRORS) as error:
-        raise _wrong(path, f"{type(error).__name__}: {error}") from None
-    return _Layer(geometries, values, crs)
+        meta, _, _, columns = pyogrio.raw.read(path, layer=layer, read_geometry=False)
+    except pyogrio.errors.DataSourceError as error:
+        raise damaged(path, error) from None
+    names = meta["fields"].tolist()
+    return {name: column.tolist() for name, column in zip(names, columns, strict=True)}
 
 
-def _named_crs(name: str) -> Any:
-    with rasterio.Env(**ENVIRONMENT):
-        return CRS.from_epsg(4326) if name in _CRS84 else CRS.from_user_input(name)
-
-
-def _read_geopackage(path: Path, attribute: str | None, layer: str | None) -> _Layer:
+def _read_geopackage(path: Path, attribute: str | None, layer: str | None) -> Layer:
     head = first_bytes(path)
     if not (head.startswith(b"SQLite format 3\0") and head[68:72] in (b"GPKG", b"GP10", b"GP11")):
-        raise _wrong(path, "the content is no GeoPackage")
+        raise wrong(path, "the content is no GeoPackage")
     return _read_with_pyogrio(path, attribute, layer)
 
 
-def _read_shapefile(path: Path, attribute: str | None, layer: str | None) -> _Layer:
+def _read_shapefile(path: Path, attribute: str | None, layer: str | None) -> Layer:
     if first_bytes(path)[:4] != struct.pack(">i", 9994):
-        raise _wrong(path, "the content is no Shapefile")
+        raise wrong(path, "the content is no Shapefile")
     return _read_with_pyogrio(path, attribute, layer)
 
 
-def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> _Layer:
-    pyogrio, shapely = _import("pyogrio"), _import("shapely")
+def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> Layer:
+    pyogrio, shapely = import_vector_package("pyogrio"), import_vector_package("shapely")
     try:
         layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
         if layer is None and len(layers) == 1:
             layer = layers[0]
         if layer not in layers:
-            raise _no_layer(path, layer, layers)
+            raise no_layer(path, layer, layers)
         known = list(pyogrio.read_info(path, layer=layer)["fields"])
         if attribute is not None and attribute not in known:
-            raise _wrong(path, f"no attribute {attribute!r}, only {', '.join(known) or 'none'}")
+            raise no_attribute(path, attribute, known)
         meta, _, shapes_wkb, columns = pyogrio.raw.read(
             path, layer=layer, columns=[attribute] if attribute else [], force_2d=True
         )
@@ -221,55 +245,18 @@ def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> 
     except (pyogrio.errors.DataSourceError, shapely.errors.GEOSException) as error:
         raise damaged(path, error) from None
     values = columns[0].tolist() if attribute else [None] * len(shapes)
-    shown = [
-        (shapely.geometry.mapping(shape), value)
-        for shape, value in zip(shapes, values, strict=True)
-        if shape is not None and not shape.is_empty
+    geometries = [
+        None if shape is None or shape.is_empty else shapely.geometry.mapping(shape)
+        for shape in shapes
     ]
-    crs = None if not meta["crs"] else _named_crs(meta["crs"])
-    return _Layer([shape for shape, _ in shown], [value for _, value in shown], crs)
-
-
-def _import(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise ConfigError(
-            "SEG-X003",
-            "GeoPackage and Shapefile need two more packages",
-            observed=f"no module {name!r}",
-            allowed="GeoJSON without them",
-            next_step='pip install "terrazzo[vector]"',
-        ) from None
-
-
-def _no_layer(path: Path, layer: str | None, layers: list[str]) -> ConfigError:
-    return ConfigError(
-        "SEG-X011",
-        "which layer of the file?",
-        file=path,
-        observed=layer or "none named",
-        allowed=", ".join(layers),
-        next_step="name one of them as `layer` of the scene",
-    )
-
-
-def _wrong(path: Path, observed: str) -> DataError:
-    return DataError(
-        "SEG-D012",
-        "the file does not hold shapes of the form that is wanted",
-        file=path,
-        observed=observed,
-        allowed="polygons as GeoJSON (a FeatureCollection), GeoPackage or Shapefile, each with "
-        "the attribute that is asked for",
-        next_step="export the shapes again",
-    )
+    crs = None if not meta["crs"] else named_crs(meta["crs"])
+    return Layer(geometries, values, crs)
 
 
 _GEOJSON = (".geojson", ".json")
-_READERS: dict[str, Callable[[Path, str | None, str | None], _Layer]] = {
-    ".geojson": _read_geojson,
-    ".json": _read_geojson,
+_READERS: dict[str, Callable[[Path, str | None, str | None], Layer]] = {
+    ".geojson": read_geojson,
+    ".json": read_geojson,
     ".gpkg": _read_geopackage,
     ".shp": _read_shapefile,
 }

@@ -1,0 +1,181 @@
+"""Labels and areas that are drawn from polygons, lines and points, and what to say about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pydantic
+from numpy.typing import NDArray
+from pydantic import Field
+
+from terrazzo.base.config_parsing import Frozen
+from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.io import rasters
+from terrazzo.io.rasters import Burnt, Features, RasterInfo
+
+RawValue = Annotated[int, Field(ge=0, le=65535)]
+Width = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class VectorSettings(Frozen):
+    """How files are brought onto the grid of a scene, and how shapes are drawn there."""
+
+    align: Literal["exact", "reproject"] = "exact"
+    """reproject: files in another CRS or on another grid are brought onto that of the first image,
+    images bilinear, labels nearest neighbour, shapes corner by corner."""
+    crs_tolerance: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Pixels. A file with another CRS than the image is taken as it lies if no point of the
+    scene moves by more than this from one CRS to the other: for files of one place whose CRS are
+    written in two ways."""
+    burn: RawValue | None = None
+    """Shapes: raw value of pixels whose centre is inside one. None: 1, if the shapes have no
+    attribute that may tell classes apart."""
+    burn_property: str | None = None
+    """Shapes: attribute that holds their raw value; takes the place of `burn`."""
+    burn_values: dict[str, RawValue] = Field(default_factory=dict)
+    """Shapes: raw value for each value of `burn_property`, where these are words."""
+    burn_width: Width | dict[str, Width] | None = None
+    """Lines and points: their width in map units of the scene; for each value of `burn_property`
+    where these differ. None: they are refused."""
+    all_touched: bool = False
+    """Shapes: every pixel that one touches is inside it, and not only those whose centre is."""
+    background: RawValue | Literal["ignore"] = 0
+    """Shapes: raw value of all other pixels; ``ignore``: they are not labelled."""
+
+    @pydantic.model_validator(mode="after")
+    def _values_of_a_property(self) -> VectorSettings:
+        if self.burn_property is None:
+            for name in ("burn_values", "burn_width"):
+                if isinstance(getattr(self, name), dict) and getattr(self, name):
+                    msg = f"{name} needs burn_property, the attribute they are of"
+                    raise ValueError(msg)
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Shapes on the grid of a scene.
+
+    Attributes:
+        label_HW: raw values, or True inside an area.
+        labelled_HW: False where no shape labels; None: nowhere.
+        notes: what a person should know.
+    """
+
+    label_HW: NDArray[Any]
+    labelled_HW: NDArray[np.bool_] | None
+    notes: tuple[str, ...]
+
+
+def draw_labels(path: Path, layer: str | None, grid: RasterInfo, settings: VectorSettings) -> Drawn:
+    """Draw the labels of a scene.
+
+    Raises:
+        ConfigError: as `rasters.read_features` and `rasters.widen_shapes`.
+        DataError: the same, and `rasters.rasterize_shapes`; SEG-D012 attributes that may be classes
+            and are not used.
+    """
+    shapes = _read(path, layer, grid, settings, settings.burn_property)
+    shapes = rasters.widen_shapes(shapes, grid, width=settings.burn_width)
+    if settings.burn is None and settings.burn_property is None:
+        _refuse_unused_attributes(path, layer)
+    burn = 1 if settings.burn is None else settings.burn
+    burnt = rasters.rasterize_shapes(
+        shapes,
+        grid,
+        value=burn if settings.burn_property is None else None,
+        values=settings.burn_values,
+        background=0 if settings.background == "ignore" else settings.background,
+        all_touched=settings.all_touched,
+    )
+    inside_HW = None
+    if settings.background == "ignore":
+        inside_HW = rasters.inside(shapes, grid, all_touched=settings.all_touched)
+    notes = (*_crs_note(shapes), *_lost_note(shapes, burnt, settings))
+    return Drawn(burnt.label_HW, inside_HW, notes)
+
+
+def draw_area(path: Path, grid: RasterInfo, settings: VectorSettings) -> Drawn:
+    """Draw the area outside of which nothing counts.
+
+    Raises:
+        ConfigError: SEG-X011 it is a raster; as `rasters.read_features`.
+        DataError: as `rasters.read_features`; SEG-D012 lines or points.
+    """
+    if not rasters.is_vector(path):
+        raise ConfigError(
+            "SEG-X011",
+            "an area is given as polygons",
+            file=path,
+            allowed="GeoJSON, GeoPackage or Shapefile",
+            next_step="export its outline as polygons",
+        )
+    shapes = _read(path, None, grid, settings, None)
+    rasters.refuse_lines(shapes)
+    return Drawn(rasters.inside(shapes, grid), None, tuple(_crs_note(shapes)))
+
+
+def _read(
+    path: Path,
+    layer: str | None,
+    grid: RasterInfo,
+    settings: VectorSettings,
+    attribute: str | None,
+) -> Features:
+    return rasters.read_features(
+        path,
+        grid,
+        attribute=attribute,
+        layer=layer,
+        reproject=settings.align == "reproject",
+        tolerance=settings.crs_tolerance,
+    )
+
+
+def _refuse_unused_attributes(path: Path, layer: str | None) -> None:
+    """Refuse to draw shapes of several kinds as one class that nobody has named."""
+    found = rasters.attributes(path, layer)
+    may_be_classes = [name for name, may in found.items() if may]
+    if may_be_classes:
+        raise DataError(
+            "SEG-D012",
+            "the shapes have attributes that may tell classes apart, and none is named",
+            file=path,
+            observed=f"attributes {', '.join(found)}; all shapes would become 1",
+            allowed="burn_property = the attribute that holds the class, or burn = the one raw "
+            "value of all shapes",
+            next_step=f'set data.options.burn_property = "{may_be_classes[0]}" (with burn_values '
+            "where it holds words), or burn = 1 if all shapes are of one class",
+        )
+
+
+def _crs_note(shapes: Features) -> Iterator[str]:
+    if shapes.crs_taken:
+        yield f"{shapes.path} names no CRS: it is taken for {shapes.crs_taken}"
+
+
+def _lost_note(shapes: Features, burnt: Burnt, settings: VectorSettings) -> Iterator[str]:
+    """Say how many shapes left no pixel, class by class."""
+    num_lost = sum(gone for gone, _ in burnt.lost.values()) + shapes.num_empty
+    if num_lost == 0:
+        return
+    words: dict[int, list[str]] = {}
+    for word, value in settings.burn_values.items():
+        words.setdefault(value, []).append(word)
+    by_class = [
+        f"{gone} of {total} with raw value {value}"
+        + (f" ({', '.join(words[value])})" if value in words else "")
+        for value, (gone, total) in burnt.lost.items()
+    ]
+    if shapes.num_empty:
+        by_class.append(f"{shapes.num_empty} without a geometry")
+    total = len(shapes.geometries) + shapes.num_empty - burnt.beside
+    hint = "" if settings.all_touched else "; all_touched = true draws every pixel they touch"
+    yield (
+        f"{shapes.path}: {num_lost} of {total} shapes left no pixel, since they cover no pixel's "
+        f"centre or later shapes cover them: {'; '.join(by_class)}{hint}"
+    )

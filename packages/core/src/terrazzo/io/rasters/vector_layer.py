@@ -1,0 +1,106 @@
+"""One layer of shapes as a file holds it, and the errors that all kinds of files share."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.crs import CRS
+
+from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.io.rasters.handles import ENVIRONMENT
+
+_CRS84 = ("urn:ogc:def:crs:OGC:1.3:CRS84", "urn:ogc:def:crs:OGC::CRS84", "OGC:CRS84")
+"""EPSG:4326 with the longitude first, which is how coordinates are given here anyhow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """All shapes of a file; the geometry is None where a shape has none."""
+
+    geometries: list[Any]
+    values: list[Any]
+    crs: Any
+
+
+def is_null(value: Any) -> bool:
+    """Tell whether an attribute has no value; a column of integers holds NaN there."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def is_empty(geometry: Any) -> bool:
+    """Tell whether a geometry is missing, or has no point."""
+    if geometry is None:
+        return True
+    if geometry.get("type") == "GeometryCollection":
+        return all(map(is_empty, geometry.get("geometries") or []))
+    return not any(_numbers_in(geometry.get("coordinates") or []))
+
+
+def _numbers_in(coordinates: Iterable[Any]) -> Iterable[bool]:
+    """Yield True for each number in nested lists."""
+    for item in coordinates:
+        if isinstance(item, list | tuple):
+            yield from _numbers_in(item)
+        else:
+            yield True
+
+
+def named_crs(name: str) -> Any:
+    """Return a CRS by its name or its text."""
+    with rasterio.Env(**ENVIRONMENT):
+        return CRS.from_epsg(4326) if name in _CRS84 else CRS.from_user_input(name)
+
+
+def import_vector_package(name: str) -> Any:
+    """Import pyogrio or shapely.
+
+    Raises:
+        ConfigError: SEG-X003 it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise ConfigError(
+            "SEG-X003",
+            "GeoPackage, Shapefile and burn_width need two more packages",
+            observed=f"no module {name!r}",
+            allowed="polygons as GeoJSON without them",
+            next_step='pip install "terrazzo[vector]"',
+        ) from None
+
+
+def no_layer(path: Path, layer: str | None, layers: list[str]) -> ConfigError:
+    """Compose the error for a layer that is not named, or not there."""
+    return ConfigError(
+        "SEG-X011",
+        "which layer of the file?",
+        file=path,
+        observed=layer or "none named",
+        allowed=", ".join(layers),
+        next_step="name one of them as `layer` of the scene",
+    )
+
+
+def no_attribute(path: Path, attribute: str, known: list[str], where: str = "") -> DataError:
+    """Compose the error for an attribute that is not there."""
+    told = ", ".join(known) or "none"
+    return wrong(path, f"no attribute {attribute!r}{where}; those of the file: {told}")
+
+
+def wrong(path: Path, observed: str) -> DataError:
+    """Compose the error for content that is not what is wanted."""
+    return DataError(
+        "SEG-D012",
+        "the file does not hold shapes of the form that is wanted",
+        file=path,
+        observed=observed,
+        allowed="polygons as GeoJSON (a FeatureCollection), GeoPackage or Shapefile, each with "
+        "the attribute that is asked for",
+        next_step="export the shapes again",
+    )
