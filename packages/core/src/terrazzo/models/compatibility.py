@@ -66,13 +66,13 @@ def pixels_of_raster(
         info: what its header says.
         bands: positions of the bands, in the model's order.
         card: what the model is.
-        chosen: how a person chose them; what was chosen by number is that person's word, whatever
-            the file calls it.
+        chosen: how a person chose them; what was chosen by number is that person's word, unless
+            the file gives the band another of the model's names.
     """
     sides = ground.pixel_sides(info)
     names = [info.band_names[band] for band in bands]
     for at, word in enumerate(chosen):
-        if word not in info.band_names:
+        if word not in info.band_names and names[at] not in card.bands.names:
             names[at] = f"band {bands[at] + 1}"
     return Pixels(
         path,
