@@ -12,7 +12,7 @@ from terrazzo.base.progress import Silent
 from terrazzo.base.recipe import DataConfig, EvaluationConfig, LoaderConfig
 from terrazzo.data.augment import resize_image
 from terrazzo.data.labels import LabelClass, LabelMap
-from terrazzo.data.sample import IGNORE
+from terrazzo.data.sample import IGNORE, Bands
 from terrazzo.evaluation import extra_scores, result
 from terrazzo.evaluation import loop as evaluation_loop
 from terrazzo.evaluation.extra_counts import Counter, ExtraCounts
@@ -30,6 +30,7 @@ class ColourTrainer:
     """Takes the bands of a pixel for the odds of its classes."""
 
     world = SingleProcess()
+    bands = Bands(("a", "b", "c"), "uint8", (90.0,) * 3, (50.0,) * 3)
 
     def predict(self, images_BHWC):
         weights = images_BHWC.astype(np.float64) + 1
