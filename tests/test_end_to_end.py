@@ -42,7 +42,7 @@ def terrazzo(folder, *words, kill_at=None):
 
 def words(backend, out, *assignments):
     changes = [word for text in (*SMALL, *assignments) for word in ("--set", text)]
-    recipe = ROOT / "recipes" / f"demo_{backend}.toml"
+    recipe = ROOT / f"packages/{backend}_models/src/terrazzo_{backend}/demo.toml"
     return ["--config", recipe, "--out", out, *changes]
 
 

@@ -1,13 +1,18 @@
 """Beginning with another run's weights: what is taken, what stays new, what is refused."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from terrazzo.base.errors import CheckpointError, ConfigError
 from terrazzo.base.progress import Silent
 from terrazzo.base.recipe import Config, ModelConfig
+from terrazzo.data.datasets import Split
 from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.data.sample import Bands
+from terrazzo.io.pixels import ImagePixels
 from terrazzo.models.card import ModelCard
 from terrazzo.runs import saved_model
 from terrazzo.runs.init_weights import load_init_weights
@@ -20,6 +25,15 @@ BANDS = Bands(("red",), "uint8", (100.0,), (50.0,))
 def labels(*names):
     classes = tuple(LabelClass(name, "#000000", (k,)) for k, name in enumerate(names))
     return LabelMap("test", classes)
+
+
+def split(label_map):
+    source = SimpleNamespace(
+        band_names=BANDS.names,
+        files=lambda index: (Path("image.png"),),
+        read_image=lambda index: ImagePixels(np.zeros((4, 4, 1), np.uint8)),
+    )
+    return Split("train", source, label_map, 1)
 
 
 class WithParts(ReferenceTrainer):
@@ -67,7 +81,7 @@ def run(tmp_path):
 def test_head_is_taken_with_the_same_classes_only(run, names, part, bias):
     label_map = labels(*names)
     own = trainer(label_map, 1)
-    load_init_weights(own, make_recipe(run, part), label_map, BANDS, Silent())
+    load_init_weights(own, make_recipe(run, part), split(label_map), Silent())
     expected = trainer(labels("a", "b"), 7)
     np.testing.assert_array_equal(own._weights["kernel"], expected._weights["kernel"])
     np.testing.assert_array_equal(own._weights["bias"], np.full(2, bias))
@@ -78,7 +92,7 @@ def test_other_shapes_in_the_encoder_are_refused_and_named(run):
     own = trainer(label_map, 1)
     before = own.state()
     with pytest.raises(CheckpointError, match=r"SEG-C013") as caught:
-        load_init_weights(own, make_recipe(run), label_map, BANDS, Silent())
+        load_init_weights(own, make_recipe(run), split(label_map), Silent())
     assert "weights/kernel" in str(caught.value)
     for name, array in own.state().items():
         np.testing.assert_array_equal(array, before[name])
@@ -89,8 +103,7 @@ def test_another_model_is_refused(run):
         load_init_weights(
             trainer(labels("a", "b"), 1),
             make_recipe(run, model="unet"),
-            labels("a", "b"),
-            BANDS,
+            split(labels("a", "b")),
             Silent(),
         )
 
@@ -98,5 +111,5 @@ def test_another_model_is_refused(run):
 def test_an_unfinished_run_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match="SEG-C012"):
         load_init_weights(
-            trainer(labels("a", "b"), 1), make_recipe(tmp_path), labels("a", "b"), BANDS, Silent()
+            trainer(labels("a", "b"), 1), make_recipe(tmp_path), split(labels("a", "b")), Silent()
         )

@@ -100,7 +100,7 @@ def geodesic_m2(info, polygon, points=20_000):
 
     def ring_m2(ring):
         columns, rows = shapely.get_coordinates(shapely.segmentize(ring, length)).T
-        place = to_degrees.transform(*(info.transform @ (columns, rows)))
+        place = to_degrees.transform(*info.to_coordinates(columns, rows))
         return abs(crs.get_geod().polygon_area_perimeter(*place)[0])
 
     return ring_m2(polygon.exterior) - sum(map(ring_m2, polygon.interiors))

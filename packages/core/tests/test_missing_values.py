@@ -12,6 +12,7 @@ from affine import Affine
 from terrazzo.base.processes import SingleProcess
 from terrazzo.base.progress import Silent
 from terrazzo.base.recipe import AugmentConfig, Config, DataConfig, LoaderConfig
+from terrazzo.check import check_data
 from terrazzo.data.augment import augment
 from terrazzo.data.datasets import open_split
 from terrazzo.data.labels import LabelClass, LabelMap
@@ -32,10 +33,16 @@ MARKERS = [
     ("uint8", 0),
     ("uint8", 255),
     ("uint16", 0),
+    ("uint16", 255),
     ("uint16", 65535),
     ("uint16", 7),
+    ("int16", 0),
+    ("int16", 255),
     ("int16", -9999),
     ("int16", -32768),
+    ("float32", 0.0),
+    ("float32", 255.0),
+    ("float32", 65535.0),
     ("float32", -9999.0),
     ("float32", float("nan")),
     ("float32", -3.4028234663852886e38),
@@ -188,8 +195,12 @@ def test_augmented_and_resized_images_do_not_depend_on_the_marker(tmp_path, one,
         same(first, second)
 
 
-def trained(folder, dtype, nodata):
-    data = write_scene(folder, dtype, nodata)
+def trained(folder, dtype, nodata, **written):
+    data = write_scene(folder, dtype, nodata, **written)
+    return trained_on(data, folder)
+
+
+def trained_on(data, folder):
     recipe = Config.model_validate(
         {
             "backend": "reference",
@@ -209,6 +220,9 @@ def trained(folder, dtype, nodata):
         (("uint16", 0), ("uint16", 65535)),
         (("float32", -9999.0), ("float32", float("nan"))),
         (("uint8", 0), ("float32", -9999.0)),
+        (("uint8", 0), ("int16", -9999)),
+        (("uint16", 255), ("float32", 65535.0)),
+        (("int16", 0), ("float32", 0.0)),
     ],
 )
 def test_scores_and_maps_do_not_depend_on_the_marker(tmp_path, one, two):
@@ -225,6 +239,33 @@ def test_scores_and_maps_do_not_depend_on_the_marker(tmp_path, one, two):
     assert ((maps[0] == 255) == city()[2]).all()
 
 
+@pytest.mark.parametrize("rule", ["any", "all", None])
+@pytest.mark.parametrize(("dtype", "nodata"), [("int16", -9999), ("uint16", 65535)])
+def test_a_model_keeps_the_nodata_rule_of_its_training(tmp_path, dtype, nodata, rule):
+    """Prediction and scoring follow it where one band of a pixel is marked."""
+    one_band_HWC = np.zeros((SIZE, SIZE, 3), bool)
+    one_band_HWC[10:20, 30:50, 1] = True
+    data = write_scene(tmp_path, dtype, nodata, holes_HWC=one_band_HWC)
+    if rule is not None:
+        data = data.model_copy(update={"options": {**data.options, "nodata_rule": rule}})
+    run = trained_on(data, tmp_path)
+    predict(run.path, tmp_path / "image.tif", tmp_path / "map.tif", Settings())
+    found_HW = rasters.read_label(tmp_path / "map.tif", "index") == 255
+    whole = rule == "any" or (rule is None and nodata < 0)
+    np.testing.assert_array_equal(found_HW, one_band_HWC.any(axis=2) if whole else False)
+
+
+@pytest.mark.parametrize(("dtype", "nodata"), [("uint8", 0), ("uint16", 65535), ("int16", -9999)])
+def test_the_table_of_the_check_counts_valid_pixels_alone(tmp_path, dtype, nodata):
+    report = check_data(write_scene(tmp_path, dtype, nodata), fresh=True)
+    image_HWC, _, holes_HW = city()
+    valid_NC = image_HWC[~holes_HW].astype(float)
+    for band, row in enumerate(report.bands):
+        assert row.mean == pytest.approx(valid_NC[:, band].mean(), rel=0.02)
+        assert row.low >= valid_NC[:, band].min()
+        assert row.high <= valid_NC[:, band].max()
+
+
 def test_one_band_of_a_file_is_missing_by_the_rule_of_its_marker(tmp_path):
     """−9999 in one band leaves the pixel without data; 0 leaves the band without a value."""
     one_band_HWC = np.zeros((SIZE, SIZE, 3), bool)
@@ -234,6 +275,8 @@ def test_one_band_of_a_file_is_missing_by_the_rule_of_its_marker(tmp_path):
         ("int16", -9999, True),
         ("float32", -9999.0, True),
         ("float32", float("nan"), True),
+        ("float32", 0.0, True),
+        ("int16", -32768, True),
         ("uint8", 0, False),
         ("uint16", 65535, False),
     ):

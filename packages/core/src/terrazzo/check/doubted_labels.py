@@ -27,7 +27,7 @@ from terrazzo.data.model_input import as_seen
 from terrazzo.data.sample import Sample
 from terrazzo.data.scene_placement import pixel_text
 from terrazzo.io.pixels import ImagePixels
-from terrazzo.models import compatibility
+from terrazzo.models import compatibility, radiometry
 from terrazzo.models.card import ModelCard
 from terrazzo.models.contract import Trainer
 from terrazzo.models.probabilities import planes_at_size
@@ -80,7 +80,7 @@ class _Model:
 
 
 def find(survey: Survey, run: Path, progress: Progress) -> list[Finding]:
-    """Return the regions that the model of a run doubts most, largest and surest first.
+    """Return what the model of a run doubts: images unlike its own, then regions, surest first.
 
     Raises:
         CheckpointError: `run` is no finished run; SEG-D036 it has other classes.
@@ -99,11 +99,12 @@ def find(survey: Survey, run: Path, progress: Progress) -> list[Finding]:
         compatibility.require_known_pixels(
             card, compatibility.pixels_of_split(split, datasets.reading_rules(survey.data))
         )
+    unlike = [each for split in splits.values() if (each := _unlike_training(card, split))]
     _, trainer = saved_model.load(folder)
     model = _Model(trainer, card, splits)
     readable = [p for p in survey.scanned_images if p.image is not None and p.label is not None]
     if not readable:
-        return []
+        return unlike
     step = -(-len(readable) // _BEHIND_THRESHOLDS)
     threshold_K = _thresholds(model, readable[::step], len(survey.label_map))
     regions: list[_Region] = []
@@ -111,7 +112,26 @@ def find(survey: Survey, run: Path, progress: Progress) -> list[Finding]:
         regions += _doubted(model, scanned, threshold_K)
         progress.advance(done, len(readable), "doubt labels")
     regions.sort(key=lambda region: -region.weight)
-    return [_finding(region, survey.label_map) for region in regions[:_MOST]]
+    return unlike + [_finding(region, survey.label_map) for region in regions[:_MOST]]
+
+
+def _unlike_training(card: ModelCard, split: Split) -> Finding | None:
+    """Return a finding where the values of a split are far from those the model was trained on."""
+    try:
+        observed = radiometry.split_unlike_training(card.bands, split)
+    except DataError:  # the other findings name the file
+        return None
+    if observed is None:
+        return None
+    return Finding(
+        Level.WARNING,
+        radiometry.CODE,
+        "the values of the images are not like those the model was trained on",
+        f"split {split.name}",
+        observed,
+        "means and deviations like those of training",
+        "write the images in the unit and number of bits of training, or train on these",
+    )
 
 
 def _thresholds(

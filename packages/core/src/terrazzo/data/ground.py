@@ -27,22 +27,21 @@ class Ground:
     """From pixels to longitude and latitude, with the ellipsoid these are on.
 
     Attributes:
-        affine: from (column, row) to the CRS.
+        info: of the raster.
         to_geodetic: pyproj transformer from the CRS to longitude and latitude.
         geod: pyproj's ellipsoid.
         radians_per_unit: of longitude and latitude.
     """
 
-    affine: Any
+    info: RasterInfo
     to_geodetic: Any
     geod: Any
     radians_per_unit: float
 
     def radians(self, columns: Floats, rows: Floats) -> tuple[Floats, Floats]:
         """Return longitude and latitude; not finite where the CRS does not reach."""
-        longitude, latitude = self.to_geodetic.transform(
-            *(self.affine @ (columns, rows)), errcheck=False
-        )
+        x, y = self.info.to_coordinates(columns, rows)
+        longitude, latitude = self.to_geodetic.transform(x, y, errcheck=False)
         return longitude * self.radians_per_unit, latitude * self.radians_per_unit
 
     def metres(self, ends: Floats) -> float:
@@ -67,7 +66,7 @@ def of_raster(info: RasterInfo) -> Ground | None:
     if geodetic is None or geodetic.ellipsoid is None:
         return None
     return Ground(
-        affine=info.transform,
+        info=info,
         to_geodetic=pyproj.Transformer.from_crs(crs, geodetic, always_xy=True),
         geod=geodetic.get_geod(),
         radians_per_unit=geodetic.axis_info[0].unit_conversion_factor,

@@ -19,7 +19,7 @@ from terrazzo.inference.outputs import Settings, Work
 from terrazzo.io import images
 from terrazzo.io.images import as_rgb
 from terrazzo.io.pixels import ImagePixels
-from terrazzo.models.radiometry import unlike_training
+from terrazzo.models import radiometry
 
 _OVERLAY = 0.5  # share of the class colours in an overlay
 
@@ -41,9 +41,9 @@ def predict_image(model: Model, work: Work, settings: Settings, progress: Progre
         _write_probabilities(model, work, kept, labels_HW.shape)
     for _ in kept:
         pass
-    warning = unlike_training(bands, *moments([ImagePixels(image_HWC)], len(bands)))
+    warning = radiometry.unlike_training(bands, *moments([ImagePixels(image_HWC)], len(bands)))
     if warning is not None:
-        progress.say(f"warning: {work.source}: {warning}")
+        progress.say(f"warning {radiometry.CODE}: {work.source}: {warning}")
     if work.polygons is not None:
         with replacing(work.polygons) as temporary:
             size = _grid(labels_HW.shape, "uint8")

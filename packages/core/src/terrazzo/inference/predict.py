@@ -21,9 +21,8 @@ from terrazzo.inference.outputs import Settings, Work, plan_outputs
 from terrazzo.inference.tiled_prediction import Scene, Tally
 from terrazzo.io import rasters
 from terrazzo.io.remote_paths import RemotePath
-from terrazzo.models import compatibility
+from terrazzo.models import compatibility, radiometry
 from terrazzo.models.card import ModelCard
-from terrazzo.models.radiometry import unlike_training
 from terrazzo.runs import saved_model
 
 _SAMPLE_SIDE, _SAMPLES_ACROSS = 64, 6  # windows whose values are compared with training
@@ -89,7 +88,7 @@ def predict(
     _say_what_does_nothing(works, settings, progress)
     for scene in scenes.values():
         if (warning := _unlike_training(scene, card)) is not None:
-            progress.say(f"warning: {scene.path}: {warning}")
+            progress.say(f"warning {radiometry.CODE}: {scene.path}: {warning}")
     for work in works:
         for path in work.files:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,7 +190,7 @@ def _unlike_training(scene: Scene, card: ModelCard) -> str | None:
         for window in windows
     )
     mean_C, std_C = moments(pixels, len(scene.bands))
-    return unlike_training(card.bands, mean_C, std_C) if mean_C.any() else None
+    return radiometry.unlike_training(card.bands, mean_C, std_C) if mean_C.any() else None
 
 
 def _spread(length: int, side: int) -> list[int]:

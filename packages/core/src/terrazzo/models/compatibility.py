@@ -5,7 +5,7 @@ Evaluation, prediction, the data check with a model and weights to start from al
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PIXEL_SIZE_TOLERANCE = 1.25
 """How many times larger or smaller pixels may be than those of training."""
+_APPLIED = "value × scale + offset (apply_scale = true)"
+_AS_STORED = "values as stored (apply_scale = false)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Pixels:
         pixel_metres: width and height on the ground; None: not known.
         scaling: scale and offset that files declare for each band; None: none do, or they are
             applied.
+        applies_scale: whether scales and offsets that rasters declare are applied to them; None:
+            these are no rasters.
         remedy: what a person can do about other bands.
     """
 
@@ -49,6 +53,7 @@ class Pixels:
     dtype: str
     pixel_metres: PixelSizes | None = None
     scaling: Scaling | None = None
+    applies_scale: bool | None = None
     remedy: str = "use images with the bands the model was trained on"
 
 
@@ -80,6 +85,7 @@ def pixels_of_raster(
         "float32" if card.rules.apply_scale else info.dtype,
         None if sides is None else PixelSizes.of_pixels([sides]),
         None if card.rules.apply_scale else tuple(info.scaling[band] for band in bands),
+        card.rules.apply_scale,
         _band_remedy(info.band_names, card.bands.names),
     )
 
@@ -111,12 +117,14 @@ def pixels_of_split(split: Split, rules: ReadingRules) -> Pixels:
         DataError: the image cannot be read.
     """
     image_HWC = split.source.read_image(0).image_HWC
+    scaling = scaling_of(split)
     return Pixels(
         split.source.files(0)[0],
         split.source.band_names,
         str(image_HWC.dtype),
         pixel_size.pixel_sizes(split),
-        None if rules.apply_scale else scaling_of(split),
+        None if rules.apply_scale else scaling,
+        None if scaling is None else rules.apply_scale,
     )
 
 
@@ -176,12 +184,50 @@ def require_known_pixels(card: ModelCard, pixels: Pixels, *, any_pixel_size: boo
             allowed=", ".join(wanted),
             next_step=pixels.remedy,
         )
-    _require_same_scaling(pixels, card.scaling)
+    _require_same_scaling(pixels, card)
     if not any_pixel_size:
-        _require_similar_pixel_size(pixels, card.pixel_metres)
+        _require_similar_pixel_size(pixels, card)
 
 
-def _require_same_scaling(pixels: Pixels, trained: Scaling | None) -> None:
+def doubts_before_training(card: ModelCard, pixels: Pixels) -> tuple[str, ...]:
+    """Return what is worth a warning where the weights of a model are trained on with other pixels.
+
+    Training makes up for another scale or size; bands and their type must be those of the model.
+
+    Args:
+        card: of the model that gives its weights.
+        pixels: of the new data set.
+
+    Raises:
+        DataError: SEG-D020, SEG-D019 as `require_known_pixels`.
+    """
+    require_known_pixels(
+        card, replace(pixels, scaling=None, applies_scale=None), any_pixel_size=True
+    )
+    found = []
+    for require in (_require_same_scaling, _require_similar_pixel_size):
+        try:
+            require(pixels, card)
+        except DataError as error:
+            found.append(
+                f"warning {error.code}: {error.problem}: {error.file}: {error.observed}; "
+                f"the weights are of {error.allowed}"
+            )
+    return tuple(found)
+
+
+def _require_same_scaling(pixels: Pixels, card: ModelCard) -> None:
+    trained = card.scaling
+    if pixels.applies_scale is not None and pixels.applies_scale != card.rules.apply_scale:
+        raise DataError(
+            "SEG-D053",
+            "scales and offsets of the files are not treated as they were in training",
+            file=pixels.file,
+            observed=_APPLIED if pixels.applies_scale else _AS_STORED,
+            allowed=_APPLIED if card.rules.apply_scale else _AS_STORED,
+            next_step="set data.options.apply_scale = "
+            + ("true" if card.rules.apply_scale else "false"),
+        )
     if pixels.scaling is None or trained is None or pixels.scaling == trained:
         return
     raise DataError(
@@ -195,8 +241,8 @@ def _require_same_scaling(pixels: Pixels, trained: Scaling | None) -> None:
     )
 
 
-def _require_similar_pixel_size(pixels: Pixels, trained: PixelSizes | None) -> None:
-    size = pixels.pixel_metres
+def _require_similar_pixel_size(pixels: Pixels, card: ModelCard) -> None:
+    size, trained = pixels.pixel_metres, card.pixel_metres
     if size is None or trained is None:
         return
     tolerance = PIXEL_SIZE_TOLERANCE

@@ -5,8 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from terrazzo.data.datasets import Split
+from terrazzo.data.normalization import moments
 from terrazzo.data.sample import Bands
 
+CODE = "SEG-D054"
+"""Of the warning."""
+_IMAGES = 20  # of a data set, evenly spaced, whose values are compared
 DEVIATIONS = 4.0
 """A mean further off than this many deviations of training is far. Of 1,417 images of CamVid, Pets,
 Dubai and sperm cells, each beside its own training split, none is further off than 1.9."""
@@ -46,6 +51,16 @@ def unlike_training(
                 f"{std:.4g}. Another unit, scale or number of bits?"
             )
     return None
+
+
+def split_unlike_training(bands: Bands, split: Split) -> str | None:
+    """Say which band lies far from training in a data set, by some of its images.
+
+    Raises:
+        DataError: one of them cannot be read.
+    """
+    chosen = range(0, len(split), max(1, -(-len(split) // _IMAGES)))
+    return unlike_training(bands, *moments(map(split.source.read_image, chosen), len(bands)))
 
 
 def _is_not_of_data(bands: Bands) -> bool:

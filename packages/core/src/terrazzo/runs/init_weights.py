@@ -8,10 +8,9 @@ from terrazzo.base.config_parsing import resolve_path
 from terrazzo.base.errors import CheckpointError
 from terrazzo.base.progress import Progress
 from terrazzo.base.recipe import Config
-from terrazzo.data.labels import LabelMap
-from terrazzo.data.sample import Bands
+from terrazzo.data import datasets
+from terrazzo.data.datasets import Split
 from terrazzo.models import compatibility
-from terrazzo.models.compatibility import Pixels
 from terrazzo.models.contract import State, Trainer
 from terrazzo.runs import saved_model
 from terrazzo.runs.folder import RunFolder
@@ -19,14 +18,19 @@ from terrazzo.runs.folder import RunFolder
 _SHOWN = 3
 
 
-def load_init_weights(
-    trainer: Trainer, recipe: Config, label_map: LabelMap, bands: Bands, progress: Progress
-) -> None:
+def load_init_weights(trainer: Trainer, recipe: Config, train: Split, progress: Progress) -> None:
     """Give `trainer` the weights that `recipe.init` names, and say what was taken.
 
     The encoder is taken, and with ``part = "all"`` the decoder too; the head, which depends on the
     classes, only where both runs have the same classes in the same order. What is not taken keeps
-    its random weights.
+    its random weights. Another scale or pixel size than that run's is a warning: training makes up
+    for it.
+
+    Args:
+        trainer: gets the weights.
+        recipe: of this run.
+        train: what it will be trained on.
+        progress: told what was taken.
 
     Raises:
         ConfigError: SEG-X017, the other run's model is of another kind.
@@ -40,13 +44,13 @@ def load_init_weights(
     compatibility.require_same_model(
         (card.backend, card.model.name), (recipe.backend, recipe.model.name), folder=init.run
     )
-    compatibility.require_known_pixels(
-        card, Pixels(Path(init.run), bands.names, bands.dtype), any_pixel_size=True
-    )
+    pixels = compatibility.pixels_of_split(train, datasets.reading_rules(recipe.data))
+    for doubt in compatibility.doubts_before_training(card, pixels):
+        progress.say(doubt)
     given = saved_model.read_weights(folder)
     own = {name: array for name, array in trainer.state().items() if name in trainer.parts}
     parts = {"encoder"} if init.part == "encoder" else {"encoder", "decoder"}
-    if init.part == "all" and card.label_map.names == label_map.names:
+    if init.part == "all" and card.label_map.names == train.label_map.names:
         parts.add("head")
     wanted = {name for name, part in trainer.parts.items() if part in parts}
     _refuse_differences(folder, {n: own[n] for n in wanted}, given)

@@ -8,18 +8,12 @@ from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.file_lock import locked
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.data import datasets
-from terrazzo.data.datasets import Split
-from terrazzo.data.normalization import moments
 from terrazzo.evaluation.other_data import open_other_data
-from terrazzo.models import compatibility
-from terrazzo.models.card import ModelCard
-from terrazzo.models.radiometry import unlike_training
+from terrazzo.models import compatibility, radiometry
 from terrazzo.runs import saved_model
 from terrazzo.runs.folder import RunFolder
 from terrazzo.runs.own_data import labels_now, own_data
 from terrazzo.workflows.finished_run import FinishedRun, score_run
-
-_IMAGES = 20  # evenly spaced, whose values are compared with those of training
 
 
 def evaluate(
@@ -68,15 +62,8 @@ def evaluate(
     compatibility.require_known_pixels(
         card, compatibility.pixels_of_split(opened, rules), any_pixel_size=any_pixel_size
     )
-    if (warning := _unlike_training(card, opened)) is not None:
-        progress.say(f"warning: {warning}")
+    if (warning := radiometry.split_unlike_training(card.bands, opened)) is not None:
+        progress.say(f"warning {radiometry.CODE}: {warning}")
     _, trainer = saved_model.load(folder.model)
     with locked(folder.path):
         return score_run(folder, recipe, trainer, opened, card.step, progress)
-
-
-def _unlike_training(card: ModelCard, split: Split) -> str | None:
-    """Say whether the values of a split are far from those of training, by some of its images."""
-    chosen = range(0, len(split), -(-len(split) // _IMAGES))
-    mean_C, std_C = moments(map(split.source.read_image, chosen), len(card.bands))
-    return unlike_training(card.bands, mean_C, std_C)

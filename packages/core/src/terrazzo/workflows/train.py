@@ -93,7 +93,7 @@ def train(
         training = _with_class_weights(recipe.training, splits["train"], folder, resume=resume)
         trainer = backend.build(recipe.model, training, label_map, bands, recipe.seed)
         if recipe.init is not None and not (resume and checkpoint.found(folder.checkpoints)):
-            load_init_weights(trainer, recipe, label_map, bands, progress)
+            load_init_weights(trainer, recipe, splits["train"], progress)
         if not resume:
             create_run(folder.path, recipe, label_map, overwrite=overwrite)
         if trainer.world.rank == 0 and not folder.record.exists():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -72,6 +72,12 @@ class RasterInfo:
     def to_pixels(self, x: Number, y: Number) -> tuple[Number, Number]:
         """Return columns and rows, with their fractions, of points given in units of the CRS."""
         return _mapped(~self.transform, x, y)
+
+    def strip(self, top: int, rows: int) -> RasterInfo:
+        """Return the grid of some of its rows, from row `top` on."""
+        t = self.transform
+        x, y = self.to_coordinates(0, top)
+        return replace(self, rows=rows, transform=type(t)(t.a, t.b, x, t.d, t.e, y))
 
     @property
     def pixel_size(self) -> tuple[float, float]:

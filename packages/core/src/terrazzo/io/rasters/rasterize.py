@@ -84,9 +84,7 @@ def _lost(
         here = np.flatnonzero(on_grid_N & (rows_N2[:, 1] >= top) & (rows_N2[:, 0] <= top + rows))
         if len(here):
             part = replace(shapes, geometries=tuple(shapes.geometries[at] for at in here))
-            strip = replace(
-                onto, rows=rows, transform=onto.transform @ onto.transform.translation(0, top)
-            )
+            strip = onto.strip(top, rows)
             numbers = (here + 1).tolist()
             on_top_HW = _burn(part, numbers, np.dtype(np.int32), 0, strip, all_touched)
             seen_N[np.unique(on_top_HW[on_top_HW > 0]) - 1] = True
@@ -102,7 +100,7 @@ def _lost(
 def _rows(shapes: Features, onto: RasterInfo) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Return first and last row of the box about each shape, N×2, and whether it is on the grid."""
     boxes_N4 = np.array([features.bounds(each) for each in shapes.geometries]).reshape(-1, 4)
-    corners = [~onto.transform @ (boxes_N4[:, x], boxes_N4[:, y]) for x in (0, 2) for y in (1, 3)]
+    corners = [onto.to_pixels(boxes_N4[:, x], boxes_N4[:, y]) for x in (0, 2) for y in (1, 3)]
     columns_N4, rows_N4 = (np.stack(axis, axis=1) for axis in zip(*corners, strict=True))
     rows_N2 = np.stack([rows_N4.min(axis=1), rows_N4.max(axis=1)], axis=1)
     on_grid_N = (rows_N2[:, 1] >= 0) & (rows_N2[:, 0] <= onto.rows)
