@@ -163,6 +163,23 @@ def test_rgb_among_grey_in_test_only(folder, tmp_path, numbers):
     assert "00" in error.file
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_tiff_of_three_pages_among_those_of_one(folder, tmp_path, split):
+    data = folder()
+    (stacked, *_) = names_of(data, split)
+    pages = [Image.fromarray(np.full((12, 10), value, np.uint8)) for value in (90, 120, 150)]
+    for number in range(COUNT):
+        path = tmp_path / "images" / f"{number:03d}.png"
+        with Image.open(path) as image:
+            image.save(path.with_suffix(".tif"))
+        path.unlink()
+    several = tmp_path / "images" / f"{stacked}.tif"
+    pages[0].save(several, save_all=True, append_images=pages[1:])
+    error = refused(data, "SEG-D041")
+    assert error.file == str(several)
+    assert "3 planes" in str(error)
+
+
 def test_band_names_in_another_order(folder, tmp_path):
     data = folder()
     for number in range(COUNT):

@@ -124,6 +124,74 @@ def test_options_that_do_nothing_for_images_say_so(tmp_path, model):
     assert not any("do nothing" in line for line in lines)
 
 
+def test_tiles_do_nothing_for_a_model_of_one_image_size_and_it_says_so(tmp_path):
+    model = make_model(tmp_path / "model", image_size=(48, 48))
+    source = make_image(tmp_path / "in" / "a.png")
+    (line, _) = run(model, source, tmp_path / "tiles", tiling=WINDOWS, whole_images_up_to=0)
+    assert line.startswith("--tile does nothing for images")
+    assert line.endswith("each image whole and resized to the model's image size")
+    lines = run(model, source, tmp_path / "whole")
+    assert not any("does nothing" in line for line in lines)
+    whole_HW = labels_of(tmp_path / "whole" / "a.png")
+    np.testing.assert_array_equal(labels_of(tmp_path / "tiles" / "a.png"), whole_HW)
+
+
+def test_tiles_are_used_without_a_word_where_the_model_takes_any_size(tmp_path, model):
+    source = make_image(tmp_path / "in" / "a.png")
+    lines = run(model, source, tmp_path / "out", tiling=WINDOWS, whole_images_up_to=0)
+    assert not any("does nothing" in line for line in lines)
+
+
+def command(*words):
+    """Run ``terrazzo predict``; return what it says beside its results."""
+    program = [sys.executable, "-c", "from terrazzo.cli.app import main; main()", "predict"]
+    done = subprocess.run([*program, *map(str, words)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_the_command_takes_tiles_for_a_png_and_gives_the_same_labels(tmp_path, model):
+    source = make_image(tmp_path / "in" / "a.png")
+    command(model, source, "--out", tmp_path / "whole")
+    said = command(model, source, "--out", tmp_path / "tiles", "--tile", "32", "--overlap", "12")
+    assert "does nothing" not in said
+    whole_HW = labels_of(tmp_path / "whole" / "a.png")
+    assert len(np.unique(whole_HW)) > 1
+    np.testing.assert_array_equal(labels_of(tmp_path / "tiles" / "a.png"), whole_HW)
+
+
+def test_the_command_says_that_tiles_do_nothing_for_a_model_of_one_image_size(tmp_path):
+    model = make_model(tmp_path / "model", image_size=(48, 48))
+    source = make_image(tmp_path / "in" / "a.png")
+    said = command(model, source, "--out", tmp_path / "out", "--tile", "32", "--overlap", "12")
+    assert "--tile does nothing for images" in said
+
+
+# Values unlike those of training; the model saw a mean of 127.5 with a deviation of 31.9
+
+
+def make_grey(path, low, high):
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(low, high, (40, 50, 3), np.uint8)).save(path)
+    return path
+
+
+def test_images_unlike_those_of_training_are_warned_of(tmp_path, model):
+    """As 12 bits among 16 are: mean and deviation are both more than eight times smaller."""
+    source = make_grey(tmp_path / "a.png", 0, 8)
+    (warning, _) = run(model, source, tmp_path / "out")
+    assert warning.startswith(f"warning: {source}: the values of band 1 are not like those of")
+    assert "mean 3." in warning
+    assert "the model was trained on mean 127.5, deviation 31.88" in warning
+    assert (tmp_path / "out" / "a.png").exists()
+
+
+@pytest.mark.parametrize("values", [(72, 183), (30, 90), (120, 126)])
+def test_like_and_merely_dark_or_flat_images_pass_without_a_word(tmp_path, model, values):
+    lines = run(model, make_grey(tmp_path / "a.png", *values), tmp_path / "out")
+    assert not any("warning" in line for line in lines)
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
 def test_a_resume_makes_what_is_asked_for_beside_a_finished_map(tmp_path, model, name):
     source = tmp_path / "in" / name

@@ -1,4 +1,4 @@
-"""GeoTIFF images whose pixels are of very different size on the ground."""
+"""TIFF images whose pixels are of very different size, on the ground or under a microscope."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from terrazzo.check.finding import Finding, Level
 from terrazzo.data import ground
 from terrazzo.data.datasets import Source
 from terrazzo.data.datasets._paired_files import is_raster
+from terrazzo.data.pixel_size import length_text
 from terrazzo.models.compatibility import PIXEL_SIZE_TOLERANCE
 
 
@@ -25,16 +26,17 @@ def find(sources: Iterable[Source]) -> Iterator[Finding]:
     if not sizes:
         return
     finest, coarsest = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
-    if sizes[coarsest] > PIXEL_SIZE_TOLERANCE * sizes[finest]:
+    small, large = sizes[finest], sizes[coarsest]
+    if large > PIXEL_SIZE_TOLERANCE * small:
         yield Finding(
             Level.WARNING,
             "SEG-D028",
-            "the images of one data set have pixels of very different size on the ground",
+            "the images of one data set have pixels of very different size",
             str(coarsest),
-            f"{sizes[coarsest]:.4g} m, and {sizes[finest]:.4g} m in {finest}",
+            f"{length_text(large, large)}, and {length_text(small, small)} in {finest}",
             f"sizes up to {PIXEL_SIZE_TOLERANCE} times apart",
-            "resample them to one size (`gdalwarp -tr`), or train a model for each; if all belong "
-            "together, the model will take scenes of any size between the two",
+            "resample them to one size (GeoTIFF with `gdalwarp -tr`), or train a model for each; "
+            "if all belong together, the model will take scenes of any size between the two",
         )
 
 

@@ -76,11 +76,12 @@ def of_raster(info: RasterInfo) -> Ground | None:
 def pixel_sides(info: RasterInfo) -> tuple[float, float] | None:
     """Return width and height of the pixel in the middle of a raster, in metres on the ground.
 
-    None where the file does not say where it lies.
+    Those of a microscope's image are the physical ones that its file notes. None where the file
+    tells neither where it lies nor these.
     """
     ground = of_raster(info)
     if ground is None:
-        return None
+        return info.physical_sides
     centre = np.array([info.columns / 2, info.rows / 2])
     half_pixels = np.array([[-0.5, 0.0], [0.5, 0.0]]), np.array([[0.0, -0.5], [0.0, 0.5]])
     width, height = (ground.metres(centre + ends) for ends in half_pixels)

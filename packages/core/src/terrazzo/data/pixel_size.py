@@ -1,4 +1,7 @@
-"""How large pixels are on the ground: of what a model was trained on, and of what it shall see."""
+"""How large pixels are that a model was trained on, and those that it shall see.
+
+On the ground, or physically where a microscope noted it.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,12 @@ Range = tuple[float, float]
 
 _MOST_FILES = 64  # whose headers are read: enough to know a data set
 _TIFF = (".tif", ".tiff")
+_MILLIMETRE = 1e-3  # shorter lengths are written in µm
 
 
 @dataclass(frozen=True, slots=True)
 class PixelSizes:
-    """Width and height of pixels on the ground, in metres, each by itself.
+    """Width and height of pixels, in metres, each by itself.
 
     Attributes:
         width: the smallest and the largest.
@@ -51,15 +55,19 @@ class PixelSizes:
         )
 
     def __str__(self) -> str:
-        width, height = (
-            " to ".join(dict.fromkeys(f"{side:.4g}" for side in sides))
-            for sides in (self.width, self.height)
-        )
-        return f"{width} m" if width == height else f"{width} m wide, {height} m high"
+        width, height = (length_text(*sides) for sides in (self.width, self.height))
+        return width if width == height else f"{width} wide, {height} high"
+
+
+def length_text(smallest: float, largest: float) -> str:
+    """Write a length, or the two ends of a range, both in metres: in µm where below 1 mm."""
+    unit, metres = ("µm", 1e-6) if largest < _MILLIMETRE else ("m", 1.0)
+    figures = dict.fromkeys(f"{length / metres:.4g}" for length in (smallest, largest))
+    return f"{' to '.join(figures)} {unit}"
 
 
 def pixel_sizes(split: Split) -> PixelSizes | None:
-    """Return the pixel sizes in a data set's GeoTIFF images; None if none says where it lies."""
+    """Return the pixel sizes in a data set's TIFF images; None if none tells."""
     files = {split.source.files(index)[0]: None for index in range(len(split))}
     found = [path for path in files if path.suffix.lower() in _TIFF]
     if not found:

@@ -85,7 +85,7 @@ def predict(
             "the model was trained on images resized to "
             f"{card.image_size[0]}×{card.image_size[1]}; scenes are taken at their own scale"
         )
-    _say_what_does_nothing(works, settings, progress)
+    _say_what_does_nothing(works, card, settings, progress)
     for scene in scenes.values():
         if (warning := _unlike_training(scene, card)) is not None:
             progress.say(f"warning {radiometry.CODE}: {scene.path}: {warning}")
@@ -121,11 +121,16 @@ def _is_finished(work: Work, progress: Progress) -> bool:
     return not work.missing
 
 
-def _say_what_does_nothing(works: Sequence[Work], settings: Settings, progress: Progress) -> None:
+def _say_what_does_nothing(
+    works: Sequence[Work], card: ModelCard, settings: Settings, progress: Progress
+) -> None:
     """Name the options that do nothing for ordinary images."""
     if all(work.is_scene for work in works):
         return
+    # Where images are asked for in tiles at every size, and the model sees all of them at one.
+    whole = settings.whole_images_up_to == 0 and card.image_size is not None
     idle = {
+        "--tile": whole,
         "--cog": settings.cloud_optimised,
         "--workers": (settings.workers or 1) > 1,
         "--ray": settings.ray is not None,
@@ -134,8 +139,10 @@ def _say_what_does_nothing(works: Sequence[Work], settings: Settings, progress: 
     given = [name for name, is_given in idle.items() if is_given]
     if given:
         progress.say(
-            f"{' and '.join(given)} do nothing for images that are no GeoTIFF: their maps are PNG, "
-            "made one after the other in this process, of the bands as they are"
+            f"{' and '.join(given)} {'do' if len(given) > 1 else 'does'} nothing for images that "
+            "are no GeoTIFF: their maps are PNG, made one after the other in this process, of the "
+            "bands as they are"
+            + (", each image whole and resized to the model's image size" if whole else "")
         )
 
 

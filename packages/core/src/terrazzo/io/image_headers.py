@@ -202,6 +202,7 @@ def _orientation(exif: bytes) -> int:
 _NODATA_TAG = 42113  # GDAL_NODATA: a number as text
 _SHORT = 3  # the TIFF type of 16-bit numbers
 _MOST_TEXT = 64
+_DESCRIPTION_TAG, _MOST_DESCRIPTION = 270, 1 << 20
 
 
 def tiff_nodata(path: Path) -> str | None:
@@ -221,7 +222,22 @@ def tiff_orientation(path: Path) -> int:
     return int.from_bytes(found[0][:2], "little" if found[1] == "<" else "big")
 
 
-def _tiff_tag(path: Path, wanted: int) -> tuple[bytes, str] | None:
+def tiff_description(path: Path) -> str | None:
+    """Return the description in the first directory of a TIFF; None: there is none.
+
+    GDAL does not tell of one that is not UTF-8: here that one is Latin-1, as in old ImageJ files.
+    """
+    found = _tiff_tag(path, _DESCRIPTION_TAG, _MOST_DESCRIPTION)
+    if found is None:
+        return None
+    text = found[0].rstrip(b"\0")
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
+
+
+def _tiff_tag(path: Path, wanted: int, most: int = _MOST_TEXT) -> tuple[bytes, str] | None:
     """Return the first bytes of a tag's value and the byte order; None: there is no such tag.
 
     Source: TIFF 6.0, section 2, and the BigTIFF design.
@@ -239,6 +255,6 @@ def _tiff_tag(path: Path, wanted: int) -> tuple[bytes, str] | None:
                 size = length * (2 if kind == _SHORT else 1)
                 if size > len(value):
                     file.seek(struct.unpack(order + place, value)[0])
-                    value = file.read(min(size, _MOST_TEXT))
+                    value = file.read(min(size, most))
                 return value[:size], order
     return None

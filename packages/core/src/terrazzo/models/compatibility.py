@@ -40,7 +40,7 @@ class Pixels:
         file: where they lie, or the first file of a data set.
         band_names: C names in the order the model will get them.
         dtype: such as ``uint8``.
-        pixel_metres: width and height on the ground; None: not known.
+        pixel_metres: width and height, on the ground or physical; None: not known.
         scaling: scale and offset that files declare for each band; None: none do, or they are
             applied.
         applies_scale: whether scales and offsets that rasters declare are applied to them; None:
@@ -149,7 +149,7 @@ def require_known_pixels(card: ModelCard, pixels: Pixels, *, any_pixel_size: boo
     Args:
         card: what the model is.
         pixels: what it is asked to see.
-        any_pixel_size: take pixels of any size on the ground.
+        any_pixel_size: take pixels of any size.
 
     Raises:
         DataError: SEG-D020 another number of bands, other bands or another order; SEG-D019
@@ -250,11 +250,12 @@ def _require_similar_pixel_size(pixels: Pixels, card: ModelCard) -> None:
         return
     raise DataError(
         "SEG-D028",
-        "the pixels of the scene are not of the size the model was trained on",
+        "the pixels of the image are not of the size the model was trained on",
         file=pixels.file,
         observed=str(size),
         allowed=f"{trained}, up to {tolerance} times more or less",
-        next_step="resample the scene with `gdalwarp -tr`, or let it pass with --any-pixel-size",
+        next_step="resample it (a GeoTIFF with `gdalwarp -tr`), or let it pass with "
+        "--any-pixel-size",
     )
 
 

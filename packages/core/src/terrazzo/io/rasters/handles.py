@@ -31,7 +31,7 @@ from rasterio.vrt import WarpedVRT
 
 from terrazzo.base.errors import DataError
 from terrazzo.io import image_headers
-from terrazzo.io.rasters import tiff_kinds
+from terrazzo.io.rasters import microscopy, tiff_kinds
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.remote_paths import RemotePath, is_remote
 
@@ -65,6 +65,7 @@ class Handle:
         stored_bands: numbers of the bands that have blocks of their own.
         palette_PC: colours behind the indices of an image; None: its numbers are what they are.
         white_is_zero: whether the file calls 0 white.
+        physical_sides: see `RasterInfo`.
         written: bands and blocks that are known to be in the file.
         warped: the file on other grids.
     """
@@ -79,6 +80,7 @@ class Handle:
     stored_bands: tuple[int, ...]
     palette_PC: NDArray[np.uint8] | None = None
     white_is_zero: bool = False
+    physical_sides: tuple[float, float] | None = None
     written: set[tuple[int, int, int]] = field(default_factory=set)
     warped: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
@@ -177,6 +179,7 @@ def info(path: Path, *, alpha: str | None = None) -> RasterInfo:
         opened.white_is_zero,
         _scaling(opened),
         opened.alpha_bands,
+        opened.physical_sides,
     )
 
 
@@ -266,6 +269,7 @@ def _look_at(path: Path, dataset: Any, alpha: str | None) -> Handle:
         dataset.indexes if dataset.interleaving is Interleaving.band else (1,),
         tiff_kinds.palette_of(dataset),
         tiff_kinds.is_white_zero(dataset),
+        microscopy.physical_sides(path, dataset),
     )
 
 

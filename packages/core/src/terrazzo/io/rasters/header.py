@@ -36,6 +36,8 @@ class RasterInfo:
         scaling: scale and offset of each band, by which the file turns its numbers into a quantity;
             (1, 0) where it says nothing.
         alpha_bands: numbers, from 1, of bands that are read as alpha.
+        physical_sides: width and height of a pixel in metres, as microscopes note them in files
+            that do not lie on the ground; None: not noted.
     """
 
     rows: int
@@ -49,6 +51,7 @@ class RasterInfo:
     white_is_zero: bool = False
     scaling: tuple[tuple[float, float], ...] = ()
     alpha_bands: tuple[int, ...] = ()
+    physical_sides: tuple[float, float] | None = None
 
     @property
     def bands(self) -> int:

@@ -10,7 +10,6 @@ import json
 import re
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +17,12 @@ from rasterio.enums import ColorInterp
 
 from terrazzo.base.errors import DataError
 from terrazzo.io import image_headers
+from terrazzo.io.rasters import microscopy
 
 PALETTE_BANDS = ("red", "green", "blue")
 
 _IMAGEJ_AXES = ("channels", "slices", "frames")
 _OME_AXES = ("SizeC", "SizeZ", "SizeT")
-_MOST_XML = 1 << 20  # characters of an OME description that are parsed for a message
 _ALWAYS_LOSSY = ("JPEG", "YCbCr JPEG")
 
 
@@ -34,7 +33,7 @@ def refuse_several_planes(path: Path, dataset: Any) -> None:
         DataError: SEG-D041, naming the axes that the file tells of.
     """
     pages = len(dataset.subdatasets)
-    description = dataset.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
+    description = microscopy.description_of(path, dataset)
     found = re.search(r"^images=(\d+)$", description, re.MULTILINE)
     # ImageJ writes one directory for many planes where the file is large.
     imagej = int(found[1]) if found and description.startswith("ImageJ=") else 1
@@ -54,10 +53,9 @@ def refuse_several_planes(path: Path, dataset: Any) -> None:
 
 def _axes(description: str) -> str:
     """Name the axes that ImageJ, OME or tifffile note in the description of the first page."""
-    if description.startswith("ImageJ="):
-        pairs = dict(line.split("=", 1) for line in description.splitlines() if "=" in line)
-        return ", ".join(f"{pairs[axis]} {axis} (ImageJ)" for axis in _IMAGEJ_AXES if axis in pairs)
-    if "<OME" in description[:4096] and len(description) <= _MOST_XML:
+    if notes := microscopy.imagej_notes(description):
+        return ", ".join(f"{notes[axis]} {axis} (ImageJ)" for axis in _IMAGEJ_AXES if axis in notes)
+    if microscopy.is_ome(description):
         return _ome_axes(description)
     try:
         told = json.loads(description)
@@ -68,16 +66,9 @@ def _axes(description: str) -> str:
 
 
 def _ome_axes(description: str) -> str:
-    if "<!DOCTYPE" in description or "<!ENTITY" in description:  # none of OME's, and can be abused
-        return "OME"
-    try:
-        tree = ElementTree.fromstring(description)  # noqa: S314 - no entities, see above
-    except ElementTree.ParseError:
-        return "OME"
-    for element in tree.iter():
-        if element.tag.endswith("Pixels"):
-            sizes = [f"{axis} = {element.get(axis)}" for axis in _OME_AXES if element.get(axis)]
-            return f"{', '.join(sizes)} (OME)"
+    for pixels in microscopy.ome_pixels(description):
+        sizes = [f"{axis} = {pixels[axis]}" for axis in _OME_AXES if axis in pixels]
+        return f"{', '.join(sizes)} (OME)"
     return "OME"
 
 
