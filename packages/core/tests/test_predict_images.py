@@ -180,7 +180,9 @@ def test_images_unlike_those_of_training_are_warned_of(tmp_path, model):
     """As 12 bits among 16 are: mean and deviation are both more than eight times smaller."""
     source = make_grey(tmp_path / "a.png", 0, 8)
     (warning, _) = run(model, source, tmp_path / "out")
-    assert warning.startswith(f"warning: {source}: the values of band 1 are not like those of")
+    assert warning.startswith(
+        f"warning SEG-D054: {source}: the values of band 1 are not like those of"
+    )
     assert "mean 3." in warning
     assert "the model was trained on mean 127.5, deviation 31.88" in warning
     assert (tmp_path / "out" / "a.png").exists()
