@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import multiprocessing
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import terrazzo
 from terrazzo.base.errors import ResourceError
 from terrazzo.base.file_lock import locked
 from terrazzo.base.progress import Silent
@@ -21,6 +24,7 @@ from terrazzo.evaluation import result
 from terrazzo.models import backends
 from terrazzo.runs import checkpoint, saved_model
 from terrazzo.runs.folder import RunFolder
+from terrazzo.runs.provenance import source_state
 from terrazzo.workflows.evaluate import evaluate
 from terrazzo.workflows.train import train
 
@@ -182,3 +186,34 @@ def test_noise_in_wide_types_teaches_what_it_teaches_in_8_bits(tmp_path, bits):
         for name in ("run_8", "run_wide")
     ]
     np.testing.assert_allclose(losses[0], losses[1], atol=0.02)
+
+
+def test_the_record_of_a_run_names_version_and_commit_of_the_package(tmp_path, monkeypatch):
+    """Those of the code that ran, whatever repository one stands in."""
+    write_images(tmp_path / "data")
+    (tmp_path / "elsewhere" / ".git").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    train(recipe(tmp_path / "data"), tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["terrazzo"] == importlib.metadata.version("terrazzo")
+    own = source_state(Path(terrazzo.__file__).parent)
+    assert {key: record[key] for key in own} == own
+
+
+def test_what_is_notable_about_the_data_is_said_before_training(tmp_path):
+    """The notes of the data set: here folders of patients and a file of another kind."""
+    write_images(tmp_path / "data")
+    for kind in ("images", "masks"):
+        folder = tmp_path / "data" / kind
+        for patient, numbers in {"p1": range(4), "p2": range(4, 8), "p3": range(8, 12)}.items():
+            (folder / patient).mkdir()
+            for number in numbers:
+                (folder / f"{number:02d}.png").rename(folder / patient / f"{number:02d}.png")
+    (tmp_path / "data" / "images" / "readme.txt").write_text("mine")
+    said = []
+    progress = SimpleNamespace(say=said.append, advance=Silent().advance)
+    train(recipe(tmp_path / "data"), tmp_path / "run", progress=progress)
+    notes = datasets.open_split(recipe(tmp_path / "data").data, "train").source.notes
+    assert len(notes) >= 2
+    assert set(notes) <= {line.removeprefix("note: ") for line in said}
+    assert any("group" in line for line in said)
