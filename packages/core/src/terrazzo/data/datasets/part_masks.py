@@ -89,6 +89,7 @@ class PartMasks:
         masks: by name, the mask of each part.
         band_names: C band names.
         options: threshold and precedence.
+        notes: what was left out, for the person who runs it.
     """
 
     pairs: tuple[Pair, ...]
