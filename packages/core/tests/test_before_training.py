@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from PIL import Image
 
 from terrazzo import check
 from terrazzo.base.errors import DataError
-from terrazzo.base.recipe import DataConfig
+from terrazzo.base.progress import Silent
+from terrazzo.base.recipe import Config, DataConfig
 from terrazzo.check.finding import Level
 from terrazzo.data import datasets
 from terrazzo.io import rasters
+from terrazzo.workflows import train as train_workflow
 
 DATA = Path(os.environ.get("TERRAZZO_DATA", "nowhere"))
 COUNT = 10
@@ -227,6 +230,30 @@ def test_12_bits_beside_16_bits_are_told_of(folder, every, told):
 def test_scenes_of_more_and_less_light_have_one_scale(folder, scale):
     report = check.check_data(folder(images=of_16_bits(scale, 12.0)), threads=2)
     assert "SEG-D045" not in {f.code for f in report.findings}
+
+
+@pytest.mark.parametrize("normalize", ["dataset", "robust"])
+@pytest.mark.parametrize(("every", "told"), [(2, True), (100, False)])
+def test_a_run_tells_of_12_bits_beside_16_bits(folder, tmp_path, normalize, every, told):
+    def scale(number):
+        return 16 if number and number % every == 0 else 1
+
+    data = folder(images=of_16_bits(scale, 2.0))
+    config = Config.model_validate(
+        {
+            "backend": "reference",
+            "name": "scales",
+            "data": data.model_dump(mode="json", exclude_none=True) | {"normalize": normalize},
+            "model": {"name": "pixel_softmax"},
+            "training": {"batch_size": 2, "steps": 1, "schedule": {"learning_rate": 0.1}},
+        }
+    )
+    said = []
+    progress = SimpleNamespace(say=said.append, advance=Silent().advance)
+    train_workflow.train(config, tmp_path / "run", progress=progress)
+    lines = [line for line in said if line.startswith("warning SEG-D045: the images have two")]
+    assert len(lines) == told
+    assert all("of the 6 training images that were looked at" in line for line in lines)
 
 
 def test_dark_scenes_beside_bright_ones_are_no_other_scale(folder):

@@ -14,7 +14,8 @@ import pytest
 from terrazzo.base.atomic_write import append_json_line
 from terrazzo.base.errors import NonFiniteLossError, ResourceError, Stopped
 from terrazzo.base.progress import Silent
-from terrazzo.base.recipe import Config
+from terrazzo.base.recipe import AugmentConfig, Config, DataConfig, LoaderConfig
+from terrazzo.data import loader
 from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.data.sample import IGNORE, Bands
 from terrazzo.evaluation import loop as evaluation_loop
@@ -110,6 +111,74 @@ def test_logged_loss_is_the_mean_since_the_last_line(tmp_path):
     each = [line["loss"] for line in lines(tmp_path / "every", "train")]
     pairs = [line["loss"] for line in lines(tmp_path / "second", "train")]
     assert pairs[:4] == pytest.approx([np.mean(each[i : i + 2]) for i in (0, 2, 4, 6)], abs=0)
+
+
+def partly_ignored():
+    """Ten images of 12 rows, of which 1 to 10 are ignored."""
+    whole = split("train", 10)
+    labels = [label.copy() for label in whole.labels]
+    for number, label in enumerate(labels):
+        label[: number + 1] = IGNORE
+    return MemorySplit("train", whole.images, tuple(labels), LABELS)
+
+
+def test_the_share_of_ignored_pixels_is_of_all_since_the_last_line(tmp_path):
+    config = recipe(log={"every_steps": 3})
+    train(tmp_path / "run", config, train_split=partly_ignored())
+    shares = [line["ignored_share"] for line in lines(tmp_path / "run", "train")]
+    # Batches of 4, 4 and 2 images of 12 rows: an epoch a line, whatever its order.
+    assert shares == pytest.approx([55 / 120] * 3, abs=0)
+    train(tmp_path / "pairs", recipe(), train_split=partly_ignored())
+    shares = [line["ignored_share"] for line in lines(tmp_path / "pairs", "train")]
+    order = loader.TrainingOrder(10, 4, config.seed)
+    batches = [order.batch(step)[2] + 1 for step in range(9)]
+    pairs = [np.concatenate(batches[start : start + 2]) for start in range(0, 9, 2)]
+    assert shares == pytest.approx([pair.sum() / (12 * len(pair)) for pair in pairs], abs=0)
+
+
+@pytest.mark.parametrize("stop_after", range(1, 9))
+def test_the_share_of_ignored_pixels_survives_a_stop(tmp_path, stop_after):
+    config = recipe(log={"every_steps": 4})
+    train(tmp_path / "whole", config, train_split=partly_ignored())
+    asked = iter(range(1, 100))
+    with pytest.raises(Stopped):
+        train(
+            tmp_path / "parts",
+            config,
+            train_split=partly_ignored(),
+            stop_requested=lambda: next(asked) == stop_after,
+        )
+    train(tmp_path / "parts", config, train_split=partly_ignored())
+    logs = [(tmp_path / run / "log.jsonl").read_bytes() for run in ("whole", "parts")]
+    assert logs[0] == logs[1]
+
+
+def test_ignored_pixels_are_those_of_all_processes():
+    """Three images for two processes: the second one goes without a share of the last batch."""
+
+    class Two:
+        def __init__(self, counts):
+            self.counts = counts
+
+        def sum(self, counts):
+            return counts + self.counts
+
+    ignored, whole = 0, 0
+    for rank in (0, 1):
+        order = loader.TrainingOrder(3, 2, 0, rank, 2)
+        count = training_loop._PixelCount(IGNORE)
+        mine = loader.training_batches(
+            partly_ignored(), DataConfig(format="memory", root=""), AugmentConfig(),
+            LoaderConfig(threads=0), order, start_step=0, stop_step=2,
+        )  # fmt: skip
+        for step, batch in enumerate(mine):
+            count.add(batch, order, step)
+        assert count.whole == (240, 120)[rank]
+        ignored, whole = ignored + count.ignored, whole + count.whole
+    assert (ignored, whole) == (10 * (1 + 2 + 3), 360)
+    others = np.array([ignored - count.ignored, whole - count.whole])
+    assert count.take_ignored_share(Two(others)) == 60 / 360
+    assert (count.ignored, count.whole) == (0, 0)
 
 
 @pytest.mark.parametrize("stop_after", range(1, 9))

@@ -10,6 +10,7 @@ import pytest
 from terrazzo.base.errors import CheckpointError, Stopped
 from terrazzo.base.recipe import Config
 from terrazzo.io import images
+from terrazzo.workflows.evaluate import evaluate
 from terrazzo.workflows.train import train
 
 LABELS = 'name = "two"\n[[classes]]\nname = "{}"\ncolour = "#444444"\nraw = [{}]\n' + (
@@ -96,7 +97,6 @@ def renamed_class(root):
 
 
 CHANGES = {
-    # A draw is kept, so images that are new belong to no split.
     other_contents: "train: the contents of image files",
     inverted_masks: "train: the contents of label files",
     swapped_raw_values: "the raw values of its classes have changed",
@@ -122,6 +122,28 @@ def test_other_data_are_refused_by_name_or_noted(stopped, change):
     assert record["resumed"][0]["after_step"] == 4
     assert any(CHANGES[change] in line for line in record["resumed"][0]["changed"])
     assert finished.scores.classes_present == 2
+
+
+def test_images_that_have_been_added_are_told_of_and_left_out(stopped):
+    """A draw is kept, so images that are new belong to no split."""
+    root, run = stopped
+    more_images(root)
+    words = f"30 images are in no split of the draw in {run / 'splits.json'} and left out"
+    resumed, scored = Said(), Said()
+    train(recipe(root), run, resume=True, progress=resumed)
+    assert [line for line in resumed if line.startswith(f"{words} (12, 13, 14, …); start a new")]
+    assert not any("changed" in line for line in resumed)
+    finished = evaluate(run, progress=scored)
+    assert len([line for line in scored if line.startswith(words)]) == 1
+    assert len(finished.evaluation.names) == 3
+
+
+def test_nothing_is_said_where_no_image_has_been_added(stopped):
+    root, run = stopped
+    resumed, scored = Said(), Said()
+    train(recipe(root), run, resume=True, progress=resumed)
+    evaluate(run, progress=scored)
+    assert not any("left out" in line for line in [*resumed, *scored])
 
 
 def test_the_same_data_in_another_place_go_on(stopped, tmp_path):

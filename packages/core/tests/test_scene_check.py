@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +15,7 @@ from terrazzo.base import config_parsing
 from terrazzo.base.errors import DataError
 from terrazzo.base.progress import Silent
 from terrazzo.base.recipe import Config, DataConfig
-from terrazzo.check import check_data
+from terrazzo.check import cache, check_before_training, check_data
 from terrazzo.data import datasets
 from terrazzo.io import rasters
 from terrazzo.runs import saved_model
@@ -60,14 +63,14 @@ def findings(root, code, *names, **options):
     return [found for found in report.findings if found.code == code]
 
 
-def run(root, *names):
+def run(root, *names, **options):
     said = []
     recipe = config_parsing.parse(
         Config,
         {
             "name": "scene",
             "backend": "reference",
-            "data": data_of(root, *names).model_dump(mode="json", exclude_none=True),
+            "data": data_of(root, *names, **options).model_dump(mode="json", exclude_none=True),
             "model": {"name": "pixel_softmax"},
             "training": {"steps": 1, "batch_size": 2, "schedule": {"learning_rate": 0.1}},
         },
@@ -166,6 +169,156 @@ def test_chips_alike_in_two_splits_say_where_both_are(tmp_path):
             name, rest = text.split(", from ")
             row, column = (int(part) for part in name[7:].split("_c"))
             assert rest == f"row {row * CHIP}, column {column * CHIP} of the scene"
+
+
+# What stops a run before it begins
+
+
+def begin(root, **options):
+    data = data_of(root, **options)
+    splits = {name: datasets.open_split(data, name) for name in datasets.SPLITS}
+    return check_before_training(splits, 2, data)
+
+
+def refused(root, code, **options):
+    """Assert that the check calls a code an error, and that a run stops at it; return that."""
+    assert {found.level.name for found in findings(root, code, **options)} >= {"ERROR"}
+    shutil.rmtree(root / "cache")  # or nothing would be read again
+    with pytest.raises(DataError) as caught:
+        run(root, **options)
+    assert caught.value.code == code
+    assert not (root / "run").exists()
+    return caught.value
+
+
+DRAWN = [{}, {"chips": "random", "count": 60}, {"chips": "random", "count": 4}]
+
+
+@pytest.mark.parametrize("options", DRAWN)
+def test_a_scene_that_is_ignored_altogether(tmp_path, options):
+    write(tmp_path, change=lambda _, label_HW: label_HW.fill(9))
+    refused(tmp_path, "SEG-D017", **options)
+
+
+@pytest.mark.parametrize("options", DRAWN)
+def test_one_class_beside_ignored_pixels(tmp_path, options):
+    def one_class(_, label_HW):
+        label_HW[label_HW != 1] = 9
+
+    write(tmp_path, change=one_class)
+    assert "'b'" in str(refused(tmp_path, "SEG-D043", **options))
+
+
+def test_one_class_beside_nodata_of_the_label(tmp_path):
+    def one_class(_, label_HW):
+        label_HW[label_HW != 1] = 200
+
+    write(tmp_path, change=one_class, nodata=200)
+    refused(tmp_path, "SEG-D043")
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_of_chips_with_nothing_to_teach_or_score(tmp_path, split):
+    write(tmp_path)
+    places = datasets.open_split(data_of(tmp_path), split).source.places
+
+    def without_labels(_, label_HW):
+        for _, row, column in places:
+            label_HW[row : row + CHIP, column : column + CHIP] = 9
+
+    write(tmp_path, change=without_labels)
+    assert f"'{split}' holds no labelled pixel" in str(refused(tmp_path, "SEG-D044"))
+
+
+def test_a_stray_label_stops_a_run_with_its_place_in_the_scene(tmp_path):
+    write(tmp_path, change=stray)
+    place = "77 first at row 100, column 110 of the scene (chip image/r0003_c0003)"
+    assert place in refused(tmp_path, "SEG-D001").observed
+
+
+def test_a_stray_label_counts_where_the_image_holds_data(tmp_path):
+    def blank_corner(image_HWC, label_HW):
+        stray(image_HWC, label_HW)
+        image_HWC[96:, 100:] = 0
+        label_HW[40, 50] = label_HW[33, 40] = 77
+        image_HWC[33, 40] = 0
+
+    image_HWC, _ = write(tmp_path, change=blank_corner)
+    rasters.write(tmp_path / "image.tif", image_HWC, nodata=0, **place())
+    with pytest.raises(DataError) as caught:
+        begin(tmp_path)
+    assert "77 (1 px); 77 first at row 40, column 50 of the scene" in caught.value.observed
+
+
+@pytest.mark.parametrize("kind", ["uint8", "nodata", "float32", "area"])
+@pytest.mark.parametrize("options", [{"buffer": 12}, {"chips": "random", "count": 6}])
+def test_chips_are_counted_as_training_sees_them(tmp_path, kind, options):
+    def edge(image_HWC, label_HW):
+        label_HW[:8] = 9
+        image_HWC[20:50, 30:70] = 0 if kind != "float32" else np.nan
+
+    dtype = "float32" if kind == "float32" else "uint8"
+    image_HWC, _ = write(tmp_path, change=edge, dtype=dtype, nodata=2)
+    if kind == "nodata":
+        rasters.write(tmp_path / "image.tif", image_HWC, nodata=0, **place())
+    data = data_of(tmp_path, **options)
+    if kind == "area":
+        west, north = 392_000, 5_820_000
+        corners = [(0, 0), (100, 0), (100, 90), (0, 90), (0, 0)]
+        ring = [[west + 2 * column, north - 2 * row] for column, row in corners]
+        shape = {"type": "Polygon", "coordinates": [ring]}
+        crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
+        feature = {"type": "Feature", "properties": {}, "geometry": shape}
+        collection = {"type": "FeatureCollection", "crs": crs, "features": [feature]}
+        (tmp_path / "area.geojson").write_text(json.dumps(collection))
+        scenes = [{**data.options["scenes"][0], "area": "area.geojson"}]
+        data = data.model_copy(update={"options": {**data.options, "scenes": scenes}})
+    splits = {name: datasets.open_split(data, name) for name in datasets.SPLITS}
+    counted = check_before_training(splits, 2, data)
+    for name, split in splits.items():
+        labels = [split.read(index).label_HW for index in range(len(split))]
+        seen = [[int((label_HW == k).sum()) for k in range(3)] for label_HW in labels]
+        assert counted.of(name).tolist() == seen
+    assert counted.ignored_N.sum() > 0
+
+
+def test_the_grid_is_counted_where_more_chips_are_drawn(tmp_path):
+    write(tmp_path)
+    grid, drawn = begin(tmp_path), begin(tmp_path, chips="random", count=200)
+    assert drawn.of("train").tolist() == grid.of("train").tolist()
+
+
+def test_images_of_whole_numbers_without_marks_are_not_read(tmp_path, monkeypatch):
+    write(tmp_path)
+    reads = []
+    read_stack = rasters.read_stack
+    monkeypatch.setattr(
+        rasters, "read_stack", lambda *a, **k: reads.append(1) or read_stack(*a, **k)
+    )
+    begin(tmp_path)
+    assert len(reads) == len(datasets.SPLITS)  # of the one chip a split that is decoded whole
+
+
+def test_a_scene_that_has_a_new_date_is_hashed_once(tmp_path, monkeypatch):
+    write(tmp_path)
+    check_data(data_of(tmp_path), threads=1)
+    os.utime(tmp_path / "image.tif", ns=(1, 1))
+    hashed = []
+    sha256_of = cache.sha256_of
+    monkeypatch.setattr(cache, "sha256_of", lambda path: hashed.append(path) or sha256_of(path))
+    assert check_data(data_of(tmp_path), threads=1).reused == 20
+    assert hashed == [tmp_path / "image.tif"]
+
+
+def test_a_run_tells_of_a_scene_that_is_mostly_ignored(tmp_path):
+    def mostly(_, label_HW):
+        label_HW[:, np.arange(SHAPE[1]) % CHIP > 11] = 9
+
+    write(tmp_path, change=mostly)
+    share = begin(tmp_path).ignored_share("train")
+    assert share > 0.5
+    _, said = run(tmp_path)
+    assert [line for line in said if f"{share:.1%} of the training pixels are ignored" in line]
 
 
 # Masked labels

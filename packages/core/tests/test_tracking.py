@@ -158,6 +158,8 @@ def test_a_tracker_gets_settings_every_line_and_the_results(data, tmp_path, monk
     assert len(train) == STEPS
     assert series(fake.points, "train/loss") == [(each["step"], each["loss"]) for each in train]
     assert len(series(fake.points, "train/learning_rate")) == STEPS
+    shares = [(each["step"], each["ignored_share"]) for each in train]
+    assert series(fake.points, "train/ignored_share") == shares
     found = [(each["step"], each["mean_iou"]) for each in validations]
     assert series(fake.points, "val/mean_iou") == found
     assert len(series(fake.points, "val/iou/green _ _blue_")) == len(validations) == 3

@@ -16,6 +16,8 @@ all files, ``file_statistics`` at one of them; one file a family of findings:
     pixel_sizes     images of very different pixel sizes
     leaks           one image in two splits
     doubted_labels  labels that a trained model contradicts
+
+`TrainingScales` sees the images whose band statistics a run takes, and looks for two scales.
 """
 
 from __future__ import annotations
@@ -24,3 +26,4 @@ from terrazzo.check.before_training import check_before_training as check_before
 from terrazzo.check.check_data import check_data as check_data
 from terrazzo.check.check_data import warnings_before_training as warnings_before_training
 from terrazzo.check.report import Report as Report
+from terrazzo.check.training_scales import TrainingScales as TrainingScales

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,22 +58,41 @@ def table(survey: Survey) -> tuple[BandRow, ...]:
 def find(survey: Survey) -> Iterator[Finding]:
     """Yield images that are blank, clipped, or far from what is usual in this data set."""
     readable = [(p, p.image) for p in survey.scanned_images if p.image is not None]
-    odd = set()
     for scanned, image in readable:
-        if image.dtype != "float32" and max(image.high) == 255 and image.at_high > _CLIPPED:
-            odd.add(scanned.key)
+        if _is_clipped(image):
             yield _clipped(scanned, image)
-        elif image.valid == 0 or image.low == image.high:
-            odd.add(scanned.key)
+        elif _is_blank(image):
             yield _blank(scanned, image)
-    by_kind: dict[tuple[str, int], list[tuple[ScannedImage, ImageFacts]]] = {}
-    for scanned, image in readable:
-        if scanned.key not in odd:
+    for alike in _by_kind(survey.scanned_images):
+        yield from _two_scales(alike)
+        yield from _outliers(survey, alike)
+
+
+def find_two_scales(images: Iterable[ScannedImage]) -> Iterator[Finding]:
+    """Yield the images whose values are a multiple of the others' (SEG-D045), as `find` does."""
+    for alike in _by_kind(images):
+        yield from _two_scales(alike)
+
+
+_Seen = tuple[ScannedImage, ImageFacts]
+
+
+def _by_kind(images: Iterable[ScannedImage]) -> Iterator[list[_Seen]]:
+    """Yield the usable images of each type and number of bands, where there are enough."""
+    by_kind: dict[tuple[str, int], list[_Seen]] = {}
+    for scanned in images:
+        image = scanned.image
+        if image is not None and not _is_clipped(image) and not _is_blank(image):
             by_kind.setdefault((image.dtype, len(image.mean)), []).append((scanned, image))
-    for alike in by_kind.values():
-        if len(alike) >= _FEWEST:
-            yield from _two_scales(alike)
-            yield from _outliers(survey, alike)
+    yield from (alike for alike in by_kind.values() if len(alike) >= _FEWEST)
+
+
+def _is_clipped(image: ImageFacts) -> bool:
+    return image.dtype != "float32" and max(image.high) == 255 and image.at_high > _CLIPPED
+
+
+def _is_blank(image: ImageFacts) -> bool:
+    return image.valid == 0 or image.low == image.high
 
 
 def _blank(scanned: ScannedImage, image: ImageFacts) -> Finding:
@@ -103,7 +122,7 @@ def _clipped(scanned: ScannedImage, image: ImageFacts) -> Finding:
     )
 
 
-def _two_scales(alike: list[tuple[ScannedImage, ImageFacts]]) -> Iterator[Finding]:
+def _two_scales(alike: list[_Seen]) -> Iterator[Finding]:
     """Yield the images whose values are a multiple of the others', as 12 bits beside 16 bits are.
 
     A factor moves means, deviations and largest values alike; bright scenes beside dark ones do
@@ -138,7 +157,7 @@ def _two_scales(alike: list[tuple[ScannedImage, ImageFacts]]) -> Iterator[Findin
         )
 
 
-def _outliers(survey: Survey, alike: list[tuple[ScannedImage, ImageFacts]]) -> Iterator[Finding]:
+def _outliers(survey: Survey, alike: list[_Seen]) -> Iterator[Finding]:
     names = next(iter(survey.sources.values())).band_names
     high_NC = np.array([image.high for _, image in alike])
     mean_NC = np.array([image.mean for _, image in alike])

@@ -15,8 +15,9 @@ from terrazzo.check.coverage import Coverage
 from terrazzo.check.file_statistics import LabelFacts
 from terrazzo.check.finding import Finding, Level
 from terrazzo.check.scan import ScannedImage, Survey
-from terrazzo.data.datasets import Source, Split
+from terrazzo.data.datasets import MaskedLabels, OfPlaces, Source, Split
 from terrazzo.data.datasets._paired_files import is_raster
+from terrazzo.data.scene_placement import Placed
 
 
 def check_before_training(
@@ -24,8 +25,9 @@ def check_before_training(
 ) -> Coverage | None:
     """Look at the headers of all files, decode one image of each split, read every label once.
 
-    Labels that `check_data` has seen are not read again. Those of scenes are not read here: each
-    of their chips would need its image as well.
+    Labels that `check_data` has seen are not read again. Of scenes each chip is counted as training
+    sees it: nodata, masks, area and the buffer between splits do not count. Where more chips of
+    training are drawn than the grid has, those of the grid are counted.
 
     Args:
         splits: by name; as many images of each as are used.
@@ -33,7 +35,7 @@ def check_before_training(
         data: the settings behind the splits. None: labels are not read.
 
     Returns:
-        Pixels of each class in each image; None where labels were not read.
+        Pixels of each class in each image or chip; None where labels were not read.
 
     Raises:
         DataError: the first fault, with the number of the others.
@@ -51,7 +53,7 @@ def check_before_training(
     faults = [fault for each in seen for fault in each.faults]
     faults += headers.differences({name: split.source for name, split in splits.items()}, seen)
     _refuse(faults)
-    if data is None or any(split.source.is_cut_from_scenes for split in splits.values()):
+    if data is None:
         return None
     survey = _survey_of_labels(splits, threads, data)
     counted = coverage.count(survey)
@@ -62,19 +64,30 @@ def check_before_training(
 
 def _survey_of_labels(splits: Mapping[str, Split], threads: int, data: DataConfig) -> Survey:
     cache = open_cache(data, resolve_path(data.root, where="data.root"))
-    items = [(split, index) for split in splits.values() for index in range(len(split))]
+    counted = {name: _counted_images(split) for name, split in splits.items()}
+    sources = {name: source for name, (source, _) in counted.items()}
+    items = [(name, index) for name, (_, number) in counted.items() for index in range(number)]
 
-    def look(item: tuple[Split, int]) -> ScannedImage:
+    def look(item: tuple[str, int]) -> ScannedImage:
         split, index = item
-        name, files = split.source.names[index], split.source.files(index)
-        label = _label_facts(split.source, index, name, files, cache)
-        return ScannedImage(split.name, index, name, files, None, label)
+        source = sources[split]
+        name, files = source.names[index], source.files(index)
+        label = _label_facts(source, index, name, files, cache)
+        corner = source.place(index)[1:] if isinstance(source, Placed) else None
+        return ScannedImage(split, index, name, files, None, label, corner=corner)
 
     with ThreadPoolExecutor(max(threads, 1)) as executor:
         scanned = tuple(executor.map(look, items))
     label_map = next(iter(splits.values())).label_map
-    sources = {name: split.source for name, split in splits.items()}
     return Survey(data, label_map, sources, scanned, (), 0)
+
+
+def _counted_images(split: Split) -> tuple[Source, int]:
+    """Return the source whose labels are counted, and how many of its images."""
+    source = split.source
+    if isinstance(source, OfPlaces) and len(split) > len(source.drawn):
+        return source.on_grid(), len(source.drawn)
+    return source, len(split)
 
 
 def _label_facts(
@@ -83,6 +96,9 @@ def _label_facts(
     known = cache.find(cache.key(name, files), files)
     if known is not None:
         return known.label
+    if isinstance(source, MaskedLabels):
+        label = source.read_counted_label(index)
+        return file_statistics.of_label(label.raw_label, label.counts_HW, None, label.unlabelled)
     if is_raster(files[0]):  # labels count where the image holds data
         raw = source.read(index)
         return file_statistics.of_label(raw.raw_label, raw.valid_HW, None)

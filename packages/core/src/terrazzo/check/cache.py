@@ -59,6 +59,7 @@ class Cache:
     file: Path
     entries: dict[str, Entry] = field(default_factory=dict)
     fresh: dict[str, Entry] = field(default_factory=dict)
+    _sums: dict[tuple[Path, int], str] = field(default_factory=dict)
 
     @staticmethod
     def key(name: str, files: Sequence[Path]) -> str:
@@ -79,13 +80,20 @@ class Cache:
             if now.st_size != stamp.size:
                 return None
             if now.st_mtime_ns != stamp.changed_ns:
-                if sha256_of(path) != stamp.sha256:
+                if self._sha256_now(path, now.st_mtime_ns) != stamp.sha256:
                     return None
                 stamp = Stamp(stamp.size, now.st_mtime_ns, stamp.sha256)
             stamps.append(stamp)
         known = Entry(tuple(stamps), entry.image, entry.label)
         self.fresh[key] = known
         return known
+
+    def _sha256_now(self, path: Path, changed_ns: int) -> str:
+        """Return the SHA-256 of a file, read once: many chips share a scene."""
+        key = (path, changed_ns)
+        if key not in self._sums:
+            self._sums[key] = sha256_of(path)
+        return self._sums[key]
 
     def keep(self, key: str, entry: Entry) -> None:
         """Remember the facts of an image."""

@@ -109,10 +109,7 @@ def warnings_before_training(splits: Mapping[str, Split]) -> tuple[str, ...]:
     sources = [split.source for split in splits.values()]
     label_map = next(iter(splits.values())).label_map
     found = [*label_nodata.find(sources, label_map), *pixel_sizes.find(sources)]
-    return tuple(
-        f"warning {each.code}: {each.problem}: {each.file}: {each.observed}; {each.next_step}"
-        for each in found
-    )
+    return tuple(each.as_line() for each in found)
 
 
 def _label_map(data: DataConfig) -> LabelMap | None:

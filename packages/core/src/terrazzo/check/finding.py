@@ -46,6 +46,13 @@ class Finding:
         """Return the finding as JSON holds it."""
         return {**asdict(self), "level": self.level.name.lower()}
 
+    def as_line(self) -> str:
+        """Return the finding as a run says it, in one line."""
+        return (
+            f"{self.level.name.lower()} {self.code}: {self.problem}: {self.file}: {self.observed}; "
+            f"{self.next_step}"
+        )
+
 
 def of_error(error: TerrazzoError, file: object = "") -> Finding:
     """Return the finding an error stands for; `file` where the error names none."""

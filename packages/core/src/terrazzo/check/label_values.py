@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from terrazzo.base.errors import DataError
 from terrazzo.check.finding import Finding, Level
 from terrazzo.check.scan import ScannedImage, Survey
-from terrazzo.data.datasets import Source
+from terrazzo.data.datasets import MaskedLabels, Source
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.sample import IGNORE
 from terrazzo.data.scene_placement import pixel_text
@@ -173,14 +175,25 @@ def _place(scanned: ScannedImage, value: int, label_map: LabelMap, source: Sourc
     if source is None:
         return ""
     try:
-        raw = source.read_label(scanned.index)
+        raw, counts_HW = _label_of(source, scanned.index)
     except DataError:  # it has changed since
         return ""
     if raw.ndim == 3:
         raw = raw.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
-    row, column = divmod(int((raw == value).argmax()), raw.shape[1])
+    strays_HW = raw == value
+    if counts_HW is not None:
+        strays_HW &= counts_HW
+    row, column = divmod(int(strays_HW.argmax()), raw.shape[1])
     place = pixel_text(row, column, scanned.name, scanned.corner)
     return f"; {label_map.raw_text(value)} first at {place}"
+
+
+def _label_of(source: Source, index: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Return a raw label, and where it counts; None: everywhere."""
+    if isinstance(source, MaskedLabels):
+        label = source.read_counted_label(index)
+        return label.raw_label, label.counts_HW
+    return source.read_label(index), None
 
 
 def _of_other_kind(scanned: ScannedImage, label_map: LabelMap) -> Finding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -20,13 +20,22 @@ _IMAGENET_MEAN = (123.675, 116.28, 103.53)  # Deng et al. 2009, as used by torch
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-def bands_of(train: Split, normalize: str) -> Bands:
+Look = Callable[[int, ImagePixels], None]
+"""Is told of an image of the training split that was read: its index and its pixels."""
+
+
+def _no_look(_: int, __: ImagePixels) -> None:
+    pass
+
+
+def bands_of(train: Split, normalize: str, look: Look = _no_look) -> Bands:
     """Return the bands of a training split with their normalisation.
 
     Args:
         train: its images; the valid pixels of up to 200 of them, evenly spaced, are read for
             ``dataset`` and ``robust``.
         normalize: ``dataset``, ``robust``, ``imagenet`` or ``none``.
+        look: told of each image that is read for the statistics.
 
     Raises:
         DataError: SEG-D023, none of these images holds a valid pixel.
@@ -50,9 +59,9 @@ def bands_of(train: Split, normalize: str) -> Bands:
                 )
             return Bands(names, dtype, _IMAGENET_MEAN, IMAGENET_STD)
         case "dataset":
-            return Bands(names, dtype, *_moments(train, len(names)))
+            return Bands(names, dtype, *_moments(train, len(names), look))
         case "robust":
-            return Bands(names, dtype, *_quantiles(train, len(names)))
+            return Bands(names, dtype, *_quantiles(train, len(names), look))
     raise AssertionError(normalize)
 
 
@@ -113,24 +122,28 @@ def noise_deviations(train: Split, bands: Bands) -> tuple[float, ...] | None:
     return tuple(map(float, np.where(spread_C > 0, spread_C, std)))
 
 
-def _moments(train: Split, num_bands: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    mean_C, std_C = _moments_of(_counted_bands(train), num_bands)
+def _moments(
+    train: Split, num_bands: int, look: Look = _no_look
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    mean_C, std_C = _moments_of(_counted_bands(train, look), num_bands)
     return tuple(map(float, mean_C)), _deviations(std_C)
 
 
-def _quantiles(train: Split, num_bands: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _quantiles(
+    train: Split, num_bands: int, look: Look
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Median, and half the way between the quantiles that lie one deviation off in a normal one."""
-    low_C, middle_C, high_C = _percentiles(train, num_bands)
+    low_C, middle_C, high_C = _percentiles(train, num_bands, look)
     return tuple(map(float, middle_C)), _deviations((high_C - low_C) / 2)
 
 
-def _percentiles(train: Split, num_bands: int) -> NDArray[np.float64]:
+def _percentiles(train: Split, num_bands: int, look: Look = _no_look) -> NDArray[np.float64]:
     """Return 3×C: the quantiles one deviation below the median, at it, and above it.
 
     0 for a band without any value.
     """
     some: list[list[NDArray[Any]]] = [[np.zeros(0)] for _ in range(num_bands)]
-    for bands in _counted_bands(train):
+    for bands in _counted_bands(train, look):
         for band, values in enumerate(bands):
             some[band].append(values[:: max(len(values) // _PIXELS, 1)])
     found = [
@@ -154,7 +167,7 @@ def _counted(pixels: ImagePixels) -> list[NDArray[Any]]:
     return [band[counts] for band, counts in zip(bands_CHW, counts_CHW, strict=True)]
 
 
-def _counted_bands(train: Split) -> Iterator[list[NDArray[Any]]]:
+def _counted_bands(train: Split, look: Look) -> Iterator[list[NDArray[Any]]]:
     """Yield C arrays of the values that count of up to 200 images, in one fixed order.
 
     Raises:
@@ -164,7 +177,9 @@ def _counted_bands(train: Split) -> Iterator[list[NDArray[Any]]]:
     found = False
     for index in chosen:
         raw = train.source.read(int(index))
-        bands = _counted(ImagePixels(raw.image_HWC, raw.valid_HW, raw.present_HWC))
+        pixels = ImagePixels(raw.image_HWC, raw.valid_HW, raw.present_HWC)
+        look(int(index), pixels)
+        bands = _counted(pixels)
         if any(values.size for values in bands):
             found = True
             yield bands

@@ -88,6 +88,7 @@ def of_line(line: Mapping[str, Any], classes: Sequence[str]) -> Point:
         values = {
             "train/learning_rate": line["learning_rate"],
             "train/epoch": line["epoch"],
+            "train/ignored_share": line.get("ignored_share"),  # older runs have none
             "train/loss": line["loss"],
         }
     else:

@@ -13,10 +13,12 @@ import numpy as np
 
 from terrazzo.base.atomic_write import append_json_line, truncate_file
 from terrazzo.base.errors import NonFiniteLossError, Stopped
+from terrazzo.base.processes import World
 from terrazzo.base.progress import Progress
 from terrazzo.base.recipe import Config
 from terrazzo.data.datasets import Split
 from terrazzo.data.loader import TrainingOrder, training_batches
+from terrazzo.data.sample import Batch
 from terrazzo.evaluation.loop import evaluate
 from terrazzo.models.contract import StepResult, Trainer
 from terrazzo.runs import checkpoint
@@ -122,6 +124,7 @@ def train(
     if schedule.is_last(state.step) or schedule.stops_early(state):
         return state
     unread: list[_Unread] = []
+    pixels = _PixelCount(train_split.label_map.ignore_index)
     begun_at, clock = state.step, _Clock(state.step)
     batches = training_batches(
         train_split,
@@ -129,13 +132,17 @@ def train(
         recipe.augment,
         recipe.loader,
         order,
-        start_step=state.step,
+        # Those since the last line of the log once more, to count their pixels.
+        start_step=state.step - len(state.losses),
         stop_step=schedule.total_steps,
         bands=trainer.bands,
         deviations=deviations,
     )
     with closing(batches):
+        for step in range(state.step - len(state.losses), state.step):
+            pixels.add(next(batches), order, step)
         for batch in batches:
+            pixels.add(batch, order, state.step)
             rate = learning_rate(
                 recipe.training.schedule,
                 step=state.step,
@@ -157,9 +164,9 @@ def train(
                 # Also where the clock stops, or the seconds since the last line would be lost.
                 append_json_line(run.timing, clock.read(state.step) | peak_memory())
             if logging:
-                _log_losses(run, schedule, state, rate, world.rank)
-                ignored = np.mean(batch.labels_BHW == train_split.label_map.ignore_index)
-                text = f"train  loss {result.loss:.4f}  ignored {ignored:.0%}"
+                ignored_share = pixels.take_ignored_share(world)
+                _log_losses(run, schedule, state, rate, ignored_share, world.rank)
+                text = f"train  loss {result.loss:.4f}  ignored {ignored_share:.0%}"
                 progress.advance(state.step, schedule.total_steps, text)
             if schedule.validates(state.step):
                 _validate(run, trainer, recipe, schedule, val_split, state, progress)
@@ -183,6 +190,33 @@ class _Unread:
     step: int
     files: tuple[str, ...]
     result: StepResult
+
+
+@dataclass
+class _PixelCount:
+    """Label pixels of this process's batches since the last line of the log.
+
+    Attributes:
+        ignore_index: label of the pixels that teach nothing.
+        ignored: such pixels.
+        whole: all pixels.
+    """
+
+    ignore_index: int
+    ignored: int = 0
+    whole: int = 0
+
+    def add(self, batch: Batch, order: TrainingOrder, step: int) -> None:
+        """Count the batch of a step, unless it only stands in for a share that is empty."""
+        if len(order.batch(step)[1]) > 0:
+            self.ignored += int(np.count_nonzero(batch.labels_BHW == self.ignore_index))
+            self.whole += batch.labels_BHW.size
+
+    def take_ignored_share(self, world: World) -> float:
+        """Return the share of ignored pixels over all processes, and begin again at 0."""
+        ignored, whole = world.sum(np.array([self.ignored, self.whole], np.int64)).tolist()
+        self.ignored = self.whole = 0
+        return float(ignored / whole)
 
 
 def _read_losses(unread: list[_Unread], state: TrainingState) -> None:
@@ -249,6 +283,7 @@ def _log_losses(
     schedule: EventSchedule,
     state: TrainingState,
     rate: float,
+    ignored_share: float,
     rank: int,
 ) -> None:
     if rank == 0:
@@ -257,6 +292,7 @@ def _log_losses(
             "step": state.step,
             "epoch": (state.step - 1) // schedule.steps_per_epoch,
             "loss": float(np.mean(state.losses)),
+            "ignored_share": ignored_share,
             "learning_rate": rate,
         }
         append_json_line(run.log, line)

@@ -54,6 +54,8 @@ def evaluate(
         opened = datasets.open_split(own_data(folder, recipe.data), split)
     else:
         recipe, opened = open_other_data(recipe, Path(data), split, progress.say)
+    for note in opened.source.notes:
+        progress.say(note)
     asked = {"calibration": calibration, "boundary": boundary}
     given = {name: value for name, value in asked.items() if value is not None}
     recipe = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=given)})

@@ -81,7 +81,8 @@ def train(
     labelled = check.check_before_training(
         splits, recipe.loader.threads, None if resume else recipe.data
     )
-    bands = bands_of(splits["train"], recipe.data.normalize)
+    scales = check.TrainingScales(splits["train"])
+    bands = bands_of(splits["train"], recipe.data.normalize, scales.look)
     if not datasets.reading_rules(recipe.data).apply_scale:
         require_one_scaling(splits)
     data_now = fingerprint(splits)
@@ -105,6 +106,8 @@ def train(
         elif trainer.world.rank == 0:
             _note_resumption(folder, backend, data_now, progress)
         _introduce(recipe, trainer, splits, progress)
+        if (warning := scales.warning()) is not None:
+            progress.say(warning)
         if not resume:
             _warn(recipe, trainer, splits["train"], labelled, progress)
         with tracking.follow(

@@ -20,8 +20,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
+import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base import config_parsing
@@ -97,10 +98,36 @@ class OfPlaces(Protocol):
         """Names of the places that a draw gave the split, wherever its images are cut there."""
         ...
 
+    def on_grid(self) -> Source:
+        """Return the images at these places themselves, side by side."""
+        ...
+
+
+class CountedLabel(NamedTuple):
+    """The label of one image, and which of its pixels count.
+
+    Attributes:
+        raw_label: H×W, in the files' own values.
+        counts_HW: bool, where it teaches or scores.
+        unlabelled: pixels without a label; see `MaskedLabels.unlabelled`.
+    """
+
+    raw_label: NDArray[Any]
+    counts_HW: NDArray[np.bool_]
+    unlabelled: int
+
 
 @runtime_checkable
 class MaskedLabels(Protocol):
     """A source whose label files may say of pixels that they have no label."""
+
+    def read_counted_label(self, index: int) -> CountedLabel:
+        """Read the label of one image as `Source.read` does, without its image if that can be.
+
+        Raises:
+            DataError: as `Source.read`.
+        """
+        ...
 
     def unlabelled(self, index: int) -> int:
         """Return how many pixels of one image have no label; what fills it up counts as none."""

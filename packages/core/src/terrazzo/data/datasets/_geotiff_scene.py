@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
@@ -114,11 +115,33 @@ class OpenScene:
             DataError: see `rasters.read_window` and `rasters.read_label_with_mask`.
         """
         pixels = self.read_image(window)
-        label_HW, labelled_HW = self.read_label(window)
+        label_HW, labelled_HW = self.read_label_in_area(window)
         counts_HW = labelled_HW if pixels.valid_HW is None else labelled_HW & pixels.valid_HW
-        if self.counted_HW is not None:
-            counts_HW &= _cut(self.counted_HW, window)
         return pixels, label_HW, counts_HW
+
+    def read_counted_label(
+        self, window: Window
+    ) -> tuple[NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
+        """Read the raw label H×W, where it counts, and where there is a label, both H×W bool.
+
+        The image is read only where its header says that pixels of it may be without data.
+
+        Raises:
+            DataError: as `read`.
+        """
+        label_HW, labelled_HW = self.read_label_in_area(window)
+        if not self._may_lack_pixels:
+            return label_HW, labelled_HW, labelled_HW
+        valid_HW = self.read_image(window).valid_HW
+        counts_HW = labelled_HW if valid_HW is None else labelled_HW & valid_HW
+        return label_HW, counts_HW, labelled_HW
+
+    @cached_property
+    def _may_lack_pixels(self) -> bool:
+        return any(
+            image.onto is not None or rasters.may_lack_pixels(image.path, alpha=self.rules.alpha)
+            for image in self.images
+        )
 
     def read_image(self, window: Window) -> ImagePixels:
         """Read the image alone; however its bands lie in files, the result is the same."""
@@ -136,10 +159,14 @@ class OpenScene:
         Raises:
             DataError: see `rasters.read_label_with_mask`.
         """
-        _, labelled_HW = self.read_label(window)
+        return self.read_label_in_area(window)[1]
+
+    def read_label_in_area(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """Read raw labels H×W and where there are any inside the area."""
+        label_HW, labelled_HW = self.read_label(window)
         if self.counted_HW is not None:
             labelled_HW = labelled_HW & _cut(self.counted_HW, window)
-        return labelled_HW
+        return label_HW, labelled_HW
 
     def read_label(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """Read raw labels H×W and where there are any."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import pydantic
@@ -25,8 +25,22 @@ SplitName = Literal["train", "val", "test"]
 
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
+_SHOWN = 3  # images named in one line
+
 Find = Callable[[], tuple[Pair, ...]]
 """Lists the images of an official part when they are asked for."""
+
+
+class Division(NamedTuple):
+    """One split of a draw.
+
+    Attributes:
+        pairs: of the split, sorted by name.
+        notes: what an earlier draw leaves out, for the person who runs it.
+    """
+
+    pairs: tuple[Pair, ...]
+    notes: tuple[str, ...] = ()
 
 
 class Draw(Frozen):
@@ -74,8 +88,8 @@ def divide(
     training: Find,
     test: Find | None = None,
     group: str | None = None,
-) -> tuple[Pair, ...]:
-    """Return the pairs of one split, sorted by name.
+) -> Division:
+    """Return the pairs of one split, sorted by name, and what an earlier draw leaves out.
 
     Args:
         split: ``train``, ``val`` or ``test``.
@@ -92,17 +106,20 @@ def divide(
     """
     if test is not None and rule.test == 0:
         if split == "test":
-            return test()
+            return Division(test())
         pool = training()
     else:
         pool = training() + (test() if test is not None else ())
     found = {pair.name: pair for pair in pool}
     if len(found) < len(pool):
         refuse(_twice(pool))
+    notes: tuple[str, ...] = ()
     if split_file is None:
         chosen = draw(found, rule, group=group)[split]
     else:
-        chosen = read(resolve_path(split_file, where="data.options.split_file"))[split]
+        kept = read(resolve_path(split_file, where="data.options.split_file"))
+        chosen = kept[split]
+        notes = _left_out(sorted(found.keys() - frozenset().union(*kept.values())), split_file)
         if chosen - found.keys():
             gone = DataError(
                 "SEG-D014",
@@ -112,7 +129,19 @@ def divide(
                 next_step="put them back, or draw anew in a new run",
             )
             refuse(gone)
-    return tuple(found[name] for name in sorted(chosen & found.keys()))
+    return Division(tuple(found[name] for name in sorted(chosen & found.keys())), notes)
+
+
+def _left_out(names: Sequence[str], split_file: str) -> tuple[str, ...]:
+    """Return a line on images that have come since an earlier draw, if there are any."""
+    if not names:
+        return ()
+    shown = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    what = "1 image is" if len(names) == 1 else f"{len(names)} images are"
+    return (
+        f"{what} in no split of the draw in {split_file} and left out ({shown}); start a new run "
+        "to use what has been added",
+    )
 
 
 def draw(

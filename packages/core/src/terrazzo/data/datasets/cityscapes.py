@@ -61,7 +61,7 @@ def open_split(root: Path, split: str, options: Options) -> PairedFiles:
             root=root,
         )
 
-    pairs = _split_draw.divide(
+    chosen = _split_draw.divide(
         split,
         options.split,
         options.split_file,
@@ -69,4 +69,4 @@ def open_split(root: Path, split: str, options: Options) -> PairedFiles:
         test=lambda: part("val"),
         group=_CITY,
     )
-    return PairedFiles(pairs, RGB)
+    return PairedFiles(chosen.pairs, RGB, notes=chosen.notes)

@@ -51,7 +51,8 @@ def open_split(root: Path, split: str, options: Options) -> PairedFiles:
     chosen = _split_draw.divide(
         split, options.split, options.split_file, training=lambda: pairs, group=_TILE
     )
-    return PairedFiles(chosen, band_names_of([pair.image for pair in pairs]), "colour")
+    band_names = band_names_of([pair.image for pair in pairs])
+    return PairedFiles(chosen.pairs, band_names, "colour", chosen.notes)
 
 
 def _all_pairs(root: Path, options: Options) -> tuple[Pair, ...]:

@@ -126,9 +126,11 @@ def open_split(root: Path, split: SplitName, options: Options) -> PairedFiles:
             notes += (split_folders.note(names),)
         else:
             notes += folder_notes.of_draw(names, options.split)
-            pairs = _split_draw.divide(
-                split, options.split, options.split_file, training=lambda: pairs
+            found = pairs
+            pairs, left_out = _split_draw.divide(
+                split, options.split, options.split_file, training=lambda: found
             )
+            notes += left_out
     notes += folder_notes.of_tiff(pairs)
     return PairedFiles(
         pairs,

@@ -17,7 +17,7 @@ cut on the grid, so that every pixel is scored once; training may draw its chips
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,7 +28,12 @@ from pydantic import Field
 from terrazzo.base.config_parsing import Count, resolve_path
 from terrazzo.base.errors import DataError
 from terrazzo.data.band_names import contradict, is_name
-from terrazzo.data.datasets import _chip_sampling, _split_draw, _tile_histogram
+from terrazzo.data.datasets import (
+    CountedLabel,
+    _chip_sampling,
+    _split_draw,
+    _tile_histogram,
+)
 from terrazzo.data.datasets._chip_sampling import Place
 from terrazzo.data.datasets._geotiff_scene import OpenScene, Reading, Scene, open_scene
 from terrazzo.data.datasets._spatial_blocks import Block, Blocks
@@ -78,6 +83,7 @@ class Chips:
         places: of the chips, in the order of their names.
         names: N names such as ``north/r0003_c0012``.
         drawn: names of the tiles that the draw gave this split.
+        tiles: their places.
         options: as given.
         blocks: where other splits are.
     """
@@ -86,6 +92,7 @@ class Chips:
     places: tuple[Place, ...]
     names: tuple[str, ...]
     drawn: tuple[str, ...]
+    tiles: tuple[Place, ...]
     options: Options
     blocks: Blocks
 
@@ -175,11 +182,23 @@ class Chips:
     def unlabelled(self, index: int) -> int:
         """Return how many pixels of one chip have no label: nodata, masked, outside the area."""
         number, window = self.places[index][0], self._window(index)
-        unlabelled_HW = ~self.open_scenes[number].labelled(window)
+        labelled_HW = self.open_scenes[number].labelled(window)
+        return _unlabelled(labelled_HW, self.blocks.far(number, *window))
+
+    def read_counted_label(self, index: int) -> CountedLabel:
+        """Read the label of one chip, and where it counts; see `OpenScene.read_counted_label`."""
+        number, window, size = self.places[index][0], self._window(index), self.options.chip
+        label_HW, counts_HW, labelled_HW = self.open_scenes[number].read_counted_label(window)
         far_HW = self.blocks.far(number, *window)
-        if far_HW is not None:  # what lies near another split is no fault of the labels
-            unlabelled_HW &= far_HW
-        return int(np.count_nonzero(unlabelled_HW))
+        unlabelled = _unlabelled(labelled_HW, far_HW)
+        if far_HW is not None:
+            counts_HW = counts_HW & far_HW
+        fill = ((0, size - window[2]), (0, size - window[3]))
+        return CountedLabel(np.pad(label_HW, fill), np.pad(counts_HW, fill), unlabelled)
+
+    def on_grid(self) -> Chips:
+        """Return the chips of the grid that belong to this split, wherever its own are cut."""
+        return replace(self, places=self.tiles, names=self.drawn)
 
     def _window(self, index: int) -> tuple[int, int, int, int]:
         number, row, column = self.places[index]
@@ -207,10 +226,16 @@ def open_split(root: Path, split: str, options: Options) -> Chips:
     blocks = Blocks(grids, options.chip * options.block, options.buffer, split, owner)
     own = sorted(name for name, tile in tiles.items() if owner[_block(tile, options)] == split)
     places = tuple(tiles[name] for name in own)
-    chips = Chips(scenes, places, tuple(own), tuple(own), options, blocks)
+    chips = Chips(scenes, places, tuple(own), tuple(own), places, options, blocks)
     if split == "train" and options.chips != "grid" and places:
         return _drawn(chips)
     return chips
+
+
+def _unlabelled(labelled_HW: NDArray[np.bool_], far_HW: NDArray[np.bool_] | None) -> int:
+    """Count pixels without a label; what lies near another split is no fault of the labels."""
+    unlabelled_HW = ~labelled_HW if far_HW is None else ~labelled_HW & far_HW
+    return int(np.count_nonzero(unlabelled_HW))
 
 
 def _drawn(tiles: Chips) -> Chips:
@@ -233,14 +258,7 @@ def _drawn(tiles: Chips) -> Chips:
         for number, (scene, row, column) in enumerate(places)
     }
     names = tuple(sorted(named))
-    return Chips(
-        tiles.open_scenes,
-        tuple(named[name] for name in names),
-        names,
-        tiles.drawn,
-        options,
-        tiles.blocks,
-    )
+    return replace(tiles, places=tuple(named[name] for name in names), names=names)
 
 
 def _histogram_of(tiles: Chips) -> NDArray[np.int64]:

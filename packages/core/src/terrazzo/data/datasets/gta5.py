@@ -62,4 +62,5 @@ def open_split(root: Path, split: str, options: Options) -> PairedFiles:
     )
     skipped = len(pairs) - len(usable)
     note = f"gta5: {skipped} images with unusable labels are left out (skip_unusable)"
-    return PairedFiles(chosen, RGB, options.mask_kind, notes=(note,) if skipped else ())
+    notes = (note,) if skipped else ()
+    return PairedFiles(chosen.pairs, RGB, options.mask_kind, notes + chosen.notes)

@@ -53,11 +53,11 @@ def open_split(root: Path, split: str, options: Options) -> PairedFiles:
             root, {s: (path / "images_png", path / "masks_png") for s, path in scenes.items()}
         )
 
-    pairs = _split_draw.divide(
+    chosen = _split_draw.divide(
         split,
         options.split,
         options.split_file,
         training=lambda: part("Train"),
         test=lambda: part("Val"),
     )
-    return PairedFiles(pairs, RGB)
+    return PairedFiles(chosen.pairs, RGB, notes=chosen.notes)

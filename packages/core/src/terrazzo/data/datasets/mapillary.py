@@ -47,11 +47,11 @@ def open_split(root: Path, split: str, options: Options) -> PairedFiles:
         labels = root / name / ("" if options.version == "v1.1" else options.version) / "labels"
         return pair_up(root / name / "images", labels, root=root)
 
-    pairs = _split_draw.divide(
+    chosen = _split_draw.divide(
         split,
         options.split,
         options.split_file,
         training=lambda: part("training"),
         test=lambda: part("validation"),
     )
-    return PairedFiles(pairs, RGB)
+    return PairedFiles(chosen.pairs, RGB, notes=chosen.notes)

@@ -54,7 +54,7 @@ def open_split(root: Path, split: str, options: Options) -> PairedFiles:
         names = [each for each in listed[name] if each not in options.skip]
         return pair_up(root / "images", annotations / "trimaps", only=names, root=root)
 
-    pairs = _split_draw.divide(
+    chosen = _split_draw.divide(
         split,
         options.split,
         options.split_file,
@@ -62,7 +62,8 @@ def open_split(root: Path, split: str, options: Options) -> PairedFiles:
         test=lambda: part("test"),
     )
     note = f"oxford_pet: left out by name: {', '.join(options.skip)}"
-    return PairedFiles(pairs, RGB, notes=(note,) if options.skip else ())
+    notes = (note,) if options.skip else ()
+    return PairedFiles(chosen.pairs, RGB, notes=notes + chosen.notes)
 
 
 def _read_list(path: Path) -> tuple[str, ...]:

@@ -89,22 +89,19 @@ class PartMasks:
         masks: by name, the mask of each part.
         band_names: C band names.
         options: threshold and precedence.
+        notes: what was left out, for the person who runs it.
     """
 
     pairs: tuple[Pair, ...]
     masks: dict[str, tuple[Path, ...]]
     band_names: tuple[str, ...]
     options: Options
+    notes: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """N names, sorted."""
         return tuple(pair.name for pair in self.pairs)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Nothing is left out."""
-        return ()
 
     def files(self, index: int) -> tuple[Path, ...]:
         """Return the image file and the mask file of each part."""
@@ -196,7 +193,7 @@ def open_split(root: Path, split: str, options: Options) -> PartMasks:
             if all(name in by_name for by_name in masks)
         )
 
-    pairs = _split_draw.divide(
+    pairs, notes = _split_draw.divide(
         split,
         options.split,
         options.split_file,
@@ -205,7 +202,7 @@ def open_split(root: Path, split: str, options: Options) -> PartMasks:
     )
     of_images = {p.name: tuple(by_name[p.name][0] for by_name in masks) for p in pairs}
     band_names = band_names_of([pair.image for pair in pairs])
-    return PartMasks(pairs, of_images, band_names, options)
+    return PartMasks(pairs, of_images, band_names, options, notes)
 
 
 def _refuse_faults(

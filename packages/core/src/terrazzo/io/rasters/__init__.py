@@ -8,6 +8,7 @@ from terrazzo.io.rasters.rasterize import Burnt, attribute_text, inside, rasteri
 from terrazzo.io.rasters.read_images import (
     BYTE_LIMIT,
     Part,
+    may_lack_pixels,
     read,
     read_mask_window,
     read_stack,
@@ -40,6 +41,7 @@ __all__ = [
     "info",
     "inside",
     "is_vector",
+    "may_lack_pixels",
     "neighbours",
     "rasterize_shapes",
     "read",

@@ -215,6 +215,22 @@ def read_mask(opened: Handle, window: Window) -> NDArray[np.bool_]:
     return np.ones((int(window.height), int(window.width)), dtype=bool)
 
 
+def may_lack_pixels(path: Path, *, alpha: str | None = None) -> bool:
+    """Tell by its header whether a raster may have pixels without data.
+
+    Args:
+        path: a GeoTIFF file.
+        alpha: see `ReadingRules`.
+
+    Raises:
+        DataError: as `info`.
+    """
+    opened = handle(path, alpha)
+    of_floats = np.dtype(opened.dataset.dtypes[0]).kind not in "iu"  # NaN is no data
+    marked = opened.nodata is not None or bool(opened.alpha_bands) or opened.has_inner_mask
+    return marked or of_floats
+
+
 def read_mask_window(
     path: Path, row: int, column: int, rows: int, columns: int, *, onto: RasterInfo | None = None
 ) -> NDArray[np.bool_]:
