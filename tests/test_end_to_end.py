@@ -104,6 +104,7 @@ import sys
 from pathlib import Path
 from terrazzo.base.recipe import load_recipe
 from terrazzo.data import datasets, loader
+from terrazzo.data.normalization import bands_of
 from terrazzo.models import backends
 digests = set()
 for backend in ("torch", "keras"):
@@ -114,7 +115,7 @@ for backend in ("torch", "keras"):
         order = loader.TrainingOrder(len(split), recipe.training.batch_size, recipe.seed)
         digests.add(loader.digest(loader.training_batches(
             split, recipe.data, recipe.augment, recipe.loader, order,
-            start_step=0, stop_step=2 * order.steps_per_epoch)))
+            start_step=0, stop_step=2 * order.steps_per_epoch, bands=bands_of(split, "dataset"))))
 print(len(digests))
 """
     answer = subprocess.run(
