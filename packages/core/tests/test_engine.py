@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import math
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -24,6 +24,7 @@ from terrazzo.runs import checkpoint, timing
 from terrazzo.runs.folder import RunFolder, create_run
 from terrazzo.testing.memory import MemorySplit
 from terrazzo.testing.reference.backend import backend
+from terrazzo.testing.thread_world import in_world_of
 from terrazzo.training import loop as training_loop
 from terrazzo.training.loop import EventSchedule, TrainingState
 
@@ -326,28 +327,23 @@ def test_scores_do_not_depend_on_the_batch_size_or_the_threads(tmp_path):
     np.testing.assert_array_equal(first.counts_NKK, other.counts_NKK)
 
 
-@dataclass(frozen=True)
-class Half:
-    """One of two processes; sums are put together by the test."""
-
-    rank: int
-    size: int = 2
-
-    def sum(self, counts):
-        return counts
-
-
-def test_two_processes_score_each_image_once(tmp_path):
+def test_processes_score_each_image_once_and_keep_the_same_examples(tmp_path):
     config = recipe()
     _, trainer = train(tmp_path / "run", config)
     val = split("val", 7, seed=2)
     whole = evaluate(trainer, val, config)
-    halves = []
-    for rank in (0, 1):
-        trainer.world = Half(rank)
-        halves.append(evaluate(trainer, val, config))
-    np.testing.assert_array_equal(sum(half.counts_NKK for half in halves), whole.counts_NKK)
-    assert not (halves[0].counts_NKK.any(axis=(1, 2)) & halves[1].counts_NKK.any(axis=(1, 2))).any()
+
+    def one(world):
+        mine = copy.copy(trainer)
+        mine.world = world
+        return evaluate(mine, val, config)
+
+    for part in in_world_of(3, one):
+        np.testing.assert_array_equal(part.counts_NKK, whole.counts_NKK)
+        assert [e.name for e in part.examples] == [e.name for e in whole.examples]
+        for example, expected in zip(part.examples, whole.examples, strict=True):
+            np.testing.assert_array_equal(example.image_HWC, expected.image_HWC)
+            np.testing.assert_array_equal(example.prediction_HW, expected.prediction_HW)
 
 
 def test_examples_are_kept_with_their_predictions(tmp_path):

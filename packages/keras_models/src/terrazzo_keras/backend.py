@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from terrazzo.base import config_parsing
 from terrazzo.base.errors import ConfigError, unknown_name
+from terrazzo.base.processes import SingleProcess, World
 from terrazzo.models import backends
 from terrazzo.models.parameter_groups import Parts
 
@@ -40,6 +41,15 @@ class KerasBackend:
     def versions(self) -> dict[str, str]:
         """Return the versions of Keras and its engine."""
         return {name: metadata.version(name) for name in ("keras", _engine_name())}
+
+    def world(self) -> World:
+        """Return this process alone.
+
+        Raises:
+            ConfigError: SEG-X014, it was started as one of several.
+        """
+        _refuse_several_processes()
+        return SingleProcess()
 
     def build(
         self,
@@ -86,7 +96,8 @@ def _refuse_several_processes() -> None:
             "the Keras backend trains in one process",
             observed=f"WORLD_SIZE={size}",
             allowed="WORLD_SIZE=1, or not set",
-            next_step="start it without torchrun",
+            next_step="start it without torchrun; to share the images of a step among several GPUs "
+            "or machines use --backend torch (unet, segformer, deeplabv3 and others)",
         )
 
 

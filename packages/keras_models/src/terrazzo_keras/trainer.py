@@ -93,6 +93,7 @@ class KerasTrainer:
     """Trains and applies one model on one device. The arguments are described in `build`."""
 
     world = SingleProcess()
+    depends_on_share = None
 
     def __init__(
         self,
@@ -104,6 +105,7 @@ class KerasTrainer:
         bands: Bands,
     ) -> None:
         self.device: str = engine.device()
+        self.threads: int = engine.threads()
         self.asynchronous = self.device != "cpu"
         self.remarks: tuple[str, ...] = getattr(model, "remarks", ())
         self._model, self._engine = model, engine

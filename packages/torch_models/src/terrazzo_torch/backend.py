@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from terrazzo.base import config_parsing
 from terrazzo.base.errors import unknown_name
+from terrazzo.base.processes import SingleProcess
 from terrazzo.models import backends
 from terrazzo.models.parameter_groups import Parts
 
 if TYPE_CHECKING:
+    from terrazzo.base.processes import World
     from terrazzo.base.recipe import ModelConfig, TrainingConfig
     from terrazzo.data.labels import LabelMap
     from terrazzo.data.sample import Bands
@@ -34,6 +38,15 @@ class TorchBackend:
     def versions(self) -> dict[str, str]:
         """Return the versions of the framework's packages, for ``run.json``."""
         return {name: metadata.version(name) for name in _PACKAGES}
+
+    def world(self) -> World:
+        """Return the processes this one trains with, joining them under ``torchrun`` or Ray."""
+        if os.environ.get("WORLD_SIZE", "1") == "1" and "torch.distributed" not in sys.modules:
+            return SingleProcess()
+        backends.claim_process(self.name, "torch")
+        from terrazzo_torch import world
+
+        return world.current()
 
     def build(
         self,

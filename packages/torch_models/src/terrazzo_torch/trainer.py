@@ -19,6 +19,7 @@ from terrazzo.models.contract import State
 from terrazzo_torch import world as processes
 from terrazzo_torch.auxiliary import TrainingLogits, total_loss
 from terrazzo_torch.average import MovingAverage
+from terrazzo_torch.batch_norm import Share, synchronize_batch_norms
 from terrazzo_torch.losses import SegmentationLoss, SumOver, one_part
 from terrazzo_torch.optimizers import Optimizer
 
@@ -48,8 +49,9 @@ class LossOnDevice:
 class TorchTrainer:
     """Trains `network`; see `terrazzo.models.contract.Trainer` for the contract.
 
-    Batch-norm statistics are each process's own within a step; their running averages are averaged
-    over the processes after it.
+    Batch-norm statistics are each process's own within a step, unless `training.sync_batch_norm`
+    is set; their running averages are averaged over the processes after it, each by its share of
+    the images.
     """
 
     def __init__(
@@ -73,6 +75,10 @@ class TorchTrainer:
         self._bfloat16 = training.precision == "bfloat16" or (
             training.precision == "auto" and on_gpu
         )
+        self._share = Share()
+        self._synchronized = training.sync_batch_norm and self._several
+        if self._synchronized:
+            synchronize_batch_norms(network, self._share)
         network.to(self._device)
         if self._bfloat16:
             _give_logits_in_float32(network, parts, self._device)
@@ -82,6 +88,7 @@ class TorchTrainer:
         self._parts = parts
         self._frozen = _freeze(network, parts, training)
         self._set_training_mode()
+        self._depends_on_share = _depends_on_share(network, training.sync_batch_norm)
         self._statistics = _Statistics(network)
         trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self._optimizer = Optimizer(
@@ -111,6 +118,11 @@ class TorchTrainer:
         return f"{self._device} {torch.cuda.get_device_name(self._device)}"
 
     @property
+    def threads(self) -> int:
+        """Number of threads torch shares sums among on the CPU."""
+        return torch.get_num_threads()
+
+    @property
     def asynchronous(self) -> bool:
         """True on a GPU: its queue runs ahead of the host."""
         return self._device.type == "cuda"
@@ -136,6 +148,11 @@ class TorchTrainer:
         """Part of each weight, by its name in `state`."""
         return {f"weights/{name}": self._parts.of(name) for name in self._network.state_dict()}
 
+    @property
+    def depends_on_share(self) -> str | None:
+        """What makes a step depend on how its batch is shared among processes; None: nothing."""
+        return self._depends_on_share
+
     def train_step(self, batch: Batch, learning_rate: float) -> LossOnDevice:
         """Make one optimiser update from `batch`, unless its loss or gradient is not finite.
 
@@ -144,6 +161,7 @@ class TorchTrainer:
         """
         random = _mix(int(self._seed), self._step, self._world.rank)
         self._step += 1
+        self._share.idle = batch.idle
         self._statistics.keep()
         if self._accumulate == 1:
             self._generator.manual_seed(random)
@@ -157,8 +175,8 @@ class TorchTrainer:
         loss = loss.detach()
         finite = torch.isfinite(loss) & self._clip(gradients)
         self._optimizer.update(learning_rate, finite)
-        if self._several:
-            self._statistics.average(self._world.size)
+        if self._several and not self._synchronized:
+            self._statistics.average(0 if batch.idle else len(batch))
         self._statistics.restore_unless(finite)
         if self._average is not None:
             self._average.update(self._step, finite)
@@ -399,11 +417,29 @@ class _Statistics:
         for live, kept in zip(self._live, self._kept, strict=True):
             torch.where(finite, live, kept, out=live)
 
-    def average(self, num_processes: int) -> None:
+    def average(self, num_images: int) -> None:
+        """Average over the processes, each by the images it had a part in."""
         for live in self._live:
             if live.is_floating_point():
-                processes.sum_in_place([live])
-                live /= num_processes
+                share = live.new_tensor([num_images])
+                live *= share
+                processes.sum_in_place([live, share])
+                live /= share
+
+
+def _depends_on_share(network: nn.Module, sync_batch_norm: bool) -> str | None:
+    """Return what makes a step depend on how its images are shared; after `_set_training_mode`."""
+    at_work = [module for module in network.modules() if module.training]
+    if not sync_batch_norm and any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm) for module in at_work
+    ):
+        return "batch normalisation"
+    for module in at_work:
+        # `p` is torch's name for the share that is dropped, `drop_prob` timm's and transformers'.
+        share = getattr(module, "p", None) or getattr(module, "drop_prob", None)
+        if "drop" in type(module).__name__.lower() and share:
+            return "dropout"
+    return None
 
 
 def _to_device(array: NDArray[Any], device: torch.device) -> Tensor:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 
@@ -23,6 +23,10 @@ class TerrazzoError(Exception):
     """
 
     exit_code = 1
+    shared = False
+    """Whether all processes of a training raise it, because one of them met it."""
+    told_elsewhere = False
+    """Whether another process prints it, so that this one need not."""
 
     def __init__(
         self,
@@ -51,10 +55,36 @@ class TerrazzoError(Exception):
                 lines.append(f"  {title:<9}{value}")
         super().__init__("\n".join(lines))
 
+    def as_json(self) -> dict[str, str | None]:
+        """Return all that `from_json` needs, for another process."""
+        texts = {
+            name: None if (value := getattr(self, name)) is None else str(value)
+            for name in ("file", "observed", "allowed", "next_step")
+        }
+        return {"kind": type(self).__name__, "code": self.code, "problem": self.problem, **texts}
+
+    @staticmethod
+    def from_json(answer: dict[str, str | None]) -> TerrazzoError:
+        """Make the error of `as_json` again."""
+        kind, code, problem, *texts = answer.values()
+        kinds: dict[str | None, type[TerrazzoError]] = {c.__name__: c for c in _all_kinds()}
+        assert code is not None
+        assert problem is not None
+        file, observed, allowed, next_step = texts
+        return kinds.get(kind, TerrazzoError)(
+            code, problem, file=file, observed=observed, allowed=allowed, next_step=next_step
+        )
+
     def __reduce__(self) -> tuple[object, ...]:
         # The default would call __init__ with the composed message only; reader threads and
         # processes copy errors.
         return (_rebuild, (type(self), self.__dict__ | {"args": self.args}))
+
+
+def _all_kinds(kind: type[TerrazzoError] = TerrazzoError) -> Iterator[type[TerrazzoError]]:
+    yield kind
+    for special in kind.__subclasses__():
+        yield from _all_kinds(special)
 
 
 def _rebuild(cls: type[TerrazzoError], state: dict[str, object]) -> TerrazzoError:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from terrazzo.base.processes import speaks
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
@@ -74,6 +76,9 @@ class TerminalBar:
 @contextmanager
 def shown(title: str) -> Iterator[Progress]:
     """Show progress on standard error for as long as the context lasts."""
+    if not speaks():
+        yield Silent()
+        return
     if not sys.stderr.isatty():
         yield PlainLines()
         return

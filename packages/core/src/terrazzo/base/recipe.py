@@ -211,6 +211,9 @@ class TrainingConfig(Frozen):
     """Share kept a step in a moving average of all weights; scores and the model are its."""
     compile: bool = False
     """Compile the network (torch.compile; XLA under Keras): a slow start for faster steps."""
+    sync_batch_norm: bool = False
+    """Several processes: normalise by the statistics of the whole batch, not of each process's
+    images, so that results do not depend on the number of processes. Two messages a layer."""
     precision: Precision = "auto"
     """auto: bfloat16 arithmetic on a GPU, float32 elsewhere. Weights, logits and loss stay float32.
     The model is scored and applied in it as well."""
@@ -219,6 +222,13 @@ class TrainingConfig(Frozen):
     def _one_length(self) -> TrainingConfig:
         if (self.epochs is None) == (self.steps is None):
             msg = "give exactly one of epochs and steps"
+            raise ValueError(msg)
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _whole_batch_in_one_part(self) -> TrainingConfig:
+        if self.sync_batch_norm and self.accumulate > 1:
+            msg = "sync_batch_norm needs accumulate = 1: batch statistics are those of one part"
             raise ValueError(msg)
         return self
 

@@ -42,6 +42,7 @@ def main() -> NoReturn:
     try:
         app()
     except TerrazzoError as error:
-        print(f"error {error}", file=sys.stderr)
+        if not error.told_elsewhere:
+            print(f"error {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     sys.exit(0)

@@ -36,6 +36,7 @@ def evaluate(
         terrazzo evaluate runs/demo_torch --calibration --boundary
     """
     from terrazzo.base import progress
+    from terrazzo.base.processes import speaks
     from terrazzo.cli.score_table import print_scores
     from terrazzo.workflows import evaluate as workflow
 
@@ -49,4 +50,5 @@ def evaluate(
             any_pixel_size=any_pixel_size,
             progress=shown,
         )
-    print_scores(finished)
+    if speaks():
+        print_scores(finished)

@@ -29,6 +29,13 @@ def run(
         bool,
         typer.Option("--allow-changed-data", help="Resume although the data have changed."),
     ] = False,
+    allow_other_processes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-other-processes",
+            help="Resume in another number of processes although results depend on it.",
+        ),
+    ] = False,
     track: Annotated[
         list[str],
         typer.Option(
@@ -48,6 +55,7 @@ def run(
     """
     from terrazzo import tracking
     from terrazzo.base import progress
+    from terrazzo.base.processes import speaks
     from terrazzo.base.recipe import load_recipe
     from terrazzo.cli.score_table import print_scores
     from terrazzo.cli.signals import stop_on_signal
@@ -67,10 +75,12 @@ def run(
             resume=resume,
             overwrite=overwrite,
             allow_changed_data=allow_changed_data,
+            allow_other_processes=allow_other_processes,
             progress=shown,
             stop_requested=stop_on_signal(),
         )
-    print_scores(finished)
+    if speaks():
+        print_scores(finished)
 
 
 def _demo_recipe(backend: str | None) -> Path:

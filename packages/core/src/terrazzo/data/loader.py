@@ -201,7 +201,7 @@ def _idle_batch(
     )
     batch = _stack([sample])
     batch.labels_BHW[...] = np.asarray(split.label_map.ignore_index, batch.labels_BHW.dtype)
-    return batch
+    return replace(batch, idle=True)
 
 
 def _stack(samples: list[Sample]) -> Batch:

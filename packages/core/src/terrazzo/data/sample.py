@@ -72,12 +72,15 @@ class Batch:
         labels_BHW: uint8 or uint16 train ids, or the label map's ignore value.
         names: B names.
         files: B image files, for messages.
+        idle: whether it only stands in for this process's share of a batch, which is empty: one
+            image, whose label is all IGNORE, and which no statistic may know of.
     """
 
     images_BHWC: NDArray[np.generic]
     labels_BHW: NDArray[np.generic]
     names: tuple[str, ...]
     files: tuple[str, ...]
+    idle: bool = False
 
     def __len__(self) -> int:
         return len(self.names)

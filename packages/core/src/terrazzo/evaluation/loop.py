@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from terrazzo.base.processes import World, bytes_from
 from terrazzo.base.progress import Progress
 from terrazzo.base.recipe import DataConfig, LoaderConfig
 from terrazzo.data.datasets import Split
@@ -58,7 +61,7 @@ def evaluate(
     counts_NKK = np.zeros((num_samples, num_classes, num_classes), np.int64)
     ignored_N = np.zeros(num_samples, np.int64)
     wanted = set(np.linspace(0, num_samples - 1, min(num_examples, num_samples)).astype(int))
-    examples: list[Example] = []
+    examples: dict[int, Example] = {}
     done = 0
     with closing(
         evaluation_samples(split, data, loader, world=world, bands=trainer.bands)
@@ -77,8 +80,8 @@ def evaluate(
                 if overviews is not None:
                     overviews.add(index, sample.label_HW, prediction_HW)
                 if index in wanted:
-                    examples.append(
-                        Example(sample.name, sample.image_HWC, sample.label_HW, prediction_HW)
+                    examples[index] = Example(
+                        sample.name, sample.image_HWC, sample.label_HW, prediction_HW
                     )
             done += len(group)
             progress.advance(done, -(-num_samples // world.size), f"score {split.name}")
@@ -88,10 +91,27 @@ def evaluate(
         names=split.names,
         counts_NKK=world.sum(counts_NKK),
         ignored_N=world.sum(ignored_N),
-        examples=tuple(examples),
+        examples=tuple(_example(world, index, examples.get(index)) for index in sorted(wanted)),
         extra=ExtraCounts() if counter is None else counter.counted(world),
         maps=() if overviews is None else overviews.maps(world),
     )
+
+
+def _example(world: World, index: int, mine: Example | None) -> Example:
+    """Give all processes the example that one of them has kept."""
+    if world.size == 1:
+        assert mine is not None
+        return mine
+    file = io.BytesIO()
+    if mine is not None:
+        arrays: dict[str, Any] = {name: getattr(mine, name) for name in _ARRAYS}
+        np.savez(file, name=np.array(mine.name), **arrays)
+    payload = bytes_from(world, index % world.size, file.getvalue())
+    with np.load(io.BytesIO(payload), allow_pickle=False) as stored:
+        return Example(str(stored["name"]), *(stored[name] for name in _ARRAYS))
+
+
+_ARRAYS = ("image_HWC", "label_HW", "prediction_HW")
 
 
 _Prepared = tuple[int, NDArray[np.generic], Sample]

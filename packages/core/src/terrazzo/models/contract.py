@@ -53,6 +53,11 @@ class Trainer(Protocol):
         ...
 
     @property
+    def threads(self) -> int:
+        """Threads the framework shares sums among on the CPU: with another number, bits differ."""
+        ...
+
+    @property
     def asynchronous(self) -> bool:
         """True if `train_step` returns before its loss is known, so reading it early costs time."""
         ...
@@ -75,6 +80,15 @@ class Trainer(Protocol):
     @property
     def parts(self) -> Mapping[str, Part]:
         """Part of the network that each weight belongs to, by its name in `state`."""
+        ...
+
+    @property
+    def depends_on_share(self) -> str | None:
+        """What makes a step depend on how its batch is shared among processes; None: nothing.
+
+        ``batch normalisation`` by each process's own images, ``dropout`` with random numbers of its
+        own. A run with either cannot go on with another number of processes as if nothing were.
+        """
         ...
 
     def train_step(self, batch: Batch, learning_rate: float) -> StepResult:
@@ -125,6 +139,14 @@ class Backend(Protocol):
 
     def versions(self) -> dict[str, str]:
         """Return the versions of the framework's packages, for ``run.json``."""
+        ...
+
+    def world(self) -> World:
+        """Return the processes this one trains with, joining them where a launcher started it.
+
+        Raises:
+            ConfigError: SEG-X014, this backend trains in one process and was started in several.
+        """
         ...
 
     def build(

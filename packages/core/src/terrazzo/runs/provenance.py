@@ -50,6 +50,7 @@ def describe_run(
         "device": trainer.device,
         "precision": training.precision,
         "processes": trainer.world.size,
+        "threads": trainer.threads,
         "versions": _versions(backend),
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -77,13 +78,19 @@ def describe_run(
 
 
 def note_resumption(
-    record: Mapping[str, Any], backend: Backend, data: Mapping[str, Any], *, step: int
+    record: Mapping[str, Any],
+    backend: Backend,
+    trainer: Trainer,
+    data: Mapping[str, Any],
+    *,
+    step: int,
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the record of a run that goes on, and what has changed since it began, in words.
 
     Args:
         record: ``run.json`` as it is.
         backend: of the model.
+        trainer: that goes on.
         data: fingerprint of the data now.
         step: after which it goes on.
     """
@@ -94,10 +101,37 @@ def note_resumption(
         for package, version in now.items()
         if before.get(package, version) != version
     ]
+    changed += _other_arithmetic(record, trainer)
     if not changed:
         return dict(record), []
-    resumed = [*record.get("resumed", []), {"after_step": step, "changed": changed}]
+    resumed = [
+        *record.get("resumed", []),
+        {
+            "after_step": step,
+            "processes": trainer.world.size,
+            "threads": trainer.threads,
+            "changed": changed,
+        },
+    ]
     return {**record, "resumed": resumed}, changed
+
+
+def _other_arithmetic(record: Mapping[str, Any], trainer: Trainer) -> list[str]:
+    """Say what rounds or shares sums otherwise than when the run began or was last resumed."""
+    now = {"processes": trainer.world.size, "threads": trainer.threads}
+    last: dict[str, Any] = {name: record.get(name, value) for name, value in now.items()}
+    for resumption in record.get("resumed", []):
+        last |= {name: resumption[name] for name in now if name in resumption}
+    changed = []
+    if last["processes"] != now["processes"]:
+        effect = trainer.depends_on_share or "the rounding of sums"
+        changed.append(f"processes: {last['processes']} → {now['processes']}, by {effect}")
+    if last["threads"] != now["threads"]:
+        changed.append(
+            f"threads of the framework: {last['threads']} → {now['threads']}; the bits are no "
+            "longer those of an uninterrupted run"
+        )
+    return changed
 
 
 def _versions(backend: Backend) -> dict[str, str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from terrazzo.base.atomic_write import append_json_line, truncate_file
 from terrazzo.base.errors import NonFiniteLossError, Stopped
-from terrazzo.base.processes import World
+from terrazzo.base.processes import World, any_says, first_does, json_from_first
 from terrazzo.base.progress import Progress
 from terrazzo.base.recipe import Config
 from terrazzo.data.datasets import Split
@@ -22,6 +22,7 @@ from terrazzo.data.sample import Batch
 from terrazzo.evaluation.loop import evaluate
 from terrazzo.models.contract import StepResult, Trainer
 from terrazzo.runs import checkpoint
+from terrazzo.runs.checkpoint import Checkpoint
 from terrazzo.runs.folder import RunFolder
 from terrazzo.training.learning_rate import learning_rate
 
@@ -156,6 +157,8 @@ def train(
             state.step += 1
             unread.append(_Unread(state.step, batch.files, result))
             stopping = stop_requested()
+            if world.size > 1:
+                stopping = any_says(world, stopping)
             saving = stopping or schedule.saves(state.step)
             logging = schedule.logs(state.step)
             if saving or logging or not trainer.asynchronous:
@@ -176,7 +179,7 @@ def train(
             if saving:
                 _save(run, trainer, recipe, state)
             if stopping:
-                raise _stopped(state.step, run)
+                raise _stopped(state.step, run, world.rank)
             if schedule.stops_early(state):
                 progress.say(f"stopped early after step {state.step}: no better score")
                 break
@@ -338,32 +341,41 @@ def _validate(
 
 
 def _save(run: RunFolder, trainer: Trainer, recipe: Config, state: TrainingState) -> None:
-    """Write a checkpoint, then delete those that are no longer needed."""
-    if trainer.world.rank != 0:
-        return
-    record = {
-        "scores": state.scores,
-        "losses": state.losses,
-        "log_bytes": run.log.stat().st_size if run.log.exists() else 0,
-    }
-    checkpoint.write(run.checkpoints, state.step, trainer.state(), record)
-    checkpoint.sweep(run.checkpoints, keep=recipe.checkpoint.keep, also=state.best_step)
+    """Write a checkpoint, then delete those that are no longer needed.
+
+    No process goes on before it is there: all read the best one at the end.
+    """
+
+    def save() -> None:
+        record = {
+            "scores": state.scores,
+            "losses": state.losses,
+            "log_bytes": run.log.stat().st_size if run.log.exists() else 0,
+        }
+        checkpoint.write(run.checkpoints, state.step, trainer.state(), record)
+        checkpoint.sweep(run.checkpoints, keep=recipe.checkpoint.keep, also=state.best_step)
+
+    first_does(trainer.world, save)
 
 
 def _resume(run: RunFolder, trainer: Trainer, progress: Progress) -> TrainingState:
     """Bring trainer and log back to the newest checkpoint; to the beginning if there is none."""
-    if trainer.world.rank == 0:
+    newest: Checkpoint | None = None
+
+    def newest_step() -> int | None:
+        nonlocal newest
         checkpoint.clear_leftovers(run.checkpoints)
-    newest, passed_over = checkpoint.latest(run.checkpoints)
-    for error in passed_over:
-        progress.say(f"passed over: {error}")
-    if newest is None:
-        if trainer.world.rank == 0:
-            truncate_file(run.log, 0)
+        newest, passed_over = checkpoint.latest(run.checkpoints)
+        for error in passed_over:
+            progress.say(f"passed over: {error}")
+        truncate_file(run.log, 0 if newest is None else newest.record["log_bytes"])
+        return None if newest is None else newest.step
+
+    step = json_from_first(trainer.world, newest_step)
+    if step is None:
         return TrainingState()
+    newest = newest or checkpoint.read(run.checkpoints, step)
     trainer.load_state(newest.state())
-    if trainer.world.rank == 0:
-        truncate_file(run.log, newest.record["log_bytes"])
     progress.say(f"resuming after step {newest.step}")
     return TrainingState(
         step=newest.step,
@@ -372,10 +384,12 @@ def _resume(run: RunFolder, trainer: Trainer, progress: Progress) -> TrainingSta
     )
 
 
-def _stopped(step: int, run: RunFolder) -> Stopped:
-    return Stopped(
+def _stopped(step: int, run: RunFolder, rank: int) -> Stopped:
+    stopped = Stopped(
         "SEG-R013",
         f"stopped by a signal after step {step}; everything is saved",
         file=run.path,
         next_step="the same command with --resume goes on from here",
     )
+    stopped.shared, stopped.told_elsewhere = True, rank != 0
+    return stopped

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from terrazzo.base.processes import first_does
 from terrazzo.base.progress import Progress
 from terrazzo.base.recipe import Config
 from terrazzo.data.datasets import Split
@@ -89,8 +90,10 @@ def score_run(
         counter=Counter(split, recipe.evaluation),
         overviews=SceneOverviews(source) if isinstance(source, Placed) else None,
     )
-    report = folder.path / "report.html"
-    if trainer.world.rank == 0:
+
+    def write() -> None:
         result.write(evaluation, split.label_map, folder.evaluation)
-        report = write_report(folder.path)
-    return FinishedRun(folder, split.label_map, evaluation, report)
+        write_report(folder.path)
+
+    first_does(trainer.world, write)
+    return FinishedRun(folder, split.label_map, evaluation, folder.path / "report.html")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from terrazzo import check, tracking
 from terrazzo.base.atomic_write import read_json, replace_json, replacing
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.errors import CheckpointError, ConfigError, unknown_name
+from terrazzo.base.processes import World, first_does, json_from_first, leaving_word, together
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.base.recipe import Config, TrainingConfig, from_anywhere, load_recipe
 from terrazzo.check.coverage import Coverage
@@ -29,9 +33,18 @@ from terrazzo.runs.data_fingerprint import differences, fingerprint
 from terrazzo.runs.folder import RunFolder, claimed, create_run, refuse_occupied, reopen_run
 from terrazzo.runs.init_weights import load_init_weights
 from terrazzo.runs.provenance import describe_run, note_resumption
+from terrazzo.tracking.log_follower import Tracker
 from terrazzo.training import loop as training_loop
 from terrazzo.training.doubtful_settings import doubtful_settings
 from terrazzo.workflows.finished_run import FinishedRun, StopRequested, score_run
+
+
+@dataclass(frozen=True)
+class _Allowed:
+    """What may differ from the run that is resumed."""
+
+    changed_data: bool
+    other_processes: bool
 
 
 def train(
@@ -41,10 +54,14 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     allow_changed_data: bool = False,
+    allow_other_processes: bool = False,
     progress: Progress | None = None,
     stop_requested: StopRequested = lambda: False,
 ) -> FinishedRun:
     """Train by a recipe, score the best epoch once on the test split, write the report.
+
+    Started in several processes, by ``torchrun`` for one, they train together: rank 0 writes the
+    run folder, which all of them see under the same path.
 
     Args:
         recipe: what to do, or the path of a recipe; see `terrazzo.load_recipe`.
@@ -52,9 +69,11 @@ def train(
         resume: go on with the run in `out`.
         overwrite: delete the run in `out` first.
         allow_changed_data: go on with a run whose data have changed since; its record says so.
+        allow_other_processes: go on with another number of processes although results depend on
+            it; the record says so.
         progress: told how far it is; None: shows nothing.
-        stop_requested: asked after every step; once it says yes, the state is saved and `Stopped`
-            raised.
+        stop_requested: asked after every step; once it says yes in any process, the state is saved
+            and `Stopped` raised in all.
 
     Returns:
         The run with its scores on the test split.
@@ -62,70 +81,176 @@ def train(
     Raises:
         TerrazzoError: of every kind; see `terrazzo.base.errors`.
     """
-    progress = Silent() if progress is None else progress
     recipe = from_anywhere(recipe if isinstance(recipe, Config) else load_recipe(recipe))
     folder = RunFolder(Path("runs") / recipe.name if out is None else Path(out))
-
-    # Resolve and check everything that can be refused without a model; nothing is written yet.
-    if resume:
-        reopen_run(folder.path, recipe)
-    else:
-        refuse_occupied(folder.path, overwrite=overwrite)
     backend = backends.load(recipe.backend)
     _require_known_model(backend, recipe)
-    trackers = tracking.trackers(recipe.tracking, folder)
-    data = datasets.with_kept_draw(recipe.data, folder.splits) if resume else recipe.data
-    splits = {name: datasets.open_split(data, name) for name in datasets.SPLITS}
-    label_map = splits["train"].label_map
-    _require_weight_a_class(recipe, label_map)
-    labelled = check.check_before_training(
-        splits, recipe.loader.threads, None if resume else recipe.data
-    )
-    scales = check.TrainingScales(splits["train"])
-    bands = bands_of(splits["train"], recipe.data.normalize, scales.look)
-    if not datasets.reading_rules(recipe.data).apply_scale:
-        require_one_scaling(splits)
-    data_now = fingerprint(splits)
-    if resume:
-        _require_same_data(folder, data_now, allowed=allow_changed_data)
-    deviations = noise_deviations(splits["train"], bands) if recipe.augment.noise else None
+    world = backend.world()
+    if progress is None or world.rank != 0:
+        progress = Silent()
 
-    with claimed(folder.path):
-        training = _with_class_weights(recipe.training, splits["train"], folder, resume=resume)
-        trainer = backend.build(recipe.model, training, label_map, bands, recipe.seed)
-        if recipe.init is not None and not (resume and checkpoint.found(folder.checkpoints)):
-            load_init_weights(trainer, recipe, splits["train"], progress)
-        if not resume:
+    def require_free() -> None:
+        if resume:
+            reopen_run(folder.path, recipe)
+        else:
+            refuse_occupied(folder.path, overwrite=overwrite)
+
+    with leaving_word(world), ExitStack() as stack:
+        first_does(world, require_free)
+        first_does(world, lambda: stack.enter_context(claimed(folder.path)))
+        training = _prepare(
+            world,
+            backend,
+            recipe,
+            folder,
+            resume=resume,
+            overwrite=overwrite,
+            allowed=_Allowed(allow_changed_data, allow_other_processes),
+            progress=progress,
+        )
+        return _train_and_score(training, folder, recipe, progress, stop_requested)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """All that a training needs beside its recipe."""
+
+    trainer: Trainer
+    splits: dict[str, Split]
+    bands: Bands
+    deviations: tuple[float, ...] | None
+    trackers: dict[str, Tracker]
+
+
+def _prepare(
+    world: World,
+    backend: Backend,
+    recipe: Config,
+    folder: RunFolder,
+    *,
+    resume: bool,
+    overwrite: bool,
+    allowed: _Allowed,
+    progress: Progress,
+) -> _Prepared:
+    """Check all that can be refused, build the trainer, and write the beginning of the run.
+
+    Rank 0 alone reads every label and writes; the others learn what it found.
+    """
+    data = datasets.with_kept_draw(recipe.data, folder.splits) if resume else recipe.data
+    splits = together(
+        world, lambda: {name: datasets.open_split(data, name) for name in datasets.SPLITS}
+    )
+    train, label_map = splits["train"], splits["train"].label_map
+    labelled: Coverage | None = None
+    trackers: dict[str, Tracker] = {}
+    data_now: dict[str, Any] = {}
+    scales = check.TrainingScales(train)
+
+    def check_on_first() -> None:
+        nonlocal labelled, trackers, data_now
+        trackers = tracking.trackers(recipe.tracking, folder)
+        _require_weight_a_class(recipe, label_map)
+        labelled = check.check_before_training(
+            splits, recipe.loader.threads, None if resume else recipe.data
+        )
+        data_now = fingerprint(splits)
+        if resume:
+            _require_same_data(folder, data_now, allowed=allowed.changed_data)
+
+    first_does(world, check_on_first)
+    bands = _bands_from_first(world, lambda: bands_of(train, recipe.data.normalize, scales.look))
+    if not datasets.reading_rules(recipe.data).apply_scale:
+        together(world, lambda: require_one_scaling(splits))
+    deviations = json_from_first(
+        world, lambda: noise_deviations(train, bands) if recipe.augment.noise else None
+    )
+    training = _with_class_weights(world, recipe.training, train, folder, resume=resume)
+    trainer = together(
+        world, lambda: backend.build(recipe.model, training, label_map, bands, recipe.seed)
+    )
+    if recipe.init is not None and not (resume and checkpoint.found(folder.checkpoints)):
+        together(world, lambda: load_init_weights(trainer, recipe, train, progress))
+
+    def write_beginning() -> None:
+        if resume:
+            _require_same_processes(folder, trainer, allowed=allowed.other_processes)
+        else:
             create_run(folder.path, recipe, label_map, overwrite=overwrite)
-        if trainer.world.rank == 0 and not folder.record.exists():
+        if not folder.record.exists():
             if datasets.draws(recipe.data):
                 with replacing(folder.splits) as temporary:
                     datasets.keep_draw(splits, temporary)
             record = describe_run(recipe, training, backend, trainer, splits, bands, data_now)
             replace_json(folder.record, record)
-        elif trainer.world.rank == 0:
-            _note_resumption(folder, backend, data_now, progress)
+        else:
+            _note_resumption(folder, backend, trainer, data_now, progress)
         _introduce(recipe, trainer, splits, progress)
         if (warning := scales.warning()) is not None:
             progress.say(warning)
         if not resume:
-            _warn(recipe, trainer, splits["train"], labelled, progress)
-        with tracking.follow(
-            trackers if trainer.world.rank == 0 else {}, recipe.tracking, folder, progress
-        ) as logged:
-            state = training_loop.train(
-                folder,
-                trainer,
-                recipe,
-                splits["train"],
-                splits["val"],
-                progress=progress,
-                deviations=deviations,
-                stop_requested=stop_requested,
-                logged=logged,
-            )
-            _keep_best(folder, recipe, trainer, splits["train"], bands, state)
-            return score_run(folder, recipe, trainer, splits["test"], state.best_step, progress)
+            _warn(recipe, trainer, train, labelled, progress)
+
+    first_does(world, write_beginning)
+    return _Prepared(
+        trainer, splits, bands, None if deviations is None else tuple(deviations), trackers
+    )
+
+
+def _train_and_score(
+    prepared: _Prepared,
+    folder: RunFolder,
+    recipe: Config,
+    progress: Progress,
+    stop_requested: StopRequested,
+) -> FinishedRun:
+    trainer, splits = prepared.trainer, prepared.splits
+    with tracking.follow(prepared.trackers, recipe.tracking, folder, progress) as logged:
+        state = training_loop.train(
+            folder,
+            trainer,
+            recipe,
+            splits["train"],
+            splits["val"],
+            progress=progress,
+            deviations=prepared.deviations,
+            stop_requested=stop_requested,
+            logged=logged,
+        )
+        _keep_best(folder, recipe, trainer, splits["train"], prepared.bands, state)
+        return score_run(folder, recipe, trainer, splits["test"], state.best_step, progress)
+
+
+def _bands_from_first(world: World, make: Callable[[], Bands]) -> Bands:
+    """Let rank 0 look at the images once for all."""
+    fields = json_from_first(world, lambda: dataclasses.asdict(make()))
+    return Bands(
+        tuple(fields["names"]), fields["dtype"], tuple(fields["mean"]), tuple(fields["std"])
+    )
+
+
+def _require_same_processes(folder: RunFolder, trainer: Trainer, *, allowed: bool) -> None:
+    """Refuse to go on in another number of processes where that changes the result.
+
+    Raises:
+        CheckpointError: SEG-C020.
+    """
+    size = trainer.world.size
+    before = read_json(folder.record).get("processes", size)
+    if before == size or allowed or trainer.depends_on_share is None:
+        return
+    by_batch_norm = trainer.depends_on_share == "batch normalisation"
+    raise CheckpointError(
+        "SEG-C020",
+        f"the result depends on the number of processes, by {trainer.depends_on_share}, and this "
+        "run began with another one",
+        file=folder.record,
+        observed=f"{size} processes",
+        allowed=f"{before}",
+        next_step="go on with as many as before, or all the same with --allow-other-processes, "
+        "which the record of the run will say"
+        + ("; new runs: training.sync_batch_norm = true" if by_batch_norm else ""),
+    )
 
 
 def _require_same_data(folder: RunFolder, now: Mapping[str, Any], *, allowed: bool) -> None:
@@ -152,11 +277,16 @@ def _require_same_data(folder: RunFolder, now: Mapping[str, Any], *, allowed: bo
 
 
 def _note_resumption(
-    folder: RunFolder, backend: Backend, data_now: Mapping[str, Any], progress: Progress
+    folder: RunFolder,
+    backend: Backend,
+    trainer: Trainer,
+    data_now: Mapping[str, Any],
+    progress: Progress,
 ) -> None:
     """Say what has changed since the run began, and keep it in its record."""
     step = max(checkpoint.found(folder.checkpoints), default=0)
-    record, changed = note_resumption(read_json(folder.record), backend, data_now, step=step)
+    record = read_json(folder.record)
+    record, changed = note_resumption(record, backend, trainer, data_now, step=step)
     if changed:
         replace_json(folder.record, record)
         progress.say(f"changed since the run began: {'; '.join(changed)}")
@@ -180,7 +310,7 @@ def _require_weight_a_class(recipe: Config, label_map: LabelMap) -> None:
 
 
 def _with_class_weights(
-    training: TrainingConfig, train: Split, folder: RunFolder, *, resume: bool
+    world: World, training: TrainingConfig, train: Split, folder: RunFolder, *, resume: bool
 ) -> TrainingConfig:
     """Replace the name of a rule for class weights by the weights it gives on these labels.
 
@@ -190,7 +320,9 @@ def _with_class_weights(
     if not isinstance(rule, str):
         return training
     known = read_json(folder.record) if resume else {}
-    weights = known.get("class_weights") or class_weights(train, rule)
+    weights = json_from_first(
+        world, lambda: known.get("class_weights") or list(class_weights(train, rule))
+    )
     loss = training.loss.model_copy(update={"class_weights": tuple(weights)})
     return training.model_copy(update={"loss": loss})
 
@@ -246,7 +378,10 @@ def _keep_best(
     assert state.best_step is not None  # the last step always validates
     weights = checkpoint.read(folder.checkpoints, state.best_step).weights()
     trainer.load_state(weights)
-    if trainer.world.rank == 0:
+
+    best_step = state.best_step
+
+    def write_model() -> None:
         rules = datasets.reading_rules(recipe.data)
         card = ModelCard(
             recipe.backend,
@@ -254,10 +389,12 @@ def _keep_best(
             train.label_map,
             bands,
             recipe.data.image_size,
-            state.best_step,
+            best_step,
             pixel_size.pixel_sizes(train),
             rules,
             None if rules.apply_scale else scaling_of(train),
             recipe.training.precision,
         )
         saved_model.write(folder.model, card, weights)
+
+    first_does(trainer.world, write_model)

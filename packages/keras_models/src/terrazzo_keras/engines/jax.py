@@ -8,11 +8,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from terrazzo.base.processes import usable_processors
+
 
 def device() -> str:
     """Return ``cpu`` or ``cuda:0 <name>``."""
     first = jax.devices()[0]
     return "cpu" if first.platform == "cpu" else f"cuda:{first.id} {first.device_kind}"
+
+
+def threads() -> int:
+    """Return the number of threads that XLA shares an operation among: one a processor."""
+    return usable_processors()
 
 
 def compiled(

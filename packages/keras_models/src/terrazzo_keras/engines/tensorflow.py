@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+from terrazzo.base.processes import usable_processors
 
 
 def device() -> str:
@@ -15,6 +18,12 @@ def device() -> str:
     if not gpus:
         return "cpu"
     return f"cuda:0 {tf.config.experimental.get_device_details(gpus[0])['device_name']}"
+
+
+def threads() -> int:
+    """Return the number of threads that one operation is shared among."""
+    asked_for = tf.config.threading.get_intra_op_parallelism_threads()
+    return asked_for or int(os.environ.get("TF_NUM_INTRAOP_THREADS", "0")) or usable_processors()
 
 
 def compiled(

@@ -14,6 +14,11 @@ def device() -> str:
     return f"cuda:0 {torch.cuda.get_device_name(0)}" if torch.cuda.is_available() else "cpu"
 
 
+def threads() -> int:
+    """Return the number of threads that one operation is shared among."""
+    return torch.get_num_threads()
+
+
 def compiled(
     function: Callable[..., Any],
     arguments: tuple[Any, ...],  # noqa: ARG001

@@ -8,6 +8,7 @@ import numpy as np
 
 from terrazzo.base import config_parsing
 from terrazzo.base.errors import unknown_name
+from terrazzo.base.processes import SingleProcess, World
 from terrazzo.testing.reference.models import pixel_softmax
 from terrazzo.testing.reference.trainer import ReferenceTrainer
 
@@ -29,6 +30,10 @@ class ReferenceBackend:
     def versions(self) -> dict[str, str]:
         """Return the version of NumPy."""
         return {"numpy": np.__version__}
+
+    def world(self) -> World:
+        """Return this process alone."""
+        return SingleProcess()
 
     def build(
         self,

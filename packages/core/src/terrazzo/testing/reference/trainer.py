@@ -31,6 +31,8 @@ class ReferenceTrainer:
     """A `pixel_softmax` model with its optimiser, float32 throughout."""
 
     world = SingleProcess()
+    threads = 1
+    depends_on_share = None
     device = "cpu"
     remarks = ()
     asynchronous = False
