@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from terrazzo.base.config_parsing import StrPath
-from terrazzo.base.file_lock import locked
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.data import datasets
 from terrazzo.evaluation.other_data import open_other_data
 from terrazzo.models import compatibility, radiometry
 from terrazzo.runs import saved_model
-from terrazzo.runs.folder import RunFolder
+from terrazzo.runs.folder import RunFolder, claimed
 from terrazzo.runs.own_data import labels_now, own_data
 from terrazzo.workflows.finished_run import FinishedRun, score_run
 
@@ -45,6 +45,28 @@ def evaluate(
     """
     progress = Silent() if progress is None else progress
     folder = RunFolder(Path(run))
+    folder.read_config()  # before it is locked: nothing is written where no run is
+    with claimed(folder.path):
+        return _evaluate(
+            folder,
+            split,
+            data,
+            {"calibration": calibration, "boundary": boundary},
+            any_pixel_size=any_pixel_size,
+            progress=progress,
+        )
+
+
+def _evaluate(
+    folder: RunFolder,
+    split: str,
+    data: StrPath | None,
+    asked: Mapping[str, bool | None],
+    *,
+    any_pixel_size: bool,
+    progress: Progress,
+) -> FinishedRun:
+    """Score a run that is locked."""
     recipe = folder.read_config()
     card = saved_model.read_card(folder.model)
     if data is None:
@@ -56,7 +78,6 @@ def evaluate(
         recipe, opened = open_other_data(recipe, Path(data), split, progress.say)
     for note in opened.source.notes:
         progress.say(note)
-    asked = {"calibration": calibration, "boundary": boundary}
     given = {name: value for name, value in asked.items() if value is not None}
     recipe = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=given)})
     rules = datasets.reading_rules(recipe.data)
@@ -67,5 +88,4 @@ def evaluate(
     if (warning := radiometry.split_unlike_training(card.bands, opened)) is not None:
         progress.say(f"warning {radiometry.CODE}: {warning}")
     _, trainer = saved_model.load(folder.model)
-    with locked(folder.path):
-        return score_run(folder, recipe, trainer, opened, card.step, progress)
+    return score_run(folder, recipe, trainer, opened, card.step, progress)

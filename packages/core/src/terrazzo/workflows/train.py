@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from terrazzo import check, tracking
 from terrazzo.base.atomic_write import read_json, replace_json, replacing
-from terrazzo.base.config_parsing import StrPath
+from terrazzo.base.config_parsing import StrPath, resolve_path
 from terrazzo.base.errors import CheckpointError, ConfigError, unknown_name
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.base.recipe import Config, TrainingConfig, from_anywhere, load_recipe
@@ -26,7 +26,14 @@ from terrazzo.models.card import ModelCard
 from terrazzo.models.contract import Backend, Trainer
 from terrazzo.runs import checkpoint, saved_model
 from terrazzo.runs.data_fingerprint import differences, fingerprint
-from terrazzo.runs.folder import RunFolder, claimed, create_run, refuse_occupied, reopen_run
+from terrazzo.runs.folder import (
+    RunFolder,
+    claimed,
+    create_run,
+    refuse_occupied,
+    refuse_to_delete_inputs,
+    reopen_run,
+)
 from terrazzo.runs.init_weights import load_init_weights
 from terrazzo.runs.provenance import describe_run, note_resumption
 from terrazzo.training import loop as training_loop
@@ -71,6 +78,8 @@ def train(
         reopen_run(folder.path, recipe)
     else:
         refuse_occupied(folder.path, overwrite=overwrite)
+        if overwrite:
+            refuse_to_delete_inputs(folder.path, _inputs(recipe))
     backend = backends.load(recipe.backend)
     _require_known_model(backend, recipe)
     trackers = tracking.trackers(recipe.tracking, folder)
@@ -91,6 +100,8 @@ def train(
     deviations = noise_deviations(splits["train"], bands) if recipe.augment.noise else None
 
     with claimed(folder.path):
+        if resume:
+            reopen_run(folder.path, recipe)  # another process may have replaced it meanwhile
         training = _with_class_weights(recipe.training, splits["train"], folder, resume=resume)
         trainer = backend.build(recipe.model, training, label_map, bands, recipe.seed)
         if recipe.init is not None and not (resume and checkpoint.found(folder.checkpoints)):
@@ -126,6 +137,15 @@ def train(
             )
             _keep_best(folder, recipe, trainer, splits["train"], bands, state)
             return score_run(folder, recipe, trainer, splits["test"], state.best_step, progress)
+
+
+def _inputs(recipe: Config) -> Iterator[Path]:
+    """Yield the places a run is read from, so that it does not delete them."""
+    yield resolve_path(recipe.data.root, where="data.root")
+    if (labels := recipe.data.labels) is not None and labels.endswith((".toml", ".csv")):
+        yield resolve_path(labels, where="data.labels")
+    if recipe.init is not None:
+        yield resolve_path(recipe.init.run, where="init.run")
 
 
 def _require_same_data(folder: RunFolder, now: Mapping[str, Any], *, allowed: bool) -> None:
