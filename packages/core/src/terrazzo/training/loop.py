@@ -11,7 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from terrazzo.base.atomic_write import append_json_line, truncate_file
+from terrazzo.base.atomic_write import (
+    append_json_line,
+    cut_file,
+    flush_file,
+    flushed_bytes,
+    json_lines_before_damage,
+    replacing,
+)
 from terrazzo.base.errors import NonFiniteLossError, Stopped
 from terrazzo.base.processes import World
 from terrazzo.base.progress import Progress
@@ -22,6 +29,7 @@ from terrazzo.data.sample import Batch
 from terrazzo.evaluation.loop import evaluate
 from terrazzo.models.contract import StepResult, Trainer
 from terrazzo.runs import checkpoint
+from terrazzo.runs.checkpoint import Checkpoint
 from terrazzo.runs.folder import RunFolder
 from terrazzo.training.learning_rate import learning_rate
 
@@ -341,12 +349,9 @@ def _save(run: RunFolder, trainer: Trainer, recipe: Config, state: TrainingState
     """Write a checkpoint, then delete those that are no longer needed."""
     if trainer.world.rank != 0:
         return
-    record = {
-        "scores": state.scores,
-        "losses": state.losses,
-        "log_bytes": run.log.stat().st_size if run.log.exists() else 0,
-    }
-    checkpoint.write(run.checkpoints, state.step, trainer.state(), record)
+    log = flushed_bytes(run.log)
+    record = {"scores": state.scores, "losses": state.losses, "log_bytes": len(log)}
+    checkpoint.write(run.checkpoints, state.step, trainer.state(), record, log)
     checkpoint.sweep(run.checkpoints, keep=recipe.checkpoint.keep, also=state.best_step)
 
 
@@ -354,22 +359,38 @@ def _resume(run: RunFolder, trainer: Trainer, progress: Progress) -> TrainingSta
     """Bring trainer and log back to the newest checkpoint; to the beginning if there is none."""
     if trainer.world.rank == 0:
         checkpoint.clear_leftovers(run.checkpoints)
-    newest, passed_over = checkpoint.latest(run.checkpoints)
+    newest, passed_over = checkpoint.latest(run.checkpoints, lambda each: _log_fits(run, each))
     for error in passed_over:
         progress.say(f"passed over: {error}")
     if newest is None:
         if trainer.world.rank == 0:
-            truncate_file(run.log, 0)
+            cut_file(run.log, 0)
         return TrainingState()
     trainer.load_state(newest.state())
     if trainer.world.rank == 0:
-        truncate_file(run.log, newest.record["log_bytes"])
+        _bring_log_back(run, newest, progress)
     progress.say(f"resuming after step {newest.step}")
     return TrainingState(
         step=newest.step,
         scores=[(step, score) for step, score in newest.record["scores"]],
         losses=list(newest.record["losses"]),
     )
+
+
+def _log_fits(run: RunFolder, found: Checkpoint) -> bool:
+    """Tell whether the log up to a checkpoint is there: in it, or, of older versions, whole."""
+    ends = {0, *(end for _, end in json_lines_before_damage(run.log))}
+    return found.log is not None or found.record["log_bytes"] in ends
+
+
+def _bring_log_back(run: RunFolder, found: Checkpoint, progress: Progress) -> None:
+    """Cut the log to what it was at a checkpoint, or restore it where it is not that any more."""
+    cut_file(run.log, found.record["log_bytes"])
+    if found.log is not None and run.log.read_bytes() != found.log:
+        progress.say(f"{run.log} was damaged or cut short; it is restored from {found.folder.name}")
+        with replacing(run.log) as temporary:
+            temporary.write_bytes(found.log)
+            flush_file(temporary)
 
 
 def _stopped(step: int, run: RunFolder) -> Stopped:
