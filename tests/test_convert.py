@@ -9,6 +9,7 @@ import sys
 import pytest
 from safetensors.numpy import load_file
 
+from terrazzo.base.file_lock import locked
 from terrazzo.testing.dataset_trees import WRITERS
 
 WRITE_ENCODER = """
@@ -82,3 +83,20 @@ def test_the_weights_it_began_with_are_asked_for_no_more(place):
     for run in ("moved", "back"):
         for file in ("config.toml", "model/model.toml"):
             assert "pretrained" not in (place / run / file).read_text()
+
+
+def test_a_run_that_another_process_works_on_is_not_overwritten(place):
+    before = (place / "moved" / "config.toml").read_bytes()
+    words = [sys.executable, "-m", "terrazzo", "convert", "first", "--to", "keras"]
+    with locked(place / "moved"):
+        answer = subprocess.run(
+            [*words, "--out", "moved", "--overwrite"],
+            cwd=place,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert answer.returncode == 5
+    assert "SEG-C009" in answer.stderr
+    assert (place / "moved" / "config.toml").read_bytes() == before
+    assert (place / "moved" / "model" / "model.toml").is_file()

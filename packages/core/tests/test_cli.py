@@ -152,7 +152,7 @@ def canonical(folder):
 def test_killed_before_every_step_and_inside_saves_the_run_ends_with_the_same_bits(data):
     run(data, "--out", "whole", code=0)
     points = ("step:1", "step:2", "sync:1", "sync:2", "step:4", "sync:3", "sync:4", "rename:1")
-    points += ("renamed:1", "sync:5", "step:6", "sync:6", "step:9")
+    points += ("renamed:1", "sync:5", "step:6", "sync:6", "sync:7", "sync:8", "step:9")
     killed = 0
     # One chain: killed, resumed, killed elsewhere, resumed … until it gets through.
     for number, point in enumerate(points):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from terrazzo.base.atomic_write import append_json_line, truncate_file
+from terrazzo.base.atomic_write import append_json_line, cut_file
 from terrazzo.base.errors import CheckpointError, ResourceError
 from terrazzo.base.recipe import Config
 from terrazzo.data.labels import LabelClass, LabelMap
@@ -146,14 +146,15 @@ def test_a_second_process_is_told_who_holds_the_run(tmp_path):
     assert subprocess.run(command, check=False).returncode == 0
 
 
-def test_truncate_cuts_back_or_makes_the_log(tmp_path):
+def test_a_log_is_cut_back_or_made_and_never_lengthened(tmp_path):
     path = tmp_path / "log.jsonl"
-    truncate_file(path, 0)
+    cut_file(path, 0)
     append_json_line(path, {"step": 1})
     length = path.stat().st_size
     append_json_line(path, {"step": 2})
-    truncate_file(path, length)
-    assert path.read_text() == '{"step": 1}\n'
+    for most in (length, length + 100):
+        cut_file(path, most)
+        assert path.read_text() == '{"step": 1}\n'
 
 
 def git(folder, *arguments):

@@ -130,8 +130,30 @@ def read_json_lines(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any]
         start: byte to begin at; the end of a line.
 
     Raises:
-        CheckpointError: SEG-C014, a line is no JSON.
+        CheckpointError: SEG-C014, a line is no JSON object.
     """
+    for value, end in _json_lines(path, start):
+        if value is None:
+            number = path.read_bytes()[:end].count(b"\n")
+            raise _unreadable(path, f"line {number} is no JSON object")
+        yield value, end
+
+
+def undamaged_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the lines that can be read, of a file that nothing depends on."""
+    return [value for value, _ in _json_lines(path) if value is not None]
+
+
+def json_lines_before_damage(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield as `read_json_lines`, up to the first line that cannot be read."""
+    for value, end in _json_lines(path):
+        if value is None:
+            return
+        yield value, end
+
+
+def _json_lines(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any] | None, int]]:
+    """Yield each whole line, None where it is no JSON object, with the byte at which it ends."""
     if not path.is_file():
         return
     with path.open("rb") as file:
@@ -142,16 +164,29 @@ def read_json_lines(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any]
             start += len(line)
             try:
                 value = json.loads(line)
-            except ValueError as error:
-                number = path.read_bytes()[:start].count(b"\n")
-                raise _unreadable(path, f"line {number}: {error}") from None
-            yield value, start
+            except ValueError:
+                value = None
+            yield value if isinstance(value, dict) else None, start
 
 
-def truncate_file(path: Path, length: int) -> None:
-    """Cut a log back to the length it had when a checkpoint was written; make it if missing."""
+def cut_file(path: Path, length: int) -> None:
+    """Cut a file back to a length; make it if missing. One that is shorter stays as it is."""
     with path.open("ab") as file:
-        file.truncate(length)
+        file.truncate(min(length, file.tell()))
+
+
+def flushed_bytes(path: Path) -> bytes:
+    """Return the bytes of a file once they are on the disk; make it if missing.
+
+    Raises:
+        ResourceError: SEG-R004, the disk is full or refuses.
+    """
+    try:
+        path.touch()
+        flush_file(path)
+        return path.read_bytes()
+    except OSError as error:
+        raise _not_written(path, error) from error
 
 
 def flush_file(path: Path) -> None:
@@ -188,5 +223,6 @@ def _unreadable(path: Path, observed: object) -> CheckpointError:
         file=path,
         observed=observed,
         allowed="JSON in UTF-8",
-        next_step="move the file away to have the report without it",
+        next_step="where it is the log, `terrazzo run --resume` restores it from the newest "
+        "checkpoint; or move the file away to have the report without it",
     )

@@ -23,8 +23,9 @@ def locked(folder: Path) -> Iterator[None]:
         ResourceError: SEG-C009, another process holds the lock; SEG-R005, the folder cannot be
             written.
     """
+    path = folder / LOCK
     try:
-        file = (folder / LOCK).open("a+", encoding="utf-8")
+        file = path.open("a+", encoding="utf-8")
     except OSError as error:
         raise ResourceError(
             "SEG-R005",
@@ -36,6 +37,8 @@ def locked(folder: Path) -> Iterator[None]:
     with file:
         try:
             _take(file)
+            if not _is_at(file, path):  # its last holder has deleted it since it was opened
+                raise BlockingIOError
         except OSError as error:
             file.seek(0)
             raise ResourceError(
@@ -49,6 +52,14 @@ def locked(folder: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {platform.node()}\n")
         file.flush()
         yield
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Tell whether an open file is the one that has this path now."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False
 
 
 def _take(file: IO[str]) -> None:

@@ -59,6 +59,7 @@ def run(
     from terrazzo.base.recipe import load_recipe
     from terrazzo.cli.score_table import print_scores
     from terrazzo.cli.signals import stop_on_signal
+    from terrazzo.runs.folder import refuse_to_delete_inputs
     from terrazzo.workflows.train import train
 
     if config is None:
@@ -66,6 +67,8 @@ def run(
     notes: list[str] = []
     recipe = load_recipe(config, assignments=tuple(assignments), backend=backend, note=notes.append)
     recipe = tracking.also(recipe, track)
+    if overwrite:
+        refuse_to_delete_inputs(out or Path("runs") / recipe.name, [config])
     with progress.shown(recipe.name) as shown:
         for note in notes:
             shown.say(note)

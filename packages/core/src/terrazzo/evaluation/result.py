@@ -59,7 +59,7 @@ class Evaluation:
         names: N image names.
         counts_NKK: int64 confusion counts an image, rows truth, columns prediction.
         ignored_N: int64 ignored pixels an image.
-        examples: a few images, for the report; empty on other ranks than 0.
+        examples: a few images, for the report; the same in all processes.
         extra: what else was counted.
         maps: of the scenes the images are parts of, where they are.
     """

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from terrazzo.base.atomic_write import read_json, read_json_lines
+from terrazzo.base.atomic_write import read_json, read_json_lines, undamaged_json_lines
 from terrazzo.base.config_parsing import read_toml
 from terrazzo.base.recipe import Config
 from terrazzo.data import labels
@@ -109,7 +109,7 @@ def read(folder: RunFolder) -> Record:
         config=recipe,
         run=_with_present_names(read_json(folder.record)),
         log=_lines(folder.log),
-        timing=_lines(folder.timing),
+        timing=tuple(undamaged_json_lines(folder.timing)),
         label_map=labels.from_toml(read_toml(folder.labels), where=folder.labels),
         scored=tuple(_read_scored(path) for path in _summaries(folder.evaluation)),
     )

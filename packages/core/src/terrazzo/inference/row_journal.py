@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.base.atomic_write import append_json_line, read_json_lines, truncate_file
+from terrazzo.base.atomic_write import append_json_line, cut_file, json_lines_before_damage
 from terrazzo.base.errors import ResourceError
 
 _LINES = "rows.jsonl"
@@ -110,13 +110,13 @@ class RowJournal:
             path.touch()
             os.truncate(path, rows * layer.row_bytes)
         path = self.folder / _LINES
-        lengths = {line["stop"]: end for line, end in read_json_lines(path)}
-        truncate_file(path, lengths[self.next_row] if self.lines else 0)
+        lengths = {line["stop"]: end for line, end in json_lines_before_damage(path)}
+        cut_file(path, lengths[self.next_row] if self.lines else 0)
 
 
 def read_lines(folder: Path, band: RowBand, layers: tuple[Layer, ...]) -> list[dict[str, Any]]:
     """Return the lines whose rows are whole; also while another process appends to the journal."""
-    lines = [line for line, _ in read_json_lines(folder / _LINES)]
+    lines = [line for line, _ in json_lines_before_damage(folder / _LINES)]
     while lines and not all(
         _holds(folder, layer, lines[-1]["stop"] - band.first) for layer in layers
     ):

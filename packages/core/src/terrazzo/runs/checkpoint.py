@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from terrazzo.models.contract import State
 FORMAT = 1
 _MANIFEST = "MANIFEST.json"
 _RECORD = "record.json"
+_LOG = "log.jsonl"
 _PARTS = ("weights", "optimizer")
 
 
@@ -54,11 +55,28 @@ class Checkpoint:
         """Read the arrays that prediction needs."""
         return _read_arrays(self.folder, "weights")
 
+    @property
+    def log(self) -> bytes | None:
+        """The log of the run up to here; None in checkpoints of version 0.1's first months."""
+        path = self.folder / _LOG
+        return path.read_bytes() if path.is_file() else None
+
 
 def write(
-    folder: Path, step: int, state: Mapping[str, NDArray[np.generic]], record: Mapping[str, Any]
+    folder: Path,
+    step: int,
+    state: Mapping[str, NDArray[np.generic]],
+    record: Mapping[str, Any],
+    log: bytes | None = None,
 ) -> Checkpoint:
     """Write one checkpoint below `folder`; it appears complete or not at all.
+
+    Args:
+        folder: of all checkpoints.
+        step: optimiser steps done.
+        state: arrays of the trainer.
+        record: what the engine needs to go on.
+        log: of the run so far, which a power cut may shorten in its own place.
 
     Raises:
         ResourceError: SEG-R004, the disk is full or refuses; older checkpoints are untouched.
@@ -73,6 +91,9 @@ def write(
             arrays = {k: v for k, v in state.items() if k.startswith(f"{part}/")}
             write_arrays(temporary / f"{part}.safetensors", arrays)
         write_json(temporary / _RECORD, record)
+        if log is not None:
+            (temporary / _LOG).write_bytes(log)
+            flush_file(temporary / _LOG)
         names = sorted(path.name for path in temporary.iterdir())
         files = {name: _fingerprint(temporary / name) for name in names}
         manifest = {"format": FORMAT, "step": step, "files": files}
@@ -131,16 +152,36 @@ def read(folder: Path, step: int) -> Checkpoint:
     return Checkpoint(place, step, record)
 
 
-def latest(folder: Path) -> tuple[Checkpoint | None, list[CheckpointError]]:
-    """Return the newest checkpoint that verifies, and why newer ones were passed over."""
+def latest(
+    folder: Path, fits: Callable[[Checkpoint], bool] = lambda _: True
+) -> tuple[Checkpoint | None, list[CheckpointError]]:
+    """Return the newest checkpoint that verifies, and why newer ones were passed over.
+
+    Args:
+        folder: of all checkpoints.
+        fits: whether what else belongs to a checkpoint is there: the log up to it.
+    """
     passed_over: list[CheckpointError] = []
     for step in reversed(found(folder)):
         try:
-            return read(folder, step), passed_over
+            checkpoint = read(folder, step)
         except CheckpointError as error:
             if error.code == "SEG-C007":
                 raise
             passed_over.append(error)
+            continue
+        if fits(checkpoint):
+            return checkpoint, passed_over
+        passed_over.append(
+            CheckpointError(
+                "SEG-C006",
+                "the log of the run does not reach this checkpoint undamaged",
+                file=checkpoint.folder,
+                observed="a log that was cut short, as by a power cut, or changed",
+                allowed=f"its first {checkpoint.record['log_bytes']} bytes as they were written",
+                next_step="training goes on from before; it comes to the same weights and log",
+            )
+        )
     return None, passed_over
 
 

@@ -11,8 +11,10 @@ runs/<name>/  config.toml   resolved recipe            labels.toml   label map i
 from __future__ import annotations
 
 import contextlib
+import os
+import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,13 @@ from typing import Any
 import tomli_w
 
 from terrazzo.base import config_parsing
+from terrazzo.base.atomic_write import flush_file, flush_folder, replacing
 from terrazzo.base.config_parsing import read_toml
-from terrazzo.base.errors import CheckpointError, ResourceError
+from terrazzo.base.errors import CheckpointError, ConfigError, ResourceError, TerrazzoError
 from terrazzo.base.file_lock import LOCK, locked
+from terrazzo.base.output_paths import is_inside
 from terrazzo.base.recipe import Config
-from terrazzo.data.labels import LabelMap
+from terrazzo.data.labels import LabelMap, load_label_map
 
 _FREE_TO_CHANGE = (
     "loader",
@@ -37,6 +41,13 @@ _FREE_TO_CHANGE = (
 )
 """Tables and keys of a recipe that change no weight and no score: a resume may differ in them."""
 _LENGTH = {"training.epochs", "training.steps"}
+
+_CREATING = ".creating"
+"""In a folder without ``config.toml``: `create_run` was killed there, and all in it may go."""
+_BEGINNINGS = {"labels.toml", "splits.json", "run.json", "log.jsonl", "timing.jsonl"}
+"""What a run that was killed before its recipe was there may have left, in earlier versions."""
+_TEMPORARY = re.compile(r"\.[^/]+\.[0-9a-f]{32}(\.\w+)?")
+"""Names of `replacing`."""
 
 
 @dataclass(frozen=True)
@@ -102,42 +113,93 @@ class RunFolder:
                 "not a run folder",
                 file=self.path,
                 observed="no config.toml in it" if self.path.is_dir() else "no such folder",
-                next_step="name a folder that `terrazzo run` made, such as runs/demo_torch",
+                next_step="the making of this run was interrupted: begin it again without --resume"
+                if (self.path / _CREATING).exists()
+                else "name a folder that `terrazzo run` made, such as runs/demo_torch",
             )
         return config_parsing.parse(Config, read_toml(self.config), where=self.config)
 
 
 def create_run(path: Path, recipe: Config, label_map: LabelMap, *, overwrite: bool) -> RunFolder:
-    """Make a new run folder with its recipe and label map in it.
+    """Make a new run folder with its recipe and label map in it; the caller has `claimed` it.
+
+    Wherever it is killed, the folder holds the former run or counts as empty.
 
     Raises:
         CheckpointError: as `refuse_occupied`.
-        ResourceError: SEG-R005, the folder cannot be written.
+        ResourceError: SEG-R004 or SEG-R005, the folder cannot be written.
     """
     folder = RunFolder(path)
     refuse_occupied(path, overwrite=overwrite)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        _clear(path)
-        folder.labels.write_text(tomli_w.dumps(label_map.as_toml()), encoding="utf-8")
-        # Last, because `read_config` takes its presence for a run folder.
-        folder.config.write_text(tomli_w.dumps(_toml(recipe)), encoding="utf-8")
+        (path / _CREATING).touch()
+        flush_folder(path)
+        _clear(folder)
+        _write_toml(folder.labels, label_map.as_toml())
+        # Last, because its presence makes this a run folder.
+        _write_toml(folder.config, _toml(recipe))
+        (path / _CREATING).unlink()
     except OSError as error:
+        if isinstance(error, ResourceError):
+            raise
         raise _not_writable(path, error) from error
     return folder
 
 
-def _clear(path: Path) -> None:
-    """Delete what a run left, but for the lock that this process may hold."""
-    for entry in path.iterdir():
+def _write_toml(path: Path, values: dict[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(tomli_w.dumps(values), encoding="utf-8")
+        flush_file(temporary)
+
+
+def _clear(folder: RunFolder) -> None:
+    """Delete what a run left, its recipe first; but for the lock that this process may hold."""
+    folder.config.unlink(missing_ok=True)
+    for entry in folder.path.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
-        elif entry.name != LOCK:
+        elif entry.name not in (LOCK, _CREATING):
             entry.unlink()
 
 
+def _sweep(folder: RunFolder) -> None:
+    """Delete half-written files of processes that were killed; the caller holds the lock."""
+    for place in (folder.path, folder.evaluation):
+        for entry in place.iterdir() if place.is_dir() else ():
+            if _TEMPORARY.fullmatch(entry.name) and entry.is_file():
+                entry.unlink(missing_ok=True)
+    for entry in folder.path.glob("model.tmp-*"):
+        shutil.rmtree(entry, ignore_errors=True)
+
+
 def _holds_anything(path: Path) -> bool:
-    return path.is_dir() and any(entry.name != LOCK for entry in path.iterdir())
+    """Tell whether there is something to lose; not in a folder whose making was interrupted."""
+    if not path.is_dir():
+        return False
+    names = {entry.name for entry in path.iterdir()}
+    return bool(names - {LOCK}) and not (_CREATING in names and "config.toml" not in names)
+
+
+def _is_beginning(path: Path) -> bool:
+    """Tell whether a folder without a recipe surely is what a run that was killed early left."""
+    for entry in path.iterdir():
+        if entry.name == "checkpoints" and entry.is_dir() and not any(entry.iterdir()):
+            continue
+        known = entry.name in (LOCK, _CREATING, *_BEGINNINGS) or _TEMPORARY.fullmatch(entry.name)
+        if not known or not entry.is_file():
+            return False
+    labels = RunFolder(path).labels
+    return not labels.exists() or _is_generated(labels)
+
+
+def _is_generated(labels: Path) -> bool:
+    """Tell whether a label map was written by a run: a person's own must not be deleted."""
+    try:
+        text = labels.read_text(encoding="utf-8")
+        return text == tomli_w.dumps(load_label_map(labels).as_toml())
+    except (OSError, ValueError, TerrazzoError):
+        return False
 
 
 def _not_writable(path: Path, error: OSError) -> ResourceError:
@@ -167,7 +229,7 @@ def refuse_occupied(path: Path, *, overwrite: bool) -> None:
             next_step="--resume goes on with it, --overwrite deletes it, --out DIR takes "
             "another place",
         )
-    if not RunFolder(path).config.is_file():
+    if not RunFolder(path).config.is_file() and not _is_beginning(path):
         raise CheckpointError(
             "SEG-C003",
             "--overwrite deletes run folders only, and this is none",
@@ -175,6 +237,23 @@ def refuse_occupied(path: Path, *, overwrite: bool) -> None:
             observed="no config.toml in it",
             next_step="choose another place with --out DIR, or delete it yourself",
         )
+
+
+def refuse_to_delete_inputs(path: Path, inputs: Iterable[Path]) -> None:
+    """Refuse to begin a run in the place of one that holds something the new run reads.
+
+    Raises:
+        ConfigError: SEG-X032.
+    """
+    for each in inputs:
+        if is_inside(each, path):
+            raise ConfigError(
+                "SEG-X032",
+                "--overwrite would delete what this run reads",
+                file=each,
+                observed=f"it lies in {path}",
+                next_step="choose another place with --out DIR, or move it out of there first",
+            )
 
 
 def reopen_run(path: Path, recipe: Config) -> RunFolder:
@@ -223,13 +302,26 @@ def claimed(path: Path) -> Iterator[None]:
         raise _not_writable(path, error) from error
     try:
         with locked(path):
-            yield
+            _sweep(RunFolder(path))
+            try:
+                yield
+            finally:
+                if made and not _holds_anything(path) and os.name != "nt":
+                    _leave_nothing(path)  # while it is locked: nobody else's lock is deleted
     finally:
         if made and not _holds_anything(path):
-            (path / LOCK).unlink(missing_ok=True)
+            if os.name == "nt":  # which deletes no open file
+                _leave_nothing(path)
             with contextlib.suppress(OSError):  # another process has come into one of them
                 for folder in made:
                     folder.rmdir()
+
+
+def _leave_nothing(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        _clear(RunFolder(path))
+        (path / _CREATING).unlink(missing_ok=True)
+        (path / LOCK).unlink(missing_ok=True)
 
 
 def deciding_settings(recipe: Config) -> dict[str, Any]:

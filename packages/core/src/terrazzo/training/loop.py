@@ -11,7 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from terrazzo.base.atomic_write import append_json_line, truncate_file
+from terrazzo.base.atomic_write import (
+    append_json_line,
+    cut_file,
+    flush_file,
+    flushed_bytes,
+    json_lines_before_damage,
+    replacing,
+)
 from terrazzo.base.errors import NonFiniteLossError, Stopped
 from terrazzo.base.processes import World, any_says, first_does, json_from_first
 from terrazzo.base.progress import Progress
@@ -347,12 +354,9 @@ def _save(run: RunFolder, trainer: Trainer, recipe: Config, state: TrainingState
     """
 
     def save() -> None:
-        record = {
-            "scores": state.scores,
-            "losses": state.losses,
-            "log_bytes": run.log.stat().st_size if run.log.exists() else 0,
-        }
-        checkpoint.write(run.checkpoints, state.step, trainer.state(), record)
+        log = flushed_bytes(run.log)
+        record = {"scores": state.scores, "losses": state.losses, "log_bytes": len(log)}
+        checkpoint.write(run.checkpoints, state.step, trainer.state(), record, log)
         checkpoint.sweep(run.checkpoints, keep=recipe.checkpoint.keep, also=state.best_step)
 
     first_does(trainer.world, save)
@@ -365,11 +369,14 @@ def _resume(run: RunFolder, trainer: Trainer, progress: Progress) -> TrainingSta
     def newest_step() -> int | None:
         nonlocal newest
         checkpoint.clear_leftovers(run.checkpoints)
-        newest, passed_over = checkpoint.latest(run.checkpoints)
+        newest, passed_over = checkpoint.latest(run.checkpoints, lambda each: _log_fits(run, each))
         for error in passed_over:
             progress.say(f"passed over: {error}")
-        truncate_file(run.log, 0 if newest is None else newest.record["log_bytes"])
-        return None if newest is None else newest.step
+        if newest is None:
+            cut_file(run.log, 0)
+            return None
+        _bring_log_back(run, newest, progress)
+        return newest.step
 
     step = json_from_first(trainer.world, newest_step)
     if step is None:
@@ -382,6 +389,22 @@ def _resume(run: RunFolder, trainer: Trainer, progress: Progress) -> TrainingSta
         scores=[(step, score) for step, score in newest.record["scores"]],
         losses=list(newest.record["losses"]),
     )
+
+
+def _log_fits(run: RunFolder, found: Checkpoint) -> bool:
+    """Tell whether the log up to a checkpoint is there: in it, or, of older versions, whole."""
+    ends = {0, *(end for _, end in json_lines_before_damage(run.log))}
+    return found.log is not None or found.record["log_bytes"] in ends
+
+
+def _bring_log_back(run: RunFolder, found: Checkpoint, progress: Progress) -> None:
+    """Cut the log to what it was at a checkpoint, or restore it where it is not that any more."""
+    cut_file(run.log, found.record["log_bytes"])
+    if found.log is not None and run.log.read_bytes() != found.log:
+        progress.say(f"{run.log} was damaged or cut short; it is restored from {found.folder.name}")
+        with replacing(run.log) as temporary:
+            temporary.write_bytes(found.log)
+            flush_file(temporary)
 
 
 def _stopped(step: int, run: RunFolder, rank: int) -> Stopped:

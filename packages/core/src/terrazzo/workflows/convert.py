@@ -7,10 +7,12 @@ import shutil
 from pathlib import Path
 
 from terrazzo.base.atomic_write import read_json, replace_json
+from terrazzo.base.errors import ConfigError
+from terrazzo.base.output_paths import is_inside
 from terrazzo.base.recipe import Config
 from terrazzo.models.weight_conversion import portable
 from terrazzo.runs import saved_model
-from terrazzo.runs.folder import RunFolder, create_run
+from terrazzo.runs.folder import RunFolder, claimed, create_run, refuse_occupied
 
 
 def convert(run: Path, to: str, out: Path, *, overwrite: bool = False) -> RunFolder:
@@ -23,33 +25,48 @@ def convert(run: Path, to: str, out: Path, *, overwrite: bool = False) -> RunFol
         overwrite: delete a run in `out` first.
 
     Raises:
-        ConfigError: SEG-X018, the model exists in one framework only.
+        ConfigError: SEG-X018, the model exists in one framework only; SEG-X032, `out` is the input,
+            holds it or lies in it.
         CheckpointError: `run` is not finished, or `out` is taken.
+        ResourceError: SEG-C009, another process works in `out`.
     """
     source = RunFolder(run)
     recipe = source.read_config()
+    if is_inside(run, out) or is_inside(out, run):
+        raise ConfigError(
+            "SEG-X032",
+            "a run cannot be converted into its own place",
+            file=out,
+            observed=f"the input is {run}",
+            next_step="choose another place with --out DIR",
+        )
     card = saved_model.read_card(source.model)
     here, there = portable(card.backend, card.model.name), portable(to, card.model.name)
-    weights = saved_model.read_weights(source.model)
-    bare = {name.removeprefix("weights/"): array for name, array in weights.items()}
-    moved = there.from_common(card.model.name, here.to_common(card.model.name, bare))
-    # The weights are here, so those the training began with are not needed again.
-    options = {n: v for n, v in card.model.options.items() if n not in ("pretrained", "revision")}
-    model = card.model.model_copy(update={"options": options})
-    target = create_run(
-        out,
-        Config.model_validate({**recipe.model_dump(), "backend": to, "model": model.model_dump()}),
-        card.label_map,
-        overwrite=overwrite,
-    )
-    saved_model.write(
-        target.model,
-        dataclasses.replace(card, backend=to, model=model),
-        {f"weights/{name}": array for name, array in moved.items()},
-    )
-    record = read_json(source.record)
-    replace_json(target.record, {**record, "backend": to, "converted_from": str(run)})
-    for kept, place in ((source.log, target.log), (source.splits, target.splits)):
-        if kept.exists():
-            shutil.copy(kept, place)
+    refuse_occupied(out, overwrite=overwrite)
+    with claimed(out):
+        weights = saved_model.read_weights(source.model)
+        bare = {name.removeprefix("weights/"): array for name, array in weights.items()}
+        moved = there.from_common(card.model.name, here.to_common(card.model.name, bare))
+        # The weights are here, so those the training began with are not needed again.
+        dropped = ("pretrained", "revision")
+        options = {n: v for n, v in card.model.options.items() if n not in dropped}
+        model = card.model.model_copy(update={"options": options})
+        changed = {"backend": to, "model": model.model_dump()}
+        target = create_run(
+            out,
+            Config.model_validate({**recipe.model_dump(), **changed}),
+            card.label_map,
+            overwrite=overwrite,
+        )
+        for kept, place in ((source.log, target.log), (source.splits, target.splits)):
+            if kept.exists():
+                shutil.copy(kept, place)
+        record = read_json(source.record)
+        replace_json(target.record, {**record, "backend": to, "converted_from": str(run)})
+        # Last, because a model says that the run is finished.
+        saved_model.write(
+            target.model,
+            dataclasses.replace(card, backend=to, model=model),
+            {f"weights/{name}": array for name, array in moved.items()},
+        )
     return target

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from terrazzo.base.config_parsing import StrPath
-from terrazzo.base.file_lock import locked
+from terrazzo.base.processes import first_does, leaving_word, together
 from terrazzo.base.progress import Progress, Silent
+from terrazzo.base.recipe import Config
 from terrazzo.data import datasets
+from terrazzo.data.datasets import Split
 from terrazzo.evaluation.other_data import open_other_data
-from terrazzo.models import compatibility, radiometry
+from terrazzo.models import backends, compatibility, radiometry
+from terrazzo.models.card import ModelCard
 from terrazzo.runs import saved_model
-from terrazzo.runs.folder import RunFolder
+from terrazzo.runs.folder import RunFolder, claimed
 from terrazzo.runs.own_data import labels_now, own_data
 from terrazzo.workflows.finished_run import FinishedRun, score_run
 
@@ -43,8 +48,34 @@ def evaluate(
     Raises:
         TerrazzoError: of every kind; see `terrazzo.base.errors`.
     """
-    progress = Silent() if progress is None else progress
     folder = RunFolder(Path(run))
+    recipe = folder.read_config()  # before it is locked: nothing is written where no run is
+    world = backends.load(recipe.backend).world()
+    if progress is None or world.rank != 0:
+        progress = Silent()
+    asked = {"calibration": calibration, "boundary": boundary}
+    with leaving_word(world), ExitStack() as stack:
+        first_does(world, lambda: stack.enter_context(claimed(folder.path)))
+        recipe, opened, card = together(
+            world,
+            lambda: _open(
+                folder, split, data, asked, any_pixel_size=any_pixel_size, progress=progress
+            ),
+        )
+        _, trainer = together(world, lambda: saved_model.load(folder.model))
+        return score_run(folder, recipe, trainer, opened, card.step, progress)
+
+
+def _open(
+    folder: RunFolder,
+    split: str,
+    data: StrPath | None,
+    asked: Mapping[str, bool | None],
+    *,
+    any_pixel_size: bool,
+    progress: Progress,
+) -> tuple[Config, Split, ModelCard]:
+    """Open what is to be scored; refuse what the model was not made for."""
     recipe = folder.read_config()
     card = saved_model.read_card(folder.model)
     if data is None:
@@ -56,7 +87,6 @@ def evaluate(
         recipe, opened = open_other_data(recipe, Path(data), split, progress.say)
     for note in opened.source.notes:
         progress.say(note)
-    asked = {"calibration": calibration, "boundary": boundary}
     given = {name: value for name, value in asked.items() if value is not None}
     recipe = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=given)})
     rules = datasets.reading_rules(recipe.data)
@@ -66,6 +96,4 @@ def evaluate(
     )
     if (warning := radiometry.split_unlike_training(card.bands, opened)) is not None:
         progress.say(f"warning {radiometry.CODE}: {warning}")
-    _, trainer = saved_model.load(folder.model)
-    with locked(folder.path):
-        return score_run(folder, recipe, trainer, opened, card.step, progress)
+    return recipe, opened, card

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from terrazzo import check, tracking
 from terrazzo.base.atomic_write import read_json, replace_json, replacing
-from terrazzo.base.config_parsing import StrPath
+from terrazzo.base.config_parsing import StrPath, resolve_path
 from terrazzo.base.errors import CheckpointError, ConfigError, unknown_name
 from terrazzo.base.processes import World, first_does, json_from_first, leaving_word, together
 from terrazzo.base.progress import Progress, Silent
@@ -30,7 +30,14 @@ from terrazzo.models.card import ModelCard
 from terrazzo.models.contract import Backend, Trainer
 from terrazzo.runs import checkpoint, saved_model
 from terrazzo.runs.data_fingerprint import differences, fingerprint
-from terrazzo.runs.folder import RunFolder, claimed, create_run, refuse_occupied, reopen_run
+from terrazzo.runs.folder import (
+    RunFolder,
+    claimed,
+    create_run,
+    refuse_occupied,
+    refuse_to_delete_inputs,
+    reopen_run,
+)
 from terrazzo.runs.init_weights import load_init_weights
 from terrazzo.runs.provenance import describe_run, note_resumption
 from terrazzo.tracking.log_follower import Tracker
@@ -94,10 +101,13 @@ def train(
             reopen_run(folder.path, recipe)
         else:
             refuse_occupied(folder.path, overwrite=overwrite)
+            if overwrite:
+                refuse_to_delete_inputs(folder.path, _inputs(recipe))
 
     with leaving_word(world), ExitStack() as stack:
         first_does(world, require_free)
         first_does(world, lambda: stack.enter_context(claimed(folder.path)))
+        first_does(world, require_free)  # another process may have come in between
         training = _prepare(
             world,
             backend,
@@ -251,6 +261,15 @@ def _require_same_processes(folder: RunFolder, trainer: Trainer, *, allowed: boo
         "which the record of the run will say"
         + ("; new runs: training.sync_batch_norm = true" if by_batch_norm else ""),
     )
+
+
+def _inputs(recipe: Config) -> Iterator[Path]:
+    """Yield the places a run is read from, so that it does not delete them."""
+    yield resolve_path(recipe.data.root, where="data.root")
+    if (labels := recipe.data.labels) is not None and labels.endswith((".toml", ".csv")):
+        yield resolve_path(labels, where="data.labels")
+    if recipe.init is not None:
+        yield resolve_path(recipe.init.run, where="init.run")
 
 
 def _require_same_data(folder: RunFolder, now: Mapping[str, Any], *, allowed: bool) -> None:

@@ -12,7 +12,6 @@ from its own newest checkpoint.
 from __future__ import annotations
 
 import ctypes
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,14 +25,14 @@ import tomli_w
 
 from terrazzo.base.atomic_write import replace_text
 from terrazzo.base.errors import CheckpointError, ResourceError, Stopped, TerrazzoError
-from terrazzo.base.file_lock import locked
+from terrazzo.base.file_lock import LOCK
 from terrazzo.base.processes import STOP_SIGNALS
 from terrazzo.base.recipe import DataConfig
 from terrazzo.comparison import compare
 from terrazzo.comparison.compare import Comparison
 from terrazzo.data import datasets
 from terrazzo.runs import checkpoint
-from terrazzo.runs.folder import RunFolder, reopen_run
+from terrazzo.runs.folder import RunFolder, claimed, reopen_run
 from terrazzo.workflows.compare import write_comparison_files
 from terrazzo.workflows.study import plan as study_plan
 from terrazzo.workflows.study.plan import Plan, PlannedRun, run_folder_of
@@ -61,8 +60,9 @@ def run(plan: Plan, *, resume: bool, say: Callable[[str], None]) -> dict[Path, C
         say(f"left out at scale {plan.study.scale!r}: {name}")
     _open_data(plan)
     _refuse_occupied(plan, resume=resume)
-    _write_plan(plan)
-    with locked(plan.out):
+    with claimed(plan.out):
+        _refuse_occupied(plan, resume=resume)  # another process may have come first
+        _write_plan(plan)
         for number, planned in enumerate(plan.runs, start=1):
             title = f"[{number}/{len(plan.runs)}] {planned.name}"
             _train(plan, planned, title, say)
@@ -95,7 +95,7 @@ def _refuse_occupied(plan: Plan, *, resume: bool) -> None:
         CheckpointError: SEG-C001, SEG-C002, SEG-C011 as for a run; SEG-C045, a run is missing whose
             weights another one has begun with.
     """
-    if not plan.out.is_dir() or not any(plan.out.iterdir()):
+    if not plan.out.is_dir() or all(path.name == LOCK for path in plan.out.iterdir()):
         return
     if not (plan.out / "study.toml").is_file():
         raise CheckpointError(
@@ -169,7 +169,7 @@ def _train(plan: Plan, planned: PlannedRun, title: str, say: Callable[[str], Non
     if checkpoint.found(folder.checkpoints):
         words.append("--resume")
     elif folder.path.exists():  # killed before its first checkpoint: begun anew, with the same bits
-        shutil.rmtree(folder.path)
+        words.append("--overwrite")
     say(f"{title}: {'goes on' if '--resume' in words else 'begins'}")
     _in_a_process(words, planned.name)
     (folder.path / _TRAINED).touch()
