@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from terrazzo.cli.options import require_ray
 
 
 def evaluate(
@@ -25,6 +28,14 @@ def evaluate(
     any_pixel_size: Annotated[
         bool, typer.Option("--any-pixel-size", help="Take pixels of another size than trained on.")
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Ray cluster whose processes score together."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes of the cluster; one for each GPU by default."),
+    ] = None,
 ) -> None:
     """Score the model of a run on one split, of its own data or of others.
 
@@ -39,9 +50,14 @@ def evaluate(
     from terrazzo.base.processes import speaks
     from terrazzo.cli.score_table import print_scores
     from terrazzo.workflows import evaluate as workflow
+    from terrazzo.workflows.on_ray import evaluate_on_ray
 
+    require_ray(ray, workers)
+    start = workflow.evaluate
+    if ray is not None:
+        start = partial(evaluate_on_ray, address=ray, workers=workers)
     with progress.shown(f"evaluate {split}") as shown:
-        finished = workflow.evaluate(
+        finished = start(
             run_folder,
             split,
             data=data,

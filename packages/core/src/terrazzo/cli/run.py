@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from terrazzo.base.errors import ConfigError
-from terrazzo.cli.options import SetOption
+from terrazzo.cli.options import SetOption, require_ray
 
 
 def run(
@@ -36,6 +37,17 @@ def run(
             help="Resume in another number of processes although results depend on it.",
         ),
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Ray cluster whose processes train together."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes of the cluster; one for each GPU by default."),
+    ] = None,
+    max_failures: Annotated[
+        int, typer.Option(min=0, help="With --ray: lost workers to go on after.")
+    ] = 3,
     track: Annotated[
         list[str],
         typer.Option(
@@ -52,6 +64,7 @@ def run(
         terrazzo run --config recipes/camvid/unet_quick.toml --set training.epochs=2 --out runs/try
         terrazzo run --config recipes/camvid/unet_quick.toml --resume
         terrazzo run --config recipes/camvid/unet_quick.toml --track mlflow --track tensorboard
+        terrazzo run --config recipes/camvid/unet_quick.toml --ray auto --workers 4
     """
     from terrazzo import tracking
     from terrazzo.base import progress
@@ -60,6 +73,7 @@ def run(
     from terrazzo.cli.score_table import print_scores
     from terrazzo.cli.signals import stop_on_signal
     from terrazzo.runs.folder import refuse_to_delete_inputs
+    from terrazzo.workflows.on_ray import train_on_ray
     from terrazzo.workflows.train import train
 
     if config is None:
@@ -69,10 +83,14 @@ def run(
     recipe = tracking.also(recipe, track)
     if overwrite:
         refuse_to_delete_inputs(out or Path("runs") / recipe.name, [config])
+    require_ray(ray, workers)
+    start = train
+    if ray is not None:
+        start = partial(train_on_ray, address=ray, workers=workers, max_failures=max_failures)
     with progress.shown(recipe.name) as shown:
         for note in notes:
             shown.say(note)
-        finished = train(
+        finished = start(
             recipe,
             out,
             resume=resume,

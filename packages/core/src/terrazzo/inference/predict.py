@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from terrazzo.base.config_parsing import StrPath
@@ -70,10 +70,15 @@ def predict(
     settings = Settings() if settings is None else settings
     progress = Silent() if progress is None else progress
     several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
-    works = plan_outputs(
-        [path if isinstance(path, Path) else Path(path) for path in several], Path(out), settings
-    )
-    folder = model_folder(Path(run))
+    sources = [path if isinstance(path, Path) else Path(path) for path in several]
+    place, run = Path(out), Path(run)
+    if settings.ray is not None:  # its processes work in a folder of their own
+        sources = [p if isinstance(p, RemotePath) else p.absolute() for p in sources]
+        place, run = place.absolute(), run.absolute()
+        if settings.polygons is not None:
+            settings = replace(settings, polygons=settings.polygons.absolute())
+    works = plan_outputs(sources, place, settings)
+    folder = model_folder(run)
     card = saved_model.read_card(folder)
     scenes = {
         work.source: _open_scene(work.source, card, settings, progress)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from terrazzo.base.errors import ConfigError, ResourceError
+from terrazzo.base import ray_cluster
+from terrazzo.base.errors import ResourceError
 from terrazzo.inference import jobs
 from terrazzo.inference.jobs import BandTask
 from terrazzo.runs import saved_model
@@ -21,7 +23,7 @@ class RayPool:
     """A `jobs.Executor` of Ray actors; a context that starts and ends them.
 
     Args:
-        address: of the cluster: ``auto``, ``ray://HOST:10001``, or ``local`` for one made here.
+        address: of the cluster; see `terrazzo.base.ray_cluster.joined`.
         model: folder of the model, which each loads.
         count: how many; None: one for each GPU of the cluster, or CPU where there is no GPU.
         row_done: called after every task, as often as it has rows of tiles.
@@ -30,34 +32,24 @@ class RayPool:
     def __init__(
         self, address: str, model: Path, count: int | None, row_done: Callable[[], None]
     ) -> None:
-        self.address, self.model, self.row_done = address, model, row_done
-        self.size = count or 0
-        self._ray = _import_ray()
+        self.model, self.row_done = model, row_done
+        self._joined = ray_cluster.joined(address, count)
+        self._count = count
         self._actors: list[Any] = []
         self._answers: dict[Any, Any] = {}
 
     def __enter__(self) -> Self:
-        try:
-            local = {"num_cpus": self.size or None, "include_dashboard": False}
-            options = local if self.address == "local" else {}
-            self._ray.init(address=self.address, log_to_driver=False, **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ConfigError(
-                "SEG-X033",
-                "--ray: no cluster answers",
-                observed=f"{self.address}: {error}",
-                allowed="auto, ray://HOST:10001, HOST:6379, or local",
-                next_step="start one with `ray start --head`, or use --workers N",
-            ) from error
-        resources = self._ray.cluster_resources()
-        gpus = int(resources.get("GPU", 0))
-        self.size = self.size or gpus or int(resources.get("CPU", 1))
-        actor = self._ray.remote(_Actor).options(num_cpus=1, num_gpus=1 if gpus else 0)
-        self._actors = [actor.remote(self.model.resolve()) for _ in range(self.size)]
+        with ExitStack() as stack:
+            cluster = stack.enter_context(self._joined)
+            self._ray = cluster.ray
+            self.size = cluster.workers(self._count)
+            actor = self._ray.remote(_Actor).options(num_cpus=1, num_gpus=min(cluster.gpus, 1))
+            self._actors = [actor.remote(self.model.resolve()) for _ in range(self.size)]
+            self._leave = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._ray.shutdown()
+        self._leave.close()
 
     def do(self, tasks: Iterable[BandTask]) -> Iterator[BandTask]:
         """Hand tasks to whoever is free; yield them as they are finished.
@@ -103,15 +95,3 @@ class _Actor:
         """Do one job; return its rows of tiles, or the error, which Ray would wrap."""
         rows: list[None] = []
         return jobs.attempt(self._load, task, lambda: rows.append(None)) or len(rows)
-
-
-def _import_ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise ConfigError(
-            "SEG-X003",
-            "--ray needs Ray, which is not installed",
-            next_step="pip install 'terrazzo[ray]', or use --workers N on this machine",
-        ) from error
-    return ray
