@@ -74,7 +74,7 @@ class TerminalBar:
 @contextmanager
 def shown(title: str) -> Iterator[Progress]:
     """Show progress on standard error for as long as the context lasts."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield PlainLines()
         return
     from rich.console import Console

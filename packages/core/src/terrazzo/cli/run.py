@@ -49,10 +49,12 @@ def run(
     from terrazzo import tracking
     from terrazzo.base import progress
     from terrazzo.base.recipe import load_recipe
+    from terrazzo.base.terminal import outlive_output
     from terrazzo.cli.score_table import print_scores
     from terrazzo.cli.signals import stop_on_signal
     from terrazzo.workflows.train import train
 
+    outlive_output()
     if config is None:
         config = _demo_recipe(backend)
     notes: list[str] = []

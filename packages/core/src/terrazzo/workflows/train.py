@@ -12,6 +12,7 @@ from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.errors import CheckpointError, ConfigError, unknown_name
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.base.recipe import Config, TrainingConfig, from_anywhere, load_recipe
+from terrazzo.base.terminal import record_losses
 from terrazzo.check.coverage import Coverage
 from terrazzo.data import datasets, pixel_size
 from terrazzo.data.class_weights import class_weights
@@ -110,6 +111,8 @@ def train(
             progress.say(warning)
         if not resume:
             _warn(recipe, trainer, splits["train"], labelled, progress)
+        if trainer.world.rank == 0:
+            record_losses(folder.timing)
         with tracking.follow(
             trackers if trainer.world.rank == 0 else {}, recipe.tracking, folder, progress
         ) as logged:
