@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from terrazzo.base import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
@@ -52,7 +54,7 @@ class PlainLines:
     def say(self, text: str) -> None:
         """Print one line."""
         self.last = time.monotonic()
-        print(text, file=sys.stderr, flush=True)  # noqa: T201 - this file is what prints
+        print(printable.lines(text), file=sys.stderr, flush=True)  # noqa: T201 - this file is what prints
 
 
 @dataclass
@@ -64,11 +66,13 @@ class TerminalBar:
 
     def advance(self, done: int, total: int, text: str) -> None:
         """Redraw the bar."""
-        self.bar.update(self.task, completed=done, total=total, description=text)
+        self.bar.update(
+            self.task, completed=done, total=total, description=printable.one_line(text)
+        )
 
     def say(self, text: str) -> None:
         """Print one line above the bar."""
-        self.bar.console.print(text, highlight=False, markup=False)
+        self.bar.console.print(text)
 
 
 @contextmanager
@@ -77,7 +81,6 @@ def shown(title: str) -> Iterator[Progress]:
     if sys.stderr is None or not sys.stderr.isatty():
         yield PlainLines()
         return
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -87,12 +90,14 @@ def shown(title: str) -> Iterator[Progress]:
         TimeRemainingColumn,
     )
 
+    from terrazzo.base.console import PlainConsole
+
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), refresh_per_second=5) as bar:
-        yield TerminalBar(bar, bar.add_task(title, total=None))
+    with Progress(*columns, console=PlainConsole(stderr=True), refresh_per_second=5) as bar:
+        yield TerminalBar(bar, bar.add_task(printable.one_line(title), total=None))

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import typer
 
+from terrazzo.base import printable
 from terrazzo.base.errors import TerrazzoError
 from terrazzo.base.terminal import flush_output, guard_streams
 from terrazzo.cli.check import check
@@ -47,6 +48,6 @@ def main() -> NoReturn:
         finally:
             flush_output()
     except TerrazzoError as error:
-        print(f"error {error}", file=sys.stderr)
+        print(f"error {printable.lines(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     sys.exit(0)
