@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -53,6 +54,7 @@ def results(place):
     for backend in BACKENDS:
         answer = terrazzo(place, *words(backend, f"{backend}_whole"))
         assert answer.returncode == 0, answer.stderr
+        (place / f"{backend}_told.txt").write_text(answer.stderr)
         text = (place / f"{backend}_whole" / "evaluation" / "test.json").read_text()
         found[backend] = json.loads(text)
     return found
@@ -68,6 +70,12 @@ def test_both_backends_report_in_one_form_and_learn(results):
         commonest_only = max(truth) / sum(truth)
         assert result["scores"]["pixel_accuracy"] > commonest_only + 0.1
         assert result["scores"]["mean_iou"] > 0.25
+
+
+def test_standard_error_holds_our_lines_alone(place, results):
+    for backend in results:
+        told = (place / f"{backend}_told.txt").read_text()
+        assert not re.search(r"\.(cc|h|py):\d+|absl|oneDNN|Warning|WARNING", told), told
 
 
 def final(folder):

@@ -12,8 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+
+from terrazzo.base.console import PlainConsole
 
 ROOT = Path(__file__).resolve().parents[1]
 BACKENDS = ("torch", "keras")
@@ -34,7 +35,7 @@ def main() -> None:
     rows["seconds, start to report"] = [f"{seconds[b]:.0f}" for b in BACKENDS]
     for title, cells in rows.items():
         table.add_row(title, *cells)
-    console = Console()
+    console = PlainConsole()
     console.print(table)
     console.print(f"{first['definition']}", style="dim")
     for backend in BACKENDS:

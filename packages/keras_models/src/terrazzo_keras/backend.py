@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from terrazzo.base import config_parsing
@@ -17,6 +18,7 @@ from terrazzo.base.errors import ConfigError, unknown_name
 from terrazzo.base.processes import SingleProcess, World
 from terrazzo.models import backends
 from terrazzo.models.parameter_groups import Parts
+from terrazzo_keras.tensorflow_messages import known_messages_hidden
 
 if TYPE_CHECKING:
     from terrazzo.base.recipe import ModelConfig, TrainingConfig
@@ -71,14 +73,23 @@ class KerasBackend:
         engine = _engine_name()
         backends.claim_process(self.name, engine)
         os.environ["KERAS_BACKEND"] = engine
-        # TensorFlow's C++ side tells of every CUDA library it did not find.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        from terrazzo_keras import trainer
-
+        trainer = _import_trainer(engine)
         module = importlib.import_module(f"terrazzo_keras.models.{model.name}")
         options = config_parsing.parse(module.Options, model.options, where=f"model {model.name}")
         parts = Parts(module.ENCODER, module.HEAD)
-        return trainer.build(module.build, options, parts, training, labels, bands, seed)
+        made: Trainer = trainer.build(module.build, options, parts, training, labels, bands, seed)
+        return made
+
+
+def _import_trainer(engine: str) -> ModuleType:
+    """Import Keras on its engine."""
+    if engine != "tensorflow":
+        return importlib.import_module("terrazzo_keras.trainer")
+    with known_messages_hidden():
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()  # the first look at devices has a message of its own
+        return importlib.import_module("terrazzo_keras.trainer")
 
 
 def _engine_name() -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import tempfile
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -242,3 +243,14 @@ def absolute(text: str) -> str:
     if "$" in str(expanded) or expanded.is_absolute():
         return text
     return os.path.normpath(Path.cwd() / expanded)
+
+
+def cache_folder() -> Path:
+    """Return where what can be made again is kept: ``XDG_CACHE_HOME``, ``~/.cache``.
+
+    In the folder of temporary files where the user has no home.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "terrazzo"
+    except RuntimeError:  # HOME is not set, and no account has this user's number
+        return Path(tempfile.gettempdir()) / f"terrazzo_{os.getuid()}"

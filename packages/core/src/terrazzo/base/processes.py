@@ -22,9 +22,9 @@ from terrazzo.base.errors import TerrazzoError
 STOP_SIGNALS = (
     signal.SIGTERM,
     signal.SIGINT,
-    *((signal.SIGUSR1,) if hasattr(signal, "SIGUSR1") else ()),  # not on Windows
+    *((signal.SIGUSR1, signal.SIGHUP) if hasattr(signal, "SIGHUP") else ()),  # not on Windows
 )
-"""What asks a run to save its state and stop."""
+"""What asks a run to save its state and stop. SIGHUP: its terminal was closed."""
 
 IntegerArray = TypeVar("IntegerArray", bound=NDArray[np.integer])
 Result = TypeVar("Result")

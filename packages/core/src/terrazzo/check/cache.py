@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import pydantic
 
 from terrazzo.base.atomic_write import replacing
+from terrazzo.base.config_parsing import cache_folder
 from terrazzo.base.errors import ResourceError
 from terrazzo.base.recipe import DataConfig
 from terrazzo.check.file_statistics import ImageFacts, LabelFacts
@@ -122,9 +122,8 @@ def open_cache(data: DataConfig, root: Path, *, fresh: bool = False) -> Cache:
     Facts depend on the format and its options, and not on the label map.
     """
     told = json.dumps([_VERSION, data.format, str(root.resolve()), data.options], sort_keys=True)
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     name = hashlib.sha256(told.encode()).hexdigest()[:16]
-    file = Path(home).expanduser() / "terrazzo" / "check" / f"{name}.json"
+    file = cache_folder() / "check" / f"{name}.json"
     if fresh:
         return Cache(file)
     try:

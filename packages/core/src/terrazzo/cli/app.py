@@ -10,7 +10,9 @@ from typing import NoReturn
 
 import typer
 
+from terrazzo.base import printable
 from terrazzo.base.errors import TerrazzoError
+from terrazzo.base.terminal import flush_output, guard_streams
 from terrazzo.cli.check import check
 from terrazzo.cli.compare import compare
 from terrazzo.cli.convert import convert
@@ -39,10 +41,14 @@ app.command("list")(list_)
 
 def main() -> NoReturn:
     """Run the command line; a user's mistake ends in one message and its exit code."""
+    guard_streams()
     try:
-        app()
+        try:
+            app()
+        finally:
+            flush_output()
     except TerrazzoError as error:
         if not error.told_elsewhere:
-            print(f"error {error}", file=sys.stderr)
+            print(f"error {printable.lines(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
     sys.exit(0)

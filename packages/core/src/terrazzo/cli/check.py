@@ -47,7 +47,7 @@ def check(
         terrazzo check data/mine --set data.options.mask_kind=colour
         terrazzo check data/mine --labels mine.toml --json
     """
-    from terrazzo.base import progress
+    from terrazzo.base import printable, progress
     from terrazzo.base.recipe import load_data_config
     from terrazzo.check import check_data
 
@@ -59,5 +59,5 @@ def check(
         for note in notes:
             shown.say(note)
         report = check_data(data, progress=shown, fresh=fresh, run=run_folder)
-    print(report.as_json() if as_json else report.as_text())
+    print(report.as_json() if as_json else printable.lines(report.as_text()))
     raise typer.Exit(3 if report.must_stop else 0)

@@ -35,6 +35,7 @@ def compare(
         terrazzo compare runs/* --group '^[^_]+' --csv scores.csv --latex scores.tex
         terrazzo compare runs/a runs/b --tables paper --figures paper
     """
+    from terrazzo.base import printable
     from terrazzo.comparison import compare as comparing
     from terrazzo.workflows.compare import write_comparison_files
 
@@ -43,4 +44,4 @@ def compare(
         comparison, out, csv=csv, latex=latex, tables=tables, figures=figures
     )
     for path in written:
-        print(path)
+        print(printable.one_line(str(path)))

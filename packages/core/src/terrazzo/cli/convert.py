@@ -25,8 +25,9 @@ def convert(
         terrazzo convert runs/camvid_unet_quick --to keras
         terrazzo evaluate runs/camvid_unet_quick_keras
     """
+    from terrazzo.base import printable
     from terrazzo.workflows import convert
 
     out = out or run_folder.with_name(f"{run_folder.name}_{to}")
     convert.convert(run_folder, to, out, overwrite=overwrite)
-    print(out)
+    print(printable.one_line(str(out)))

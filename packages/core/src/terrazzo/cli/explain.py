@@ -18,8 +18,7 @@ def explain(
     Example:
         terrazzo metrics explain runs/demo_torch
     """
-    from rich.console import Console
-
+    from terrazzo.base.console import PlainConsole
     from terrazzo.workflows import explain_metrics
 
-    Console(highlight=False).print(explain_metrics.table(run_folder, split))
+    PlainConsole().print(explain_metrics.table(run_folder, split))

@@ -70,8 +70,7 @@ def _list_datasets() -> None:
 
 
 def _list_labels(name: str | None) -> None:
-    from rich.console import Console
-
+    from terrazzo.base.console import PlainConsole
     from terrazzo.cli import label_table
     from terrazzo.data import labels
 
@@ -80,4 +79,4 @@ def _list_labels(name: str | None) -> None:
             names = labels.load_label_map(each).names
             print(f"{each:<24}{len(names):>3}  {', '.join(names)}")
         return
-    Console(highlight=False).print(label_table.table(labels.load_label_map(name)), soft_wrap=True)
+    PlainConsole().print(label_table.table(labels.load_label_map(name)), soft_wrap=True)

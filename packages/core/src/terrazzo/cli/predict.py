@@ -62,7 +62,7 @@ def predict(
         terrazzo predict runs/demo_torch scene.tif --out map.tif --polygons map.gpkg --workers 2
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/
     """
-    from terrazzo.base import config_parsing, progress
+    from terrazzo.base import config_parsing, printable, progress
     from terrazzo.inference import predict
     from terrazzo.inference.outputs import Settings
     from terrazzo.inference.tiled_prediction import Tiling
@@ -90,4 +90,4 @@ def predict(
         maps = predict.predict(run_folder, inputs, out, settings, progress=shown)
     for each in maps:
         score = "" if each.tally is None else f"  seam score {each.tally.seam_score:.2f}"
-        print(f"{each.path}{score}")
+        print(f"{printable.one_line(str(each.path))}{score}")

@@ -70,12 +70,14 @@ def run(
     from terrazzo.base import progress
     from terrazzo.base.processes import speaks
     from terrazzo.base.recipe import load_recipe
+    from terrazzo.base.terminal import outlive_output
     from terrazzo.cli.score_table import print_scores
     from terrazzo.cli.signals import stop_on_signal
     from terrazzo.runs.folder import refuse_to_delete_inputs
     from terrazzo.workflows.on_ray import train_on_ray
     from terrazzo.workflows.train import train
 
+    outlive_output()
     if config is None:
         config = _demo_recipe(backend)
     notes: list[str] = []

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
 def print_scores(finished: FinishedRun) -> None:
     """Print a table of the scores of a split, and where the report lies."""
-    from rich.console import Console
     from rich.table import Table
+
+    from terrazzo.base.console import PlainConsole
 
     scores = finished.scores
     matrix = finished.evaluation.matrix
@@ -26,16 +27,15 @@ def print_scores(finished: FinishedRun) -> None:
     table.add_section()
     means = (scores.mean_iou, scores.mean_precision, scores.mean_recall, scores.mean_f1)
     table.add_row(f"mean of {scores.classes_present} classes", *map(_score_text, means))
-    console = Console()
+    console = PlainConsole()
     console.print(table)
     console.print(
         f"{len(finished.evaluation.names)} images, {int(matrix.counts.sum()):,} pixels counted, "
         f"{matrix.ignored:,} ignored; pixel accuracy {scores.pixel_accuracy:.4f}",
-        highlight=False,
     )
     for line in finished.extra_scores:
-        console.print(line, highlight=False)
-    console.print(f"report: {finished.report}", highlight=False, soft_wrap=True)
+        console.print(line)
+    console.print(f"report: {finished.report}", soft_wrap=True)
 
 
 def _score_text(value: float) -> str:

@@ -26,6 +26,8 @@ def study(
         terrazzo study recipes/studies/pets_and_streets.toml --set scale=small
         terrazzo study recipes/studies/pets_and_streets.toml --set scale=small --resume
     """
+    from terrazzo.base.terminal import outlive_output
     from terrazzo.workflows.study.summary import run_and_print
 
+    outlive_output()
     run_and_print(file, tuple(assignments), out, resume=resume)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from terrazzo.base import printable
 from terrazzo.base.atomic_write import replace_text
 from terrazzo.comparison import tables
 from terrazzo.comparison.compare import Comparison
@@ -19,6 +21,10 @@ _LATEX = str.maketrans(
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "\u2009": r"\,"}
 )
+
+_FORMULA = re.compile("'*[=+\\-@\\t\\r\\n]")
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""What a file of text cannot hold."""
 
 
 def write_tables(comparison: Comparison, folder: Path) -> list[Path]:
@@ -57,7 +63,7 @@ def _tables_in_both_formats(comparison: Comparison) -> Iterator[Table]:
 def as_csv(table: Table) -> str:
     """Return the table as CSV, with three columns for an interval: estimate, low and high.
 
-    What is not defined or not known is an empty field.
+    What is not defined or not known is an empty field. Names go through `csv_text`.
     """
     has_intervals = [
         any(isinstance(row[number], Interval) for row in table.rows)
@@ -75,17 +81,32 @@ def as_csv(table: Table) -> str:
 
 def _csv_headings(column: Column, has_intervals: bool) -> tuple[str, ...]:
     if not has_intervals:
-        return (column.title,)
+        return (csv_text(column.title),)
     bounds = column.bounds or (f"{column.title} low", f"{column.title} high")
-    return (column.title, *bounds)
+    return tuple(map(csv_text, (column.title, *bounds)))
 
 
 def _csv_fields(entry: Entry, has_intervals: bool) -> list[str]:
     if isinstance(entry, Interval):
         values = (entry.estimate, entry.low, entry.high)
         return ["" if math.isnan(value) else f"{value:.6f}" for value in values]
-    text = "" if entry is None else str(entry)
+    text = csv_text(entry) if isinstance(entry, str) else "" if entry is None else str(entry)
     return [text, "", ""] if has_intervals else [text]
+
+
+def csv_text(name: str) -> str:
+    """Return a name that a spreadsheet does not take for a formula; `name_from_csv` undoes it.
+
+    A name that begins with one of ``= + - @``, a tab or a line end gets the apostrophe by which
+    spreadsheets know text; so does one that would look as if it had got it.
+    """
+    name = _NO_TEXT.sub("\ufffd", name)
+    return f"'{name}" if _FORMULA.match(name) else name
+
+
+def name_from_csv(field: str) -> str:
+    """Return the name that `csv_text` made a field of."""
+    return field[1:] if field.startswith("'") and _FORMULA.match(field) else field
 
 
 def as_latex(table: Table) -> str:
@@ -109,7 +130,9 @@ def as_latex(table: Table) -> str:
 
 
 def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"
+    # A bracket or a star after the end of a row, or after a rule, would be an argument of it.
+    first = "{}" if cells[0].startswith(("[", "*")) else ""
+    return first + " & ".join(cells) + r" \\"
 
 
 def _latex_cell(entry: Entry, column: Column) -> str:
@@ -138,4 +161,4 @@ def _latex_interval(interval: Interval, *, signed: bool) -> str:
 
 def _escape(text: str) -> str:
     """Return text that LaTeX prints as it is."""
-    return text.translate(_LATEX)
+    return printable.one_line(text).translate(_LATEX)

@@ -21,6 +21,8 @@ _RANKING_SCORES = {
     "pixel accuracy": "pixel_accuracy",
     "micro IoU": "micro_iou",  # files that exist have this heading
 }
+_MOST_CHARACTERS = 60
+"""Of a run in the name of a file: systems allow some 255 bytes for the whole."""
 _THIN_SPACE = "\u2009"
 
 Entry = Interval | str | float | int | None
@@ -196,7 +198,9 @@ def confusion_matrices(comparison: Comparison) -> Iterator[Table]:
 
 def run_file_names(comparison: Comparison) -> list[str]:
     """Return the names of the runs as parts of file names; all differ."""
-    names = [re.sub(r"[^\w.-]+", "_", run.name) for run in comparison.competitors]
+    names = [
+        re.sub(r"[^\w.-]+", "_", run.name)[:_MOST_CHARACTERS] for run in comparison.competitors
+    ]
     return [
         name if names.count(name) == 1 else f"{name}_{number}" for number, name in enumerate(names)
     ]

@@ -31,13 +31,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.base import config_parsing
+from terrazzo.base import config_parsing, printable
 from terrazzo.base.config_parsing import Frozen, StrPath, read_toml, resolve_path
 from terrazzo.base.errors import ConfigError, DataError, unknown_name
 from terrazzo.data import class_csv
 from terrazzo.data.sample import IGNORE
 from terrazzo.data.scene_placement import pixel_text
 
+MAX_NAME = 200
+"""Characters of the longest name of a class or a label map."""
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 
 
@@ -262,19 +264,20 @@ def load_label_map(name: StrPath) -> LabelMap:
         name: see ``terrazzo list labels``, or a path.
 
     Raises:
-        ConfigError: unknown name, a map that contradicts itself, or a wrong class table.
+        ConfigError: unknown name, a map that contradicts itself, a wrong class table, or (SEG-X010)
+            a name of more than `MAX_NAME` characters or with control characters.
     """
     name = os.fspath(name)
     if name.endswith(".csv"):
         path = resolve_path(name, where="data.labels")
-        return from_toml(class_csv.read(path), where=path)
+        return _with_fit_names(from_toml(class_csv.read(path), where=path), path)
     if name.endswith(".toml"):
         path = resolve_path(name, where="data.labels")
     elif name in names():
         path = Path(str(resources.files("terrazzo.data") / "label_maps" / f"{name}.toml"))
     else:
         raise unknown_name("label map", name, names())
-    return from_toml(read_toml(path), where=path)
+    return _with_fit_names(from_toml(read_toml(path), where=path), path)
 
 
 def from_toml(values: dict[str, Any], *, where: str | Path) -> LabelMap:
@@ -314,6 +317,25 @@ def from_toml(values: dict[str, Any], *, where: str | Path) -> LabelMap:
         colour_coded=kinds == {str},
         source=table.source,
     )
+
+
+def _with_fit_names(label_map: LabelMap, path: Path) -> LabelMap:
+    """Return a map that a user wrote, whose names every page, table and terminal can show.
+
+    Raises:
+        ConfigError: SEG-X010.
+    """
+    keys = ("name", *(f"classes[{number}].name" for number in range(len(label_map))))
+    for key, name in zip(keys, (label_map.name, *label_map.names), strict=True):
+        if printable.has_control_characters(name):
+            raise _refused(path, f"{key} has control characters", repr(name))
+        if len(name) > MAX_NAME:
+            raise _refused(
+                path,
+                f"{key} has more than {MAX_NAME} characters",
+                f"{len(name)}: {printable.shortened(name, 60)}",
+            )
+    return label_map
 
 
 def _code(raw: int | str) -> int:

@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from terrazzo.metrics.confidence_intervals import Interval
 from terrazzo.report import inline_svg
 from terrazzo.report.curves import step_axes
+from terrazzo.report.figure_files import plain
 from terrazzo.report.palettes import PAGE_PALETTE, Palette, run_style
 
 _POINTS_AN_INCH = 72
@@ -46,7 +47,7 @@ def draw_class_scores(
     palette: Palette,
 ) -> Figure:
     """Draw the figure of `class_scores_svg`."""
-    rows = [*classes, "Mean"]
+    rows = [*map(plain, classes), "Mean"]
     step = min(0.28, 0.75 / len(runs))
     height = max(22, 8.5 * len(runs)) * len(rows) + 34
     figure = Figure(figsize=(430 / _POINTS_AN_INCH, height / _POINTS_AN_INCH))

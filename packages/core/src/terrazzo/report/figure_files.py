@@ -9,11 +9,14 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from terrazzo.base import printable
 from terrazzo.report.palettes import FILE_PALETTE, Palette
 
 FORMATS = ("png", "svg")
 _DOTS_AN_INCH = {"png": 300, "svg": 72}
 _MARGIN_INCHES = 0.06
+_MOST_CHARACTERS = 60
+"""Of a name in a figure, which grows with its longest name."""
 
 
 def encode(figure: Figure, kind: str) -> bytes:
@@ -70,5 +73,6 @@ def label(
 
 
 def plain(text: str) -> str:
-    """Return text that matplotlib draws as it is, not as mathematics."""
-    return text.replace("$", r"\$")
+    """Return a name that matplotlib draws as it is, not as mathematics; cut where it is long."""
+    shown = printable.shortened(printable.one_line(text), _MOST_CHARACTERS)
+    return shown.replace("$", r"\$")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import warnings
 import xml.etree.ElementTree as ET
 
 import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from terrazzo.base import printable
 from terrazzo.report.palettes import PAGE_VARIABLES
 
 
@@ -23,7 +25,12 @@ def render(figure: Figure, name: str, description: str) -> str:
     buffer = io.StringIO()
     for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
         patch.set_visible(False)  # the page is behind it, light or dark
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "terrazzo"}):
+    with (
+        mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "terrazzo"}),
+        warnings.catch_warnings(),
+    ):
+        # The letters are drawn in the fonts of the page, which has them all.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
     root = ET.fromstring(buffer.getvalue())  # noqa: S314 - our own figure
     for element in root.iter():
@@ -37,13 +44,18 @@ def render(figure: Figure, name: str, description: str) -> str:
     root.attrib = {
         "viewBox": root.attrib["viewBox"],
         "role": "img",
-        "aria-label": description,
         "class": "figure",
     }
-    text = ET.tostring(root, encoding="unicode")
+    for element in root.iter():
+        element.attrib = {key: _in_page_colours(value) for key, value in element.attrib.items()}
+    root.set("aria-label", printable.one_line(description))  # a name may look like a colour
+    return ET.tostring(root, encoding="unicode")
+
+
+def _in_page_colours(value: str) -> str:
     for colour, variable in PAGE_VARIABLES.items():
-        text = text.replace(colour, variable)
-    return text
+        value = value.replace(colour, variable)
+    return value
 
 
 def _local(name: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from terrazzo.base.durations import duration
+
 
 def score(value: float | None) -> str:
     """Return a score with three decimals; "absent", never 0, where it is not defined."""
@@ -47,15 +49,6 @@ def whole_percent(share: float) -> str:
 def gigabytes(num_bytes: int) -> str:
     """Return a number of bytes in GiB."""
     return f"{num_bytes / 2**30:.2f} GiB"
-
-
-def duration(seconds: float) -> str:
-    """Return a time in seconds, minutes or hours."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def coordinate(value: float) -> str:

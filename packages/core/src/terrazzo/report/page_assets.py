@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from terrazzo.base import printable
 from terrazzo.report import number_formats
 
 
@@ -28,6 +29,7 @@ def render(
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("terrazzo.report"),
         autoescape=True,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -40,6 +42,11 @@ def render(
         "script_digest": digest,
     }
     return environment.get_template(template).render({**values, **shell})
+
+
+def _shown(value: object) -> object:
+    """Return what a template is given in a form that HTML can hold."""
+    return printable.lines(value) if type(value) is str else value  # `Markup` is our own
 
 
 def _read(name: str) -> str:

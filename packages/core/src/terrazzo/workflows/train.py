@@ -16,6 +16,7 @@ from terrazzo.base.errors import CheckpointError, ConfigError, unknown_name
 from terrazzo.base.processes import World, first_does, json_from_first, leaving_word, together
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.base.recipe import Config, TrainingConfig, from_anywhere, load_recipe
+from terrazzo.base.terminal import record_losses
 from terrazzo.check.coverage import Coverage
 from terrazzo.data import datasets, pixel_size
 from terrazzo.data.class_weights import class_weights
@@ -200,6 +201,7 @@ def _prepare(
             progress.say(warning)
         if not resume:
             _warn(recipe, trainer, train, labelled, progress)
+        record_losses(folder.timing)
 
     first_does(world, write_beginning)
     return _Prepared(

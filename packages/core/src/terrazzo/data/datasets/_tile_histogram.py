@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.atomic_write import replacing
+from terrazzo.base.config_parsing import cache_folder
 from terrazzo.base.errors import ResourceError
 
 _VERSION = 1
@@ -84,9 +85,8 @@ def _count(read: Callable[[int], NDArray[Any]], num_tiles: int) -> Histogram:
 def _cache_file(files: Iterable[Path], settings: Any) -> Path:
     stamps = sorted((str(f.resolve()), *_state(f)) for f in set(files))
     told = json.dumps([_VERSION, stamps, settings], sort_keys=True)
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     name = hashlib.sha256(told.encode()).hexdigest()[:16]
-    return Path(home).expanduser() / "terrazzo" / "tiles" / f"{name}.npz"
+    return cache_folder() / "tiles" / f"{name}.npz"
 
 
 def _state(file: Path) -> tuple[int, int]:

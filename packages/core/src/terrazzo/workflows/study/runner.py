@@ -247,7 +247,11 @@ def _handing_on(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
             process.send_signal(number)
         received.append(number)
 
-    before = {number: signal.signal(number, hand_on) for number in STOP_SIGNALS}
+    before = {
+        number: signal.signal(number, hand_on)
+        for number in STOP_SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN  # as `nohup` starts a command
+    }
     try:
         yield received
     finally:

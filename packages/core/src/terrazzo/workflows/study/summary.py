@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from terrazzo.base.console import PlainConsole
 from terrazzo.base.progress import PlainLines
 from terrazzo.comparison.compare import Comparison
 from terrazzo.metrics.confidence_intervals import Interval
@@ -35,12 +35,12 @@ def run_and_print(
         settings.name if settings.scale == study_plan.FULL else f"{settings.name}_{settings.scale}"
     )
     plan = plan_study(settings, file, out or Path("runs") / named)
-    console = Console()
+    console = PlainConsole()
     if not console.is_terminal:
         console.width = 110  # Rich takes a file for 80 columns, which is too few for the table
     for page, comparison in runner.run(plan, resume=resume, say=PlainLines().say).items():
         console.print(ranking(comparison, settings.name))
-        console.print(f"comparison: {page}", highlight=False, soft_wrap=True)
+        console.print(f"comparison: {page}", soft_wrap=True)
 
 
 def ranking(comparison: Comparison, title: str) -> Table:
@@ -64,5 +64,4 @@ def ranking(comparison: Comparison, title: str) -> Table:
 def _bounds(interval: Interval, sign: str) -> str:
     if math.isnan(interval.low):
         return "no interval"
-    # Rich would read a bracket before a letter as a style; a number is safe.
     return f"[{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
