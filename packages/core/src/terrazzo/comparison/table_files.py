@@ -6,9 +6,7 @@ import csv
 import io
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from terrazzo.base.atomic_write import replace_text
 from terrazzo.comparison import tables
 from terrazzo.comparison.compare import Comparison
 from terrazzo.comparison.tables import Column, Entry, Table
@@ -21,13 +19,8 @@ _LATEX = str.maketrans(
 )
 
 
-def write_tables(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write all tables into a folder, which is made; return the paths.
-
-    Raises:
-        ResourceError: SEG-R004 the disk is full or refuses.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
+def all_tables(comparison: Comparison) -> dict[str, str]:
+    """Return the texts of all tables by the names of their files."""
     files = {
         "scores.csv": as_csv(tables.scores(comparison)),  # too long for a page
         "ranking.csv": as_csv(tables.ranking(comparison)),
@@ -36,11 +29,7 @@ def write_tables(comparison: Comparison, folder: Path) -> list[Path]:
     }
     for table in _tables_in_both_formats(comparison):
         files |= {f"{table.name}.csv": as_csv(table), f"{table.name}.tex": as_latex(table)}
-    written = []
-    for name, text in sorted(files.items()):
-        replace_text(folder / name, text)
-        written.append(folder / name)
-    return written
+    return dict(sorted(files.items()))
 
 
 def _tables_in_both_formats(comparison: Comparison) -> Iterator[Table]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from terrazzo.base.atomic_write import sweep_temporaries
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.data.normalization import moments
@@ -70,10 +71,9 @@ def predict(
     settings = Settings() if settings is None else settings
     progress = Silent() if progress is None else progress
     several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
-    works = plan_outputs(
-        [path if isinstance(path, Path) else Path(path) for path in several], Path(out), settings
-    )
     folder = model_folder(Path(run))
+    sources = [path if isinstance(path, Path) else Path(path) for path in several]
+    works = plan_outputs(sources, Path(out), settings, folder)
     card = saved_model.read_card(folder)
     scenes = {
         work.source: _open_scene(work.source, card, settings, progress)
@@ -92,6 +92,7 @@ def predict(
     for work in works:
         for path in work.files:
             path.parent.mkdir(parents=True, exist_ok=True)
+            sweep_temporaries(path.parent)
     if settings.resume:
         works = [work for work in works if not _is_finished(work, progress)]
     model_plan = _plan_of_model(card, folder)
@@ -113,12 +114,12 @@ def predict(
 
 def _is_finished(work: Work, progress: Progress) -> bool:
     """Tell whether all that is asked for is there; what is not is made, and the map again."""
-    if not work.missing:
+    if work.is_finished:
         progress.say(f"{work.map} was finished before")
-    elif work.map.exists():
+    elif work.missing and work.map.exists():
         lacking = ", ".join(path.name for path in work.missing)
         progress.say(f"{work.map} was finished before, without {lacking}: it is made again")
-    return not work.missing
+    return work.is_finished
 
 
 def _say_what_does_nothing(
@@ -261,6 +262,12 @@ def _predict_scenes(
         for order, tally in map_writer.make_maps(
             orders, executor, resume=settings.resume, begun=counter.map_begun
         ):
+            if not tally.pixels_K.any():
+                nodata = order.scene.info.nodata
+                progress.say(
+                    f"warning SEG-D023: {order.scene.path} holds no data: all {tally.nodata} "
+                    f"pixels are nodata ({nodata}), and so is the map"
+                )
             progress.say(f"{order.scene.path} → {order.out}")
             yield order.out, tally
 
