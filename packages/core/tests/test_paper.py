@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from terrazzo.comparison import compare
-from terrazzo.comparison.table_files import write_tables
 from terrazzo.report import comparison_figure_files, confusion_figure, figure_files
 from terrazzo.report.palettes import PAGE_PALETTE
 from terrazzo.testing.compared_runs import LABEL_MAP, write_run
+from terrazzo.workflows.compare import write_comparison_files
 
 TABLES = {"ranking", "pairs", "iou", "precision", "recall", "f1", "cost", "settings"}
 FIGURES = {"ranking", "iou", "precision", "recall", "f1", "validation", "loss"}
@@ -39,16 +39,16 @@ def comparison(runs):
 @pytest.fixture(scope="module")
 def tables(comparison, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tables") / "made"
-    paths = write_tables(comparison, folder)
+    page = folder.parent / "page.html"
+    paths = write_comparison_files(comparison, page, tables=folder)[1:]
     return {path.name: path.read_text(encoding="utf-8") for path in paths}
 
 
 @pytest.fixture(scope="module")
 def drawn(comparison, tmp_path_factory):
-    return {
-        path.name: path
-        for path in comparison_figure_files.write(comparison, tmp_path_factory.mktemp("figures"))
-    }
+    folder = tmp_path_factory.mktemp("figures")
+    paths = write_comparison_files(comparison, folder / "page.html", figures=folder)[1:]
+    return {path.name: path for path in paths}
 
 
 def test_every_table_is_there_in_both_forms(tables):

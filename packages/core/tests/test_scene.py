@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -423,11 +424,35 @@ def test_bad_scenes(tmp_path):
     error = refusal(DataError, model, tmp_path / "inf.tif", tmp_path / "map.tif")
     assert error.code == "SEG-D022"
     assert "band 1 at row 41, column 17" in str(error)
-    rasters.write(tmp_path / "empty.tif", np.full_like(image_HWC, np.nan), nodata=np.nan, **UTM)
-    error = refusal(DataError, model, tmp_path / "empty.tif", tmp_path / "empty_map.tif")
-    assert error.code == "SEG-D023"
-    assert not (tmp_path / "empty_map.tif").exists()
     assert not (tmp_path / "map.tif").exists()
+
+
+def test_a_scene_without_data_gets_a_map_without_data_and_stops_no_other(tmp_path):
+    model = make_model(tmp_path / "model", 1, "float32")
+    image_HWC = np.random.default_rng(0).random((70, 50, 1), np.float32)
+    for name, values in (
+        ("a", image_HWC),
+        ("b", np.full_like(image_HWC, np.nan)),
+        ("c", image_HWC),
+    ):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        rasters.write(tmp_path / "in" / f"{name}.tif", values, nodata=np.nan, **UTM)
+    said = []
+    progress = SimpleNamespace(say=said.append, advance=Silent().advance)
+    polygons = tmp_path / "polygons" if importlib.util.find_spec("pyogrio") is not None else None
+    settings = Settings(tiling=SMALL, probabilities=True, polygons=polygons)
+    made = predict.predict(model, tmp_path / "in", tmp_path / "out", settings, progress=progress)
+    assert [each.path.name for each in made] == ["a.tif", "b.tif", "c.tif"]
+    assert (labels_of(tmp_path / "out" / "b.tif") == LABELS.ignore_index).all()
+    assert (labels_of(tmp_path / "out" / "c.tif") != LABELS.ignore_index).all()
+    (warning,) = [line for line in said if "SEG-D023" in line]
+    assert str(tmp_path / "in" / "b.tif") in warning
+    assert "all 3500 pixels are nodata" in warning
+    if polygons is not None:
+        assert sorted(path.name for path in polygons.iterdir()) == ["a.gpkg", "b.gpkg", "c.gpkg"]
+    assert not list((tmp_path / "out").glob(".*"))
+    again = Settings(tiling=SMALL, probabilities=True, polygons=polygons, resume=True)
+    assert predict.predict(model, tmp_path / "in", tmp_path / "out", again) == []
 
 
 def test_nodata_outside_the_type_is_refused(tmp_path, model):

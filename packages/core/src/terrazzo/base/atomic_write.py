@@ -6,16 +6,29 @@ JSON.
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
+import platform
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from terrazzo.base.errors import CheckpointError, ResourceError
+
+_TOKEN = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})(?P<process>[0-9a-f]{8})[0-9a-f]{16}(\..+)?")
+"""Names of temporary files: who writes them can be told, so that those of killed ones can go."""
+_SECONDS_IN_USE = 86_400
+"""A temporary file of a process that cannot be asked is left alone until it is a day old."""
+_in_use: set[str] = set()
+_swept: set[Path] = set()
 
 
 @contextmanager
@@ -28,8 +41,10 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         ResourceError: SEG-R004, the disk is full or refuses; `path` is untouched.
     """
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{_token()}{path.suffix}")
+    _in_use.add(temporary.name)
     try:
+        sweep_temporaries(path.parent)
         yield temporary
         temporary.replace(path)
     except OSError as error:
@@ -38,6 +53,65 @@ def replacing(path: Path) -> Iterator[Path]:
         raise _not_written(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+        _in_use.discard(temporary.name)
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Delete what processes that were killed have left half-written; once a process and folder."""
+    if folder in _swept or not folder.is_dir():
+        return
+    _swept.add(folder)
+    for path in folder.glob(".*"):
+        if (found := _TOKEN.fullmatch(path.name)) is not None and path.is_file():
+            with suppress(OSError):
+                if _is_left(path, found["machine"], int(found["process"], 16)):
+                    path.unlink()
+
+
+def _is_left(path: Path, machine: str, process: int) -> bool:
+    """Tell whether no process writes a temporary file any more."""
+    if machine != _machine() or os.name == "nt":
+        return time.time() - path.stat().st_mtime > _SECONDS_IN_USE
+    if process == os.getpid():
+        return path.name not in _in_use
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        pass
+    return False
+
+
+def _token() -> str:
+    """Return 32 hexadecimal digits: of this machine, of this process, and by chance."""
+    return f"{_machine()}{os.getpid():08x}{uuid.uuid4().hex[:16]}"
+
+
+@cache
+def _machine() -> str:
+    """Tell machines apart, and containers on one machine, whose process numbers are their own."""
+    try:
+        numbers = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        numbers = ""
+    return hashlib.sha256(f"{platform.node()} {numbers}".encode()).hexdigest()[:8]
+
+
+def move_into_place(temporary: Path, final: Path) -> None:
+    """Rename a file, also to another disk; `final` is the old file or the new one, never half.
+
+    Raises:
+        ResourceError: SEG-R004, the disk is full or refuses; `final` is untouched.
+    """
+    try:
+        temporary.rename(final)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise _not_written(final, error) from error
+        with replacing(final) as beside:
+            shutil.copyfile(temporary, beside)
+            flush_file(beside)
 
 
 @contextmanager
@@ -52,8 +126,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """
     for leftover in path.parent.glob(f".{path.name}.*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    former = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = path.with_name(f".{path.name}.{_token()}")
+    former = path.with_name(f".{path.name}.{_token()}")
     try:
         temporary.mkdir()
         yield temporary

@@ -26,6 +26,9 @@ def compare(
     figures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="All figures as PNG and SVG.")
     ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that are there.")
+    ] = False,
 ) -> None:
     """Rank runs that were scored on the same images, with intervals; write one page.
 
@@ -36,12 +39,21 @@ def compare(
         terrazzo compare runs/a runs/b --tables paper --figures paper
     """
     from terrazzo.base import printable
+    from terrazzo.base.output_paths import refuse_existing
     from terrazzo.comparison import compare as comparing
     from terrazzo.workflows.compare import write_comparison_files
 
+    if not overwrite:  # before any work; tables and figures are looked at once they are named
+        refuse_existing(path for path in (out, csv, latex) if path is not None)
     comparison = comparing.compare(run_folders, split=split, group=group)
     written = write_comparison_files(
-        comparison, out, csv=csv, latex=latex, tables=tables, figures=figures
+        comparison,
+        out,
+        csv=csv,
+        latex=latex,
+        tables=tables,
+        figures=figures,
+        overwrite=overwrite,
     )
     for path in written:
         print(printable.one_line(str(path)))

@@ -24,12 +24,14 @@ class Competitor:
     """One run of the comparison.
 
     Attributes:
+        folder: of the run.
         name: name of its folder; unique in the comparison.
         record: contents of the run folder.
         scored: evaluation of the run on the split.
         settings: the resolved recipe, by dotted key.
     """
 
+    folder: RunFolder
     name: str
     record: Record
     scored: Scored
@@ -70,7 +72,7 @@ def read(path: Path, name: str, split: str) -> Competitor:
         if scored.summary["split"] == split and scored.names:
             settings = config_parsing.flatten(tomllib.loads(found.config_text))
             settings = {k: v for k, v in settings.items() if not k.startswith("tracking.")}
-            return Competitor(name, found, scored, settings)
+            return Competitor(RunFolder(path), name, found, scored, settings)
     raise CheckpointError(
         "SEG-C040",
         "this run has not been scored on the split",

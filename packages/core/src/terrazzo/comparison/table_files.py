@@ -7,10 +7,8 @@ import io
 import math
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from terrazzo.base import printable
-from terrazzo.base.atomic_write import replace_text
 from terrazzo.comparison import tables
 from terrazzo.comparison.compare import Comparison
 from terrazzo.comparison.tables import Column, Entry, Table
@@ -27,13 +25,8 @@ _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 """What a file of text cannot hold."""
 
 
-def write_tables(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write all tables into a folder, which is made; return the paths.
-
-    Raises:
-        ResourceError: SEG-R004 the disk is full or refuses.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
+def all_tables(comparison: Comparison) -> dict[str, str]:
+    """Return the texts of all tables by the names of their files."""
     files = {
         "scores.csv": as_csv(tables.scores(comparison)),  # too long for a page
         "ranking.csv": as_csv(tables.ranking(comparison)),
@@ -42,11 +35,7 @@ def write_tables(comparison: Comparison, folder: Path) -> list[Path]:
     }
     for table in _tables_in_both_formats(comparison):
         files |= {f"{table.name}.csv": as_csv(table), f"{table.name}.tex": as_latex(table)}
-    written = []
-    for name, text in sorted(files.items()):
-        replace_text(folder / name, text)
-        written.append(folder / name)
-    return written
+    return dict(sorted(files.items()))
 
 
 def _tables_in_both_formats(comparison: Comparison) -> Iterator[Table]:

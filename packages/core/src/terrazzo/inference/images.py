@@ -10,10 +10,10 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
-from terrazzo.base.atomic_write import replacing
+from terrazzo.base.atomic_write import flush_file
 from terrazzo.base.progress import Progress
 from terrazzo.data.normalization import moments
-from terrazzo.inference import polygonize
+from terrazzo.inference import polygonize, unfinished_map
 from terrazzo.inference.model import Model
 from terrazzo.inference.outputs import Settings, Work
 from terrazzo.io import images
@@ -29,10 +29,24 @@ _Rows = Iterator[tuple[NDArray[np.integer], NDArray[np.float32] | None]]
 def predict_image(model: Model, work: Work, settings: Settings, progress: Progress) -> None:
     """Write the map of one ordinary image as PNG, and what else is asked for beside it.
 
+    All its files are written in a folder of their own and then put in their places, the map last.
+    While that folder is there, the image counts as not finished.
+
     Raises:
         DataError: as `images.read_image`, and as `Model.predict`.
-        ResourceError: SEG-R004, the disk is full or refuses.
+        CheckpointError: SEG-C002, as `Work.put_in_place`.
+        ResourceError: SEG-R004, the disk is full or refuses; SEG-C009, another process makes this
+            map.
     """
+    with unfinished_map.emptied(work.map) as folder:
+        unfinished = work.inside(folder)
+        _write_files(model, unfinished, settings, progress)
+        for temporary in unfinished.files:
+            flush_file(temporary)
+        work.put_in_place(unfinished.files)
+
+
+def _write_files(model: Model, work: Work, settings: Settings, progress: Progress) -> None:
     image_HWC = images.read_image(work.source)
     bands = model.card.bands
     labels_HW = np.empty(image_HWC.shape[:2], model.card.label_map.dtype)
@@ -45,14 +59,13 @@ def predict_image(model: Model, work: Work, settings: Settings, progress: Progre
     if warning is not None:
         progress.say(f"warning {radiometry.CODE}: {work.source}: {warning}")
     if work.polygons is not None:
-        with replacing(work.polygons) as temporary:
-            size = _grid(labels_HW.shape, "uint8")
-            polygonize.write(temporary, [labels_HW], size, model.card.label_map)
+        size = _grid(labels_HW.shape, "uint8")
+        polygonize.write(work.polygons, [labels_HW], size, model.card.label_map)
     assert work.overlay is not None
     colours_HWC = model.card.label_map.colourise(labels_HW)
     overlay_HWC = cv2.addWeighted(as_rgb(image_HWC), 1 - _OVERLAY, colours_HWC, _OVERLAY, 0)
     images.write_png(work.overlay, overlay_HWC)
-    images.write_png(work.map, labels_HW)  # last: it says that all is there
+    images.write_png(work.map, labels_HW)
 
 
 def _rows_of(model: Model, image_HWC: NDArray[Any], work: Work, settings: Settings) -> _Rows:
@@ -86,16 +99,15 @@ def _write_probabilities(
 
     assert work.probabilities is not None
     names = model.card.label_map.names
-    with replacing(work.probabilities) as temporary:
-        rasters.write_rows(
-            temporary,
-            _grid(shape, "float32"),
-            _in_groups(pieces, rasters.BLOCK),
-            dtype="float32",
-            nodata=float("nan"),
-            band_names=names,
-            tags={f"CLASS_{k}": name for k, name in enumerate(names)},
-        )
+    rasters.write_rows(
+        work.probabilities,
+        _grid(shape, "float32"),
+        _in_groups(pieces, rasters.BLOCK),
+        dtype="float32",
+        nodata=float("nan"),
+        band_names=names,
+        tags={f"CLASS_{k}": name for k, name in enumerate(names)},
+    )
 
 
 def _in_groups(

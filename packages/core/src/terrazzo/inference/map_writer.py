@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from terrazzo.base.atomic_write import flush_file
-from terrazzo.base.errors import DataError
+from terrazzo.base.errors import CheckpointError
 from terrazzo.base.file_lock import locked
 from terrazzo.data.labels import LabelMap
 from terrazzo.inference import polygonize, row_journal, tiled_prediction, unfinished_map
@@ -79,9 +79,7 @@ class MapInProgress:
         self._unlock = unlock
         self._stop = threading.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="terrazzo-map")
-        self._files: Future[list[tuple[Path, Path]]] = self._thread.submit(
-            _write_files, order, rows, self._wait
-        )
+        self._files: Future[list[Path]] = self._thread.submit(_write_files, order, rows, self._wait)
 
     @classmethod
     def begin(cls, order: MapOrder, *, resume: bool, most_bands: int) -> Self:
@@ -125,25 +123,19 @@ class MapInProgress:
         """Put the files in their places, when all rows are there; the map is the last of them.
 
         Raises:
-            DataError: SEG-D023, the scene holds no data at all.
+            CheckpointError: SEG-C002, as `Work.put_in_place`.
             ResourceError: SEG-R004, the disk is full or refuses.
         """
         size = self.order.scene.info
         lines = [line for band in self.rows.bands for line in self.rows.lines(band)]
         tally = tiled_prediction.tally(lines, len(self.order.label_map))
         assert int(tally.pixels_K.sum()) + tally.nodata == size.rows * size.columns
-        if tally.pixels_K.sum() == 0:
-            self.give_up()
-            raise DataError(
-                "SEG-D023",
-                "the scene holds no data",
-                file=self.order.scene.path,
-                observed=f"all {tally.nodata} pixels are nodata ({size.nodata})",
-                next_step="check the nodata value of the file",
-            )
         try:
-            for temporary, final in self._files.result():
-                temporary.rename(final)
+            try:
+                self.order.work.put_in_place(self._files.result())
+            except CheckpointError:
+                self.rows.delete()  # or a resume would take the file that is there for its own
+                raise
             self.rows.delete()
         finally:
             self.give_up()
@@ -180,7 +172,7 @@ def make_maps(
         begun: told when the work on a map begins.
 
     Raises:
-        DataError: a scene cannot be read, or holds no data.
+        DataError: a scene cannot be read.
         CheckpointError: SEG-C011, a map was begun with other settings, another model, another
             scene or on another device.
         ResourceError: SEG-R004 the disk is full; SEG-C009 another process makes this map;
@@ -209,19 +201,16 @@ def make_maps(
             one.give_up()
 
 
-def _write_files(
-    order: MapOrder, rows: PartialMap, wait: Callable[[], None]
-) -> list[tuple[Path, Path]]:
-    """Write all files inside the journal; return them with their places, the map last."""
+def _write_files(order: MapOrder, rows: PartialMap, wait: Callable[[], None]) -> list[Path]:
+    """Write all files inside the journal; return them in the order of `Work.files`."""
+    work = order.work.inside(rows.folder)
     label_map, size = order.label_map, order.scene.info
     tags = {"TERRAZZO_CLASSES": json.dumps(list(label_map.names), ensure_ascii=False)}
     tags |= {f"CLASS_{k}": name for k, name in enumerate(label_map.names)}
     common: dict[str, Any] = {"tags": tags, "cloud_optimised": order.cloud_optimised}
-    written = []
-    if order.work.probabilities is not None:
-        path = rows.folder / "probabilities.tif"
+    if work.probabilities is not None:
         rasters.write_rows(
-            path,
+            work.probabilities,
             size,
             (np.moveaxis(g, 2, 0) for g in rows.groups("probabilities", rasters.BLOCK, wait)),
             dtype="float32",
@@ -229,20 +218,15 @@ def _write_files(
             band_names=label_map.names,
             **common,
         )
-        written.append((path, order.work.probabilities))
-    polygons = order.work.polygons
-    if polygons is not None:
-        path = rows.folder / f"polygons{polygons.suffix}"
+    if work.polygons is not None:
         polygonize.write(
-            path,
+            work.polygons,
             rows.groups("labels", rasters.BLOCK, wait),
             size,
             label_map,
         )
-        written.append((path, polygons))
-    path = rows.folder / "map.tif"
     rasters.write_rows(
-        path,
+        work.map,
         size,
         (group_RW[None] for group_RW in rows.groups("labels", rasters.BLOCK, wait)),
         dtype=str(label_map.dtype),
@@ -251,10 +235,9 @@ def _write_files(
         colours_K3=label_map.colours,
         **common,
     )
-    written.append((path, order.out))
-    for path, _ in written:
+    for path in work.files:
         _flush(path)
-    return written
+    return list(work.files)
 
 
 def _flush(path: Path) -> None:

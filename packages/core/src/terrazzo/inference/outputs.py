@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import filecmp
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from terrazzo.base.atomic_write import move_into_place
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
+from terrazzo.base.output_paths import refuse_inputs
 from terrazzo.data.datasets._paired_files import RASTER_SUFFIXES, is_raster
 from terrazzo.inference import polygonize
 from terrazzo.inference.tiled_prediction import Tiling
@@ -58,6 +61,8 @@ class Work:
         polygons: of the classes, those of an ordinary image in pixels; None: not asked for.
         probabilities: of all classes, a GeoTIFF; None: not asked for.
         overlay: of the map on an ordinary image; None for a scene.
+        replaces: whether files that are there may go: by ``--overwrite``, in this process or in one
+            that was killed.
     """
 
     source: Path
@@ -65,6 +70,7 @@ class Work:
     polygons: Path | None = None
     probabilities: Path | None = None
     overlay: Path | None = None
+    replaces: bool = False
 
     @property
     def is_scene(self) -> bool:
@@ -77,19 +83,67 @@ class Work:
         others = (self.polygons, self.probabilities, self.overlay)
         return (self.map, *(path for path in others if path is not None))
 
+    def inside(self, folder: Path) -> Work:
+        """Return the same work with all its files inside a folder, under names that differ."""
+
+        def place(name: str, path: Path | None) -> Path | None:
+            return None if path is None else folder / f"{name}{path.suffix}"
+
+        return Work(
+            self.source,
+            folder / f"map{self.map.suffix}",
+            place("polygons", self.polygons),
+            place("probabilities", self.probabilities),
+            place("overlay", self.overlay),
+        )
+
+    def put_in_place(self, unfinished: Sequence[Path]) -> None:
+        """Move finished files to where they belong, the map last.
+
+        Where the very same map is there already, what is beside it stays and the rest is added.
+
+        Args:
+            unfinished: in the order of `files`.
+
+        Raises:
+            CheckpointError: SEG-C002, other files are there and may not go; nothing was moved.
+            ResourceError: SEG-R004, the disk is full or refuses.
+        """
+        pairs = list(zip(unfinished, self.files, strict=True))
+        there = [final for final in self.files if os.path.lexists(final)]
+        if there and not self.replaces:
+            if not _same_bytes(unfinished[0], self.map):
+                raise CheckpointError(
+                    "SEG-C002",
+                    "another file is where a file of this prediction belongs",
+                    file=there[0],
+                    next_step="--overwrite replaces it, --out takes another place",
+                )
+            pairs = [(temporary, final) for temporary, final in pairs if final not in there]
+        for temporary, final in reversed(pairs):
+            move_into_place(temporary, final)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all files are there and none is about to be replaced."""
+        return not self.missing and not folder_of(self.map).exists()
+
     @property
     def missing(self) -> tuple[Path, ...]:
         """Those of the files that are not there."""
         return tuple(path for path in self.files if not path.exists())
 
 
-def plan_outputs(inputs: Sequence[Path], out: Path, settings: Settings) -> list[Work]:
+def plan_outputs(
+    inputs: Sequence[Path], out: Path, settings: Settings, model: Path | None = None
+) -> list[Work]:
     """Name every file that will be written, and refuse whatever would destroy one.
 
     Args:
         inputs: files, or folders whose images and GeoTIFF files are taken.
         out: a path ending in ``.tif`` for one scene, otherwise a folder.
         settings: what is asked for.
+        model: folder of the model, which is an input too; None: it lies elsewhere.
 
     Raises:
         ConfigError: SEG-X032, `out` or the place of polygons does not fit the inputs, an output is
@@ -98,8 +152,10 @@ def plan_outputs(inputs: Sequence[Path], out: Path, settings: Settings) -> list[
         DataError: SEG-D016, a folder holds nothing to predict.
     """
     works = list(_works(list(_files(inputs)), out, settings))
-    _refuse_clashes(works, settings)
-    return works
+    _refuse_clashes(works, model, settings)
+    return [
+        replace(work, replaces=settings.overwrite or folder_of(work.map).exists()) for work in works
+    ]
 
 
 def _files(inputs: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
@@ -163,28 +219,36 @@ def _beside(map_path: Path, what: str) -> Path:
     return map_path.with_name(f"{map_path.stem}_{what}{map_path.suffix}")
 
 
-def _refuse_clashes(works: list[Work], settings: Settings) -> None:
-    inputs = {work.source.resolve() for work in works}
-    outputs = Counter(path.resolve() for work in works for path in work.files)
+def _same_bytes(one: Path, other: Path) -> bool:
+    return other.is_file() and filecmp.cmp(one, other, shallow=False)
+
+
+def _refuse_clashes(works: list[Work], model: Path | None, settings: Settings) -> None:
+    inputs = [work.source for work in works]
+    if model is not None and model.is_dir():
+        inputs += [path for path in model.iterdir() if path.is_file()]
+    refuse_inputs((path for work in works for path in work.files), inputs)
     for work in works:
-        for path in work.files:
-            if path.resolve() in inputs or outputs[path.resolve()] > 1:
-                raise ConfigError(
-                    "SEG-X032",
-                    "the map would replace an input or another map",
-                    file=path,
-                    observed=f"the map of {work.source}",
-                    next_step="choose another place with --out",
-                )
-        if settings.overwrite or settings.resume:
+        there = next((path for path in work.files if os.path.lexists(path)), None)
+        begun = has_rows(folder_of(work.map))
+        if settings.overwrite:
             continue
-        there = next((path for path in work.files if path.exists()), None)
-        if there is not None or has_rows(folder_of(work.map)):
-            raise CheckpointError(
-                "SEG-C002",
-                "the map exists" if there else "the map was begun and not finished",
-                file=there or work.map,
-                next_step="--overwrite replaces it, --out takes another place"
-                if there
-                else "--resume goes on with it, --overwrite begins anew",
-            )
+        if settings.resume:
+            # Files without the map, and no beginnings of it, are not of a prediction.
+            ours = there is None or os.path.lexists(work.map) or folder_of(work.map).exists()
+            if ours:
+                continue
+        elif there is None and not begun:
+            continue
+        raise CheckpointError(
+            "SEG-C002",
+            "the map exists"
+            if there == work.map
+            else "a file that would be written exists"
+            if there
+            else "the map was begun and not finished",
+            file=there or work.map,
+            next_step="--overwrite replaces it, --out takes another place"
+            if there
+            else "--resume goes on with it, --overwrite begins anew",
+        )

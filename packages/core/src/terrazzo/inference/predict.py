@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from terrazzo.base.atomic_write import sweep_temporaries
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.data.normalization import moments
@@ -77,8 +78,8 @@ def predict(
         place, run = place.absolute(), run.absolute()
         if settings.polygons is not None:
             settings = replace(settings, polygons=settings.polygons.absolute())
-    works = plan_outputs(sources, place, settings)
     folder = model_folder(run)
+    works = plan_outputs(sources, place, settings, folder)
     card = saved_model.read_card(folder)
     scenes = {
         work.source: _open_scene(work.source, card, settings, progress)
@@ -97,6 +98,7 @@ def predict(
     for work in works:
         for path in work.files:
             path.parent.mkdir(parents=True, exist_ok=True)
+            sweep_temporaries(path.parent)
     if settings.resume:
         works = [work for work in works if not _is_finished(work, progress)]
     model_plan = _plan_of_model(card, folder)
@@ -118,12 +120,12 @@ def predict(
 
 def _is_finished(work: Work, progress: Progress) -> bool:
     """Tell whether all that is asked for is there; what is not is made, and the map again."""
-    if not work.missing:
+    if work.is_finished:
         progress.say(f"{work.map} was finished before")
-    elif work.map.exists():
+    elif work.missing and work.map.exists():
         lacking = ", ".join(path.name for path in work.missing)
         progress.say(f"{work.map} was finished before, without {lacking}: it is made again")
-    return not work.missing
+    return work.is_finished
 
 
 def _say_what_does_nothing(
@@ -266,6 +268,12 @@ def _predict_scenes(
         for order, tally in map_writer.make_maps(
             orders, executor, resume=settings.resume, begun=counter.map_begun
         ):
+            if not tally.pixels_K.any():
+                nodata = order.scene.info.nodata
+                progress.say(
+                    f"warning SEG-D023: {order.scene.path} holds no data: all {tally.nodata} "
+                    f"pixels are nodata ({nodata}), and so is the map"
+                )
             progress.say(f"{order.scene.path} → {order.out}")
             yield order.out, tally
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from terrazzo.base.atomic_write import read_json, write_json
 from terrazzo.base.errors import CheckpointError
+from terrazzo.base.file_lock import locked
 from terrazzo.inference import row_journal
 from terrazzo.inference.row_journal import Layer, RowBand
 
@@ -51,11 +53,7 @@ class PartialMap:
             ResourceError: SEG-R004, the disk is full or refuses.
         """
         try:
-            for path in folder.glob("[!.]*"):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
+            _empty(folder)
             divided = [[band.first, band.last] for band in bands]
             write_json(folder / _PLAN, {"bands": divided, "plan": dict(plan)})
         except OSError as error:
@@ -134,6 +132,37 @@ class PartialMap:
 def folder_of(map_path: Path) -> Path:
     """Return where the unfinished map of a place lies."""
     return map_path.with_name(f".{map_path.name}.partial")
+
+
+@contextmanager
+def emptied(map_path: Path) -> Iterator[Path]:
+    """Give an empty, locked folder to write the files of a map into; nothing is left of it.
+
+    Raises:
+        ResourceError: SEG-R004, the disk is full or refuses; SEG-C009, another process makes this
+            map.
+    """
+    folder = folder_of(map_path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise row_journal.refused(folder, error) from error
+    with locked(folder):
+        _empty(folder)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)  # where a file that is open cannot be deleted
+
+
+def _empty(folder: Path) -> None:
+    """Delete what is in the folder, but for files with a dot before: the lock."""
+    for path in folder.glob("[!.]*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def has_rows(folder: Path) -> bool:

@@ -45,13 +45,17 @@ def write_report(run_folder: Path) -> Path:
     return path
 
 
+def comparison_page(comparison: Comparison) -> str:
+    """Return the page of a comparison, one file that opens offline."""
+    from terrazzo.report import compare_page
+
+    return compare_page.render(comparison)
+
+
 def write_comparison(comparison: Comparison, path: Path) -> None:
-    """Write the page of a comparison, one file that opens offline.
+    """Write the page of a comparison.
 
     Raises:
         ResourceError: SEG-R004 the disk is full or refuses; an earlier page is untouched.
     """
-    from terrazzo.report import compare_page
-
-    html = compare_page.render(comparison)
-    replace_text(path, html)
+    replace_text(path, comparison_page(comparison))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from terrazzo.base.atomic_write import replacing
 from terrazzo.comparison.compare import Comparison
 from terrazzo.comparison.tables import CLASS_SCORES, run_file_names
 from terrazzo.evaluation.stored import column
@@ -25,21 +23,13 @@ _COLUMN_POINTS = 130
 """Width of the text of a score with its interval."""
 
 
-def write(comparison: Comparison, folder: Path) -> list[Path]:
-    """Write every figure as PNG and SVG into a folder, which is made; return the paths.
-
-    Raises:
-        ResourceError: SEG-R004 the disk is full or refuses.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, figure in draw(comparison):
-        for kind in figure_files.FORMATS:
-            path = folder / f"{name}.{kind}"
-            with replacing(path) as unfinished:
-                unfinished.write_bytes(figure_files.encode(figure, kind))
-            written.append(path)
-    return written
+def all_figures(comparison: Comparison) -> dict[str, bytes]:
+    """Return every figure as PNG and SVG by the names of their files."""
+    return {
+        f"{name}.{kind}": figure_files.encode(figure, kind)
+        for name, figure in draw(comparison)
+        for kind in figure_files.FORMATS
+    }
 
 
 def draw(comparison: Comparison) -> Iterator[tuple[str, Figure]]:

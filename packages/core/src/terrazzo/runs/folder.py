@@ -101,6 +101,15 @@ class RunFolder:
         """Scores by split."""
         return self.path / "evaluation"
 
+    @property
+    def files(self) -> list[Path]:
+        """Every file that a run has written here."""
+        report = self.path / "report.html"
+        single = (self.config, self.labels, self.record, self.splits, self.log, self.timing, report)
+        folders = (self.checkpoints, self.model, self.evaluation)
+        found = [*single, *(path for folder in folders for path in folder.rglob("*"))]
+        return [path for path in found if path.is_file()]
+
     def read_config(self) -> Config:
         """Read the resolved recipe.
 

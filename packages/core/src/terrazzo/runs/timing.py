@@ -23,7 +23,7 @@ def training_seconds(timing: Sequence[Mapping[str, Any]]) -> float | None:
     for line in timing:
         if "seconds_to_first_step" in line:  # another process
             total, last, section = total + last, 0.0, None
-        if "seconds" not in line:
+        if not {"seconds", "step", "steps_per_second"} <= line.keys():
             continue
         found = True
         seconds = float(line["seconds"])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from terrazzo.base.atomic_write import replace_text
+from terrazzo.base.atomic_write import replacing
+from terrazzo.base.errors import ResourceError
+from terrazzo.base.output_paths import refuse_existing, refuse_inputs
 from terrazzo.comparison import table_files
 from terrazzo.comparison import tables as table_contents
 from terrazzo.comparison.compare import Comparison
-from terrazzo.report import write_comparison
+from terrazzo.report import comparison_page
 
 
 def write_comparison_files(
@@ -19,6 +22,7 @@ def write_comparison_files(
     latex: Path | None = None,
     tables: Path | None = None,
     figures: Path | None = None,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Write the page, and the tables and figures that are asked for; return their paths.
 
@@ -29,23 +33,58 @@ def write_comparison_files(
         latex: file for the ranking.
         tables: folder for all tables, see `comparison.table_files`.
         figures: folder for all figures, see `report.comparison_figure_files`.
+        overwrite: replace what is there; files of the runs are never replaced.
 
     Raises:
+        ConfigError: SEG-X032, a file would replace one of a run or another one of these.
+        CheckpointError: SEG-C002, a file exists and `overwrite` is off.
         ResourceError: SEG-R004 the disk is full or refuses.
     """
-    write_comparison(comparison, page)
-    written = [page]
+    contents = list(_contents(comparison, page, csv, latex, tables, figures))
+    paths = [path for path, _ in contents]
+    refuse_inputs(paths, [file for run in comparison.competitors for file in run.folder.files])
+    if not overwrite:
+        refuse_existing(paths)
+    for path, content in contents:
+        _make_folder(path.parent)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+    return paths
+
+
+def _contents(
+    comparison: Comparison,
+    page: Path,
+    csv: Path | None,
+    latex: Path | None,
+    tables: Path | None,
+    figures: Path | None,
+) -> Iterator[tuple[Path, bytes]]:
+    """Yield every file with what will be in it; nothing is written yet."""
+    yield page, comparison_page(comparison).encode()
     if csv is not None:
-        replace_text(csv, table_files.as_csv(table_contents.scores(comparison)))
-        written.append(csv)
+        yield csv, table_files.as_csv(table_contents.scores(comparison)).encode()
     if latex is not None:
         ranking = table_contents.ranking_with_differences(comparison)
-        replace_text(latex, table_files.as_latex(ranking))
-        written.append(latex)
+        yield latex, table_files.as_latex(ranking).encode()
     if tables is not None:
-        written += table_files.write_tables(comparison, tables)
+        for name, text in table_files.all_tables(comparison).items():
+            yield tables / name, text.encode()
     if figures is not None:
         from terrazzo.report import comparison_figure_files  # matplotlib
 
-        written += comparison_figure_files.write(comparison, figures)
-    return written
+        for name, content in comparison_figure_files.all_figures(comparison).items():
+            yield figures / name, content
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResourceError(
+            "SEG-R004",
+            "cannot make the folder",
+            file=folder,
+            observed=error.strerror,
+            next_step="choose another place",
+        ) from error

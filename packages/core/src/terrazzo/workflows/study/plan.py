@@ -125,12 +125,14 @@ class Plan:
         out: its folder.
         runs: each one after the one it begins with, otherwise as in the file.
         score_data: what all runs are scored on; None: each on its own data.
+        inputs: the files it was read from.
     """
 
     study: StudyConfig
     out: Path
     runs: tuple[PlannedRun, ...]
     score_data: DataConfig | None
+    inputs: tuple[Path, ...] = ()
 
     @property
     def split(self) -> str:
@@ -207,7 +209,9 @@ def plan_study(study: StudyConfig, path: Path, out: Path) -> Plan:
     ]
     _refuse_twice([run.name for run in planned], path)
     score_data = study.data_named(study.score.data) if study.score.data else None
-    found = Plan(study, out, _in_order(planned, path), score_data)
+    recipes = {recipe for run in kept if (recipe := run.recipe or study.recipe) is not None}
+    inputs = (path, *(path.parent / recipe for recipe in sorted(recipes)))
+    found = Plan(study, out, _in_order(planned, path), score_data, inputs)
     _refuse_other_models(found)
     _refuse_other_classes(found, path)
     _refuse_nothing_to_compare(found, path)

@@ -26,6 +26,7 @@ import tomli_w
 from terrazzo.base.atomic_write import replace_text
 from terrazzo.base.errors import CheckpointError, ResourceError, Stopped, TerrazzoError
 from terrazzo.base.file_lock import LOCK
+from terrazzo.base.output_paths import refuse_inputs
 from terrazzo.base.processes import STOP_SIGNALS
 from terrazzo.base.recipe import DataConfig
 from terrazzo.comparison import compare
@@ -60,6 +61,9 @@ def run(plan: Plan, *, resume: bool, say: Callable[[str], None]) -> dict[Path, C
         say(f"left out at scale {plan.study.scale!r}: {name}")
     _open_data(plan)
     _refuse_occupied(plan, resume=resume)
+    recipes = [_recipe_file(plan, planned) for planned in plan.runs]
+    data = [] if plan.score_data is None else [_data_file(plan)]
+    refuse_inputs([plan.out / "study.toml", *recipes, *data], plan.inputs)
     with claimed(plan.out):
         _refuse_occupied(plan, resume=resume)  # another process may have come first
         _write_plan(plan)
@@ -271,7 +275,11 @@ def _compare(plan: Plan) -> dict[Path, Comparison]:
         )
         page = plan.out / f"{stem}.html"
         write_comparison_files(
-            comparison, page, csv=page.with_suffix(".csv"), latex=page.with_suffix(".tex")
+            comparison,
+            page,
+            csv=page.with_suffix(".csv"),
+            latex=page.with_suffix(".tex"),
+            overwrite=True,  # in the study's own folder
         )
         pages[page] = comparison
     return pages

@@ -1,0 +1,163 @@
+"""Training, scoring and studies on a Ray cluster of this machine; skipped where Ray is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from safetensors.numpy import load_file
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'terrazzo[ray]'")
+pytestmark = pytest.mark.slow
+
+RECIPE = Path(__file__).parents[1] / "packages/torch_models/src/terrazzo_torch/demo.toml"
+SETTINGS = {
+    "data.root": "demo_data",
+    "augment.crop": "[32,32]",
+    "model.options.width": "4",
+    "log.every_steps": "1",
+    "training.optimizer.name": '"sgd"',
+    "training.epochs": "16",
+    "validation.every_epochs": "8",
+    "checkpoint.every_steps": "20",
+}
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "terrazzo", *map(str, arguments)]
+
+
+def run(out: object, *more: object) -> list[str]:
+    assigned = [text for key, value in SETTINGS.items() for text in ("--set", f"{key}={value}")]
+    return command("run", "--config", RECIPE, "--out", out, *assigned, *more)
+
+
+RAY = ("--ray", "local", "--workers", "2")
+
+
+def finish(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # as Ray sets it
+    return subprocess.run(
+        words, cwd=folder, capture_output=True, text=True, check=False, env=environment
+    )
+
+
+def steps(out: Path) -> int:
+    log = out / "log.jsonl"
+    return sum(1 for _ in log.open()) if log.exists() else 0
+
+
+def wait_for_steps(out: Path, number: int, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 300
+    while steps(out) < number:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Return the processes that train, by rank."""
+    found = {}
+    for child in psutil.process_iter():
+        try:
+            environment = child.environ()
+        except psutil.Error:
+            continue
+        if "RANK" in environment or "RayTrainWorker" in " ".join(child.cmdline()):
+            found[child.pid] = child
+    del process
+    return list(found.values())
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    one, two = (load_file(folder / "model/weights.safetensors") for folder in (first, second))
+    return one.keys() == two.keys() and all(np.array_equal(one[n], two[n]) for n in one)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a working directory in which two torchrun processes have trained ``torchrun``."""
+    place = tmp_path_factory.mktemp("ray")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    done = finish([*launcher, *run("torchrun")[1:]], place)
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+def test_two_workers_do_what_torchrun_does(place: Path) -> None:
+    done = finish(run("ray", *RAY), place)
+    assert done.returncode == 0, done.stderr
+    assert "2 processes, each with a CPU" in done.stderr
+    assert done.stdout.count("mean of 5 classes") == 1
+    assert (place / "ray/log.jsonl").read_bytes() == (place / "torchrun/log.jsonl").read_bytes()
+    assert same_weights(place / "ray", place / "torchrun")
+    assert not list(place.glob(".ray*"))
+
+    before = json.loads((place / "ray/evaluation/test.json").read_text())
+    (place / "ray/evaluation/test.json").unlink()
+    done = finish(command("evaluate", "ray", *RAY), place)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((place / "ray/evaluation/test.json").read_text()) == before
+
+    refused = finish(run("ray", *RAY), place)
+    assert refused.returncode == 4
+    assert "SEG-C002" in refused.stderr
+
+
+def test_sigterm_saves_and_a_resume_gives_the_same_bits(place: Path) -> None:
+    out = place / "stopped"
+    with subprocess.Popen(
+        run(out, *RAY), cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for_steps(out, 25, process)
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 75, stderr
+    assert "SEG-R013" in stderr
+    assert "everything is saved" in stderr
+    newest = max(int(p.name.removeprefix("step-")) for p in (out / "checkpoints").iterdir())
+    assert newest == steps(out)
+    done = finish(run(out, "--resume", *RAY), place)
+    assert done.returncode == 0, done.stderr
+    assert same_weights(out, place / "torchrun")
+
+
+def test_a_lost_worker_is_replaced_and_the_bits_are_the_same(place: Path) -> None:
+    out = place / "lost"
+    with subprocess.Popen(
+        run(out, *RAY), cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for_steps(out, 25, process)
+        first, *_ = workers_of(process)
+        first.kill()
+        _, stderr = process.communicate(timeout=500)
+    assert process.returncode == 0, stderr
+    assert "a worker was lost; attempt 2 of 4" in stderr
+    assert "resuming after step 20" in stderr
+    assert same_weights(out, place / "torchrun")
+
+
+def test_an_error_of_the_data_is_not_tried_again(place: Path) -> None:
+    words = run("broken", *RAY, "--set", "training.batch_size=0")
+    assert finish(words, place).returncode == 2
+    words = run("broken", *RAY, "--set", "model.options.width=-1")
+    refused = finish(words, place)
+    assert refused.returncode == 2, refused.stderr
+    assert "attempt" not in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (place / "broken").exists()
+
+
+def test_more_workers_than_the_cluster_has(place: Path) -> None:
+    words = command("predict", "torchrun", "demo_data", "--out", "maps", "--ray", "auto")
+    refused = finish([*words, "--workers", "2"], place)
+    assert refused.returncode == 2
+    assert "SEG-X033" in refused.stderr  # none is there
