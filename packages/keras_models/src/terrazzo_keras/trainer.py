@@ -199,6 +199,11 @@ class KerasTrainer:
         if averages:
             self._state["average"] = self._vectors("weights/", state)
 
+    def out_of_memory(self, error: Exception) -> bool:
+        """Tell whether the engine says by this error that host or device have no memory left."""
+        found: bool = self._engine.out_of_memory(error)
+        return found
+
     def _named(self, state: DeviceState) -> Iterable[tuple[str, NDArray[Any]]]:
         """Return names and host copies of the weights and statistics of `state`."""
         yield from self._weights.named(state["weights"]).items()

@@ -10,7 +10,8 @@ from typing import NoReturn
 
 import typer
 
-from terrazzo.base.errors import TerrazzoError
+from terrazzo.base.errors import ResourceError, TerrazzoError
+from terrazzo.base.memory import out_of_memory
 from terrazzo.cli.check import check
 from terrazzo.cli.compare import compare
 from terrazzo.cli.convert import convert
@@ -37,6 +38,16 @@ for command in (run, evaluate, study, check, predict, convert, compare, data):
 app.command("list")(list_)
 
 
+def _no_memory(error: MemoryError) -> ResourceError:
+    """Compose the error where no one nearer to it knew what was being made."""
+    return out_of_memory(
+        "working on this command",
+        error,
+        next_step="close other programs, raise the limit (`ulimit -v`), or lower "
+        "training.batch_size, data.image_size, loader.threads, --tile or --workers",
+    )
+
+
 def main() -> NoReturn:
     """Run the command line; a user's mistake ends in one message and its exit code."""
     try:
@@ -44,4 +55,8 @@ def main() -> NoReturn:
     except TerrazzoError as error:
         print(f"error {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except MemoryError as error:
+        refusal = _no_memory(error)
+        print(f"error {refusal}", file=sys.stderr)
+        sys.exit(refusal.exit_code)
     sys.exit(0)
