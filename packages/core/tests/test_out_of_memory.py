@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from terrazzo.base.errors import ResourceError
+from terrazzo.base.memory import memory_for
 from terrazzo.base.progress import Silent
 from terrazzo.base.recipe import Config, DataConfig, LoaderConfig, ModelConfig, TrainingConfig
 from terrazzo.data.labels import LabelClass, LabelMap
@@ -262,3 +263,18 @@ def test_pixels_of_a_batch_that_do_not_fit_name_the_settings_of_the_loader():
         )
     assert "Unable to allocate" in str(caught.value)
     assert "loader.prefetch" in str(caught.value)
+
+
+def test_an_image_that_does_not_fit_is_named_by_the_loader_too():
+    """Whoever is nearest to the memory says what was being made; those around it do not."""
+
+    class Decoding(MemorySplit):
+        def read(self, index):
+            with memory_for("decoding an image", next_step=""):
+                np.empty((1 << 30, 1 << 30), np.uint8)
+
+    far = Decoding("val", split().images, split().labels, LABELS)
+    with pytest.raises(ResourceError, match="while decoding an image"):
+        evaluation_loop.evaluate(
+            trainer(), far, DATA, LoaderConfig(), batch_size=1, step=1, progress=Silent()
+        )

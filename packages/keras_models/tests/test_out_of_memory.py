@@ -126,3 +126,10 @@ def test_other_errors_are_not_taken_for_memory():
     trainer = build()
     others = (tf.errors.InvalidArgumentError(None, None, "shapes differ"), ValueError("x"))
     assert not any(map(trainer.out_of_memory, others))
+
+
+@pytest.mark.parametrize("full", [device_full, host_full])
+def test_a_model_that_does_not_fit_is_named(monkeypatch, full):
+    monkeypatch.setattr(keras.layers.Conv2D, "build", lambda *_: full())
+    with pytest.raises(ResourceError, match="SEG-R006: out of memory while building model unet"):
+        build()

@@ -136,3 +136,10 @@ def test_other_errors_are_not_taken_for_memory() -> None:
     model = trainer()
     for error in (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), ValueError("x")):
         assert not model.out_of_memory(error)
+
+
+@pytest.mark.parametrize("full", [device_full, host_full])
+def test_a_model_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch, full: Full) -> None:
+    monkeypatch.setattr(torch.nn.Module, "to", lambda *_, **__: full())
+    with pytest.raises(ResourceError, match="SEG-R006: out of memory while building model unet"):
+        trainer()

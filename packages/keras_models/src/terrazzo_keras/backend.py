@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from terrazzo.base import config_parsing
 from terrazzo.base.errors import ConfigError, unknown_name
 from terrazzo.models import backends
+from terrazzo.models.memory import memory_to_build
 from terrazzo.models.parameter_groups import Parts
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class KerasBackend:
         Raises:
             ConfigError: unknown model, option or engine, with the choices; several processes; or
                 another framework in this one.
+            ResourceError: SEG-R006, the model does not fit into memory.
         """
         if model.name not in self.models():
             raise unknown_name("Keras model", model.name, self.models())
@@ -68,7 +70,8 @@ class KerasBackend:
         module = importlib.import_module(f"terrazzo_keras.models.{model.name}")
         options = config_parsing.parse(module.Options, model.options, where=f"model {model.name}")
         parts = Parts(module.ENCODER, module.HEAD)
-        return trainer.build(module.build, options, parts, training, labels, bands, seed)
+        with memory_to_build(model, trainer.out_of_memory):
+            return trainer.build(module.build, options, parts, training, labels, bands, seed)
 
 
 def _engine_name() -> str:

@@ -226,9 +226,7 @@ class TorchTrainer:
 
     def out_of_memory(self, error: Exception) -> bool:
         """Tell whether torch says by this error that host or device have no memory left."""
-        if isinstance(error, torch.OutOfMemoryError):
-            return True
-        return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+        return out_of_memory(error)
 
     def _tensors(self) -> dict[str, Tensor]:
         """Return the live tensors behind every name of the state."""
@@ -329,6 +327,13 @@ class TorchTrainer:
         self._network.train()
         for module in self._frozen:
             module.eval()
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Tell whether torch says by this error that host or device have no memory left."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 def _give_logits_in_float32(network: nn.Module, parts: Parts, device: torch.device) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from terrazzo.base.errors import ResourceError
+from terrazzo.base.errors import ResourceError, TerrazzoError
 
 _NO_MEMORY_IN_OPENCV = -4  # cv::Error::StsNoMem
 
@@ -18,6 +18,8 @@ def host_ran_out(error: BaseException) -> bool:
 
     Frameworks have errors of their own; see `terrazzo.models.contract.Trainer.out_of_memory`.
     """
+    if isinstance(error, TerrazzoError):  # whoever was nearer has said it
+        return False
     found: BaseException | None = error
     while found is not None:
         kind = type(found)
@@ -58,10 +60,19 @@ def out_of_memory(
 
 
 @contextmanager
-def host_memory(
-    doing: str, *, size: str | None = None, file: str | Path | None = None, next_step: str
+def memory_for(
+    doing: str,
+    *,
+    size: str | None = None,
+    file: str | Path | None = None,
+    next_step: str,
+    ran_out: Callable[[Exception], bool] = lambda _: False,
 ) -> Iterator[None]:
-    """Turn the host's errors of memory within the block into SEG-R006; see `out_of_memory`.
+    """Turn errors of memory within the block into SEG-R006; see `out_of_memory`.
+
+    Args:
+        doing, size, file, next_step: see `out_of_memory`.
+        ran_out: tells a framework's errors of memory from its others.
 
     Raises:
         ResourceError: SEG-R006.
@@ -69,7 +80,7 @@ def host_memory(
     try:
         yield
     except Exception as error:
-        if not host_ran_out(error):
+        if isinstance(error, TerrazzoError) or not (host_ran_out(error) or ran_out(error)):
             raise
         raise out_of_memory(doing, error, size=size, file=file, next_step=next_step) from error
 

@@ -76,6 +76,18 @@ def ordered_map(
         pool.close(_PATIENCE if timeout is None else min(timeout, _PATIENCE))
 
 
+def side_by_side(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int, timeout: float
+) -> list[Result]:
+    """Return ``function(item)`` for every item; see `ordered_map`.
+
+    Raises:
+        Exception, ResourceError: as `ordered_map`.
+    """
+    threads = max(threads, 1)
+    return [*ordered_map(function, items, threads=threads, ahead=4 * threads, timeout=timeout)]
+
+
 class _Call(Future[Result], Generic[Result]):
     """A call of a function, its result, and the thread that works on it."""
 

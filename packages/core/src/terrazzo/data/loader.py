@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import DataError
-from terrazzo.base.memory import host_memory
+from terrazzo.base.memory import memory_for
 from terrazzo.base.ordered_map import ordered_map
 from terrazzo.base.processes import World
 from terrazzo.base.recipe import AugmentConfig, DataConfig, LoaderConfig
@@ -166,7 +166,7 @@ def training_batches(
     deviation_C = None if deviations is None else np.array(deviations)
 
     def read(step: int) -> Batch:
-        with host_memory(f"preparing the batch of step {step + 1}", next_step=_LOWER):
+        with memory_for(f"preparing the batch of step {step + 1}", next_step=_LOWER):
             return prepared(step)
 
     def prepared(step: int) -> Batch:
@@ -278,7 +278,7 @@ def evaluation_samples(
     """
 
     def read(index: int) -> tuple[int, NDArray[np.generic], Sample]:
-        with host_memory(f"preparing image {index + 1} of {len(split)}", next_step=_LOWER):
+        with memory_for(f"preparing image {index + 1} of {len(split)}", next_step=_LOWER):
             sample = split.read(index)
             image_HWC = as_seen(
                 ImagePixels(sample.image_HWC, None, sample.present_HWC), data.image_size, bands

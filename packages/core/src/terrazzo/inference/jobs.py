@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from terrazzo.base.errors import CheckpointError, TerrazzoError
 from terrazzo.base.file_lock import locked
-from terrazzo.base.memory import host_memory
+from terrazzo.base.memory import memory_for
 from terrazzo.inference import tiled_prediction
 from terrazzo.inference.row_journal import Layer, RowBand, RowJournal
 from terrazzo.inference.tiled_prediction import Scene, Tiling
@@ -164,7 +164,7 @@ def work(
     with locked(task.folder):
         journal = RowJournal.open(task.folder, task.band, task.layers)
         _refuse_other_device(journal, trainer.device)
-        with host_memory(
+        with memory_for(
             f"predicting rows {task.band.first}…{task.band.last - 1}",
             file=task.scene.path,
             size=f"tiles of {task.tiling.tile}×{task.tiling.tile}",

@@ -185,7 +185,7 @@ def predict_rows(
     predict = passes.predict_labels if keeper.only_labels else passes.predict
     with (
         rasters.small_cache(),
-        closing(read_ahead(_strips(scene, rows, range(begin, stop)))) as strips,
+        closing(read_ahead(_strips(scene, rows, range(begin, stop)), say)) as strips,
         in_background(keeper.take) as put,
     ):
         for strip in strips:

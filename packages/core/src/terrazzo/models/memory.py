@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import TerrazzoError
-from terrazzo.base.memory import host_ran_out, out_of_memory, size_of
+from terrazzo.base.memory import host_ran_out, memory_for, out_of_memory, size_of
+from terrazzo.base.recipe import ModelConfig
 from terrazzo.models.contract import Trainer
 
 Output = TypeVar("Output", bound=np.generic)
@@ -24,9 +25,30 @@ def ran_out(trainer: Trainer, error: Exception) -> bool:
     return host_ran_out(error) or trainer.out_of_memory(error)
 
 
-@contextmanager
-def step_memory(trainer: Trainer, images_BHWC: NDArray[np.generic], step: int) -> Iterator[None]:
-    """Turn errors of memory in a training step into one that says what to lower.
+def memory_to_build(
+    model: ModelConfig, ran_out: Callable[[Exception], bool]
+) -> AbstractContextManager[None]:
+    """Return a context in which a model that does not fit says so.
+
+    Args:
+        model: its name and options.
+        ran_out: tells the framework's errors of memory from its others.
+
+    Raises:
+        ResourceError: SEG-R006, within the context.
+    """
+    return memory_for(
+        f"building model {model.name}",
+        next_step="choose a smaller one (`terrazzo list models`, model.options), or see what else "
+        "fills the memory (`nvidia-smi`, `free`)",
+        ran_out=ran_out,
+    )
+
+
+def step_memory(
+    trainer: Trainer, images_BHWC: NDArray[np.generic], step: int
+) -> AbstractContextManager[None]:
+    """Return a context in which a training step that does not fit says what to lower.
 
     Args:
         trainer: knows its framework's errors.
@@ -34,22 +56,16 @@ def step_memory(trainer: Trainer, images_BHWC: NDArray[np.generic], step: int) -
         step: its number, from 1.
 
     Raises:
-        ResourceError: SEG-R006.
+        ResourceError: SEG-R006, within the context.
     """
-    try:
-        yield
-    except Exception as error:
-        if not ran_out(trainer, error):
-            raise
-        doing = f"making training step {step} on {trainer.device}"
-        raise out_of_memory(
-            doing,
-            error,
-            size=f"batch {_size(images_BHWC)}",
-            next_step="lower training.batch_size, augment.crop or data.image_size, or raise "
-            "training.accumulate; the last checkpoint is whole: --resume goes on from there where "
-            "the machine has more memory, other settings need a new run",
-        ) from error
+    return memory_for(
+        f"making training step {step} on {trainer.device}",
+        size=f"batch {_size(images_BHWC)}",
+        next_step="lower training.batch_size, augment.crop or data.image_size, or raise "
+        "training.accumulate; the last checkpoint is whole: --resume goes on from there where the "
+        "machine has more memory, other settings need a new run",
+        ran_out=trainer.out_of_memory,
+    )
 
 
 @dataclass

@@ -79,13 +79,16 @@ def train(
     label_map = splits["train"].label_map
     _require_weight_a_class(recipe, label_map)
     labelled = check.check_before_training(
-        splits, recipe.loader.threads, None if resume else recipe.data
+        splits,
+        recipe.loader.threads,
+        None if resume else recipe.data,
+        recipe.loader.timeout,
     )
     scales = check.TrainingScales(splits["train"])
     bands = bands_of(splits["train"], recipe.data.normalize, scales.look)
     if not datasets.reading_rules(recipe.data).apply_scale:
         require_one_scaling(splits)
-    data_now = fingerprint(splits)
+    data_now = fingerprint(splits, recipe.loader.timeout)
     if resume:
         _require_same_data(folder, data_now, allowed=allow_changed_data)
     deviations = noise_deviations(splits["train"], bands) if recipe.augment.noise else None
