@@ -334,8 +334,10 @@ def test_an_error_of_the_items_themselves_is_raised_and_ends_the_threads():
 def test_loading_says_nothing_and_leaves_logging_alone():
     code = (
         "import logging, sys\n"
+        "from terrazzo.base.recipe import LoaderConfig\n"
         "from terrazzo.data.loader import _read_ahead\n"
-        "assert list(_read_ahead(abs, range(-3, 1), 2, 4)) == [3, 2, 1, 0]\n"
+        "read = _read_ahead(abs, range(-3, 1), LoaderConfig(threads=2), 4)\n"
+        "assert list(read) == [3, 2, 1, 0]\n"
         "assert not logging.root.handlers\n"
     )
     done = subprocess.run(

@@ -17,6 +17,7 @@ from terrazzo.base import config_parsing
 from terrazzo.base.errors import ConfigError, unknown_name
 from terrazzo.base.processes import SingleProcess, World
 from terrazzo.models import backends
+from terrazzo.models.memory import memory_to_build
 from terrazzo.models.parameter_groups import Parts
 from terrazzo_keras.tensorflow_messages import known_messages_hidden
 
@@ -66,6 +67,7 @@ class KerasBackend:
         Raises:
             ConfigError: unknown model, option or engine, with the choices; several processes; or
                 another framework in this one.
+            ResourceError: SEG-R006, the model does not fit into memory.
         """
         if model.name not in self.models():
             raise unknown_name("Keras model", model.name, self.models())
@@ -77,7 +79,10 @@ class KerasBackend:
         module = importlib.import_module(f"terrazzo_keras.models.{model.name}")
         options = config_parsing.parse(module.Options, model.options, where=f"model {model.name}")
         parts = Parts(module.ENCODER, module.HEAD)
-        made: Trainer = trainer.build(module.build, options, parts, training, labels, bands, seed)
+        with memory_to_build(model, trainer.out_of_memory):
+            made: Trainer = trainer.build(
+                module.build, options, parts, training, labels, bands, seed
+            )
         return made
 
 

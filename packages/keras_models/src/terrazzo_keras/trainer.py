@@ -63,7 +63,7 @@ def build(
 ) -> KerasTrainer:
     """Make a model in the wished precision and a trainer for it."""
     _set_number_type_and_layout()
-    engine = importlib.import_module(f"terrazzo_keras.engines.{keras.backend.backend()}")
+    engine = _engine()
     # Keras draws the seeds of all layers from this generator, and nothing here draws from another
     # one of the process. Its own `set_random_seed` imports TensorFlow, whatever the engine.
     random.seed(seed)
@@ -77,6 +77,16 @@ def build(
     finally:
         keras.config.set_dtype_policy(policy)
     return KerasTrainer(model, engine, parts, training, labels, bands)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Tell whether the engine says by this error that host or device have no memory left."""
+    found: bool = _engine().out_of_memory(error)
+    return found
+
+
+def _engine() -> Any:
+    return importlib.import_module(f"terrazzo_keras.engines.{keras.backend.backend()}")
 
 
 def _set_number_type_and_layout() -> None:
@@ -200,6 +210,10 @@ class KerasTrainer:
         self._state |= self._loaded_optimizer(state)
         if averages:
             self._state["average"] = self._vectors("weights/", state)
+
+    def out_of_memory(self, error: Exception) -> bool:
+        """Tell whether the engine says by this error that host or device have no memory left."""
+        return out_of_memory(error)
 
     def _named(self, state: DeviceState) -> Iterable[tuple[str, NDArray[Any]]]:
         """Return names and host copies of the weights and statistics of `state`."""

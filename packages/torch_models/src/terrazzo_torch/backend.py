@@ -13,6 +13,7 @@ from terrazzo.base import config_parsing
 from terrazzo.base.errors import unknown_name
 from terrazzo.base.processes import SingleProcess
 from terrazzo.models import backends
+from terrazzo.models.memory import memory_to_build
 from terrazzo.models.parameter_groups import Parts
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class TorchBackend:
         Raises:
             ConfigError: unknown model or option, with the choices; or another framework in this
                 process.
+            ResourceError: SEG-R006, the model does not fit into memory.
         """
         if model.name not in self.models():
             raise unknown_name("model", model.name, self.models())
@@ -73,12 +75,13 @@ class TorchBackend:
         import torch
 
         from terrazzo_torch import world
-        from terrazzo_torch.trainer import TorchTrainer
+        from terrazzo_torch.trainer import TorchTrainer, out_of_memory
 
         torch.manual_seed(seed)
-        network = file.build(options, len(bands), len(labels))
         parts = Parts(file.ENCODER, file.HEAD, getattr(file, "layer", None))
-        return TorchTrainer(network, parts, training, labels, bands, seed, world.current())
+        with memory_to_build(model, out_of_memory):
+            network = file.build(options, len(bands), len(labels))
+            return TorchTrainer(network, parts, training, labels, bands, seed, world.current())
 
 
 backend: Backend = TorchBackend()

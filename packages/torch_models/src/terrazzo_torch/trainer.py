@@ -31,6 +31,15 @@ if TYPE_CHECKING:
 
 
 _ALL_64 = (1 << 64) - 1
+_NO_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",  # Windows
+    "std::bad_alloc",
+    "out of memory",  # CUDA outside torch's own allocator, and MPS
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+"""What torch says where it has no type of error for it."""
 _NOTHING = nullcontext()
 
 
@@ -233,6 +242,10 @@ class TorchTrainer:
             self._optimizer.resume()
         self._step = int(self._optimizer.updates)
 
+    def out_of_memory(self, error: Exception) -> bool:
+        """Tell whether torch says by this error that host or device have no memory left."""
+        return out_of_memory(error)
+
     def _tensors(self) -> dict[str, Tensor]:
         """Return the live tensors behind every name of the state."""
         live = self._network.state_dict()
@@ -332,6 +345,13 @@ class TorchTrainer:
         self._network.train()
         for module in self._frozen:
             module.eval()
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Tell whether torch says by this error that host or device have no memory left."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
 def _give_logits_in_float32(network: nn.Module, parts: Parts, device: torch.device) -> None:

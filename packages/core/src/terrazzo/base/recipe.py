@@ -107,9 +107,11 @@ class LoaderConfig(Frozen):
     """How images are read; changes speed, never content."""
 
     threads: Annotated[int, Field(ge=0, le=256)] = 2
-    """0 reads in the main thread."""
+    """0 reads in the main thread, where nothing watches `timeout`."""
     prefetch: Annotated[int, Field(ge=1, le=4096)] = 32
     """Samples read ahead."""
+    timeout: Positive = 120.0
+    """Seconds that reading one file may take before the run ends with its name (SEG-R002)."""
 
 
 class ModelConfig(Frozen):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from terrazzo.base.config_parsing import resolve_path
 from terrazzo.base.errors import DataError
-from terrazzo.base.recipe import DataConfig
+from terrazzo.base.ordered_map import side_by_side
+from terrazzo.base.recipe import DataConfig, LoaderConfig
 from terrazzo.check import coverage, file_statistics, headers, label_values
 from terrazzo.check.cache import Cache, open_cache
 from terrazzo.check.coverage import Coverage
@@ -21,7 +21,10 @@ from terrazzo.data.scene_placement import Placed
 
 
 def check_before_training(
-    splits: Mapping[str, Split], threads: int, data: DataConfig | None = None
+    splits: Mapping[str, Split],
+    threads: int,
+    data: DataConfig | None = None,
+    timeout: float = LoaderConfig().timeout,
 ) -> Coverage | None:
     """Look at the headers of all files, decode one image of each split, read every label once.
 
@@ -33,12 +36,14 @@ def check_before_training(
         splits: by name; as many images of each as are used.
         threads: files looked at side by side.
         data: the settings behind the splits. None: labels are not read.
+        timeout: seconds that a file may take.
 
     Returns:
         Pixels of each class in each image or chip; None where labels were not read.
 
     Raises:
         DataError: the first fault, with the number of the others.
+        ResourceError: SEG-R002, a file takes longer than `timeout`.
     """
     for split in splits.values():
         split.read(0)  # what is wrong with every file shows in one
@@ -48,21 +53,22 @@ def check_before_training(
         if not split.source.is_cut_from_scenes
         for index in range(len(split))
     }
-    with ThreadPoolExecutor(max(threads, 1)) as executor:
-        seen = list(executor.map(lambda item: headers.look(*item), files.items()))
+    seen = side_by_side(lambda item: headers.look(*item), files.items(), threads, timeout)
     faults = [fault for each in seen for fault in each.faults]
     faults += headers.differences({name: split.source for name, split in splits.items()}, seen)
     _refuse(faults)
     if data is None:
         return None
-    survey = _survey_of_labels(splits, threads, data)
+    survey = _survey_of_labels(splits, threads, data, timeout)
     counted = coverage.count(survey)
     findings = [*label_values.find(survey), *coverage.find(survey, counted)]
     _refuse([_as_error(each) for each in findings if each.level is Level.ERROR])
     return counted
 
 
-def _survey_of_labels(splits: Mapping[str, Split], threads: int, data: DataConfig) -> Survey:
+def _survey_of_labels(
+    splits: Mapping[str, Split], threads: int, data: DataConfig, timeout: float
+) -> Survey:
     cache = open_cache(data, resolve_path(data.root, where="data.root"))
     counted = {name: _counted_images(split) for name, split in splits.items()}
     sources = {name: source for name, (source, _) in counted.items()}
@@ -76,8 +82,7 @@ def _survey_of_labels(splits: Mapping[str, Split], threads: int, data: DataConfi
         corner = source.place(index)[1:] if isinstance(source, Placed) else None
         return ScannedImage(split, index, name, files, None, label, corner=corner)
 
-    with ThreadPoolExecutor(max(threads, 1)) as executor:
-        scanned = tuple(executor.map(look, items))
+    scanned = tuple(side_by_side(look, items, threads, timeout))
     label_map = next(iter(splits.values())).label_map
     return Survey(data, label_map, sources, scanned, (), 0)
 

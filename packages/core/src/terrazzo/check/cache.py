@@ -18,11 +18,14 @@ import pydantic
 from terrazzo.base.atomic_write import replacing
 from terrazzo.base.config_parsing import cache_folder
 from terrazzo.base.errors import ResourceError
+from terrazzo.base.reading import now_reading
 from terrazzo.base.recipe import DataConfig
 from terrazzo.check.file_statistics import ImageFacts, LabelFacts
 
 _VERSION = 6
 """Raised where facts mean something else than before."""
+
+_PART = 1 << 24  # bytes hashed at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +115,12 @@ class Cache:
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file of any size, in hexadecimal."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while part := file.read(_PART):
+            digest.update(part)
+            now_reading(path)  # a scene of many gigabytes takes its time and does not hang
+    return digest.hexdigest()
 
 
 def open_cache(data: DataConfig, root: Path, *, fresh: bool = False) -> Cache:

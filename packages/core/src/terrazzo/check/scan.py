@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +14,9 @@ from numpy.typing import NDArray
 
 from terrazzo.base.config_parsing import resolve_path
 from terrazzo.base.errors import DataError
+from terrazzo.base.ordered_map import ordered_map
 from terrazzo.base.progress import Progress
-from terrazzo.base.recipe import DataConfig
+from terrazzo.base.recipe import DataConfig, LoaderConfig
 from terrazzo.check import file_statistics
 from terrazzo.check.cache import Cache, Entry, Stamp, open_cache, sha256_of
 from terrazzo.check.file_statistics import ImageFacts, LabelFacts
@@ -151,6 +151,7 @@ def survey(
 
     Raises:
         ConfigError: unknown format or option.
+        ResourceError: SEG-R002, a file is being read without an end.
     """
     root = resolve_path(data.root, where="data.root")
     sources, found = _open(data, root)
@@ -170,8 +171,11 @@ def survey(
     scanned_images: list[ScannedImage] = []
     known_before = 0
     parts = [items[start : start + _TOGETHER] for start in range(0, len(items), _TOGETHER)]
-    with _single_threaded_opencv(), ThreadPoolExecutor(threads) as executor:
-        for part in executor.map(look, parts):
+    scanned_parts = ordered_map(
+        look, parts, threads=threads, ahead=4 * threads, timeout=LoaderConfig().timeout
+    )
+    with _single_threaded_opencv(), closing(scanned_parts):
+        for part in scanned_parts:
             for scanned, was_known in part:
                 scanned_images.append(scanned)
                 known_before += was_known

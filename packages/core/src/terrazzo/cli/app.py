@@ -11,7 +11,8 @@ from typing import NoReturn
 import typer
 
 from terrazzo.base import printable
-from terrazzo.base.errors import TerrazzoError
+from terrazzo.base.errors import ResourceError, TerrazzoError
+from terrazzo.base.memory import out_of_memory
 from terrazzo.base.terminal import flush_output, guard_streams
 from terrazzo.cli.check import check
 from terrazzo.cli.compare import compare
@@ -39,6 +40,16 @@ for command in (run, evaluate, study, check, predict, convert, compare, data):
 app.command("list")(list_)
 
 
+def _no_memory(error: MemoryError) -> ResourceError:
+    """Compose the error where no one nearer to it knew what was being made."""
+    return out_of_memory(
+        "working on this command",
+        error,
+        next_step="close other programs, raise the limit (`ulimit -v`), or lower "
+        "training.batch_size, data.image_size, loader.threads, --tile or --workers",
+    )
+
+
 def main() -> NoReturn:
     """Run the command line; a user's mistake ends in one message and its exit code."""
     guard_streams()
@@ -51,4 +62,8 @@ def main() -> NoReturn:
         if not error.told_elsewhere:
             print(f"error {printable.lines(str(error))}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except MemoryError as error:
+        refusal = _no_memory(error)
+        print(f"error {refusal}", file=sys.stderr)
+        sys.exit(refusal.exit_code)
     sys.exit(0)

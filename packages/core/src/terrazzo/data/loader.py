@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import DataError
+from terrazzo.base.memory import memory_for
 from terrazzo.base.ordered_map import ordered_map
 from terrazzo.base.processes import World
 from terrazzo.base.recipe import AugmentConfig, DataConfig, LoaderConfig
@@ -29,6 +30,9 @@ from terrazzo.data.model_input import as_seen
 from terrazzo.data.sample import Bands, Batch, Sample
 from terrazzo.io.pixels import ImagePixels
 
+_LOWER = (
+    "lower loader.threads, loader.prefetch, training.batch_size, augment.crop or data.image_size"
+)
 _ORDER, _AUGMENTATION = 0, 1
 """Independent streams of random numbers of one seed."""
 
@@ -130,10 +134,12 @@ def training_batches(
     stop_step: int,
     bands: Bands | None = None,
     deviations: tuple[float, ...] | None = None,
+    abandoned: Callable[[], bool] = lambda: False,
 ) -> Generator[Batch, None, None]:
     """Yield the augmented batches of steps `start_step`…`stop_step` − 1 without a gap at epochs.
 
-    Close the iterator to stop early; threads then end with the batch they are reading. A process
+    Close the iterator to stop early; threads then end with the batch they are reading, and one that
+    hangs is left behind. A process
     without a share of a short last batch gets one image whose label is all IGNORE, so that it can
     take part in the step and teach nothing.
 
@@ -149,14 +155,21 @@ def training_batches(
             are any.
         deviations: one a band, which noise in other types than uint8 is a share of; see
             `terrazzo.data.normalization.noise_deviations`.
+        abandoned: asked while a batch is late; yes ends the waiting.
 
     Raises:
         DataError: as `split.read`; SEG-D018 where the images of one batch do not stack.
+        ResourceError: SEG-R002, a file takes longer than `loader.timeout`; SEG-R006, out of memory.
+        Abandoned: `abandoned` said yes.
     """
     mean_C = None if bands is None else np.array(bands.mean)
     deviation_C = None if deviations is None else np.array(deviations)
 
     def read(step: int) -> Batch:
+        with memory_for(f"preparing the batch of step {step + 1}", next_step=_LOWER):
+            return prepared(step)
+
+    def prepared(step: int) -> Batch:
         epoch, positions, indices = order.batch(step)
         if len(positions) == 0:
             return _idle_batch(split, data, augment, order, step, mean_C, deviation_C)
@@ -178,7 +191,7 @@ def training_batches(
 
     share = -(-order.batch_size // order.world_size)
     ahead = max(loader.threads + 1, -(-loader.prefetch // share))
-    return _read_ahead(read, range(start_step, stop_step), loader.threads, ahead)
+    return _read_ahead(read, range(start_step, stop_step), loader, ahead, abandoned)
 
 
 def _idle_batch(
@@ -250,6 +263,7 @@ def evaluation_samples(
     *,
     world: World,
     bands: Bands | None = None,
+    abandoned: Callable[[], bool] = lambda: False,
 ) -> Generator[tuple[int, NDArray[np.generic], Sample], None, None]:
     """Yield this process's share of all samples in order: rank r takes r, r + size, ….
 
@@ -260,17 +274,20 @@ def evaluation_samples(
 
     Raises:
         DataError: as `split.read`.
+        ResourceError, Abandoned: as `training_batches`.
     """
 
     def read(index: int) -> tuple[int, NDArray[np.generic], Sample]:
-        sample = split.read(index)
-        image_HWC = as_seen(
-            ImagePixels(sample.image_HWC, None, sample.present_HWC), data.image_size, bands
-        )
+        with memory_for(f"preparing image {index + 1} of {len(split)}", next_step=_LOWER):
+            sample = split.read(index)
+            image_HWC = as_seen(
+                ImagePixels(sample.image_HWC, None, sample.present_HWC), data.image_size, bands
+            )
         return index, image_HWC, sample
 
     indices = range(world.rank, len(split), world.size)
-    return _read_ahead(read, indices, loader.threads, max(loader.threads, loader.prefetch))
+    ahead = max(loader.threads, loader.prefetch)
+    return _read_ahead(read, indices, loader, ahead, abandoned)
 
 
 def digest(batches: Iterable[Batch]) -> str:
@@ -288,12 +305,23 @@ Result = TypeVar("Result")
 
 
 def _read_ahead(
-    read: Callable[[int], Result], items: range, threads: int, ahead: int
+    read: Callable[[int], Result],
+    items: range,
+    loader: LoaderConfig,
+    ahead: int,
+    abandoned: Callable[[], bool] = lambda: False,
 ) -> Generator[Result, None, None]:
-    """Yield ``read(item)`` in order, computed by `threads` threads up to `ahead` items early."""
+    """Yield ``read(item)`` in order, computed by threads up to `ahead` items early."""
     # Images are what is read in parallel here; OpenCV's own threads would get in the way.
     cv2.setNumThreads(1)
-    if threads == 0:
+    if loader.threads == 0:
         yield from map(read, items)
     else:
-        yield from ordered_map(read, items, threads=threads, ahead=ahead)
+        yield from ordered_map(
+            read,
+            items,
+            threads=loader.threads,
+            ahead=ahead,
+            timeout=loader.timeout,
+            abandoned=abandoned,
+        )

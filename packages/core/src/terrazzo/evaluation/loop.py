@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
@@ -21,6 +21,7 @@ from terrazzo.evaluation.result import Evaluation, Example
 from terrazzo.evaluation.scene_overview import SceneOverviews
 from terrazzo.metrics import ConfusionMatrix
 from terrazzo.models.contract import Trainer
+from terrazzo.models.memory import ForwardPasses
 from terrazzo.models.probabilities import labels_at_size
 
 _EXAMPLES = 8
@@ -38,6 +39,7 @@ def evaluate(
     num_examples: int = _EXAMPLES,
     counter: Counter | None = None,
     overviews: SceneOverviews | None = None,
+    abandoned: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Score a model on a split: every pixel of every label file counts exactly once.
 
@@ -49,12 +51,19 @@ def evaluate(
         split: images and labels.
         data: for the model's image size.
         loader: threads.
-        batch_size: images a forward pass.
+        batch_size: images a forward pass; fewer where the memory does not suffice.
         step: optimiser steps behind the weights, for the record.
         progress: told after every batch.
         num_examples: how many images to keep for people, evenly spaced over the split.
         counter: counts more of each image; changes no score.
         overviews: puts the images on maps of their scenes.
+        abandoned: asked while an image is late; yes ends the waiting.
+
+    Raises:
+        DataError: an image or a mask is wrong.
+        Abandoned: `abandoned` said yes.
+        ResourceError: SEG-R002, a file takes longer than `loader.timeout`; SEG-R006, not even one
+            image fits into memory; larger batches are halved.
     """
     world, label_map = trainer.world, split.label_map
     num_samples, num_classes = len(split), len(label_map)
@@ -62,12 +71,21 @@ def evaluate(
     ignored_N = np.zeros(num_samples, np.int64)
     wanted = set(np.linspace(0, num_samples - 1, min(num_examples, num_samples)).astype(int))
     examples: dict[int, Example] = {}
+    forward = ForwardPasses(
+        trainer,
+        f"scoring {split.name}",
+        setting="validation.batch_size",
+        smaller="lower data.image_size",
+        say=progress.say,
+    )
     done = 0
     with closing(
-        evaluation_samples(split, data, loader, world=world, bands=trainer.bands)
+        evaluation_samples(
+            split, data, loader, world=world, bands=trainer.bands, abandoned=abandoned
+        )
     ) as samples:
         for group in _same_size(samples, batch_size):
-            predictions = _predict(trainer, group, counter is not None and counter.probabilities)
+            predictions = _predict(forward, group, counter is not None and counter.probabilities)
             for (index, _, sample), (prediction_HW, probabilities_HWK) in zip(
                 group, predictions, strict=True
             ):
@@ -135,17 +153,17 @@ _Predicted = tuple[NDArray[np.integer], NDArray[np.float32] | None]
 
 
 def _predict(
-    trainer: Trainer, group: list[_Prepared], with_probabilities: bool
+    forward: ForwardPasses, group: list[_Prepared], with_probabilities: bool
 ) -> Iterator[_Predicted]:
     """Yield what is predicted for each image; the labels are the same with probabilities."""
     images_BHWC = np.stack([image for _, image, _ in group])
     size = images_BHWC.shape[1:3]
     if all(sample.label_HW.shape == size for _, _, sample in group):
         # Not the argmax of rounded probabilities, where two classes may have become equal.
-        labels_BHW = trainer.predict_labels(images_BHWC)
-        probabilities = trainer.predict(images_BHWC) if with_probabilities else [None] * len(group)
+        labels_BHW = forward.predict_labels(images_BHWC)
+        probabilities = forward.predict(images_BHWC) if with_probabilities else [None] * len(group)
         yield from zip(labels_BHW, probabilities, strict=True)
         return
-    probabilities_BHWK = trainer.predict(images_BHWC)
+    probabilities_BHWK = forward.predict(images_BHWC)
     for probabilities_HWK, (_, _, sample) in zip(probabilities_BHWK, group, strict=True):
         yield labels_at_size(probabilities_HWK, sample.label_HW.shape), probabilities_HWK

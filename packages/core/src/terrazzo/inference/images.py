@@ -50,7 +50,7 @@ def _write_files(model: Model, work: Work, settings: Settings, progress: Progres
     image_HWC = images.read_image(work.source)
     bands = model.card.bands
     labels_HW = np.empty(image_HWC.shape[:2], model.card.label_map.dtype)
-    kept = _keeping(_rows_of(model, image_HWC, work, settings), labels_HW)
+    kept = _keeping(_rows_of(model, image_HWC, work, settings, progress), labels_HW)
     if work.probabilities is not None:
         _write_probabilities(model, work, kept, labels_HW.shape)
     for _ in kept:
@@ -68,13 +68,19 @@ def _write_files(model: Model, work: Work, settings: Settings, progress: Progres
     images.write_png(work.map, labels_HW)
 
 
-def _rows_of(model: Model, image_HWC: NDArray[Any], work: Work, settings: Settings) -> _Rows:
+def _rows_of(
+    model: Model, image_HWC: NDArray[Any], work: Work, settings: Settings, progress: Progress
+) -> _Rows:
     """Predict an image at once, or by windows where it is large."""
     probabilities = work.probabilities is not None
     rows, columns = image_HWC.shape[:2]
     if model.card.image_size is None and rows * columns > settings.whole_images_up_to:
         return model.predict_by_tiles(
-            image_HWC, settings.tiling, file=work.source, probabilities=probabilities
+            image_HWC,
+            settings.tiling,
+            file=work.source,
+            probabilities=probabilities,
+            say=progress.say,
         )
     labels_HW = model.predict(image_HWC, file=work.source)
     return iter([(labels_HW, model.predict_probabilities(image_HWC) if probabilities else None)])

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 from terrazzo.base.errors import CheckpointError, TerrazzoError
 from terrazzo.base.file_lock import locked
+from terrazzo.base.memory import memory_for
 from terrazzo.inference import tiled_prediction
 from terrazzo.inference.row_journal import Layer, RowBand, RowJournal
 from terrazzo.inference.tiled_prediction import Scene, Tiling
@@ -58,6 +59,10 @@ class Executor(Protocol):
         ...
 
 
+def _say_nothing(_: str) -> None:
+    """Take a line that nobody reads."""
+
+
 @dataclass(frozen=True)
 class ThisProcess:
     """An executor that does one job after another itself.
@@ -65,16 +70,19 @@ class ThisProcess:
     Attributes:
         trainer: the model.
         row_done: called after every row of tiles.
+        size: one.
+        say: told where fewer tiles a forward pass have to do.
     """
 
     trainer: Trainer
     row_done: Callable[[], None]
     size: int = 1
+    say: Callable[[str], None] = _say_nothing
 
     def do(self, tasks: Iterable[BandTask]) -> Iterator[BandTask]:
         """Do one job after another."""
         for task in tasks:
-            work(self.trainer, task, self.row_done)
+            work(self.trainer, task, self.row_done, self.say)
             yield task
 
 
@@ -110,7 +118,10 @@ def share_out(
 
 
 def attempt(
-    load: Callable[[], Trainer], task: BandTask, row_done: Callable[[], None]
+    load: Callable[[], Trainer],
+    task: BandTask,
+    row_done: Callable[[], None],
+    say: Callable[[str], None] = _say_nothing,
 ) -> Exception | None:
     """Do a job in a process of a pool; return what went wrong in a form that can travel.
 
@@ -118,9 +129,10 @@ def attempt(
         load: returns the model.
         task: the band.
         row_done: called after every row of tiles.
+        say: told where fewer tiles a forward pass have to do.
     """
     try:
-        work(load(), task, row_done)
+        work(load(), task, row_done, say)
     except TerrazzoError as error:
         return error
     except Exception:  # it may not travel between processes; its text does
@@ -128,32 +140,47 @@ def attempt(
     return None
 
 
-def work(trainer: Trainer, task: BandTask, row_done: Callable[[], None]) -> None:
+def work(
+    trainer: Trainer,
+    task: BandTask,
+    row_done: Callable[[], None],
+    say: Callable[[str], None] = _say_nothing,
+) -> None:
     """Predict what is missing of a band.
 
     Args:
         trainer: the model.
         task: the band.
         row_done: called after every row of tiles.
+        say: told where fewer tiles a forward pass have to do.
 
     Raises:
         CheckpointError: SEG-C011, some rows of the band come from another kind of device.
         DataError: as `tiled_prediction.predict_rows`.
-        ResourceError: SEG-R004 the disk is full; SEG-C009 another process works on these rows.
+        ResourceError: SEG-R004 the disk is full; SEG-R006 out of memory; SEG-C009 another process
+            works on these rows.
     """
     task.folder.mkdir(parents=True, exist_ok=True)
     with locked(task.folder):
         journal = RowJournal.open(task.folder, task.band, task.layers)
         _refuse_other_device(journal, trainer.device)
-        tiled_prediction.predict_rows(
-            trainer,
-            task.scene,
-            task.num_classes,
-            task.tiling,
-            journal,
-            nodata=task.nodata,
-            row_done=row_done,
-        )
+        with memory_for(
+            f"predicting rows {task.band.first}…{task.band.last - 1}",
+            file=task.scene.path,
+            size=f"tiles of {task.tiling.tile}×{task.tiling.tile}",
+            next_step="go on with --resume and fewer --workers, or begin anew with a smaller "
+            "--tile and --overwrite",
+        ):
+            tiled_prediction.predict_rows(
+                trainer,
+                task.scene,
+                task.num_classes,
+                task.tiling,
+                journal,
+                nodata=task.nodata,
+                row_done=row_done,
+                say=say,
+            )
 
 
 def _refuse_other_device(journal: RowJournal, device: str) -> None:

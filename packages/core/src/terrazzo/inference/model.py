@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.errors import DataError
 from terrazzo.inference.blending import Blender
-from terrazzo.inference.tiled_prediction import Tiling
+from terrazzo.inference.tiled_prediction import Tiling, tile_passes
 from terrazzo.io.resize import resize_image
 from terrazzo.models import compatibility
 from terrazzo.models.card import ModelCard
 from terrazzo.models.contract import Trainer
+from terrazzo.models.memory import ForwardPasses
 from terrazzo.models.probabilities import labels_at_size, planes_at_size
 from terrazzo.runs import saved_model
 from terrazzo.runs.folder import RunFolder
@@ -46,13 +47,15 @@ class Model:
         Raises:
             DataError: SEG-D019 another type of pixel; SEG-D020 another number of bands, or not
                 H×W×C.
+            ResourceError: SEG-R006, the image does not fit into memory; `predict_by_tiles` needs
+                less.
         """
         seen_HWC = self._seen(image_HWC, file)
         size = image_HWC.shape[:2]
         if seen_HWC.shape[:2] == size:
-            labels_HW: NDArray[np.integer] = self.trainer.predict_labels(seen_HWC[None])[0]
+            labels_HW: NDArray[np.integer] = self._passes(file).predict_labels(seen_HWC[None])[0]
             return labels_HW
-        return labels_at_size(self.trainer.predict(seen_HWC[None])[0], size)
+        return labels_at_size(self._passes(file).predict(seen_HWC[None])[0], size)
 
     def predict_probabilities(self, image_HWC: NDArray[np.generic]) -> NDArray[np.float32]:
         """Return the probabilities H×W×K of one image of any size; they add up to 1 over K.
@@ -60,7 +63,8 @@ class Model:
         Raises:
             DataError: as `predict`.
         """
-        probabilities_HWK = self.trainer.predict(self._seen(image_HWC)[None])[0]
+        seen_HWC = self._seen(image_HWC)
+        probabilities_HWK = self._passes("(array)").predict(seen_HWC[None])[0]
         return np.stack(list(planes_at_size(probabilities_HWK, image_HWC.shape[:2])), axis=2)
 
     def predict_by_tiles(
@@ -70,6 +74,7 @@ class Model:
         *,
         file: str | Path = "(array)",
         probabilities: bool = False,
+        say: Callable[[str], None] = lambda _: None,
     ) -> Iterator[tuple[NDArray[np.integer], NDArray[np.float32] | None]]:
         """Yield train ids R×W of an image, some rows at a time, by tiles that are blended.
 
@@ -82,6 +87,7 @@ class Model:
             tiling: tiles and their blending.
             file: where it came from, for messages.
             probabilities: also yield the probabilities R×W×K.
+            say: told where fewer tiles a forward pass have to do.
 
         Raises:
             DataError: as `predict`.
@@ -90,9 +96,8 @@ class Model:
         self._require_known(image_HWC, file)
         rows, columns = (tiling.shares(side) for side in image_HWC.shape[:2])
         alone = len(rows) == len(columns) == 1 or tiling.blend == "none"
-        forward = (
-            self.trainer.predict_labels if alone and not probabilities else self.trainer.predict
-        )
+        passes = tile_passes(self.trainer, say)
+        forward = passes.predict_labels if alone and not probabilities else passes.predict
         label_map = self.card.label_map
         blender = Blender(
             rows, columns, len(label_map), label_map.dtype, keep_probabilities=probabilities
@@ -105,6 +110,15 @@ class Model:
                 for at, output in enumerate(forward(images_BHWC), first):
                     blender.add(number, at, output)
             yield blender.finish(number)
+
+    def _passes(self, file: str | Path) -> ForwardPasses:
+        return ForwardPasses(
+            self.trainer,
+            f"predicting {file}",
+            setting="the batch",
+            smaller="predict it by tiles (--tile 512)",
+            say=lambda _: None,  # a batch of one is not halved
+        )
 
     def _require_known(self, image_HWC: NDArray[np.generic], file: str | Path) -> None:
         if image_HWC.ndim != 3:

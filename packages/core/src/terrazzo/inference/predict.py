@@ -264,7 +264,7 @@ def _predict_scenes(
     if not orders:
         return
     counter = _RowsDone(progress, sum(_tile_rows(order) for order in orders))
-    with _executor(folder, settings, counter.row_done) as executor:
+    with _executor(folder, settings, counter.row_done, progress.say) as executor:
         for order, tally in map_writer.make_maps(
             orders, executor, resume=settings.resume, begun=counter.map_begun
         ):
@@ -279,7 +279,9 @@ def _predict_scenes(
 
 
 @contextmanager
-def _executor(folder: Path, settings: Settings, row_done: Callable[[], None]) -> Iterator[Executor]:
+def _executor(
+    folder: Path, settings: Settings, row_done: Callable[[], None], say: Callable[[str], None]
+) -> Iterator[Executor]:
     if settings.ray is not None:
         from terrazzo.inference.ray_pool import RayPool
 
@@ -288,10 +290,10 @@ def _executor(folder: Path, settings: Settings, row_done: Callable[[], None]) ->
     elif settings.workers is not None and settings.workers > 1:
         from terrazzo.inference.process_pool import ProcessPool
 
-        with ProcessPool(folder, settings.workers, row_done) as workers:
+        with ProcessPool(folder, settings.workers, row_done, say) as workers:
             yield workers
     else:
-        yield ThisProcess(saved_model.load(folder)[1], row_done)
+        yield ThisProcess(saved_model.load(folder)[1], row_done, say=say)
 
 
 @dataclass

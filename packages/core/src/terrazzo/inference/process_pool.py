@@ -24,7 +24,7 @@ from terrazzo.inference import jobs
 from terrazzo.inference.jobs import BandTask
 from terrazzo.runs import saved_model
 
-_ROW, _TASK = "row", "task"
+_ROW, _TASK, _LINE = "row", "task", "line "
 _LONGEST_END = 5.0  # seconds a worker may take to stop before it is killed
 
 
@@ -41,10 +41,17 @@ class ProcessPool:
         model: folder of the model, which each loads.
         count: how many.
         row_done: called after every row of tiles of any of them.
+        say: told what they have to say.
     """
 
-    def __init__(self, model: Path, count: int, row_done: Callable[[], None]) -> None:
-        self.model, self.size, self.row_done = model, count, row_done
+    def __init__(
+        self,
+        model: Path,
+        count: int,
+        row_done: Callable[[], None],
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.model, self.size, self.row_done, self.say = model, count, row_done, say
         self._workers: list[_Worker] = []
 
     def __enter__(self) -> Self:
@@ -84,8 +91,11 @@ class ProcessPool:
         for connection in wait(list(by_connection)):
             assert isinstance(connection, Connection)
             worker = by_connection[connection]
-            if _receive(worker, busy[worker]) == _ROW:
+            message = _receive(worker, busy[worker])
+            if message == _ROW:
                 self.row_done()
+            elif message.startswith(_LINE):
+                self.say(message.removeprefix(_LINE))
             else:
                 finished.append(worker)
         return finished
@@ -158,7 +168,12 @@ def _serve(model: Path, connection: Connection) -> None:
     with contextlib.suppress(EOFError):
         while True:
             task = connection.recv()
-            error = jobs.attempt(load, task, lambda: connection.send(_ROW))
+            error = jobs.attempt(
+                load,
+                task,
+                lambda: connection.send(_ROW),
+                lambda text: connection.send(f"{_LINE}{text}"),
+            )
             connection.send(error or _TASK)
 
 

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from terrazzo.base.reading import last_sign
+
 Item = TypeVar("Item")
 
 _END = object()
+_PATIENCE = 120.0  # seconds a file may take before a word is said about it
+_LONGEST_END = 5.0  # seconds that a reading thread is waited for at the end
+_POLL = 0.5
 
 
-def read_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
-    """Yield `items`, made by a thread that is one item ahead. Close it to stop the thread early."""
+def read_ahead(
+    items: Iterator[Item], say: Callable[[str], None] = lambda _: None, patience: float = _PATIENCE
+) -> Generator[Item, None, None]:
+    """Yield `items`, made by a thread that is one item ahead. Close it to stop the thread early.
+
+    Args:
+        items: made in the thread, which tells `terrazzo.base.reading` what it reads.
+        say: told once of each file that takes longer than `patience`.
+        patience: seconds.
+    """
     made: queue.Queue[Any] = queue.Queue(maxsize=1)
     stop = threading.Event()
 
@@ -30,13 +44,32 @@ def read_ahead(items: Iterator[Item]) -> Generator[Item, None, None]:
     thread = threading.Thread(target=make, name="terrazzo-read", daemon=True)
     thread.start()
     try:
-        while (item := made.get()) is not _END:
+        while (item := _get(made, thread, say, patience)) is not _END:
             if isinstance(item, BaseException):
                 raise item
             yield item
     finally:
         stop.set()
-        thread.join()
+        thread.join(_LONGEST_END)  # one that hangs is left behind
+
+
+def _get(
+    made: queue.Queue[Any], thread: threading.Thread, say: Callable[[str], None], patience: float
+) -> Any:
+    """Take an item; say so where it is late for a file that does not come to an end."""
+    since, told = time.monotonic(), None
+    while True:
+        try:
+            return made.get(timeout=min(patience, _POLL))
+        except queue.Empty:
+            sign = None if thread.ident is None else last_sign(thread.ident)
+        late = sign is not None and time.monotonic() - max(since, sign.at) > patience
+        if late and sign is not None and sign != told:
+            told = sign
+            say(
+                f"still waiting for {sign.file} after {patience:g} seconds: see whether its disk "
+                "or network share answers; what is finished is kept for --resume"
+            )
 
 
 def _put(into: queue.Queue[Any], item: object, stop: threading.Event) -> bool:

@@ -29,6 +29,7 @@ from terrazzo.inference.tiles import Blend, Share, first_open
 from terrazzo.io import rasters
 from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules, mark_missing
 from terrazzo.models.contract import Trainer
+from terrazzo.models.memory import ForwardPasses
 
 
 class Tiling(Frozen):
@@ -153,6 +154,7 @@ def predict_rows(
     *,
     nodata: int,
     row_done: Callable[[], None],
+    say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Predict the rows of a band that its journal does not hold yet.
 
@@ -164,10 +166,12 @@ def predict_rows(
         journal: gets the layer ``labels``, R×W, and, if it has it, ``probabilities``, R×W×K.
         nodata: label of pixels without data; their probabilities are NaN.
         row_done: called after every row of tiles.
+        say: told where fewer tiles a forward pass have to do.
 
     Raises:
         DataError: as `rasters.read_window`.
-        ResourceError: SEG-R004, the disk is full or refuses.
+        ResourceError: SEG-R004, the disk is full or refuses; SEG-R006, not even one tile fits into
+            memory.
     """
     if journal.next_row == journal.band.last:
         return
@@ -177,10 +181,11 @@ def predict_rows(
     begin = sum(share.last <= journal.next_row for share in rows)
     stop = sum(share.first < journal.band.last for share in rows)
     keeper = _RowKeeper(scene, tiling, num_classes, nodata, journal, begin)
-    predict = trainer.predict_labels if keeper.only_labels else trainer.predict
+    passes = tile_passes(trainer, say)
+    predict = passes.predict_labels if keeper.only_labels else passes.predict
     with (
         rasters.small_cache(),
-        closing(read_ahead(_strips(scene, rows, range(begin, stop)))) as strips,
+        closing(read_ahead(_strips(scene, rows, range(begin, stop)), say)) as strips,
         in_background(keeper.take) as put,
     ):
         for strip in strips:
@@ -189,6 +194,17 @@ def predict_rows(
                 put(_Predicted(strip.number, batch, predict(images_BHWC)))
             put(_EndOfStrip(strip.number, strip.valid))
             row_done()
+
+
+def tile_passes(trainer: Trainer, say: Callable[[str], None]) -> ForwardPasses:
+    """Return the forward passes of tiles, in smaller batches where the memory does not suffice."""
+    return ForwardPasses(
+        trainer,
+        "predicting tiles",
+        setting="the tiles a forward pass (Tiling.batch_size)",
+        smaller="give a smaller --tile, or fewer --workers",
+        say=say,
+    )
 
 
 def _strips(scene: Scene, rows: tuple[Share, ...], numbers: range) -> Iterator[_Strip]:

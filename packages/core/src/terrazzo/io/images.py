@@ -23,9 +23,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from terrazzo.base.atomic_write import replacing
-from terrazzo.base.errors import DataError
+from terrazzo.base.errors import DataError, ResourceError
+from terrazzo.base.memory import host_ran_out, out_of_memory, size_of
+from terrazzo.base.reading import now_reading
 from terrazzo.io import image_headers
 from terrazzo.io.image_headers import Colour, Header
+from terrazzo.io.special_files import refuse_special
 
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
 
@@ -278,7 +281,10 @@ def _without_alpha(path: Path, pixels_HWC: NDArray[Any], header: Header) -> NDAr
 
 
 def _opencv(path: Path, data: bytes, flags: int) -> NDArray[Any]:
-    decoded: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    try:
+        decoded: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        raise _undecoded(path, data, error) from error
     if decoded is None:
         raise _damaged(path, data, "OpenCV cannot decode it")
     return decoded
@@ -288,6 +294,8 @@ def _pillow(path: Path, data: bytes) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=("PNG",))
         image.load()
+    except MemoryError as error:
+        raise _undecoded(path, data, error) from error
     except (OSError, SyntaxError, ValueError) as error:  # all three mean a broken PNG to Pillow
         raise _damaged(path, data, str(error)) from error
     return image
@@ -342,9 +350,13 @@ def _check_header(path: Path, header: Header) -> None:
 
 
 def _read_bytes(path: Path, count: int = -1) -> bytes:
+    now_reading(path)
     try:
+        refuse_special(path, path.stat().st_mode)
         with path.open("rb") as file:
             data = file.read(count)
+    except MemoryError as error:
+        raise _undecoded(path, b"", error) from error
     except OSError as error:
         raise DataError(
             "SEG-D013",
@@ -362,6 +374,24 @@ def _read_bytes(path: Path, count: int = -1) -> bytes:
             next_step="copy or export the file again",
         )
     return data
+
+
+def _undecoded(path: Path, data: bytes, error: Exception) -> DataError | ResourceError:
+    """Compose the error for a file that a decoder gave up; the file need not be at fault."""
+    if not host_ran_out(error):
+        return _damaged(path, data, str(error))
+    size = None
+    if _recent.path == path and (header := _recent.header) is not None:
+        shape = (header.rows, header.columns, _BANDS.get(header.colour, 3))
+        wide = header.bits == 16
+        size = size_of(shape, "uint16" if wide else "uint8", 2 if wide else 1)
+    return out_of_memory(
+        "decoding an image",
+        error,
+        file=path,
+        size=size,
+        next_step="lower loader.threads and loader.prefetch, or cut the image into smaller ones",
+    )
 
 
 def _not_an_image(path: Path, data: bytes, *, allowed: str = "PNG or JPEG") -> DataError:

@@ -124,6 +124,13 @@ class Trainer(Protocol):
         """
         ...
 
+    def out_of_memory(self, error: Exception) -> bool:
+        """Tell whether the framework says by this error that host or device have no memory left.
+
+        Python's MemoryError need not be known here. After such an error the trainer still predicts.
+        """
+        ...
+
 
 class Backend(Protocol):
     """A framework: the module-level object ``backend`` in ``terrazzo_<name>/backend.py``."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from terrazzo.base.ordered_map import side_by_side
+from terrazzo.base.reading import now_reading
+from terrazzo.base.recipe import LoaderConfig
 from terrazzo.data.datasets import Split
 from terrazzo.data.labels import LabelMap
 
@@ -17,16 +19,21 @@ _THREADS = 8
 _SHOWN = 4
 
 
-def fingerprint(splits: Mapping[str, Split]) -> dict[str, Any]:
+def fingerprint(
+    splits: Mapping[str, Split], timeout: float = LoaderConfig().timeout
+) -> dict[str, Any]:
     """Return what ``run.json`` keeps of the data, without the notes of the formats.
 
     A file is known by its size and by three samples of its bytes, so scenes of any size cost the
     same; a file that several samples share is read once.
+
+    Raises:
+        ResourceError: SEG-R002, a file takes longer than `timeout`.
     """
     label_map = splits["train"].label_map
     files = {path for split in splits.values() for _, paths in _files(split) for path in paths}
-    with ThreadPoolExecutor(_THREADS) as pool:
-        digests = dict(zip(files, pool.map(_file_digest, files), strict=True))
+    found = side_by_side(_file_digest, files, _THREADS, timeout)
+    digests = dict(zip(files, found, strict=True))
     return {
         "label_map": label_map.name,
         "classes": list(label_map.names),
@@ -82,6 +89,7 @@ def _raw_values(label_map: LabelMap) -> list[Any]:
 
 
 def _file_digest(path: Path) -> str:
+    now_reading(path)
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:

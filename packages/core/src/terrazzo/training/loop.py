@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from terrazzo.base.atomic_write import (
     replacing,
 )
 from terrazzo.base.errors import NonFiniteLossError, Stopped
+from terrazzo.base.ordered_map import Abandoned
 from terrazzo.base.processes import World, any_says, first_does, json_from_first
 from terrazzo.base.progress import Progress
 from terrazzo.base.recipe import Config
@@ -28,6 +29,7 @@ from terrazzo.data.loader import TrainingOrder, training_batches
 from terrazzo.data.sample import Batch
 from terrazzo.evaluation.loop import evaluate
 from terrazzo.models.contract import StepResult, Trainer
+from terrazzo.models.memory import step_memory
 from terrazzo.runs import checkpoint
 from terrazzo.runs.checkpoint import Checkpoint
 from terrazzo.runs.folder import RunFolder
@@ -92,6 +94,11 @@ class EventSchedule:
         """Tell whether the training loss is written."""
         return self.is_last(step) or step % self.recipe.log.every_steps == 0
 
+    def lacks_validation(self, state: TrainingState) -> bool:
+        """Tell whether the run was stopped while the validation after its last step went on."""
+        done = any(step == state.step for step, _ in state.scores)
+        return state.step > 0 and self.validates(state.step) and not done
+
     def stops_early(self, state: TrainingState) -> bool:
         """Tell whether patience is at its end."""
         patience = self.recipe.validation.patience
@@ -119,7 +126,7 @@ def train(
     Raises:
         NonFiniteLossError: SEG-R008; the weights and the last checkpoint are as before the step.
         Stopped: a stop was requested; the state is saved.
-        ResourceError: a checkpoint could not be written.
+        ResourceError: SEG-R004, a checkpoint could not be written; SEG-R006, out of memory.
         DataError: an image or a mask is wrong.
     """
     world = trainer.world
@@ -127,7 +134,13 @@ def train(
         len(train_split), recipe.training.batch_size, recipe.seed, world.rank, world.size
     )
     schedule = EventSchedule(recipe, order.steps_per_epoch)
+    # Several processes would have to agree to stop, and those that wait for this one cannot.
+    abandoned = stop_requested if world.size == 1 else lambda: False
     state = _resume(run, trainer, progress)
+    if schedule.lacks_validation(state):
+        with _saved_if_abandoned(run, trainer, recipe, state, []):
+            _validate(run, trainer, recipe, schedule, val_split, state, progress, abandoned)
+        _save(run, trainer, recipe, state)
     logged()
     if schedule.is_last(state.step) or schedule.stops_early(state):
         return state
@@ -145,8 +158,9 @@ def train(
         stop_step=schedule.total_steps,
         bands=trainer.bands,
         deviations=deviations,
+        abandoned=abandoned,
     )
-    with closing(batches):
+    with _saved_if_abandoned(run, trainer, recipe, state, unread), closing(batches):
         for step in range(state.step - len(state.losses), state.step):
             pixels.add(next(batches), order, step)
         for batch in batches:
@@ -158,7 +172,8 @@ def train(
                 steps_per_epoch=schedule.steps_per_epoch,
                 scores=[score for _, score in state.scores],
             )
-            result = trainer.train_step(batch, rate)
+            with step_memory(trainer, batch.images_BHWC, state.step + 1):
+                result = trainer.train_step(batch, rate)
             if state.step == begun_at and world.rank == 0:
                 _log_first_step(run, result, clock, state.step)
             state.step += 1
@@ -169,7 +184,8 @@ def train(
             saving = stopping or schedule.saves(state.step)
             logging = schedule.logs(state.step)
             if saving or logging or not trainer.asynchronous:
-                _read_losses(unread, state)
+                with step_memory(trainer, batch.images_BHWC, state.step):
+                    _read_losses(unread, state)
             if world.rank == 0 and (logging or stopping or schedule.validates(state.step)):
                 # Also where the clock stops, or the seconds since the last line would be lost.
                 append_json_line(run.timing, clock.read(state.step) | peak_memory())
@@ -179,7 +195,7 @@ def train(
                 text = f"train  loss {result.loss:.4f}  ignored {ignored_share:.0%}"
                 progress.advance(state.step, schedule.total_steps, text)
             if schedule.validates(state.step):
-                _validate(run, trainer, recipe, schedule, val_split, state, progress)
+                _validate(run, trainer, recipe, schedule, val_split, state, progress, abandoned)
                 clock.restart(state.step)
             if logging or schedule.validates(state.step):
                 logged()
@@ -191,6 +207,24 @@ def train(
                 progress.say(f"stopped early after step {state.step}: no better score")
                 break
     return state
+
+
+@contextmanager
+def _saved_if_abandoned(
+    run: RunFolder, trainer: Trainer, recipe: Config, state: TrainingState, unread: list[_Unread]
+) -> Iterator[None]:
+    """Save the state and stop where a stop came while a file was being waited for.
+
+    Raises:
+        Stopped: SEG-R013.
+    """
+    try:
+        yield
+    except Abandoned:
+        _read_losses(unread, state)
+        if state.step not in checkpoint.found(run.checkpoints):
+            _save(run, trainer, recipe, state)
+        raise _stopped(state.step, run, trainer.world.rank) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,6 +351,7 @@ def _validate(
     val_split: Split,
     state: TrainingState,
     progress: Progress,
+    abandoned: Callable[[], bool],
 ) -> None:
     outcome = evaluate(
         trainer,
@@ -326,6 +361,7 @@ def _validate(
         batch_size=recipe.validation.batch_size,
         step=state.step,
         progress=progress,
+        abandoned=abandoned,
     )
     scores = outcome.matrix.scores()
     state.scores.append((state.step, float(np.nan_to_num(scores.mean_iou))))

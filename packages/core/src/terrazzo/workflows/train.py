@@ -163,9 +163,12 @@ def _prepare(
         trackers = tracking.trackers(recipe.tracking, folder)
         _require_weight_a_class(recipe, label_map)
         labelled = check.check_before_training(
-            splits, recipe.loader.threads, None if resume else recipe.data
+            splits,
+            recipe.loader.threads,
+            None if resume else recipe.data,
+            recipe.loader.timeout,
         )
-        data_now = fingerprint(splits)
+        data_now = fingerprint(splits, recipe.loader.timeout)
         if resume:
             _require_same_data(folder, data_now, allowed=allowed.changed_data)
 

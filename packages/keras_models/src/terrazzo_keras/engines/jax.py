@@ -45,3 +45,10 @@ def either(condition: Any, made: Callable[[], Any], kept: Any) -> Any:
     A choice by element, which XLA makes part of what computes the elements.
     """
     return jax.tree.map(lambda new, old: jnp.where(condition, new, old), made(), kept)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Tell whether XLA had no memory left."""
+    # Also where it is raised late: a computation is waited for when its result is read.
+    words = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
+    return isinstance(error, jax.errors.JaxRuntimeError) and any(w in str(error) for w in words)

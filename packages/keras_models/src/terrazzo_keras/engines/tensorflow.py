@@ -61,6 +61,14 @@ def either(condition: Any, made: Callable[[], Any], kept: Any) -> Any:
     return tf.cond(condition, made, lambda: kept)
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Tell whether TensorFlow or its XLA had no memory left."""
+    if isinstance(error, tf.errors.ResourceExhaustedError):
+        return True
+    words = ("out of memory", "RESOURCE_EXHAUSTED")
+    return isinstance(error, tf.errors.OpError) and any(word in str(error) for word in words)
+
+
 def batch_normalization(
     maps_BHWC: Any,
     scale_C: Any,

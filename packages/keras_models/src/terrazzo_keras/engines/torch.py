@@ -48,3 +48,11 @@ def either(condition: Any, made: Callable[[], Any], kept: Any) -> Any:
     if condition.device.type == "cpu" and not torch.compiler.is_compiling():
         return made() if condition else kept
     return keras.tree.map_structure(lambda new, old: torch.where(condition, new, old), made(), kept)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Tell whether torch had no memory left."""
+    words = ("DefaultCPUAllocator", "std::bad_alloc", "out of memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )

@@ -29,11 +29,14 @@ from rasterio.enums import ColorInterp, Interleaving, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 
-from terrazzo.base.errors import DataError
+from terrazzo.base.errors import DataError, ResourceError
+from terrazzo.base.memory import host_ran_out, out_of_memory
+from terrazzo.base.reading import now_reading
 from terrazzo.io import image_headers
 from terrazzo.io.rasters import microscopy, tiff_kinds
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.remote_paths import RemotePath, is_remote
+from terrazzo.io.special_files import refuse_special
 
 ENVIRONMENT = {
     "GDAL_PAM_ENABLED": "NO",
@@ -235,10 +238,12 @@ def _key(path: Path) -> tuple[str, int, int]:
     if isinstance(path, RemotePath):
         return path.gdal_name, 0, 0
     refuse_remote(path)
+    now_reading(path)
     try:
         stat = path.stat()
     except OSError as error:
         raise unreadable(path, error) from None
+    refuse_special(path, stat.st_mode)
     return str(path), stat.st_mtime_ns, stat.st_size
 
 
@@ -321,7 +326,9 @@ def gdal_errors(path: Path) -> Iterator[None]:
     try:
         with rasterio.Env(**ENVIRONMENT) if remote else nullcontext():
             yield
-    except RasterioError as error:
+    except (RasterioError, MemoryError) as error:
+        if host_ran_out(error):
+            raise no_memory_to_read(path, error) from error
         raise damaged(path, error) from error
 
 
@@ -371,11 +378,24 @@ def first_bytes(path: Path) -> bytes:
     Raises:
         DataError: SEG-D013.
     """
+    now_reading(path)
     try:
+        refuse_special(path, path.stat().st_mode)
         with path.open("rb") as file:
             return file.read(100)
     except OSError as error:
         raise unreadable(path, error) from None
+
+
+def no_memory_to_read(path: Path, error: BaseException) -> ResourceError:
+    """Compose the error for a file whose pixels do not fit into memory."""
+    return out_of_memory(
+        "reading a GeoTIFF",
+        error,
+        file=path,
+        next_step="lower loader.threads and loader.prefetch or augment.crop; for `predict`, --tile "
+        "and --workers",
+    )
 
 
 def unreadable(path: Path, error: OSError) -> DataError:

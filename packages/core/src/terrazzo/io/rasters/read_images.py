@@ -16,7 +16,7 @@ from terrazzo.base.errors import DataError
 from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules, any_band, marks_whole_pixels
 from terrazzo.io.rasters import tiff_kinds
 from terrazzo.io.rasters.grids import require_crs
-from terrazzo.io.rasters.handles import Handle, gdal_errors, handle, info
+from terrazzo.io.rasters.handles import Handle, gdal_errors, handle, info, no_memory_to_read
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 
 BYTE_LIMIT = 1 << 31
@@ -116,7 +116,21 @@ def read_stack(
         DataError: as `info`; SEG-D011 truncated or damaged; SEG-D019 complex numbers; SEG-D022 an
             infinite pixel or one beyond `LARGEST`, or NaN that is refused; SEG-D027 no CRS to
             reproject by; SEG-D029 part of the window was never written.
+        ResourceError: SEG-R006, out of memory.
     """
+    try:
+        return _read_stack(parts, window, dtype, refuse_nan, rules)
+    except MemoryError as error:
+        raise no_memory_to_read(parts[0].path, error) from error
+
+
+def _read_stack(
+    parts: Sequence[Part],
+    window: tuple[int, int, int, int],
+    dtype: str | None,
+    refuse_nan: bool,
+    rules: ReadingRules,
+) -> ImagePixels:
     images: list[NDArray[Any]] = []
     presents: list[NDArray[np.bool_]] = []
     counts_HW = np.ones(window[2:], bool)

@@ -140,6 +140,10 @@ class ReferenceTrainer:
                 self._slots[name] = np.array(state[f"optimizer/{name}"], np.float32)
             self._steps = int(np.asarray(state["optimizer/steps"], np.int64))
 
+    def out_of_memory(self, error: Exception) -> bool:  # noqa: ARG002
+        """Return False: NumPy raises Python's MemoryError, which core knows."""
+        return False
+
     @property
     def _scored(self) -> dict[str, NDArray[np.float32]]:
         return self._weights if self._average is None else self._average

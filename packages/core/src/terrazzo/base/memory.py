@@ -1,0 +1,91 @@
+"""Memory that runs out: how the libraries of the host say so, and the one message it becomes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from terrazzo.base.errors import ResourceError, TerrazzoError
+
+_NO_MEMORY_IN_OPENCV = -4  # cv::Error::StsNoMem
+
+
+def host_ran_out(error: BaseException) -> bool:
+    """Tell whether an error says that the machine had no memory left: Python, NumPy, OpenCV, GDAL.
+
+    Frameworks have errors of their own; see `terrazzo.models.contract.Trainer.out_of_memory`.
+    """
+    if isinstance(error, TerrazzoError):  # whoever was nearer has said it
+        return False
+    found: BaseException | None = error
+    while found is not None:
+        kind = type(found)
+        if isinstance(found, MemoryError) or kind.__name__ == "CPLE_OutOfMemoryError":
+            return True
+        if kind.__module__ == "cv2" and getattr(found, "code", 0) == _NO_MEMORY_IN_OPENCV:
+            return True
+        found = found.__cause__
+    return False
+
+
+def out_of_memory(
+    doing: str,
+    error: BaseException,
+    *,
+    size: str | None = None,
+    file: str | Path | None = None,
+    next_step: str,
+) -> ResourceError:
+    """Compose SEG-R006.
+
+    Args:
+        doing: what was being made, after "out of memory while".
+        error: what the library said; its first line is shown.
+        size: of what was being made; see `size_of`.
+        file: that was being read.
+        next_step: which settings need less.
+    """
+    said = str(error).strip().partition("\n")[0][:300]
+    observed = "; ".join(part for part in (size, said) if part)
+    return ResourceError(
+        "SEG-R006",
+        f"out of memory while {doing}",
+        file=file,
+        observed=observed or type(error).__name__,
+        next_step=next_step,
+    )
+
+
+@contextmanager
+def memory_for(
+    doing: str,
+    *,
+    size: str | None = None,
+    file: str | Path | None = None,
+    next_step: str,
+    ran_out: Callable[[Exception], bool] = lambda _: False,
+) -> Iterator[None]:
+    """Turn errors of memory within the block into SEG-R006; see `out_of_memory`.
+
+    Args:
+        doing, size, file, next_step: see `out_of_memory`.
+        ran_out: tells a framework's errors of memory from its others.
+
+    Raises:
+        ResourceError: SEG-R006.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, TerrazzoError) or not (host_ran_out(error) or ran_out(error)):
+            raise
+        raise out_of_memory(doing, error, size=size, file=file, next_step=next_step) from error
+
+
+def size_of(shape: tuple[int, ...], dtype: Any, itemsize: int) -> str:
+    """Return what an array takes, for people: ``8×512×512×3 uint8, 6.3 MB``."""
+    megabytes = math.prod(shape) * itemsize / 1e6
+    return f"{'×'.join(map(str, shape))} {dtype}, {megabytes:.1f} MB"
