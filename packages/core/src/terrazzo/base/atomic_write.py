@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -99,14 +100,45 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; empty where there is no file.
 
     Raises:
-        CheckpointError: SEG-C014, the file is no JSON.
+        CheckpointError: SEG-C014, the file is no JSON object, or repeats a key.
+        ResourceError: SEG-R030, it is there and cannot be read.
     """
-    if not path.exists():
-        return {}
     try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise unreadable(path, error) from error
+    try:
+        return json_object(content)
     except ValueError as error:
-        raise _unreadable(path, error) from None
+        raise damaged_file(path, error) from None
+
+
+def json_object(content: bytes) -> dict[str, Any]:
+    """Return the JSON object in the content of a file.
+
+    Raises:
+        ValueError: it is no JSON, no object, or has a key twice, of which one would be lost.
+    """
+    try:
+        value = json.loads(content, object_pairs_hook=_each_key_once)
+    except RecursionError:
+        msg = "lists or objects are nested too deeply"
+        raise ValueError(msg) from None
+    if not isinstance(value, dict):
+        msg = f"a {type(value).__name__} where an object with keys is expected"
+        raise ValueError(msg)  # noqa: TRY004 - the content is wrong, not an argument
+    return value
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        msg = f"the key {twice!r} stands there {names.count(twice)} times"
+        raise ValueError(msg)
     return value
 
 
@@ -130,21 +162,26 @@ def read_json_lines(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any]
         start: byte to begin at; the end of a line.
 
     Raises:
-        CheckpointError: SEG-C014, a line is no JSON.
+        CheckpointError: SEG-C014, a line is no JSON object, or repeats a key.
+        ResourceError: SEG-R030, the file is there and cannot be read.
     """
-    if not path.is_file():
+    try:
+        opened = path.open("rb")
+    except FileNotFoundError:
         return
-    with path.open("rb") as file:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    with opened as file:
         file.seek(start)
         for line in file:
             if not line.endswith(b"\n"):
                 return
             start += len(line)
             try:
-                value = json.loads(line)
+                value = json_object(line)
             except ValueError as error:
                 number = path.read_bytes()[:start].count(b"\n")
-                raise _unreadable(path, f"line {number}: {error}") from None
+                raise damaged_file(path, f"line {number}: {error}") from None
             yield value, start
 
 
@@ -181,12 +218,30 @@ def _not_written(path: Path, error: OSError) -> ResourceError:
     )
 
 
-def _unreadable(path: Path, observed: object) -> CheckpointError:
+def unreadable(path: Path, error: OSError) -> ResourceError:
+    """Compose the error for a file that is there and cannot be read, with the system's reason."""
+    return ResourceError(
+        "SEG-R030",
+        "the file is there and cannot be read",
+        file=path,
+        observed=error.strerror or error,
+        allowed="a file that this user may read",
+        next_step=f"see who may read it with: ls -l {shlex.quote(str(path))}",
+    )
+
+
+def damaged_file(
+    path: Path,
+    observed: object,
+    allowed: str = "a JSON object in UTF-8, each key once",
+    next_step: str = "move the file away to have the report without it",
+) -> CheckpointError:
+    """Compose the error for a file of a run folder with a content that cannot be."""
     return CheckpointError(
         "SEG-C014",
         "a file of the run folder cannot be read",
         file=path,
         observed=observed,
-        allowed="JSON in UTF-8",
-        next_step="move the file away to have the report without it",
+        allowed=allowed,
+        next_step=next_step,
     )

@@ -135,7 +135,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, unreadable or not TOML (with line and column).
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(path.read_bytes(), where=path)
     except FileNotFoundError:
         siblings = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, siblings, n=1)
@@ -150,8 +150,23 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             "SEG-X005", "cannot read the file", file=path, observed=error.strerror
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("SEG-X006", "not valid TOML", file=path, observed=error) from None
+
+
+def parse_toml(content: bytes, *, where: str | Path) -> dict[str, Any]:
+    """Return the tables in the content of a TOML file.
+
+    Args:
+        content: UTF-8.
+        where: the file, for the message.
+
+    Raises:
+        ConfigError: SEG-X006, it is not TOML (with line and column).
+    """
+    try:
+        # As text files are read: a line may end with carriage return and line feed.
+        return tomllib.loads(content.decode("utf-8").replace("\r\n", "\n"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError("SEG-X006", "not valid TOML", file=where, observed=error) from None
 
 
 def flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
 from terrazzo.base.atomic_write import replace_json, replacing, replacing_folder, write_json
 from terrazzo.data.labels import LabelMap
 from terrazzo.evaluation import extra_scores, scene_overview
 from terrazzo.evaluation.extra_counts import ExtraCounts
 from terrazzo.evaluation.scene_overview import SceneOverview
+from terrazzo.io import named_arrays
 from terrazzo.io.images import as_rgb
 from terrazzo.metrics import ConfusionMatrix
 
@@ -135,14 +135,14 @@ def write(evaluation: Evaluation, label_map: LabelMap, folder: Path) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / f"{evaluation.split}.safetensors") as temporary:
-        save_file(
+        named_arrays.write(
+            temporary,
             {
                 "counts": evaluation.counts_NKK,
                 "ignored": evaluation.ignored_N,
-                **{k: np.ascontiguousarray(v) for k, v in evaluation.extra.arrays().items()},
+                **evaluation.extra.arrays(),
             },
-            temporary,
-            metadata={"names": json.dumps(evaluation.names)},
+            {"names": json.dumps(evaluation.names)},
         )
     with replacing_folder(folder / f"{evaluation.split}_examples") as examples:
         names = {}
@@ -166,14 +166,3 @@ def write(evaluation: Evaluation, label_map: LabelMap, folder: Path) -> Path:
 def overviews_file(folder: Path, split: str) -> Path:
     """Return where the maps of a stored evaluation lie."""
     return folder / f"{split}_maps.safetensors"
-
-
-def read_counts(folder: Path, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return counts N×K×K and ignored pixels N of a stored evaluation."""
-    arrays = load_file(folder / f"{split}.safetensors")
-    return arrays["counts"], arrays["ignored"]
-
-
-def read_extra(folder: Path, split: str) -> ExtraCounts:
-    """Return what a stored evaluation has counted beside."""
-    return ExtraCounts.of_arrays(load_file(folder / f"{split}.safetensors"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -74,7 +73,7 @@ def predict(
         [path if isinstance(path, Path) else Path(path) for path in several], Path(out), settings
     )
     folder = model_folder(Path(run))
-    card = saved_model.read_card(folder)
+    card = saved_model.read_card(folder, progress.say)
     scenes = {
         work.source: _open_scene(work.source, card, settings, progress)
         for work in works
@@ -239,9 +238,7 @@ def order_for(
 
 
 def _plan_of_model(card: ModelCard, folder: Path) -> tuple[str, ...]:
-    with (folder / "weights.safetensors").open("rb") as file:
-        weights = hashlib.file_digest(file, "sha256").hexdigest()
-    return card.backend, card.model.name, weights
+    return card.backend, card.model.name, saved_model.sha256_of_weights(folder)
 
 
 def _fingerprint(path: Path) -> list[str | int]:

@@ -20,6 +20,7 @@ from typing import Any
 import tomli_w
 
 from terrazzo.base import config_parsing
+from terrazzo.base.atomic_write import unreadable
 from terrazzo.base.config_parsing import read_toml
 from terrazzo.base.errors import CheckpointError, ResourceError
 from terrazzo.base.file_lock import LOCK, locked
@@ -95,8 +96,13 @@ class RunFolder:
 
         Raises:
             CheckpointError: SEG-C001, this is no run folder.
+            ResourceError: SEG-R030, the folder cannot be looked into.
         """
-        if not self.config.is_file():
+        try:
+            present = self.config.is_file()
+        except PermissionError as error:
+            raise unreadable(self.config, error) from error
+        if not present:
             raise CheckpointError(
                 "SEG-C001",
                 "not a run folder",

@@ -7,13 +7,16 @@ import shutil
 from pathlib import Path
 
 from terrazzo.base.atomic_write import read_json, replace_json
+from terrazzo.base.progress import Progress
 from terrazzo.base.recipe import Config
 from terrazzo.models.weight_conversion import portable
 from terrazzo.runs import saved_model
 from terrazzo.runs.folder import RunFolder, create_run
 
 
-def convert(run: Path, to: str, out: Path, *, overwrite: bool = False) -> RunFolder:
+def convert(
+    run: Path, to: str, out: Path, *, overwrite: bool = False, progress: Progress | None = None
+) -> RunFolder:
     """Write the model of a finished run as a run of the backend `to`, ready to evaluate.
 
     Args:
@@ -21,14 +24,15 @@ def convert(run: Path, to: str, out: Path, *, overwrite: bool = False) -> RunFol
         to: name of a backend.
         out: the new run folder.
         overwrite: delete a run in `out` first.
+        progress: told what could not be verified; None: shows nothing.
 
     Raises:
         ConfigError: SEG-X018, the model exists in one framework only.
-        CheckpointError: `run` is not finished, or `out` is taken.
+        CheckpointError: `run` is not finished or damaged, or `out` is taken.
     """
     source = RunFolder(run)
     recipe = source.read_config()
-    card = saved_model.read_card(source.model)
+    card = saved_model.read_card(source.model, None if progress is None else progress.say)
     here, there = portable(card.backend, card.model.name), portable(to, card.model.name)
     weights = saved_model.read_weights(source.model)
     bare = {name.removeprefix("weights/"): array for name, array in weights.items()}

@@ -46,7 +46,7 @@ def evaluate(
     progress = Silent() if progress is None else progress
     folder = RunFolder(Path(run))
     recipe = folder.read_config()
-    card = saved_model.read_card(folder.model)
+    card = saved_model.read_card(folder.model, progress.say)
     if data is None:
         now = labels_now(recipe.data, progress.say)
         if now is not None:
