@@ -218,6 +218,17 @@ def _not_written(path: Path, error: OSError) -> ResourceError:
     )
 
 
+def not_allowed(path: Path, error: PermissionError) -> ResourceError:
+    """Compose the error for a file or folder that the system keeps from this user."""
+    return ResourceError(
+        "SEG-R030",
+        "this user may not use the file or folder",
+        file=path,
+        observed=error.strerror,
+        next_step=f"see who may with: ls -ld {shlex.quote(str(path))}",
+    )
+
+
 def unreadable(path: Path, error: OSError) -> ResourceError:
     """Compose the error for a file that is there and cannot be read, with the system's reason."""
     return ResourceError(

@@ -5,11 +5,14 @@ Nothing heavy is imported at the top of any, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import typer
 
+from terrazzo.base.atomic_write import not_allowed
 from terrazzo.base.errors import TerrazzoError
 from terrazzo.cli.check import check
 from terrazzo.cli.compare import compare
@@ -42,6 +45,14 @@ def main() -> NoReturn:
     try:
         app()
     except TerrazzoError as error:
-        print(f"error {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _end(error)
+    except PermissionError as error:  # wherever it was met: it is never a fault of the program
+        if error.filename is None:
+            raise
+        _end(not_allowed(Path(os.fsdecode(error.filename)), error))
     sys.exit(0)
+
+
+def _end(error: TerrazzoError) -> NoReturn:
+    print(f"error {error}", file=sys.stderr)
+    sys.exit(error.exit_code)
