@@ -3,7 +3,7 @@
 ``model.toml`` holds the backend, the model with its options, the precision of its arithmetic, the
 label map, the bands with their mean and standard deviation, and the image size;
 ``weights.safetensors`` the arrays; ``MANIFEST.json`` the sums of both, which are compared whenever
-they are read. Folders of before 0.2 have no manifest: they load, and that is said.
+they are read. Folders of version 0.1 may have no manifest: they load, and that is said.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def read_card(folder: Path, note: Callable[[str], None] | None = None) -> ModelC
 
     Args:
         folder: a model folder.
-        note: told where the folder is of before 0.2 and so cannot be verified.
+        note: told where the folder is of version 0.1 and so cannot be verified.
 
     Raises:
         CheckpointError: SEG-C012 there is no finished model here; SEG-C006 it is not what was
