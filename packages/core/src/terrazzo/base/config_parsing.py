@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -68,10 +68,32 @@ def parse(kind: type[Settings], values: dict[str, Any], *, where: str | Path) ->
     Raises:
         ConfigError: code SEG-X001 (unknown key) or SEG-X002 (wrong type or value).
     """
+    if (key := _key_with_nul(values)) is not None:
+        raise ConfigError(
+            "SEG-X002",
+            "a setting has a wrong type or value",
+            file=where,
+            observed=f"{key} holds the character NUL",
+            allowed="text without it; no path has one",
+            next_step="remove \\u0000 from the text",
+        )
     try:
         return kind.model_validate(values)
     except pydantic.ValidationError as error:
         raise _explain(kind, error, where) from None
+
+
+def _key_with_nul(value: object, key: str = "") -> str | None:
+    """Return the dotted key of the first text with NUL, which the system would cut a path at."""
+    if isinstance(value, str):
+        return (key or "a value") if "\0" in value else None
+    within: Iterable[tuple[object, object]] = ()
+    if isinstance(value, dict):
+        within = value.items()
+    elif isinstance(value, list | tuple):
+        within = enumerate(value)
+    found = (_key_with_nul(each, f"{key}.{name}" if key else str(name)) for name, each in within)
+    return next(filter(None, found), None)
 
 
 def _explain(

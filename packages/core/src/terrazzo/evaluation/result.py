@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from terrazzo.base.atomic_write import replace_json, replacing, replacing_folder, write_json
 from terrazzo.data.labels import LabelMap
-from terrazzo.evaluation import extra_scores, scene_overview
+from terrazzo.evaluation import array_file, extra_scores, scene_overview
+from terrazzo.evaluation.array_file import ArrayFile
 from terrazzo.evaluation.extra_counts import ExtraCounts
 from terrazzo.evaluation.scene_overview import SceneOverview
 from terrazzo.io import named_arrays
@@ -166,3 +167,33 @@ def write(evaluation: Evaluation, label_map: LabelMap, folder: Path) -> Path:
 def overviews_file(folder: Path, split: str) -> Path:
     """Return where the maps of a stored evaluation lie."""
     return folder / f"{split}_maps.safetensors"
+
+
+def read_counts(folder: Path, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return counts N×K×K and ignored pixels N of a stored evaluation.
+
+    Raises:
+        CheckpointError: SEG-C014, the file is damaged.
+        ResourceError: SEG-R030, it is missing or unreadable.
+    """
+    return counts_in(array_file.read(folder / f"{split}.safetensors"))
+
+
+def counts_in(stored: ArrayFile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return counts N×K×K and ignored pixels N of a file; see `read_counts`."""
+    counts_NKK = stored.array("counts", "i", (None, None, None))
+    return counts_NKK, stored.array("ignored", "i", counts_NKK.shape[:1])
+
+
+def read_extra(folder: Path, split: str) -> ExtraCounts:
+    """Return what a stored evaluation has counted beside; see `read_counts`."""
+    return extra_in(array_file.read(folder / f"{split}.safetensors"))
+
+
+def extra_in(stored: ArrayFile) -> ExtraCounts:
+    """Return what a file has counted beside; see `read_counts`."""
+    try:
+        return ExtraCounts.of_arrays(stored.arrays)
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        observed = f"{type(error).__name__}: {error}"
+        raise stored.refused(observed) from error

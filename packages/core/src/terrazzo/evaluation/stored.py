@@ -154,7 +154,7 @@ class _Summary(pydantic.BaseModel):
     def _one_value_a_class(self) -> _Summary:
         num_classes = len(self.classes)
         lengths = {"counts": len(self.counts)}
-        lengths |= {name: len(values) for name, values in self.per_class.items()}
+        lengths |= {f"per_class.{name}": len(values) for name, values in self.per_class.items()}
         for name, length in lengths.items():
             if length != num_classes:
                 msg = f"{name} has {length} entries for {num_classes} classes"
@@ -190,14 +190,12 @@ def _read_scored(path: Path) -> Scored:
     counts_file = path.with_suffix(".safetensors")
     if counts_file.is_file():
         stored = array_file.read(counts_file)
-        counts_NKK = stored.array("counts", "i", (None, num_classes, num_classes))
-        ignored_N = stored.array("ignored", "i", (len(counts_NKK),))
+        counts_NKK, ignored_N = result.counts_in(stored)
+        if counts_NKK.shape[1:] != (num_classes, num_classes):
+            observed = f"array 'counts' of shape {counts_NKK.shape}"
+            raise stored.refused(observed, f"counts of {num_classes} classes, as in {path.name}")
         names = _names(stored, len(counts_NKK))
-        try:
-            extra = ExtraCounts.of_arrays(stored.arrays)
-        except (KeyError, ValueError, TypeError, IndexError) as error:
-            observed = f"{type(error).__name__}: {error}"
-            raise stored.refused(observed) from error
+        extra = result.extra_in(stored)
     examples = _examples(path.with_name(f"{path.stem}_examples"), names)
     maps = scene_overview.read(result.overviews_file(path.parent, path.stem))
     return Scored(summary, names, counts_NKK, ignored_N, examples, extra, maps)

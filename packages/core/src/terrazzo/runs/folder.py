@@ -34,6 +34,7 @@ _FREE_TO_CHANGE = (
     "evaluation",
     "checkpoint",
     "log.every_steps",
+    "data.allow_outside",
     "validation.batch_size",
 )
 """Tables and keys of a recipe that change no weight and no score: a resume may differ in them."""

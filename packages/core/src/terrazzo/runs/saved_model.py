@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic
 import tomli_w
 from numpy.typing import NDArray
 
 from terrazzo.base import config_parsing
 from terrazzo.base.atomic_write import flush_file, unreadable
-from terrazzo.base.config_parsing import Frozen, Size, parse_toml
+from terrazzo.base.config_parsing import Frozen, Positive, Size, parse_toml
 from terrazzo.base.errors import CheckpointError
 from terrazzo.base.recipe import ModelConfig, Precision, TrainingConfig
 from terrazzo.data import labels
@@ -45,7 +46,15 @@ class _BandsTable(Frozen):
     names: tuple[str, ...]
     dtype: str
     mean: tuple[float, ...]
-    std: tuple[float, ...]
+    std: tuple[Positive, ...]
+
+    @pydantic.model_validator(mode="after")
+    def _a_number_a_band(self) -> _BandsTable:
+        lengths = {len(self.names), len(self.mean), len(self.std)}
+        if len(lengths) > 1:
+            msg = "names, mean and std are of different lengths"
+            raise ValueError(msg)
+        return self
 
 
 class _CardTable(Frozen):

@@ -11,7 +11,13 @@ from terrazzo.base.atomic_write import read_json, replace_json, replacing
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.errors import CheckpointError, ConfigError, unknown_name
 from terrazzo.base.progress import Progress, Silent
-from terrazzo.base.recipe import Config, TrainingConfig, from_anywhere, load_recipe
+from terrazzo.base.recipe import (
+    Config,
+    TrainingConfig,
+    from_anywhere,
+    load_recipe,
+    require_run_name,
+)
 from terrazzo.check.coverage import Coverage
 from terrazzo.data import datasets, pixel_size
 from terrazzo.data.class_weights import class_weights
@@ -64,6 +70,8 @@ def train(
     """
     progress = Silent() if progress is None else progress
     recipe = from_anywhere(recipe if isinstance(recipe, Config) else load_recipe(recipe))
+    if out is None:
+        require_run_name(recipe.name, where="recipe")
     folder = RunFolder(Path("runs") / recipe.name if out is None else Path(out))
 
     # Resolve and check everything that can be refused without a model; nothing is written yet.
