@@ -41,7 +41,6 @@ STRANGE_NAMES = [
     "/tmp/evil",
     "a/b",
     "a\\b",
-    "",
     ".",
     "..",
     "  ",
@@ -59,6 +58,13 @@ def test_a_name_of_a_run_is_a_name(tmp_path, name):
     with pytest.raises(ConfigError, match="SEG-X025") as caught:
         load_recipe(path)
     assert str(path) in str(caught.value)
+
+
+def test_no_name_is_that_of_the_file(tmp_path):
+    path = tmp_path / "city.toml"
+    path.write_text(tomli_w.dumps(recipe_of(tmp_path, name="")))
+    assert load_recipe(path).name == "city"
+    assert load_recipe(path, assignments=["name=town"]).name == "town"
 
 
 @pytest.mark.parametrize("name", ["city unet", "straße_7", "v1.2-rc.1", "x" * 200])

@@ -35,6 +35,7 @@ from terrazzo.base.recipe import ModelConfig, TrainingConfig
 from terrazzo.models import published_weights
 from terrazzo.models.card import ModelCard
 from terrazzo.runs import saved_model
+from terrazzo.testing import audit
 from terrazzo.testing.trainer_checks import TWO_COLOURS
 from terrazzo_torch import pretrained, timm_encoders, torchvision_networks
 from terrazzo_torch.backend import backend
@@ -601,3 +602,33 @@ def test_trained_model_needs_the_pretrained_weights_no_more(tmp_path: Path) -> N
     assert stored.model.options["pretrained"] == str(path)
     images_BHWC = TWO_COLOURS.batch(16, 16).images_BHWC
     np.testing.assert_array_equal(loaded.predict(images_BHWC), trainer.predict(images_BHWC))
+
+
+# --- what loading does beside ---------------------------------------------------------------------
+
+
+def test_loading_a_trained_model_does_nothing_else(tmp_path: Path) -> None:
+    model = ModelConfig(name="unet", options={"width": 8, "depth": 2})
+    bands, labels = TWO_COLOURS.bands, TWO_COLOURS.labels
+    trainer = backend.build(model, TrainingConfig(steps=1), labels, bands, 0)
+    weights = {n: a for n, a in trainer.state().items() if n.startswith("weights/")}
+    saved_model.write(
+        tmp_path / "model", ModelCard("torch", model, labels, bands, None, 1), weights
+    )
+    images_BHWC = TWO_COLOURS.batch(16, 16).images_BHWC
+    with audit.refused(tmp_path / "model") as seen:
+        _, loaded = saved_model.load(tmp_path / "model")
+        loaded.predict(images_BHWC)
+    assert seen == []
+
+
+@pytest.mark.parametrize("file", ["weights.pth", "model.safetensors"])
+def test_reading_pretrained_weights_does_nothing_else(tmp_path: Path, file: str) -> None:
+    weights = _tiny_classifier().state_dict()
+    place = tmp_path / "weights"
+    place.mkdir()
+    (torch.save if file.endswith(".pth") else save_file)(weights, place / file)
+    with audit.refused(place) as seen:
+        read = pretrained.read_weights(place / file)
+    assert read.keys() == weights.keys()
+    assert seen == []

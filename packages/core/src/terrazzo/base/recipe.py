@@ -386,8 +386,9 @@ def load_recipe(
         values = read_toml(Path(source))
     if backend is not None:
         values["backend"] = backend
-    values.setdefault("name", name)
     _assigned(values, assignments, folder, note)
+    if values.get("name", "") == "":  # also in the config.toml of a run that a program began
+        values["name"] = name
     recipe = parse(Config, values, where=where)
     require_run_name(recipe.name, where=where)
     require_inside(recipe.data, where=where)
