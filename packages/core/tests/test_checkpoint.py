@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from terrazzo.base.errors import CheckpointError, ResourceError
-from terrazzo.runs import checkpoint
+from terrazzo.runs import checkpoint, manifest
 
 STATE = {
     "weights/a": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -60,20 +60,44 @@ def test_every_flipped_bit_is_found_and_the_older_checkpoint_is_used(tmp_path):
         bad[place] ^= 1 << draw.randrange(8)
         path.write_bytes(bad)
         newest, passed_over = checkpoint.latest(tmp_path)
-        manifest_still_says_the_same = newest.step == 2 and path.name == "MANIFEST.json"
-        assert newest.step == 1 or manifest_still_says_the_same
-        if newest.step == 1:
-            assert passed_over[0].code == "SEG-C006"
-            assert str(folder) in str(passed_over[0])
+        assert newest.step == 1
+        assert passed_over[0].code == "SEG-C006"
+        assert str(folder) in str(passed_over[0])
         path.write_bytes(good)
 
 
-def test_most_flips_in_the_manifest_itself_are_found(tmp_path):
-    path = save(tmp_path, 2).folder / "MANIFEST.json"
-    manifest = json.loads(path.read_text())
-    manifest["files"]["weights.safetensors"]["sha256"] = "0" * 64
-    path.write_text(json.dumps(manifest))
+def as_in_0_1(folder):
+    """Give a folder the manifest that version 0.1 wrote; return its path and content."""
+    path = folder / "MANIFEST.json"
+    table = json.loads(path.read_text())
+    del table["manifest_sha256"]
+    path.write_text(json.dumps(table, indent=1) + "\n")
+    return path, table
+
+
+def test_a_manifest_without_a_sum_of_its_own_is_read(tmp_path):
+    path, table = as_in_0_1(save(tmp_path, 2).folder)
+    assert checkpoint.read(tmp_path, 2).step == 2
+    table["files"]["weights.safetensors"]["sha256"] = "0" * 64
+    path.write_text(json.dumps(table))
     with pytest.raises(CheckpointError, match=r"SEG-C006.*\n.*weights.safetensors"):
+        checkpoint.read(tmp_path, 2)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "7", '{"format": "1"}', '{"format": 1, "step": 2, "files": []}', "[" * 9999]
+)
+def test_a_manifest_of_another_shape_is_damage(tmp_path, text):
+    (save(tmp_path, 2).folder / "MANIFEST.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"SEG-C006.*\n.*MANIFEST.json"):
+        checkpoint.read(tmp_path, 2)
+
+
+def test_a_manifest_names_files_beside_it_only(tmp_path):
+    path, table = as_in_0_1(save(tmp_path, 2).folder)
+    table["files"]["../secret"] = table["files"]["record.json"]
+    path.write_text(json.dumps(table))
+    with pytest.raises(CheckpointError, match=r"SEG-C006[^$]*\.\./secret"):
         checkpoint.read(tmp_path, 2)
 
 
@@ -94,11 +118,19 @@ def test_a_cut_longer_or_missing_file_is_found(tmp_path, damage, name):
 
 def test_a_newer_format_asks_for_an_upgrade(tmp_path):
     save(tmp_path, 1)
-    path = save(tmp_path, 2).folder / "MANIFEST.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    path, table = as_in_0_1(save(tmp_path, 2).folder)
+    path.write_text(json.dumps({**table, "format": 2}))
     with pytest.raises(CheckpointError, match="format 2") as caught:
         checkpoint.latest(tmp_path)
     assert "upgrade" in str(caught.value)
+
+
+def test_a_newer_format_with_more_in_it_is_no_damage(tmp_path):
+    folder = save(tmp_path, 2).folder
+    table = {"format": 2, "step": 2, "files": {}, "compression": "zstd"}
+    (folder / "MANIFEST.json").write_bytes(manifest._text(table))
+    with pytest.raises(CheckpointError, match="SEG-C007"):
+        checkpoint.read(tmp_path, 2)
 
 
 def test_a_copied_checkpoint_is_still_valid(tmp_path):

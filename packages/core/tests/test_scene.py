@@ -25,7 +25,7 @@ from terrazzo.inference import blending, map_writer, predict, tiled_prediction
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.io import image_headers, rasters
-from terrazzo.runs import saved_model
+from terrazzo.runs import manifest, saved_model
 from terrazzo.testing.scenes import LABELS, UTM, make_model, make_scene
 
 DATA = os.environ.get("TERRAZZO_DATA")
@@ -259,6 +259,8 @@ def test_resume_with_something_else_is_refused(tmp_path, model, monkeypatch, cha
         case "weights":
             path = model / "weights.safetensors"
             path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+            (model / "MANIFEST.json").unlink()
+            manifest.write(model, 1)  # another model, not a damaged one
         case "tiling":
             settings = {"tiling": Tiling(tile=48, overlap=12)}
         case "scene":

@@ -11,7 +11,13 @@ import pytest
 from keras import ops
 
 from terrazzo.base.errors import CheckpointError, ConfigError
+from terrazzo.base.recipe import ModelConfig, TrainingConfig
+from terrazzo.models.card import ModelCard
+from terrazzo.runs import saved_model
+from terrazzo.testing import audit
+from terrazzo.testing.trainer_checks import TWO_COLOURS
 from terrazzo_keras import pretrained
+from terrazzo_keras.backend import backend
 from terrazzo_keras.models import deeplabv3plus, inception_resnet_v2_unet
 
 MODELS = {
@@ -218,3 +224,25 @@ def test_without_a_network_the_error_says_what_to_get_and_where_to_put_it(tmp_pa
         assert told in done.stdout
     assert done.stdout.count("https://storage.googleapis.com/") >= 2
     assert not list(tmp_path.rglob("*.h5"))
+
+
+def test_loading_a_trained_model_does_nothing_else(tmp_path):
+    model = ModelConfig(name="unet", options={"width": 8, "depth": 2})
+    bands, labels = TWO_COLOURS.bands, TWO_COLOURS.labels
+    trainer = backend.build(model, TrainingConfig(steps=1), labels, bands, 0)
+    weights = {n: a for n, a in trainer.state().items() if n.startswith("weights/")}
+    saved_model.write(
+        tmp_path / "model", ModelCard("keras", model, labels, bands, None, 1), weights
+    )
+    images_BHWC = TWO_COLOURS.batch(16, 16).images_BHWC
+    with audit.refused(tmp_path / "model") as seen:
+        _, loaded = saved_model.load(tmp_path / "model")
+        loaded.predict(images_BHWC)
+    assert seen == []
+
+
+def test_reading_pretrained_weights_does_nothing_else(files):
+    _, path = files("mobilenet_v2")
+    with audit.refused(path.parent) as seen:
+        build("mobilenet_v2", path, 3)
+    assert seen == []

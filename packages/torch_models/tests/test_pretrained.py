@@ -1,12 +1,19 @@
 """Weights from elsewhere, in files of the same form and names as the published ones."""
 
+import hashlib
 import importlib
 import os
 import pickle
 import re
 import socket
+import subprocess
+import sys
+import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,10 +32,12 @@ from transformers import (
 
 from terrazzo.base.errors import CheckpointError, ConfigError, ResourceError, TerrazzoError
 from terrazzo.base.recipe import ModelConfig, TrainingConfig
+from terrazzo.models import published_weights
 from terrazzo.models.card import ModelCard
 from terrazzo.runs import saved_model
+from terrazzo.testing import audit
 from terrazzo.testing.trainer_checks import TWO_COLOURS
-from terrazzo_torch import pretrained
+from terrazzo_torch import pretrained, timm_encoders, torchvision_networks
 from terrazzo_torch.backend import backend
 from terrazzo_torch.models import deeplabv3, fcn, lraspp, segformer, unet, vit
 from terrazzo_torch.torchvision_networks import _NarrowBlock
@@ -427,14 +436,125 @@ def test_without_network_the_hub_s_file_is_named(
     assert "model.options.pretrained" in text
 
 
-def test_file_put_where_the_error_says_is_used(no_network: Path) -> None:
+def test_file_put_where_the_error_says_is_used_if_its_name_tells_its_sum(
+    no_network: Path,
+) -> None:
     place = no_network / "torch" / "hub" / "checkpoints"
     place.mkdir(parents=True)
     torch.manual_seed(1)
-    source = mobilenet_v3_large(weights=None)
-    torch.save(source.state_dict(), place / "mobilenet_v3_large-8738ca79.pth")
-    network = _build("lraspp", "encoder")
-    assert torch.equal(network.encoder["0"][0].weight, source.features[0][0].weight)
+    source = mobilenet_v3_large(weights=None).state_dict()
+    published = place / "mobilenet_v3_large-8738ca79.pth"
+    torch.save(source, published)
+    actual = hashlib.sha256(published.read_bytes()).hexdigest()
+    with pytest.raises(CheckpointError) as caught:
+        _build("lraspp", "encoder")
+    assert caught.value.code == "SEG-S001"
+    assert actual in str(caught.value.observed)
+    assert "8738ca79" in str(caught.value.allowed)
+    published.rename(place / f"mobilenet_v3_large-{actual[:8]}.pth")
+    named = SimpleNamespace(url=f"https://download/models/mobilenet_v3_large-{actual[:8]}.pth")
+    for name, tensor in torchvision_networks._fetch(named).items():
+        assert torch.equal(tensor, source[name]), name
+
+
+# --- a mirror -------------------------------------------------------------------------------------
+
+
+class _Mirror(BaseHTTPRequestHandler):
+    """Answers as the Hugging Face hub does, with what it likes."""
+
+    content = b"what the mirror likes to send"
+
+    def do_HEAD(self) -> None:
+        if not self.path.endswith("model.safetensors"):
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("X-Repo-Commit", self.path.split("/resolve/")[1].split("/")[0])
+        self.send_header("ETag", f'"{hashlib.sha256(self.content).hexdigest()}"')
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(self.content)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Mirror) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+ASK_A_MIRROR = """
+from terrazzo.base.errors import TerrazzoError
+from terrazzo_torch import pretrained
+from terrazzo_torch.models import segformer
+encoders = segformer._ENCODERS
+right = encoders["b0"].revision
+for repository, revision, sha256 in {asked!r}:
+    try:
+        print("got", pretrained.from_hub(repository, revision or right, sha256))
+    except TerrazzoError as error:
+        print(error)
+"""
+
+
+def test_what_a_mirror_sends_is_compared(mirror: str, tmp_path: Path) -> None:
+    actual = hashlib.sha256(_Mirror.content).hexdigest()
+    other, commit = "timm/test_vit.r160_in1k", "1" * 40
+    asked = [
+        ("nvidia/mit-b0", None, None),
+        (other, commit, None),
+        (other, commit, "0" * 64),
+        (other, commit, actual),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", ASK_A_MIRROR.format(asked=asked)],
+        env=os.environ
+        | {"HF_ENDPOINT": mirror, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    known, unpinned, wrong, right = re.split(r"\n(?=SEG|got)", done.stdout.strip())
+    assert known.startswith("SEG-S001")
+    assert f"SHA-256 {actual}" in known
+    assert "3e5ad9cd1dd8ecf8305c23fcdf01ef241f08c7b2dddacb6ec7de5a887188798a" in known
+    assert unpinned.startswith("SEG-X024")
+    assert mirror in unpinned
+    assert wrong.startswith("SEG-S001")
+    assert "0" * 64 in wrong
+    assert right.startswith("got")
+    assert f"{actual}; as expected" in right
+
+
+def test_a_sum_in_the_recipe_holds_for_a_path_too(tmp_path: Path) -> None:
+    folder, _ = _segformer_folder(tmp_path, SegformerModel)
+    actual = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    network = _build("segformer", folder, sha256=actual)
+    assert any(actual in remark for remark in network.remarks)
+    with pytest.raises(CheckpointError) as caught:
+        _build("segformer", folder, sha256="0" * 64)
+    assert caught.value.code == "SEG-S001"
+
+
+def test_known_sums_are_of_commits_that_are_built_in() -> None:
+    pinned = {f"{each.repository}@{each.revision}" for each in segformer._ENCODERS.values()}
+    pinned |= {f"{each.repository}@{each.revision}" for each in segformer._FULL.values()}
+    pinned |= {f"{name}@{commit}" for name, commit in timm_encoders._REVISIONS.items()}
+    assert published_weights.HUB.keys() <= pinned
+    for file in published_weights.HUB.values():
+        assert re.fullmatch("[0-9a-f]{64}", file.sha256)
+        assert file.name in pretrained._FILES_IN_FOLDER
 
 
 def test_nothing_is_fetched_unless_it_is_asked_for(no_network: Path) -> None:
@@ -482,3 +602,33 @@ def test_trained_model_needs_the_pretrained_weights_no_more(tmp_path: Path) -> N
     assert stored.model.options["pretrained"] == str(path)
     images_BHWC = TWO_COLOURS.batch(16, 16).images_BHWC
     np.testing.assert_array_equal(loaded.predict(images_BHWC), trainer.predict(images_BHWC))
+
+
+# --- what loading does beside ---------------------------------------------------------------------
+
+
+def test_loading_a_trained_model_does_nothing_else(tmp_path: Path) -> None:
+    model = ModelConfig(name="unet", options={"width": 8, "depth": 2})
+    bands, labels = TWO_COLOURS.bands, TWO_COLOURS.labels
+    trainer = backend.build(model, TrainingConfig(steps=1), labels, bands, 0)
+    weights = {n: a for n, a in trainer.state().items() if n.startswith("weights/")}
+    saved_model.write(
+        tmp_path / "model", ModelCard("torch", model, labels, bands, None, 1), weights
+    )
+    images_BHWC = TWO_COLOURS.batch(16, 16).images_BHWC
+    with audit.refused(tmp_path / "model") as seen:
+        _, loaded = saved_model.load(tmp_path / "model")
+        loaded.predict(images_BHWC)
+    assert seen == []
+
+
+@pytest.mark.parametrize("file", ["weights.pth", "model.safetensors"])
+def test_reading_pretrained_weights_does_nothing_else(tmp_path: Path, file: str) -> None:
+    weights = _tiny_classifier().state_dict()
+    place = tmp_path / "weights"
+    place.mkdir()
+    (torch.save if file.endswith(".pth") else save_file)(weights, place / file)
+    with audit.refused(place) as seen:
+        read = pretrained.read_weights(place / file)
+    assert read.keys() == weights.keys()
+    assert seen == []

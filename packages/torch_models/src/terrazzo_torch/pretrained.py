@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from huggingface_hub import hf_hub_download, try_to_load_from_cache
+from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 from pydantic import Field
 from safetensors import SafetensorError
@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from terrazzo.base.errors import CheckpointError, ConfigError, ResourceError
+from terrazzo.models import published_weights
 from terrazzo.models.pretrained_errors import (
     cannot_fetch,
     cannot_read,
@@ -31,7 +32,9 @@ from terrazzo.models.pretrained_errors import (
     first_line,
     not_as_published,
 )
+from terrazzo.models.published_weights import require_sha256
 
+_HUB = "https://huggingface.co"
 Revision = Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None
 """A commit of a repository on the Hugging Face hub: branches and tags move, commits do not."""
 
@@ -59,18 +62,52 @@ def require_revision(repository: str, pinned: str | None, chosen: str | None) ->
     )
 
 
-def from_hub(repository: str, revision: str, files: tuple[str, ...] = _FILES_IN_FOLDER) -> Path:
-    """Return the first of `files` that the repository has at this commit; fetch it if need be.
+def from_hub(
+    repository: str,
+    revision: str,
+    sha256: str | None,
+    files: tuple[str, ...] = _FILES_IN_FOLDER,
+) -> tuple[Path, str]:
+    """Return a weight file that the repository has at this commit; fetch it if need be.
+
+    Args:
+        repository: on the Hugging Face hub.
+        revision: a commit.
+        sha256: that the file must have; None: that known to us, if one is.
+        files: names to look for, in this order, where we know none.
+
+    Returns:
+        The path of the file, and a remark with its SHA-256.
 
     Raises:
+        ConfigError: SEG-X024, there is a mirror and no sum to compare with.
         ResourceError: SEG-R020, it is neither here nor within reach.
+        CheckpointError: SEG-S001, it has another sum.
     """
+    known = published_weights.HUB.get(f"{repository}@{revision}")
+    if known is not None:
+        files, sha256 = (known.name,), sha256 or known.sha256
+    if sha256 is None and constants.ENDPOINT != _HUB:
+        raise ConfigError(
+            "SEG-X024",
+            "weights from a mirror need a checksum, and none is built in for these",
+            observed=f"HF_ENDPOINT = {constants.ENDPOINT}, {repository} without a checksum",
+            allowed="the SHA-256 of the file: 64 hexadecimal digits",
+            next_step="set model.options.sha256 to the one that its publisher states, or unset "
+            "HF_ENDPOINT",
+        )
+    path = _cached_or_fetched(repository, revision, files)
+    source = f"{_HUB}/{repository}/resolve/{revision}/{path.name}"
+    return path, require_sha256(path, sha256, source)
+
+
+def _cached_or_fetched(repository: str, revision: str, files: tuple[str, ...]) -> Path:
     for file in files:
         here = try_to_load_from_cache(repository, file, revision=revision)
         if isinstance(here, str):
             return Path(here)
     for file in files:
-        source = f"https://huggingface.co/{repository}/resolve/{revision}/{file}"
+        source = f"{_HUB}/{repository}/resolve/{revision}/{file}"
         with fetching(file, source, "its place in the cache of huggingface_hub (HF_HOME)"):
             try:
                 return Path(hf_hub_download(repository, file, revision=revision))
@@ -83,7 +120,7 @@ def from_hub(repository: str, revision: str, files: tuple[str, ...] = _FILES_IN_
         "the repository has no such file at this commit",
         file=", ".join(files),
         observed=first_line(missing),
-        next_step=f"look at https://huggingface.co/{repository}/tree/{revision}",
+        next_step=f"look at {_HUB}/{repository}/tree/{revision}",
     )
 
 
@@ -108,6 +145,16 @@ def fetching(file: str, source: str, place: str) -> Iterator[None]:
         if "hash" not in str(error):
             raise
         raise not_as_published(source, error) from error
+
+
+def compared(path: Path, sha256: str | None) -> tuple[str, ...]:
+    """Compare a file of the user's with the sum in the recipe; return a remark, if there is one.
+
+    Raises:
+        CheckpointError: SEG-S001, it has another; SEG-C006 and SEG-C020 as `read_weights`.
+    """
+    file = _file_in(path)
+    return () if sha256 is None else (require_sha256(file, sha256, "model.options.sha256"),)
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

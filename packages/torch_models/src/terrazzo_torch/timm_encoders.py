@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import timm
 from timm.models import is_model_in_modules
@@ -24,6 +24,19 @@ _REVISIONS = {
     "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k": "7d3afdd0cf93ad84d986eb2d6bcc5812ebd0b106",
 }
 """Commits of the hub's repositories; for the hundreds of others, the recipe names one."""
+
+
+class Pinned(NamedTuple):
+    """What a recipe says of the file to fetch.
+
+    Attributes:
+        revision: a commit; None: the one built in.
+        sha256: of the file; None: the one built in, if there is one.
+    """
+
+    revision: str | None
+    sha256: str | None
+
 
 Settings = dict[str, Any]
 """Arguments of `timm.create_model` that shape an encoder."""
@@ -79,7 +92,7 @@ def feature_pyramid(name: str, num_bands: int, depth: int) -> tuple[nn.Module, S
 
 
 def load(
-    encoder: nn.Module, name: str, settings: Settings, option: Pretrained, revision: str | None
+    encoder: nn.Module, name: str, settings: Settings, option: Pretrained, pinned: Pinned
 ) -> tuple[str, ...]:
     """Load the weights that `option` names into an encoder made with `settings`; return remarks.
 
@@ -90,16 +103,18 @@ def load(
         return ()
     origin: str | Path
     if option == "encoder":
-        origin, path = _from_hub(name, revision)
+        origin, path, remark = _from_hub(name, pinned)
+        compared: tuple[str, ...] = (remark,)
     else:
         origin = path = path_of(option, ("encoder",))
+        compared = pretrained.compared(path, pinned.sha256)
     weights = pretrained.read_weights(path)
     given = _in_form(name, settings, weights, origin)
     remarks = pretrained.adopt(encoder, given, num_bands=settings["in_chans"], origin=origin)
-    return (f"weights of the encoder: {origin}", *remarks)
+    return (f"weights of the encoder: {origin}", *compared, *remarks)
 
 
-def _from_hub(name: str, revision: str | None) -> tuple[str, Path]:
+def _from_hub(name: str, pinned: Pinned) -> tuple[str, Path, str]:
     config = timm.get_pretrained_cfg(name, allow_unregistered=False)
     if config is None or not config.hf_hub_id:
         raise ConfigError(
@@ -110,12 +125,10 @@ def _from_hub(name: str, revision: str | None) -> tuple[str, Path]:
             next_step="choose another encoder; a name with a tag means one training of a model",
         )
     repository = config.hf_hub_id
-    commit = pretrained.require_revision(repository, _REVISIONS.get(repository), revision)
-    if config.hf_hub_filename:
-        path = pretrained.from_hub(repository, commit, (config.hf_hub_filename,))
-    else:
-        path = pretrained.from_hub(repository, commit)
-    return f"{repository}@{commit}", path
+    commit = pretrained.require_revision(repository, _REVISIONS.get(repository), pinned.revision)
+    names = {"files": (config.hf_hub_filename,)} if config.hf_hub_filename else {}
+    path, remark = pretrained.from_hub(repository, commit, pinned.sha256, **names)
+    return f"{repository}@{commit}", path, remark
 
 
 def _in_form(

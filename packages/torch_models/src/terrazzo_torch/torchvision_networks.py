@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,10 +18,14 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 from terrazzo.base.config_parsing import Frozen
 from terrazzo.models.pretrained_errors import Pretrained, path_of
+from terrazzo.models.published_weights import require_sha256
 from terrazzo_torch import pretrained
 from terrazzo_torch.auxiliary import TrainingLogits
 from terrazzo_torch.batch_norm import replace_batch_norms
 from terrazzo_torch.padding import crop, pad_to_multiple
+
+_SUM_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.pth$")
+"""Torchvision names a file after the beginning of its SHA-256."""
 
 STRIDES = {"tiny": 8, "resnet50": 8, "resnet101": 8, "mobilenet_v3_large": 16}
 """Pixels of a cell of the coarsest map; torchvision dilates the stages after it."""
@@ -214,9 +219,11 @@ def load(
 def _fetch(source: WeightsEnum) -> dict[str, Tensor]:
     file = source.url.rpartition("/")[2]
     place = Path(torch.hub.get_dir()) / "checkpoints" / file
+    known = _SUM_IN_NAME.search(file)
     if not place.is_file():
         with pretrained.fetching(file, source.url, str(place)):
             source.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    require_sha256(place, None if known is None else known[1], source.url)
     # By our own reader, which says what is wrong with a file that somebody else put there.
     return pretrained.read_weights(place)
 

@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import time
 import uuid
@@ -173,14 +174,45 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; empty where there is no file.
 
     Raises:
-        CheckpointError: SEG-C014, the file is no JSON.
+        CheckpointError: SEG-C014, the file is no JSON object, or repeats a key.
+        ResourceError: SEG-R030, it is there and cannot be read.
     """
-    if not path.exists():
-        return {}
     try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise unreadable(path, error) from error
+    try:
+        return json_object(content)
     except ValueError as error:
-        raise _unreadable(path, error) from None
+        raise damaged_file(path, error) from None
+
+
+def json_object(content: bytes) -> dict[str, Any]:
+    """Return the JSON object in the content of a file.
+
+    Raises:
+        ValueError: it is no JSON, no object, or has a key twice, of which one would be lost.
+    """
+    try:
+        value = json.loads(content, object_pairs_hook=_each_key_once)
+    except RecursionError:
+        msg = "lists or objects are nested too deeply"
+        raise ValueError(msg) from None
+    if not isinstance(value, dict):
+        msg = f"a {type(value).__name__} where an object with keys is expected"
+        raise ValueError(msg)  # noqa: TRY004 - the content is wrong, not an argument
+    return value
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        msg = f"the key {twice!r} stands there {names.count(twice)} times"
+        raise ValueError(msg)
     return value
 
 
@@ -204,43 +236,54 @@ def read_json_lines(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any]
         start: byte to begin at; the end of a line.
 
     Raises:
-        CheckpointError: SEG-C014, a line is no JSON object.
+        CheckpointError: SEG-C014, a line is no JSON object, or repeats a key.
+        ResourceError: SEG-R030, the file is there and cannot be read.
     """
     for value, end in _json_lines(path, start):
-        if value is None:
+        if isinstance(value, ValueError):
             number = path.read_bytes()[:end].count(b"\n")
-            raise _unreadable(path, f"line {number} is no JSON object")
+            raise damaged_file(path, f"line {number}: {value}", next_step=_DAMAGED_LOG)
         yield value, end
 
 
 def undamaged_json_lines(path: Path) -> list[dict[str, Any]]:
     """Return the lines that can be read, of a file that nothing depends on."""
-    return [value for value, _ in _json_lines(path) if value is not None]
+    return [value for value, _ in _json_lines(path) if not isinstance(value, ValueError)]
 
 
 def json_lines_before_damage(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield as `read_json_lines`, up to the first line that cannot be read."""
     for value, end in _json_lines(path):
-        if value is None:
+        if isinstance(value, ValueError):
             return
         yield value, end
 
 
-def _json_lines(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any] | None, int]]:
-    """Yield each whole line, None where it is no JSON object, with the byte at which it ends."""
-    if not path.is_file():
+_DAMAGED_LOG = (
+    "where it is the log, `terrazzo run --resume` restores it from the newest checkpoint; or move "
+    "the file away to have the report without it"
+)
+
+
+def _json_lines(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any] | ValueError, int]]:
+    """Yield each whole line, or what is wrong with it, with the byte at which it ends."""
+    try:
+        opened = path.open("rb")
+    except FileNotFoundError:
         return
-    with path.open("rb") as file:
+    except OSError as error:
+        raise unreadable(path, error) from error
+    with opened as file:
         file.seek(start)
         for line in file:
             if not line.endswith(b"\n"):
                 return
             start += len(line)
             try:
-                value = json.loads(line)
-            except ValueError:
-                value = None
-            yield value if isinstance(value, dict) else None, start
+                value: dict[str, Any] | ValueError = json_object(line)
+            except ValueError as error:
+                value = error
+            yield value, start
 
 
 def cut_file(path: Path, length: int) -> None:
@@ -290,13 +333,41 @@ def _not_written(path: Path, error: OSError) -> ResourceError:
     )
 
 
-def _unreadable(path: Path, observed: object) -> CheckpointError:
+def not_allowed(path: Path, error: PermissionError) -> ResourceError:
+    """Compose the error for a file or folder that the system keeps from this user."""
+    return ResourceError(
+        "SEG-R030",
+        "this user may not use the file or folder",
+        file=path,
+        observed=error.strerror,
+        next_step=f"see who may with: ls -ld {shlex.quote(str(path))}",
+    )
+
+
+def unreadable(path: Path, error: OSError) -> ResourceError:
+    """Compose the error for a file that is there and cannot be read, with the system's reason."""
+    return ResourceError(
+        "SEG-R030",
+        "the file is there and cannot be read",
+        file=path,
+        observed=error.strerror or error,
+        allowed="a file that this user may read",
+        next_step=f"see who may read it with: ls -l {shlex.quote(str(path))}",
+    )
+
+
+def damaged_file(
+    path: Path,
+    observed: object,
+    allowed: str = "a JSON object in UTF-8, each key once",
+    next_step: str = "move the file away to have the report without it",
+) -> CheckpointError:
+    """Compose the error for a file of a run folder with a content that cannot be."""
     return CheckpointError(
         "SEG-C014",
         "a file of the run folder cannot be read",
         file=path,
         observed=observed,
-        allowed="JSON in UTF-8",
-        next_step="where it is the log, `terrazzo run --resume` restores it from the newest "
-        "checkpoint; or move the file away to have the report without it",
+        allowed=allowed,
+        next_step=next_step,
     )

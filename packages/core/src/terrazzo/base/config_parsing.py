@@ -9,7 +9,7 @@ import difflib
 import os
 import tempfile
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -69,10 +69,32 @@ def parse(kind: type[Settings], values: dict[str, Any], *, where: str | Path) ->
     Raises:
         ConfigError: code SEG-X001 (unknown key) or SEG-X002 (wrong type or value).
     """
+    if (key := _key_with_nul(values)) is not None:
+        raise ConfigError(
+            "SEG-X002",
+            "a setting has a wrong type or value",
+            file=where,
+            observed=f"{key} holds the character NUL",
+            allowed="text without it; no path has one",
+            next_step="remove \\u0000 from the text",
+        )
     try:
         return kind.model_validate(values)
     except pydantic.ValidationError as error:
         raise _explain(kind, error, where) from None
+
+
+def _key_with_nul(value: object, key: str = "") -> str | None:
+    """Return the dotted key of the first text with NUL, which the system would cut a path at."""
+    if isinstance(value, str):
+        return (key or "a value") if "\0" in value else None
+    within: Iterable[tuple[object, object]] = ()
+    if isinstance(value, dict):
+        within = value.items()
+    elif isinstance(value, list | tuple):
+        within = enumerate(value)
+    found = (_key_with_nul(each, f"{key}.{name}" if key else str(name)) for name, each in within)
+    return next(filter(None, found), None)
 
 
 def _explain(
@@ -136,7 +158,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, unreadable or not TOML (with line and column).
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(path.read_bytes(), where=path)
     except FileNotFoundError:
         siblings = [p.name for p in path.parent.glob("*.toml")] if path.parent.is_dir() else []
         close = difflib.get_close_matches(path.name, siblings, n=1)
@@ -151,8 +173,23 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             "SEG-X005", "cannot read the file", file=path, observed=error.strerror
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("SEG-X006", "not valid TOML", file=path, observed=error) from None
+
+
+def parse_toml(content: bytes, *, where: str | Path) -> dict[str, Any]:
+    """Return the tables in the content of a TOML file.
+
+    Args:
+        content: UTF-8.
+        where: the file, for the message.
+
+    Raises:
+        ConfigError: SEG-X006, it is not TOML (with line and column).
+    """
+    try:
+        # As text files are read: a line may end with carriage return and line feed.
+        return tomllib.loads(content.decode("utf-8").replace("\r\n", "\n"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError("SEG-X006", "not valid TOML", file=where, observed=error) from None
 
 
 def flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:

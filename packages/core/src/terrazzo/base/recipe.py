@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -31,6 +31,11 @@ from terrazzo.base.config_parsing import (
 )
 from terrazzo.base.errors import ConfigError
 
+_LONGEST_NAME = 200
+"""Bytes; file systems take 255, and files beside a run's folder are named after it."""
+_NO_PATHS = ("group", "split_file")
+"""Options that hold an expression, or a path of its own."""
+
 
 class DataConfig(Frozen):
     """Which images, and how their labels are read."""
@@ -50,6 +55,8 @@ class DataConfig(Frozen):
     normalize: Literal["dataset", "robust", "imagenet", "none"] = "dataset"
     """Where the mean and standard deviation of each band come from; ``robust`` takes percentiles,
     which a few extreme pixels do not move."""
+    allow_outside: bool = False
+    """Whether paths in `options` may lead out of `root`."""
 
 
 class AugmentConfig(Frozen):
@@ -391,9 +398,71 @@ def load_recipe(
         values = read_toml(Path(source))
     if backend is not None:
         values["backend"] = backend
-    values.setdefault("name", name)
     _assigned(values, assignments, folder, note)
-    return parse(Config, values, where=where)
+    if values.get("name", "") == "":  # also in the config.toml of a run that a program began
+        values["name"] = name
+    recipe = parse(Config, values, where=where)
+    require_run_name(recipe.name, where=where)
+    require_inside(recipe.data, where=where)
+    return recipe
+
+
+def require_run_name(name: str, *, where: str | Path) -> None:
+    """Refuse a name that would be no folder of its own below ``runs/``.
+
+    Raises:
+        ConfigError: SEG-X025.
+    """
+    strange = [c for c in name if c in "/\\" or not c.isprintable()]
+    length = len(name.encode("utf-8", "surrogatepass"))
+    if name.strip(" .") and not strange and length <= _LONGEST_NAME:
+        return
+    raise ConfigError(
+        "SEG-X025",
+        "the name of a run is the name of a folder",
+        file=where,
+        observed=f"name = {name[:60]!r}{'…' if len(name) > 60 else ''}, {length} bytes",
+        allowed=f"1 to {_LONGEST_NAME} bytes without slashes and control characters, such as "
+        '"city_unet"',
+        next_step="change the name; --out DIR chooses another place",
+    )
+
+
+def require_inside(data: DataConfig, *, where: str | Path) -> None:
+    """Refuse paths in the options of a data set that lead out of its root, unless allowed.
+
+    Raises:
+        ConfigError: SEG-X026, with the key.
+    """
+    if data.allow_outside:
+        return
+    root = os.path.abspath(os.path.expanduser(os.path.expandvars(data.root)))  # noqa: PTH100, PTH111
+    for key, text in _texts(data.options):
+        if key.rpartition(".")[2] in _NO_PATHS:
+            continue
+        place = os.path.normpath(os.path.join(root, text))  # noqa: PTH118
+        if place != root and not place.startswith(root.rstrip(os.sep) + os.sep):
+            raise ConfigError(
+                "SEG-X026",
+                "a path of the data set leads out of data.root",
+                file=where,
+                observed=f"data.options.{key} = {text!r}",
+                allowed=f"a path below {data.root}",
+                next_step="name the folder that holds all of it in data.root, or set "
+                "data.allow_outside = true",
+            )
+
+
+def _texts(value: object, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield all texts in nested tables and lists, by dotted key."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _texts(each, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from _texts(each, key)
 
 
 def data_config(
@@ -420,7 +489,7 @@ def data_config(
         given["labels"] = os.fspath(labels)
     if root is not None:
         values = {"format": data, "root": os.fspath(root), **given}
-        return parse(DataConfig, values, where="the arguments")
+        return parse(DataConfig, values, where="the arguments")  # by a program, not a recipe
     if isinstance(data, Config):
         data = data.data
     if not isinstance(data, DataConfig):
@@ -469,4 +538,6 @@ def load_data_config(
     values = read_toml(recipe) if recipe else {"data": {"format": format_name, "root": str(root)}}
     given = () if label_map is None else (f'data.labels="{label_map}"',)
     _assigned(values, (*given, *assignments), recipe.parent if recipe else Path.cwd(), note)
-    return parse(DataConfig, values.get("data", {}), where=recipe or "command line")
+    data = parse(DataConfig, values.get("data", {}), where=recipe or "command line")
+    require_inside(data, where=recipe or "command line")
+    return data

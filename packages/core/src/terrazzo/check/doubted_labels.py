@@ -87,7 +87,7 @@ def find(survey: Survey, run: Path, progress: Progress) -> list[Finding]:
         DataError: the images are not of the kind its model was trained on.
     """
     folder = RunFolder(run).model
-    card = saved_model.read_card(folder)
+    card = saved_model.read_card(folder, progress.say)
     if survey.label_map is None:
         return []
     compatibility.require_same_labels(card.label_map, survey.label_map, folder)

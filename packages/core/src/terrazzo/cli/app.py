@@ -5,12 +5,15 @@ Nothing heavy is imported at the top of any, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import typer
 
 from terrazzo.base import printable
+from terrazzo.base.atomic_write import not_allowed
 from terrazzo.base.errors import ResourceError, TerrazzoError
 from terrazzo.base.memory import out_of_memory
 from terrazzo.base.terminal import flush_output, guard_streams
@@ -59,11 +62,17 @@ def main() -> NoReturn:
         finally:
             flush_output()
     except TerrazzoError as error:
-        if not error.told_elsewhere:
-            print(f"error {printable.lines(str(error))}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _end(error)
     except MemoryError as error:
-        refusal = _no_memory(error)
-        print(f"error {refusal}", file=sys.stderr)
-        sys.exit(refusal.exit_code)
+        _end(_no_memory(error))
+    except PermissionError as error:  # wherever it was met: it is never a fault of the program
+        if error.filename is None:
+            raise
+        _end(not_allowed(Path(os.fsdecode(error.filename)), error))
     sys.exit(0)
+
+
+def _end(error: TerrazzoError) -> NoReturn:
+    if not error.told_elsewhere:
+        print(f"error {printable.lines(str(error))}", file=sys.stderr)
+    sys.exit(error.exit_code)

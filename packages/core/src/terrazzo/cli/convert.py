@@ -26,8 +26,10 @@ def convert(
         terrazzo evaluate runs/camvid_unet_quick_keras
     """
     from terrazzo.base import printable
+    from terrazzo.base.progress import PlainLines
     from terrazzo.workflows import convert
 
     out = out or run_folder.with_name(f"{run_folder.name}_{to}")
-    convert.convert(run_folder, to, out, overwrite=overwrite)
+    progress = PlainLines()
+    convert.convert(run_folder, to, out, overwrite=overwrite, progress=progress)
     print(printable.one_line(str(out)))

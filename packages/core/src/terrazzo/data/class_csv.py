@@ -37,7 +37,7 @@ def read(path: Path) -> dict[str, Any]:
     separator = max(";,\t", key=header.count)
     columns = tuple(column.strip().lower() for column in header.split(separator))
     if columns != COLUMNS:
-        raise _refused(path, 1, header)
+        raise _refused(path, 1, f"{len(columns)} columns, or others than these")
     rows = csv.reader(lines[1:], delimiter=separator)
     classes = [_class(path, number, row) for number, row in enumerate(rows, start=2) if row]
     return {"name": path.stem, "source": path.name, "classes": classes}
@@ -47,17 +47,19 @@ def _class(path: Path, number: int, row: list[str]) -> dict[str, Any]:
     cells = [cell.strip() for cell in row]
     levels = [int(cell) for cell in cells[1:] if cell.isascii() and cell.isdigit()]
     if len(cells) != 4 or not cells[0] or len(levels) != 3 or max(levels) > 255:
-        raise _refused(path, number, ";".join(row))
+        numbers = ", ".join(str(level) for level in levels)
+        raise _refused(path, number, f"{len(cells)} cells, numbers among them: {numbers or 'none'}")
     colour = "#{:02X}{:02X}{:02X}".format(*levels)
     return {"name": cells[0], "colour": colour, "raw": [colour]}
 
 
-def _refused(path: Path, number: int, line: str) -> ConfigError:
+def _refused(path: Path, number: int, found: str) -> ConfigError:
+    # Without the line: the path may be of a file that the reader of this message may not see.
     return ConfigError(
         "SEG-X010",
         "not a class table",
         file=path,
-        observed=f"line {number}: {line!r}",
+        observed=f"line {number}: {found}",
         allowed="a first line name;r;g;b, then a name and three numbers of 0…255 a line",
         next_step="correct the line, or write a label map (terrazzo/data/labels.py says how)",
     )

@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
 from terrazzo.base.atomic_write import replace_json, replacing, replacing_folder, write_json
 from terrazzo.data.labels import LabelMap
-from terrazzo.evaluation import extra_scores, scene_overview
+from terrazzo.evaluation import array_file, extra_scores, scene_overview
+from terrazzo.evaluation.array_file import ArrayFile
 from terrazzo.evaluation.extra_counts import ExtraCounts
 from terrazzo.evaluation.scene_overview import SceneOverview
+from terrazzo.io import named_arrays
 from terrazzo.io.images import as_rgb
 from terrazzo.metrics import ConfusionMatrix
 
@@ -135,14 +136,14 @@ def write(evaluation: Evaluation, label_map: LabelMap, folder: Path) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / f"{evaluation.split}.safetensors") as temporary:
-        save_file(
+        named_arrays.write(
+            temporary,
             {
                 "counts": evaluation.counts_NKK,
                 "ignored": evaluation.ignored_N,
-                **{k: np.ascontiguousarray(v) for k, v in evaluation.extra.arrays().items()},
+                **evaluation.extra.arrays(),
             },
-            temporary,
-            metadata={"names": json.dumps(evaluation.names)},
+            {"names": json.dumps(evaluation.names)},
         )
     with replacing_folder(folder / f"{evaluation.split}_examples") as examples:
         names = {}
@@ -169,11 +170,30 @@ def overviews_file(folder: Path, split: str) -> Path:
 
 
 def read_counts(folder: Path, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return counts N×K×K and ignored pixels N of a stored evaluation."""
-    arrays = load_file(folder / f"{split}.safetensors")
-    return arrays["counts"], arrays["ignored"]
+    """Return counts N×K×K and ignored pixels N of a stored evaluation.
+
+    Raises:
+        CheckpointError: SEG-C014, the file is damaged.
+        ResourceError: SEG-R030, it is missing or unreadable.
+    """
+    return counts_in(array_file.read(folder / f"{split}.safetensors"))
+
+
+def counts_in(stored: ArrayFile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return counts N×K×K and ignored pixels N of a file; see `read_counts`."""
+    counts_NKK = stored.array("counts", "i", (None, None, None))
+    return counts_NKK, stored.array("ignored", "i", counts_NKK.shape[:1])
 
 
 def read_extra(folder: Path, split: str) -> ExtraCounts:
-    """Return what a stored evaluation has counted beside."""
-    return ExtraCounts.of_arrays(load_file(folder / f"{split}.safetensors"))
+    """Return what a stored evaluation has counted beside; see `read_counts`."""
+    return extra_in(array_file.read(folder / f"{split}.safetensors"))
+
+
+def extra_in(stored: ArrayFile) -> ExtraCounts:
+    """Return what a file has counted beside; see `read_counts`."""
+    try:
+        return ExtraCounts.of_arrays(stored.arrays)
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        observed = f"{type(error).__name__}: {error}"
+        raise stored.refused(observed) from error

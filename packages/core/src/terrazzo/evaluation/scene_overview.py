@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.numpy import save_file
 
+from terrazzo.base.atomic_write import replacing
 from terrazzo.base.processes import World
 from terrazzo.data.scene_placement import Placed, PlacedScene
+from terrazzo.evaluation import array_file
+from terrazzo.evaluation.array_file import ArrayFile
+from terrazzo.io import named_arrays
 
 if TYPE_CHECKING:
     pass
@@ -114,29 +116,42 @@ def write(maps: Sequence[SceneOverview], path: Path) -> None:
     """Write maps as one file of named arrays."""
     arrays: dict[str, NDArray[Any]] = {}
     for number, each in enumerate(maps):
-        arrays[f"{number}/truth"] = np.ascontiguousarray(each.truth_HW)
-        arrays[f"{number}/prediction"] = np.ascontiguousarray(each.prediction_HW)
+        arrays[f"{number}/truth"] = each.truth_HW
+        arrays[f"{number}/prediction"] = each.prediction_HW
         if each.image_HWC is not None:
             arrays[f"{number}/image"] = each.image_HWC
     scenes = [asdict(each.scene) for each in maps]
-    save_file(arrays, path, metadata={"scenes": json.dumps(scenes)})
+    with replacing(path) as temporary:
+        named_arrays.write(temporary, arrays, {"scenes": json.dumps(scenes)})
 
 
 def read(path: Path) -> tuple[SceneOverview, ...]:
-    """Read what `write` wrote; nothing where there is no such file."""
+    """Read what `write` wrote; nothing where there is no such file.
+
+    Raises:
+        CheckpointError: SEG-C014, it is damaged.
+        ResourceError: SEG-R030, it is there and cannot be read.
+    """
     if not path.is_file():
         return ()
-    with safe_open(path, framework="numpy") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        scenes = json.loads(file.metadata()["scenes"])
-    return tuple(
-        SceneOverview(
+    stored = array_file.read(path)
+    try:
+        scenes = [
             PlacedScene(
                 **{**scene, "transform": tuple(scene["transform"]), "bands": tuple(scene["bands"])}
-            ),
-            arrays[f"{number}/truth"],
-            arrays[f"{number}/prediction"],
-            arrays.get(f"{number}/image", arrays.get(f"{number}/picture")),  # until 0.1
-        )
-        for number, scene in enumerate(scenes)
-    )
+            )
+            for scene in stored.metadata["scenes"]
+        ]
+    except (KeyError, TypeError) as error:
+        observed = f"metadata 'scenes': {error}"
+        raise stored.refused(observed) from error
+    return tuple(_read_one(stored, number, scene) for number, scene in enumerate(scenes))
+
+
+def _read_one(stored: ArrayFile, number: int, scene: PlacedScene) -> SceneOverview:
+    truth_HW = stored.array(f"{number}/truth", "i", (None, None))
+    prediction_HW = stored.array(f"{number}/prediction", "i", truth_HW.shape)
+    names = (f"{number}/image", f"{number}/picture")  # the second until 0.1
+    name = next((name for name in names if name in stored.arrays), None)
+    image_HWC = None if name is None else stored.array(name, "u", (*truth_HW.shape, 3))
+    return SceneOverview(scene, truth_HW, prediction_HW, image_HWC)

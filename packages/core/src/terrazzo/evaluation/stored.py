@@ -6,7 +6,6 @@ report may be made while it goes on.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,15 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic
 from numpy.typing import NDArray
-from safetensors import safe_open
 
-from terrazzo.base.atomic_write import read_json, read_json_lines, undamaged_json_lines
+from terrazzo.base.atomic_write import (
+    damaged_file,
+    read_json,
+    read_json_lines,
+    undamaged_json_lines,
+)
 from terrazzo.base.config_parsing import read_toml
 from terrazzo.base.recipe import Config
 from terrazzo.data import labels
 from terrazzo.data.labels import LabelMap
-from terrazzo.evaluation import result, scene_overview
+from terrazzo.evaluation import array_file, result, scene_overview
+from terrazzo.evaluation.array_file import ArrayFile
 from terrazzo.evaluation.extra_counts import ExtraCounts
 from terrazzo.evaluation.scene_overview import SceneOverview
 from terrazzo.runs.folder import RunFolder
@@ -130,8 +135,58 @@ def _summaries(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.json"), key=rank)
 
 
+class _Summary(pydantic.BaseModel):
+    """What every ``<split>.json`` must hold, with its types; it may hold more."""
+
+    model_config = pydantic.ConfigDict(extra="ignore", strict=True)
+
+    split: str
+    step: int
+    images: int
+    pixels_counted: int
+    pixels_ignored: int
+    definition: str
+    label_map: str
+    classes: list[str]
+    scores: dict[str, float | None]
+    per_class: dict[str, list[float | None]]
+    counts: list[list[int]]
+    calibration: dict[str, Any] | None = None
+    boundary: dict[str, Any] | None = None
+    instances: dict[str, Any] | None = None
+
+    @pydantic.model_validator(mode="after")
+    def _one_value_a_class(self) -> _Summary:
+        num_classes = len(self.classes)
+        lengths = {"counts": len(self.counts)}
+        lengths |= {f"per_class.{name}": len(values) for name, values in self.per_class.items()}
+        for name, length in lengths.items():
+            if length != num_classes:
+                msg = f"{name} has {length} entries for {num_classes} classes"
+                raise ValueError(msg)
+        if any(len(row) != num_classes for row in self.counts):
+            msg = f"counts has rows of other lengths than {num_classes}"
+            raise ValueError(msg)
+        return self
+
+
+def _require_summary(summary: dict[str, Any], path: Path) -> None:
+    try:
+        _Summary.model_validate(summary)
+    except pydantic.ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        key = ".".join(map(str, problem["loc"]))
+        raise damaged_file(
+            path,
+            f"{key}: {problem['msg']}" if key else problem["msg"],
+            "scores as `terrazzo evaluate` writes them",
+            "score the split again with `terrazzo evaluate`",
+        ) from None
+
+
 def _read_scored(path: Path) -> Scored:
     summary = _with_present_names(read_json(path))
+    _require_summary(summary, path)
     num_classes = len(summary["classes"])
     names: tuple[str, ...] = ()
     counts_NKK = np.zeros((0, num_classes, num_classes), dtype=np.int64)
@@ -139,13 +194,27 @@ def _read_scored(path: Path) -> Scored:
     extra = ExtraCounts()
     counts_file = path.with_suffix(".safetensors")
     if counts_file.is_file():
-        counts_NKK, ignored_N = result.read_counts(path.parent, path.stem)
-        extra = result.read_extra(path.parent, path.stem)
-        with safe_open(counts_file, framework="numpy") as file:
-            names = tuple(json.loads(file.metadata()["names"]))
+        stored = array_file.read(counts_file)
+        counts_NKK, ignored_N = result.counts_in(stored)
+        if counts_NKK.shape[1:] != (num_classes, num_classes):
+            observed = f"array 'counts' of shape {counts_NKK.shape}"
+            raise stored.refused(observed, f"counts of {num_classes} classes, as in {path.name}")
+        names = _names(stored, len(counts_NKK))
+        extra = result.extra_in(stored)
     examples = _examples(path.with_name(f"{path.stem}_examples"), names)
     maps = scene_overview.read(result.overviews_file(path.parent, path.stem))
     return Scored(summary, names, counts_NKK, ignored_N, examples, extra, maps)
+
+
+def _names(stored: ArrayFile, count: int) -> tuple[str, ...]:
+    names = stored.metadata.get("names")
+    if (
+        not isinstance(names, list)
+        or len(names) != count
+        or any(not isinstance(name, str) for name in names)
+    ):
+        raise stored.refused("metadata 'names' are no names", f"the names of {count} images")
+    return tuple(names)
 
 
 def _examples(folder: Path, names: Sequence[str]) -> tuple[ExampleFiles, ...]:

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from terrazzo.base.atomic_write import unreadable
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.errors import DataError
+from terrazzo.base.progress import Progress
 from terrazzo.inference.blending import Blender
 from terrazzo.inference.tiled_prediction import Tiling, tile_passes
 from terrazzo.io.resize import resize_image
@@ -144,20 +146,31 @@ class Model:
         return image_HWC if size is None else resize_image(image_HWC, size)
 
 
-def load_model(run: StrPath) -> Model:
+def load_model(run: StrPath, *, progress: Progress | None = None) -> Model:
     """Load the model of a finished run.
 
     Args:
         run: a run folder, or its ``model/``.
+        progress: told of a folder of an earlier version, which cannot be verified; None: nothing.
 
     Raises:
-        CheckpointError: SEG-C012, there is no finished model; SEG-C006, it is damaged.
+        CheckpointError: SEG-C012 there is no finished model; SEG-C006 it is damaged; SEG-C007 it is
+            of a newer version; SEG-C021 it holds NaN.
+        ResourceError: SEG-R030, a file is there and cannot be read.
         ConfigError: SEG-X003, its backend is not installed.
     """
-    return Model(*saved_model.load(model_folder(Path(run))))
+    say = None if progress is None else progress.say
+    return Model(*saved_model.load(model_folder(Path(run)), say))
 
 
 def model_folder(folder: Path) -> Path:
-    """Return the ``model/`` of a run folder, or `folder` itself where it holds none."""
+    """Return the ``model/`` of a run folder, or `folder` itself where it holds none.
+
+    Raises:
+        ResourceError: SEG-R030, the folder cannot be looked into.
+    """
     inside = RunFolder(folder).model
-    return inside if inside.is_dir() else folder
+    try:
+        return inside if inside.is_dir() else folder
+    except PermissionError as error:
+        raise unreadable(inside, error) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -80,7 +79,7 @@ def predict(
             settings = replace(settings, polygons=settings.polygons.absolute())
     folder = model_folder(run)
     works = plan_outputs(sources, place, settings, folder)
-    card = saved_model.read_card(folder)
+    card = saved_model.read_card(folder, progress.say)
     scenes = {
         work.source: _open_scene(work.source, card, settings, progress)
         for work in works
@@ -246,9 +245,7 @@ def order_for(
 
 
 def _plan_of_model(card: ModelCard, folder: Path) -> tuple[str, ...]:
-    with (folder / "weights.safetensors").open("rb") as file:
-        weights = hashlib.file_digest(file, "sha256").hexdigest()
-    return card.backend, card.model.name, weights
+    return card.backend, card.model.name, saved_model.sha256_of_weights(folder)
 
 
 def _fingerprint(path: Path) -> list[str | int]:

@@ -20,7 +20,8 @@ def walk_files(folder: Path, root: Path | None = None) -> Iterator[tuple[str, li
         root: links may lead to places below it. None: below `folder`.
 
     Raises:
-        DataError: SEG-D042, a link leads to a folder outside of `root`, or to one it lies in.
+        DataError: SEG-D042, a link leads to a folder outside of `root`, or to one it lies in;
+            SEG-D013, a folder may not be looked into.
     """
     top = str(folder)
     for parent, folders, files in _walk(top, root):
@@ -45,13 +46,26 @@ def linked_folders(folder: Path, root: Path | None = None) -> tuple[str, ...]:
 def _walk(top: str, root: Path | None) -> Iterator[tuple[str, list[str], list[str]]]:
     # Strings: pathlib takes five times as long, which large folders would feel.
     allowed = {os.path.realpath(top), os.path.realpath(root or top)}
-    for parent, folders, files in os.walk(top, followlinks=True):
+    for parent, folders, files in os.walk(top, onerror=_refuse_closed, followlinks=True):
         folders[:] = [name for name in folders if name[0] != "."]
         for name in folders:
             path = os.path.join(parent, name)  # noqa: PTH118
             if os.path.islink(path):  # noqa: PTH114
                 _refuse_astray(path, parent, allowed)
         yield parent, folders, files
+
+
+def _refuse_closed(error: OSError) -> None:
+    """Refuse a folder that would be taken for an empty one."""
+    if isinstance(error, FileNotFoundError):
+        return  # whether it must be there is for others to say
+    raise DataError(
+        "SEG-D013",
+        "cannot look into the folder",
+        file=error.filename,
+        observed=error.strerror,
+        next_step="check that it is a folder and that you may read it",
+    )
 
 
 def _refuse_astray(link: str, parent: str, allowed: set[str]) -> None:

@@ -8,8 +8,6 @@ pointer that could go stale.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -18,16 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
-from terrazzo.base.atomic_write import flush_file, flush_folder, write_json
+from terrazzo.base.atomic_write import (
+    flush_file,
+    flush_folder,
+    json_object,
+    unreadable,
+    write_json,
+)
 from terrazzo.base.errors import CheckpointError, ResourceError
+from terrazzo.io import named_arrays
 from terrazzo.models.contract import State
+from terrazzo.runs import manifest
 
-FORMAT = 1
-_MANIFEST = "MANIFEST.json"
+_KIND = manifest.Kind(
+    "the checkpoint", "an older checkpoint is used where there is one; check the disk"
+)
 _RECORD = "record.json"
 _LOG = "log.jsonl"
 _PARTS = ("weights", "optimizer")
@@ -94,16 +99,12 @@ def write(
         if log is not None:
             (temporary / _LOG).write_bytes(log)
             flush_file(temporary / _LOG)
-        names = sorted(path.name for path in temporary.iterdir())
-        files = {name: _fingerprint(temporary / name) for name in names}
-        manifest = {"format": FORMAT, "step": step, "files": files}
-        write_json(temporary / _MANIFEST, manifest)
-        flush_folder(temporary)
+        manifest.write(temporary, step)
         if final.exists():  # a resumed run repeats a step whose checkpoint was found damaged
             shutil.rmtree(final)
         temporary.rename(final)
         flush_folder(folder)
-    except (OSError, safetensors.SafetensorError) as error:
+    except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise ResourceError(
             "SEG-R004",
@@ -128,27 +129,22 @@ def read(folder: Path, step: int) -> Checkpoint:
     Raises:
         CheckpointError: SEG-C006 a file is missing or differs from the manifest; SEG-C007 a newer
             format.
+        ResourceError: SEG-R030, a file is there and cannot be read.
     """
     place = folder / _name(step)
+    listed = manifest.read(place, _KIND)
+    if listed is None:
+        raise manifest.damaged(_KIND, place, "no MANIFEST.json", "a complete manifest")
+    listed.verify()
+    path = place / _RECORD
     try:
-        manifest = json.loads((place / _MANIFEST).read_text(encoding="utf-8"))
-        if manifest["format"] > FORMAT:
-            raise CheckpointError(
-                "SEG-C007",
-                "the checkpoint was written by a newer Terrazzo",
-                file=place,
-                observed=f"format {manifest['format']}",
-                allowed=f"format up to {FORMAT}",
-                next_step="upgrade terrazzo",
-            )
-        for name, expected in manifest["files"].items():
-            if (observed := _fingerprint(place / name)) != expected:
-                raise _damaged(place / name, observed, expected)
-        record = json.loads((place / _RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        record = json_object(listed.verified(_RECORD, path.read_bytes()))
+    except PermissionError as error:
+        raise unreadable(path, error) from error
+    except (OSError, ValueError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise _damaged(place, f"{type(error).__name__}: {error}", "a complete manifest") from error
+        raise manifest.damaged(_KIND, path, error, "a JSON object") from error
     return Checkpoint(place, step, record)
 
 
@@ -202,30 +198,13 @@ def clear_leftovers(folder: Path) -> None:
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[np.generic]]) -> None:
     """Write named arrays as safetensors and flush them to the disk."""
-    save_file({name: np.asarray(array, order="C") for name, array in arrays.items()}, path)
+    named_arrays.write(path, arrays)
     flush_file(path)
 
 
 def _read_arrays(folder: Path, part: str) -> State:
-    return dict(load_file(folder / f"{part}.safetensors"))
+    return named_arrays.read(folder / f"{part}.safetensors")
 
 
 def _name(step: int) -> str:
     return f"step-{step:06d}"
-
-
-def _fingerprint(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"bytes": path.stat().st_size, "sha256": digest}
-
-
-def _damaged(path: Path, observed: object, expected: object) -> CheckpointError:
-    return CheckpointError(
-        "SEG-C006",
-        "the checkpoint is damaged",
-        file=path,
-        observed=observed,
-        allowed=expected,
-        next_step="an older checkpoint is used where there is one; check the disk",
-    )

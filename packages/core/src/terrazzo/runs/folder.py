@@ -22,7 +22,7 @@ from typing import Any
 import tomli_w
 
 from terrazzo.base import config_parsing
-from terrazzo.base.atomic_write import flush_file, flush_folder, replacing
+from terrazzo.base.atomic_write import flush_file, flush_folder, replacing, unreadable
 from terrazzo.base.config_parsing import read_toml
 from terrazzo.base.errors import CheckpointError, ConfigError, ResourceError, TerrazzoError
 from terrazzo.base.file_lock import LOCK, locked
@@ -37,6 +37,7 @@ _FREE_TO_CHANGE = (
     "evaluation",
     "checkpoint",
     "log.every_steps",
+    "data.allow_outside",
     "validation.batch_size",
 )
 """Tables and keys of a recipe that change no weight and no score: a resume may differ in them."""
@@ -115,8 +116,13 @@ class RunFolder:
 
         Raises:
             CheckpointError: SEG-C001, this is no run folder.
+            ResourceError: SEG-R030, the folder cannot be looked into.
         """
-        if not self.config.is_file():
+        try:
+            present = self.config.is_file()
+        except PermissionError as error:
+            raise unreadable(self.config, error) from error
+        if not present:
             raise CheckpointError(
                 "SEG-C001",
                 "not a run folder",

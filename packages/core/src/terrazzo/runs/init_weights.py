@@ -40,7 +40,7 @@ def load_init_weights(trainer: Trainer, recipe: Config, train: Split, progress: 
     init = recipe.init
     assert init is not None
     folder = RunFolder(resolve_path(init.run, where="init.run")).model
-    card = saved_model.read_card(folder)
+    card = saved_model.read_card(folder, progress.say)
     compatibility.require_same_model(
         (card.backend, card.model.name), (recipe.backend, recipe.model.name), folder=init.run
     )

@@ -2,42 +2,59 @@
 
 ``model.toml`` holds the backend, the model with its options, the precision of its arithmetic, the
 label map, the bands with their mean and standard deviation, and the image size;
-``weights.safetensors`` the arrays.
+``weights.safetensors`` the arrays; ``MANIFEST.json`` the sums of both, which are compared whenever
+they are read. Folders of version 0.1 may have no manifest: they load, and that is said.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic
 import tomli_w
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from terrazzo.base import config_parsing
-from terrazzo.base.config_parsing import Frozen, Size, read_toml
+from terrazzo.base.atomic_write import flush_file, unreadable
+from terrazzo.base.config_parsing import Frozen, Positive, Size, parse_toml
 from terrazzo.base.errors import CheckpointError
 from terrazzo.base.recipe import ModelConfig, Precision, TrainingConfig
 from terrazzo.data import labels
 from terrazzo.data.pixel_size import PixelSizes, Range
 from terrazzo.data.sample import Bands
+from terrazzo.io import named_arrays
 from terrazzo.io.pixels import NodataRule, ReadingRules, Scaling
 from terrazzo.models import backends
 from terrazzo.models.card import ModelCard
 from terrazzo.models.contract import State, Trainer
-from terrazzo.runs import checkpoint
+from terrazzo.runs import checkpoint, manifest
+
+_CARD, _WEIGHTS = "model.toml", "weights.safetensors"
+_KIND = manifest.Kind(
+    "the model", "copy the folder again from where it was made, or train the model again"
+)
 
 
 class _BandsTable(Frozen):
     names: tuple[str, ...]
     dtype: str
     mean: tuple[float, ...]
-    std: tuple[float, ...]
+    std: tuple[Positive, ...]
+
+    @pydantic.model_validator(mode="after")
+    def _a_number_a_band(self) -> _BandsTable:
+        lengths = {len(self.names), len(self.mean), len(self.std)}
+        if len(lengths) > 1:
+            msg = "names, mean and std are of different lengths"
+            raise ValueError(msg)
+        return self
 
 
 class _CardTable(Frozen):
@@ -59,13 +76,18 @@ class _CardTable(Frozen):
 
 
 def write(folder: Path, card: ModelCard, weights: Mapping[str, NDArray[np.generic]]) -> None:
-    """Write a model folder in place of an older one; complete or not at all."""
+    """Write a model folder in place of an older one; complete or not at all.
+
+    Raises:
+        CheckpointError: SEG-C021, the weights hold NaN or infinity.
+    """
+    _require_finite(weights, folder / _WEIGHTS)
     temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    checkpoint.write_arrays(temporary / "weights.safetensors", weights)
+    checkpoint.write_arrays(temporary / _WEIGHTS, weights)
     table: dict[str, Any] = {
-        "format": checkpoint.FORMAT,
+        "format": manifest.FORMAT,
         "backend": card.backend,
         "step": card.step,
         **{name: rule for name, rule in card.rules._asdict().items() if rule is not None},
@@ -85,27 +107,47 @@ def write(folder: Path, card: ModelCard, weights: Mapping[str, NDArray[np.generi
         table["scaling"] = [list(pair) for pair in card.scaling]
     if card.pixel_metres is not None:
         table["pixel_metres"] = [list(card.pixel_metres.width), list(card.pixel_metres.height)]
-    (temporary / "model.toml").write_text(tomli_w.dumps(table), encoding="utf-8")
+    (temporary / _CARD).write_text(tomli_w.dumps(table), encoding="utf-8")
+    flush_file(temporary / _CARD)
+    manifest.write(temporary, card.step)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 
 
-def read_card(folder: Path) -> ModelCard:
+def read_card(folder: Path, note: Callable[[str], None] | None = None) -> ModelCard:
     """Read ``model.toml``.
 
+    Args:
+        folder: a model folder.
+        note: told where the folder is of version 0.1 and so cannot be verified.
+
     Raises:
-        CheckpointError: SEG-C012, there is no finished model here.
+        CheckpointError: SEG-C012 there is no finished model here; SEG-C006 it is not what was
+            written; SEG-C007 a newer format.
+        ResourceError: SEG-R030, a file is there and cannot be read.
     """
-    path = folder / "model.toml"
-    if not path.is_file():
+    path = folder / _CARD
+    listed = manifest.read(folder, _KIND)
+    content = _read_bytes(path)
+    if content is None:
         raise CheckpointError(
             "SEG-C012",
             "there is no trained model here",
             file=folder,
-            observed="no model.toml",
+            observed=f"no {_CARD}",
             next_step="train it first, or finish the run with --resume",
         )
-    table = config_parsing.parse(_CardTable, read_toml(path), where=path)
+    if listed is not None:
+        listed.verified(_CARD, content)
+    elif note is not None:
+        note(
+            f"{folder} was written by an earlier version, without checksums: damage to its files "
+            "would not be noticed"
+        )
+    values = parse_toml(content, where=path)
+    if isinstance(number := values.get("format"), int):
+        manifest.require_known_format(number, path, _KIND)
+    table = config_parsing.parse(_CardTable, values, where=path)
     return ModelCard(
         backend=table.backend,
         model=table.model,
@@ -132,34 +174,86 @@ def _pixel_sizes(stored: tuple[Range, Range] | Range | None) -> PixelSizes | Non
 
 
 def read_weights(folder: Path) -> State:
-    """Read the arrays of a model folder.
+    """Read the arrays of a model folder, and verify every byte of them.
 
     Raises:
-        CheckpointError: SEG-C006, the file is missing or damaged.
+        CheckpointError: SEG-C006 the file is missing or damaged; SEG-C021 it holds NaN or infinity.
+        ResourceError: SEG-R030, it is there and cannot be read.
     """
-    path = folder / "weights.safetensors"
+    path = folder / _WEIGHTS
+    listed = manifest.read(folder, _KIND)
+    if listed is not None:
+        listed.verify(_WEIGHTS)
     try:
-        return dict(load_file(path))
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            "SEG-C006", "the weights cannot be read", file=path, observed=error
-        ) from error
+        weights = named_arrays.read(path)  # the pages just read are still in memory
+    except PermissionError as error:
+        raise unreadable(path, error) from error
+    except (OSError, named_arrays.SafetensorError) as error:
+        found = getattr(error, "strerror", None) or error
+        raise manifest.damaged(_KIND, path, found, "a file of safetensors") from error
+    _require_finite(weights, path)
+    return weights
 
 
-def load(folder: Path) -> tuple[ModelCard, Trainer]:
+def sha256_of_weights(folder: Path) -> str:
+    """Return what tells these weights from any others, without reading them where it is listed.
+
+    Raises:
+        CheckpointError: as `read_weights`.
+        ResourceError: as `read_weights`.
+    """
+    listed = manifest.read(folder, _KIND)
+    known = None if listed is None else listed.sha256(_WEIGHTS)
+    return known or hashlib.sha256(_read_bytes(folder / _WEIGHTS) or b"").hexdigest()
+
+
+def _read_bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _require_finite(weights: Mapping[str, NDArray[Any]], path: Path) -> None:
+    name = named_arrays.first_not_finite(weights)
+    if name is None:
+        return
+    values = weights[name]
+    raise CheckpointError(
+        "SEG-C021",
+        "the weights hold NaN or infinity: such a model predicts nothing",
+        file=path,
+        observed=f"{name}: {int((~np.isfinite(values)).sum())} of {values.size} values",
+        allowed="finite numbers",
+        next_step="train it again, with a lower learning rate or training.precision = 'float32'",
+    )
+
+
+def load(folder: Path, note: Callable[[str], None] | None = None) -> tuple[ModelCard, Trainer]:
     """Build the model of a folder with its weights.
 
+    The weights are read and verified while the network is being built.
+
+    Args:
+        folder: a model folder.
+        note: as for `read_card`.
+
     Raises:
-        CheckpointError: the folder is incomplete, or its weights do not fit the model.
+        CheckpointError: the folder is incomplete or damaged, or its weights do not fit the model.
         ConfigError: the backend is not installed.
+        ResourceError: SEG-R030, a file is there and cannot be read.
     """
-    card = read_card(folder)
-    weights = read_weights(folder)
+    card = read_card(folder, note)
     # The weights are here, so those the training began with are not needed again.
     options = {name: value for name, value in card.model.options.items() if name != "pretrained"}
     model = card.model.model_copy(update={"options": options})
     # Only the forward pass is used: of the training settings, nothing but the precision matters.
     training = TrainingConfig(steps=1, precision=card.precision)
-    trainer = backends.load(card.backend).build(model, training, card.label_map, card.bands, seed=0)
-    trainer.load_state(weights)
+    with ThreadPoolExecutor(1, "read_weights") as reader:
+        weights = reader.submit(read_weights, folder)
+        backend = backends.load(card.backend)
+        trainer = backend.build(model, training, card.label_map, card.bands, seed=0)
+    trainer.load_state(weights.result())
     return card, trainer

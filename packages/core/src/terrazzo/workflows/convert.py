@@ -9,13 +9,16 @@ from pathlib import Path
 from terrazzo.base.atomic_write import read_json, replace_json
 from terrazzo.base.errors import ConfigError
 from terrazzo.base.output_paths import is_inside
+from terrazzo.base.progress import Progress
 from terrazzo.base.recipe import Config
 from terrazzo.models.weight_conversion import portable
 from terrazzo.runs import saved_model
 from terrazzo.runs.folder import RunFolder, claimed, create_run, refuse_occupied
 
 
-def convert(run: Path, to: str, out: Path, *, overwrite: bool = False) -> RunFolder:
+def convert(
+    run: Path, to: str, out: Path, *, overwrite: bool = False, progress: Progress | None = None
+) -> RunFolder:
     """Write the model of a finished run as a run of the backend `to`, ready to evaluate.
 
     Args:
@@ -23,11 +26,12 @@ def convert(run: Path, to: str, out: Path, *, overwrite: bool = False) -> RunFol
         to: name of a backend.
         out: the new run folder.
         overwrite: delete a run in `out` first.
+        progress: told what could not be verified; None: shows nothing.
 
     Raises:
         ConfigError: SEG-X018, the model exists in one framework only; SEG-X032, `out` is the input,
             holds it or lies in it.
-        CheckpointError: `run` is not finished, or `out` is taken.
+        CheckpointError: `run` is not finished or damaged, or `out` is taken.
         ResourceError: SEG-C009, another process works in `out`.
     """
     source = RunFolder(run)
@@ -40,7 +44,7 @@ def convert(run: Path, to: str, out: Path, *, overwrite: bool = False) -> RunFol
             observed=f"the input is {run}",
             next_step="choose another place with --out DIR",
         )
-    card = saved_model.read_card(source.model)
+    card = saved_model.read_card(source.model, None if progress is None else progress.say)
     here, there = portable(card.backend, card.model.name), portable(to, card.model.name)
     refuse_occupied(out, overwrite=overwrite)
     with claimed(out):
@@ -48,7 +52,7 @@ def convert(run: Path, to: str, out: Path, *, overwrite: bool = False) -> RunFol
         bare = {name.removeprefix("weights/"): array for name, array in weights.items()}
         moved = there.from_common(card.model.name, here.to_common(card.model.name, bare))
         # The weights are here, so those the training began with are not needed again.
-        dropped = ("pretrained", "revision")
+        dropped = ("pretrained", "revision", "sha256")
         options = {n: v for n, v in card.model.options.items() if n not in dropped}
         model = card.model.model_copy(update={"options": options})
         changed = {"backend": to, "model": model.model_dump()}

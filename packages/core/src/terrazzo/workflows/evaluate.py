@@ -77,7 +77,7 @@ def _open(
 ) -> tuple[Config, Split, ModelCard]:
     """Open what is to be scored; refuse what the model was not made for."""
     recipe = folder.read_config()
-    card = saved_model.read_card(folder.model)
+    card = saved_model.read_card(folder.model, progress.say)
     if data is None:
         now = labels_now(recipe.data, progress.say)
         if now is not None:

@@ -15,7 +15,13 @@ from terrazzo.base.config_parsing import StrPath, resolve_path
 from terrazzo.base.errors import CheckpointError, ConfigError, unknown_name
 from terrazzo.base.processes import World, first_does, json_from_first, leaving_word, together
 from terrazzo.base.progress import Progress, Silent
-from terrazzo.base.recipe import Config, TrainingConfig, from_anywhere, load_recipe
+from terrazzo.base.recipe import (
+    Config,
+    TrainingConfig,
+    from_anywhere,
+    load_recipe,
+    require_run_name,
+)
 from terrazzo.base.terminal import record_losses
 from terrazzo.check.coverage import Coverage
 from terrazzo.data import datasets, pixel_size
@@ -90,6 +96,8 @@ def train(
         TerrazzoError: of every kind; see `terrazzo.base.errors`.
     """
     recipe = from_anywhere(recipe if isinstance(recipe, Config) else load_recipe(recipe))
+    if out is None:
+        require_run_name(recipe.name, where="recipe")
     folder = RunFolder(Path("runs") / recipe.name if out is None else Path(out))
     backend = backends.load(recipe.backend)
     _require_known_model(backend, recipe)

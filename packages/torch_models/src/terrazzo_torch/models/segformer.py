@@ -18,6 +18,7 @@ from transformers.utils import logging
 
 from terrazzo.base.config_parsing import Fraction, Frozen
 from terrazzo.models.pretrained_errors import Pretrained, does_not_fit, path_of
+from terrazzo.models.published_weights import Sha256
 from terrazzo.models.segformer_sizes import MULTIPLE, SIZES, SizeName
 from terrazzo_torch import pretrained
 from terrazzo_torch.batch_norm import replace_batch_norms
@@ -51,6 +52,8 @@ class Options(Frozen):
     """``full``: trained on ADE20K, 150 classes."""
     revision: Revision = None
     """Commit on the hub, in place of the one built in."""
+    sha256: Sha256 = None
+    """That the weight file must have, in place of the one built in."""
 
 
 SMALL = Options(size="tiny")
@@ -153,21 +156,23 @@ def _load(network: nn.Module, options: Options, num_bands: int) -> tuple[str, ..
     if published is None:
         words = ("encoder", "full") if options.size in _FULL else ()
         origin = path = path_of(option, words)
+        compared = pretrained.compared(path, options.sha256)
     else:
         repository = published.repository
         revision = pretrained.require_revision(repository, published.revision, options.revision)
         origin = f"{repository}@{revision}"
-        path = pretrained.from_hub(repository, revision)
+        path, remark = pretrained.from_hub(repository, revision, options.sha256)
+        compared = (remark,)
     weights = _renamed(pretrained.read_weights(path), options, origin)
     if any(name.startswith("decode_head.") for name in weights):
         remarks = pretrained.adopt(
             network, weights, num_bands=num_bands, origin=origin, heads=("decode_head.classifier",)
         )
-        return (f"weights of the whole network: {origin}", *remarks)
+        return (f"weights of the whole network: {origin}", *compared, *remarks)
     encoder = network.get_submodule("segformer")
     weights = {name.removeprefix("segformer."): tensor for name, tensor in weights.items()}
     remarks = pretrained.adopt(encoder, weights, num_bands=num_bands, origin=origin)
-    return (f"weights of the encoder: {origin}", *remarks)
+    return (f"weights of the encoder: {origin}", *compared, *remarks)
 
 
 def _renamed(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from terrazzo.base.config_parsing import Count, Frozen
 from terrazzo.base.errors import ConfigError
 from terrazzo.models.pretrained_errors import Pretrained
+from terrazzo.models.published_weights import Sha256
 from terrazzo_torch import timm_encoders
 from terrazzo_torch.batch_norm import BatchNorm2d, replace_batch_norms
 from terrazzo_torch.padding import crop, pad_to_multiple
@@ -50,6 +51,8 @@ class Options(Frozen):
     """Of the encoder."""
     revision: Revision = None
     """Commit on the hub; needed where none is built in."""
+    sha256: Sha256 = None
+    """That the weight file must have, in place of the one built in."""
 
 
 SMALL = Options(width=8, depth=2)
@@ -81,7 +84,11 @@ def build(options: Options, num_bands: int, num_classes: int) -> nn.Module:
     network = EncoderUNet(encoder, options, num_classes)
     _draw(network.decoder)
     network.remarks = timm_encoders.load(
-        encoder, options.encoder, settings, options.pretrained, options.revision
+        encoder,
+        options.encoder,
+        settings,
+        options.pretrained,
+        timm_encoders.Pinned(options.revision, options.sha256),
     )
     return network
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from terrazzo.base.config_parsing import Count, Fraction, Frozen
 from terrazzo.models.pretrained_errors import Pretrained
+from terrazzo.models.published_weights import Sha256
 from terrazzo_torch import timm_encoders
 from terrazzo_torch.batch_norm import BatchNorm2d
 from terrazzo_torch.padding import crop, pad_to_multiple
@@ -48,6 +49,8 @@ class Options(Frozen):
     pretrained: Pretrained = False
     revision: Revision = None
     """Commit on the hub; needed where none is built in."""
+    sha256: Sha256 = None
+    """That the weight file must have, in place of the one built in."""
 
 
 SMALL = Options(encoder="test_vit", patch_size=4, decoder_width=16)
@@ -64,7 +67,11 @@ def build(options: Options, num_bands: int, num_classes: int) -> nn.Module:
     encoder = timm_encoders.vision_transformer(options.encoder, settings)
     network = VisionTransformer(encoder, options, num_classes)
     network.remarks = timm_encoders.load(
-        encoder, options.encoder, settings, options.pretrained, options.revision
+        encoder,
+        options.encoder,
+        settings,
+        options.pretrained,
+        timm_encoders.Pinned(options.revision, options.sha256),
     )
     return network
 

@@ -16,6 +16,7 @@ import numpy as np
 import pydantic
 from pydantic import Field
 
+from terrazzo.base.atomic_write import json_object
 from terrazzo.base.config_parsing import Fraction, Frozen, resolve_path
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.data.datasets._faults import refuse
@@ -189,19 +190,36 @@ def read(path: Path) -> dict[str, frozenset[str]]:
             name is in two splits.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        names = {split: frozenset(found) for split, found in _Names.validate_json(text).items()}
-    except (OSError, UnicodeDecodeError, pydantic.ValidationError) as error:
+        found = _Names.validate_python(json_object(path.read_bytes()), strict=True)
+        names = {split: _each_once(split, several) for split, several in found.items()}
+    except (OSError, ValueError) as error:
         raise DataError(
             "SEG-D013",
             "cannot read the draw",
             file=path,
-            observed=error.strerror if isinstance(error, OSError) else "not names by split",
+            observed=_told(error),
             allowed='{"train": [names], "val": [names], "test": [names]}',
             next_step="name the splits.json of a run in data.options.split_file",
         ) from None
     refuse_leaks(path, names.items())
     return {split: names.get(split, frozenset()) for split in SPLITS}
+
+
+def _each_once(split: str, names: Sequence[str]) -> frozenset[str]:
+    found = frozenset(names)
+    if len(found) < len(names):
+        msg = f"{split} holds a name twice"
+        raise ValueError(msg)
+    return found
+
+
+def _told(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, pydantic.ValidationError):
+        problem = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+    return str(error)
 
 
 def refuse_leaks(path: Path, names: Iterable[tuple[str, Iterable[str]]]) -> None:

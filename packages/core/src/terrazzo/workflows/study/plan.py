@@ -16,14 +16,14 @@ from pydantic import Field
 from terrazzo.base import config_parsing
 from terrazzo.base.config_parsing import Frozen, read_toml
 from terrazzo.base.errors import ConfigError, unknown_name
-from terrazzo.base.recipe import Config, DataConfig, InitConfig, anchor_data
+from terrazzo.base.recipe import Config, DataConfig, InitConfig, anchor_data, require_inside
 from terrazzo.data import datasets
 from terrazzo.models import backends, compatibility
 
 FULL = "full"
 """The scale a study has by itself."""
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=200)]
 """Also the name of a folder."""
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Assignments = tuple[str, ...]
@@ -253,6 +253,7 @@ def _planned(
     for assignment in (*study.set, *run.set, *of_scale):
         config_parsing.assign(values, assignment)
     resolved = config_parsing.parse(Config, values, where=f"{path}, run {name}")
+    require_inside(resolved.data, where=f"{path}, run {name}")
     models = backends.load(resolved.backend).models()
     _refuse_unknown(f"{resolved.backend} model", [resolved.model.name], models)
     return PlannedRun(name, resolved, begins_with, study.score.data or run.data or "")
