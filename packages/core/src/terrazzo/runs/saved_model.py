@@ -60,8 +60,9 @@ class _CardTable(Frozen):
 
 def write(folder: Path, card: ModelCard, weights: Mapping[str, NDArray[np.generic]]) -> None:
     """Write a model folder in place of an older one; complete or not at all."""
+    for leftover in folder.parent.glob(f"{folder.name}.tmp-*"):  # of a process that was killed
+        shutil.rmtree(leftover)
     temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     checkpoint.write_arrays(temporary / "weights.safetensors", weights)
     table: dict[str, Any] = {

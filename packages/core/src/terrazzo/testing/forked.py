@@ -1,0 +1,107 @@
+"""Commands of Terrazzo in forked processes, to be killed: nothing is imported a second time.
+
+A framework takes seconds to import, a fork none. The process that forks must have no threads and
+must have run nothing of a framework: it imports only.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from terrazzo.cli.app import main
+from terrazzo.testing import kill
+
+_POLL_SECONDS = 0.0005
+
+
+def start(words: Sequence[str], output: Path, point: str | None = None) -> int:
+    """Start ``terrazzo WORDS`` in a forked process, the leader of a group of its own.
+
+    Args:
+        words: the command and its arguments.
+        output: file to which all that it prints is appended.
+        point: where it kills itself, ``sync:3`` or so; see `terrazzo.testing.kill`.
+
+    Returns:
+        Its process id.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    process = os.fork()
+    if process == 0:
+        _be_command(words, output, point)
+    return process
+
+
+def _be_command(words: Sequence[str], output: Path, point: str | None) -> NoReturn:
+    code = 1
+    try:
+        atexit._clear()  # what the process that forked wants done at its own end
+        os.setsid()
+        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
+        sys.argv = ["terrazzo", *words]
+        if point is not None:
+            name, _, number = point.partition(":")
+            kill.arm(name, int(number))
+        main()
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # never back into the code that forked
+
+
+def wait(
+    process: int,
+    *,
+    begun: Callable[[], bool] = lambda: True,
+    seconds: float | None = None,
+) -> int:
+    """Wait for a process to end; with `seconds`, kill it that long after it has `begun`.
+
+    Returns:
+        Its exit status; −9 where it died of SIGKILL.
+    """
+    since: float | None = None
+    while True:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        now = time.perf_counter()
+        if seconds is not None:
+            if since is None and begun():
+                since = now
+            if since is not None and now - since >= seconds:
+                os.kill(process, signal.SIGKILL)
+                return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        time.sleep(_POLL_SECONDS)
+
+
+def group_ended(process: int, seconds: float = 30.0) -> bool:
+    """Wait until a process has left no child behind; tell whether that came true in time."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        try:
+            os.killpg(process, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.01)
+    with suppress(ProcessLookupError):
+        os.killpg(process, signal.SIGKILL)
+    return False
