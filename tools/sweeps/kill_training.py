@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib
 import json
 import multiprocessing
 import random
@@ -83,12 +82,6 @@ classes = [
 """
 UNET = 'name = "unet"\noptions = { width = 4, depth = 2 }'
 MODELS = {"reference": 'name = "pixel_softmax"', "torch": UNET, "keras": UNET}
-IMPORTS = {
-    "reference": ("terrazzo.testing.reference.backend",),
-    "torch": ("torch", "terrazzo_torch.backend", "terrazzo_torch.trainer"),
-    "keras": ("tensorflow", "keras", "terrazzo_keras.backend", "terrazzo_keras.trainer"),
-}
-WORKFLOWS = ("terrazzo.workflows.train", "terrazzo.report", "terrazzo.data.loader")
 INSIDE_SAVES = ("sync", "rename", "renamed", "replace", "replaced", "delete", "save")
 
 
@@ -131,8 +124,6 @@ def main() -> int:
     options = _options()
     place: Path = options.out.resolve()
     place.mkdir(parents=True, exist_ok=True)
-    for module in (*IMPORTS[options.backend], *WORKFLOWS):
-        importlib.import_module(module)
     work = _prepare(options.backend, place)
     print(f"{options.backend}, seed {options.seed}: an undisturbed run, {work.seconds:.1f} s")
     truth = contents(place / "truth")
@@ -196,7 +187,8 @@ def _prepare(backend: str, place: Path) -> Work:
     for name in ("truth", "control"):
         rmtree(place / name, ignore_errors=True)
     work = Work(backend, place, 0.0)
-    _finish(work, place / "truth")
+    answer = forked.run_and_import(work.words(place / "truth"), place)
+    assert answer.returncode == 0, answer.stderr
     process = forked.start(work.words(place / "control"), place / "control.txt")
     begun = _begun(place / "control")
     while not begun():

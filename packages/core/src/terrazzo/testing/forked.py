@@ -1,15 +1,18 @@
 """Commands of Terrazzo in forked processes, to be killed: nothing is imported a second time.
 
 A framework takes seconds to import, a fork none. The process that forks must have no threads and
-must have run nothing of a framework: it imports only.
+must have run nothing of a framework: it imports only, what `run_and_import` found to be needed.
 """
 
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -23,13 +26,44 @@ from terrazzo.testing import kill
 _POLL_SECONDS = 0.0005
 
 
-def start(words: Sequence[str], output: Path, point: str | None = None) -> int:
+_NEW_PROCESS = """
+import atexit, pathlib, sys
+place = pathlib.Path(sys.argv.pop(1))
+atexit.register(lambda: place.write_text("\\n".join(name for name in list(sys.modules))))
+from terrazzo.cli.app import main
+main()
+"""
+
+
+def run_and_import(words: Sequence[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run ``terrazzo WORDS`` in a new process, then import here all that it has imported there.
+
+    Args:
+        words: the command and its arguments.
+        folder: where it is run.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        names = Path(place) / "modules.txt"
+        command = [sys.executable, "-c", _NEW_PROCESS, str(names), *words]
+        answer = subprocess.run(  # noqa: S603
+            command, cwd=folder, capture_output=True, text=True, check=False
+        )
+        for name in names.read_text(encoding="utf-8").splitlines():
+            with suppress(Exception):  # some are made, not imported
+                importlib.import_module(name)
+    return answer
+
+
+def start(
+    words: Sequence[str], output: Path, point: str | None = None, folder: Path = Path()
+) -> int:
     """Start ``terrazzo WORDS`` in a forked process, the leader of a group of its own.
 
     Args:
         words: the command and its arguments.
         output: file to which all that it prints is appended.
         point: where it kills itself, ``sync:3`` or so; see `terrazzo.testing.kill`.
+        folder: where it is run.
 
     Returns:
         Its process id.
@@ -38,11 +72,11 @@ def start(words: Sequence[str], output: Path, point: str | None = None) -> int:
     sys.stderr.flush()
     process = os.fork()
     if process == 0:
-        _be_command(words, output, point)
+        _be_command(words, output, point, folder)
     return process
 
 
-def _be_command(words: Sequence[str], output: Path, point: str | None) -> NoReturn:
+def _be_command(words: Sequence[str], output: Path, point: str | None, folder: Path) -> NoReturn:
     code = 1
     try:
         atexit._clear()  # what the process that forked wants done at its own end
@@ -51,6 +85,7 @@ def _be_command(words: Sequence[str], output: Path, point: str | None) -> NoRetu
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         os.close(descriptor)
+        os.chdir(folder)
         sys.argv = ["terrazzo", *words]
         if point is not None:
             name, _, number = point.partition(":")
