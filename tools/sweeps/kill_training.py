@@ -3,12 +3,13 @@
     python tools/sweeps/kill_training.py --backend torch --points 200 --seed 1 --out DIR
 
 One run that nothing disturbs is the truth. Then come chains: a run is killed by SIGKILL at a random
-moment, resumed and killed again, up to ten times, then left to finish in a process started anew.
-Every array of every checkpoint that is kept and of ``model/``, the bytes of ``log.jsonl``, the
-counts and scores of ``evaluation/`` and the names of all files must be those of the truth. A kill
-is a point only where the process really died of SIGKILL before its end. The processes to be killed
-are forked from this one, which has imported the framework, or most of the time would go into
-imports. The folders of equal chains are deleted; those of others stay.
+moment, resumed and killed again, up to ten times, then left to finish. Every array of every
+checkpoint that is kept and of ``model/``, the bytes of ``log.jsonl``, the counts and scores of
+``evaluation/`` and the names of all files must be those of the truth. A kill is a point only where
+the process really died of SIGKILL before its end. The processes to be killed are forked from this
+one, which has imported the framework, or most of the time would go into imports; the truth, and the
+last process of every fifth chain, are started anew. The folders of equal chains are deleted; those
+of others stay.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ from terrazzo.testing import forked
 STEPS = 40
 KILLS = 10
 """At most so many in one chain."""
+ANEW = 5
+"""Every so many chains, the last process is started anew instead of forked."""
 RECIPE = """
 backend = "{backend}"
 name = "tiny"
@@ -199,11 +202,15 @@ def _prepare(backend: str, place: Path) -> Work:
     return Work(backend, place, time.perf_counter() - since)
 
 
-def _finish(work: Work, run: Path, *options: str) -> str:
-    """Train to the end in a process started anew; return what it said where it failed."""
-    command = [sys.executable, "-m", "terrazzo", *work.words(run), *options]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-    return answer.stderr if answer.returncode else ""
+def _finish(work: Work, chain: Chain, output: Path, *, anew: bool) -> str:
+    """Train to the end, in a process started `anew` or a forked one; return why it failed."""
+    words = [*work.words(chain.folder), *_again(chain.folder)]
+    if anew:
+        command = [sys.executable, "-m", "terrazzo", *words]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        return answer.stderr if answer.returncode else ""
+    code = forked.wait(forked.start(words, output))
+    return f"exit {code}, see {output}" if code else ""
 
 
 def _chain(work: Work, truth: dict[str, object], seed: int, kills: int, number: int) -> Chain:
@@ -219,7 +226,7 @@ def _chain(work: Work, truth: dict[str, object], seed: int, kills: int, number: 
             break
         chain.kills.append(kind)
     else:
-        failed = _finish(work, chain.folder, *_again(chain.folder))
+        failed = _finish(work, chain, output, anew=number % ANEW == 0)
     chain.differences = [failed] if failed else differences(truth, contents(chain.folder))
     if not chain.differences:
         rmtree(chain.folder)
@@ -253,7 +260,7 @@ def _attempt(work: Work, run: Path, output: Path, draw: random.Random) -> tuple[
             begun = _Saving(run / "checkpoints", number)
             seconds = draw.uniform(0, 0.01)
         case _:
-            return kind, forked.wait(forked.start(words, output, f"{kind}:{number}"))
+            return kind, forked.wait(forked.start(words, output, point=f"{kind}:{number}"))
     return kind, forked.wait(forked.start(words, output), begun=begun, seconds=seconds)
 
 

@@ -7,6 +7,7 @@ must have run nothing of a framework: it imports only, what `run_and_import` fou
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import os
 import signal
@@ -51,11 +52,17 @@ def run_and_import(words: Sequence[str], folder: Path) -> subprocess.CompletedPr
         for name in names.read_text(encoding="utf-8").splitlines():
             with suppress(Exception):  # some are made, not imported
                 importlib.import_module(name)
+    gc.freeze()  # or each forked process would copy what its own collections touch
     return answer
 
 
 def start(
-    words: Sequence[str], output: Path, point: str | None = None, folder: Path = Path()
+    words: Sequence[str],
+    output: Path,
+    *,
+    point: str | None = None,
+    folder: Path = Path(),
+    calls: Path | None = None,
 ) -> int:
     """Start ``terrazzo WORDS`` in a forked process, the leader of a group of its own.
 
@@ -64,6 +71,7 @@ def start(
         output: file to which all that it prints is appended.
         point: where it kills itself, ``sync:3`` or so; see `terrazzo.testing.kill`.
         folder: where it is run.
+        calls: file to record the calls in that it could be killed at.
 
     Returns:
         Its process id.
@@ -72,11 +80,13 @@ def start(
     sys.stderr.flush()
     process = os.fork()
     if process == 0:
-        _be_command(words, output, point, folder)
+        _be_command(words, output, point, folder, calls)
     return process
 
 
-def _be_command(words: Sequence[str], output: Path, point: str | None, folder: Path) -> NoReturn:
+def _be_command(
+    words: Sequence[str], output: Path, point: str | None, folder: Path, calls: Path | None
+) -> NoReturn:
     code = 1
     try:
         atexit._clear()  # what the process that forked wants done at its own end
@@ -87,6 +97,8 @@ def _be_command(words: Sequence[str], output: Path, point: str | None, folder: P
         os.close(descriptor)
         os.chdir(folder)
         sys.argv = ["terrazzo", *words]
+        if calls is not None:
+            kill.record(calls)
         if point is not None:
             name, _, number = point.partition(":")
             kill.arm(name, int(number))

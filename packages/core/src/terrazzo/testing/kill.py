@@ -19,6 +19,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,35 @@ from terrazzo.training import loop as training_loop
 
 def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+CALLS = {
+    "sync": ("fsync",),
+    "rename": ("rename",),
+    "replace": ("replace",),
+    "delete": ("unlink", "remove", "rmdir"),
+}
+"""The functions of `os` that each kind of point is about; pathlib and shutil call them too."""
+
+
+def record(path: Path) -> None:
+    """From now on, append the kind of each call of `CALLS` to a file, a line each."""
+
+    def recording(kind: str, call: Any) -> Any:
+        def recorded(*arguments: Any, **named: Any) -> Any:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(f"{kind}\n")
+            return call(*arguments, **named)
+
+        return recorded
+
+    for kind in CALLS:
+        _wrap(kind, partial(recording, kind))
+
+
+def _wrap(kind: str, wrapper: Callable[[Any], Any]) -> None:
+    for name in CALLS[kind]:
+        setattr(os, name, wrapper(getattr(os, name)))
 
 
 def arm(point: str, number: int) -> None:
@@ -64,14 +95,10 @@ def arm(point: str, number: int) -> None:
                 return rate(schedule, step=step, **others)
 
             training_loop.learning_rate = counted_rate  # type: ignore[attr-defined]
-        case "sync":
-            os.fsync = dying(os.fsync)
-        case "rename" | "renamed":
-            Path.rename = dying(Path.rename, after=point == "renamed")  # type: ignore[method-assign]
-        case "replace" | "replaced":
-            Path.replace = dying(Path.replace, after=point == "replaced")  # type: ignore[method-assign]
-        case "delete":  # `shutil.rmtree` and `Path.unlink` come here too
-            os.unlink, os.rmdir = dying(os.unlink), dying(os.rmdir)
+        case "sync" | "rename" | "replace" | "delete":
+            _wrap(point, dying)
+        case "renamed" | "replaced":
+            _wrap(point.removesuffix("d"), lambda call: dying(call, after=True))
         case _:
             raise AssertionError(point)
 
