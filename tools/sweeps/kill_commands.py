@@ -19,6 +19,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -161,18 +162,28 @@ def sweep(command: Command, place: Path, points: int, seed: int) -> Result:
     for number in range(20 * points):
         if sum(result.kills.values()) == points:
             return result
-        folder = place / f"point-{number:04d}"
-        copytree(place / "before", folder)
+        folder = _fresh_folder(place)
         kind, killed = _attempt(command, folder, truth, draw)
-        if killed:
-            result.kills[kind.partition(":")[0]] += 1
-            if unlike := _after(command, folder, truth):
-                result.unlike[folder] = [f"killed at {kind}", *unlike]
-                continue
-        rmtree(folder)
-        _output(folder).unlink()
+        if not killed:
+            continue
+        result.kills[kind.partition(":")[0]] += 1
+        if unlike := _after(command, folder, truth):
+            kept = folder.rename(place / f"point-{number:04d}")
+            for output in place.glob("work*.txt"):
+                output.rename(place / output.name.replace("work", kept.name, 1))
+            result.unlike[kept] = [f"killed at {kind}", *unlike]
     message = f"only {sum(result.kills.values())} of {number + 1} were killed before their end"
     raise AssertionError(message)
+
+
+def _fresh_folder(place: Path) -> Path:
+    """Copy what is there before the command; always to one place, for paths are in some files."""
+    folder = place / "work"
+    rmtree(folder, ignore_errors=True)
+    for output in place.glob("work*.txt"):
+        output.unlink()
+    copytree(place / "before", folder)
+    return folder
 
 
 def _output(folder: Path) -> Path:
@@ -181,23 +192,20 @@ def _output(folder: Path) -> Path:
 
 def _undisturbed(command: Command, place: Path) -> Outcome:
     """Run the command in a new process, in a forked one, and in one whose calls are recorded."""
-    folders = [place / name for name in ("truth", "control", "recorded")]
-    for folder in folders:
-        copytree(place / "before", folder)
-    truth, control, recorded = folders
-    code = forked.run_and_import(command.words, truth).returncode
+    folder = _fresh_folder(place)
+    code = forked.run_and_import(command.words, folder).returncode
+    files = contents(folder)
+    folder, calls = _fresh_folder(place), place / "calls.txt"
+    process = forked.start(command.words, _output(folder), folder=folder, calls=calls)
+    assert forked.wait(process) == code, _output(folder)
+    folder = _fresh_folder(place)
     since = time.perf_counter()
-    output = _output(control)
-    assert forked.wait(forked.start(command.words, output, folder=control)) == code, output
+    assert forked.wait(forked.start(command.words, _output(folder), folder=folder)) == code
     seconds = time.perf_counter() - since
-    calls = place / "calls.txt"
-    calls.touch()
-    process = forked.start(command.words, _output(recorded), folder=recorded, calls=calls)
-    assert forked.wait(process) == code, _output(recorded)
-    files, others = contents(truth), contents(control)
+    others = contents(folder)
     assert files.keys() == others.keys(), files.keys() ^ others.keys()
     unsteady = frozenset(name for name, found in files.items() if others[name] != found)
-    printed = _printed(output) if command.printed else ""
+    printed = _printed(_output(folder)) if command.printed else ""
     print(f"{' '.join(command.words)}\n  {seconds:.2f} s, exit {code}; compared by name alone: ")
     print(f"  {', '.join(sorted(unsteady)) or 'nothing'}", flush=True)
     return Outcome(code, files, unsteady, seconds, tuple(_moments(calls)), printed)
@@ -205,6 +213,8 @@ def _undisturbed(command: Command, place: Path) -> Outcome:
 
 def _moments(calls: Path) -> list[str]:
     """Number the recorded calls of each kind: ``sync:1``, ``rename:1``, ``sync:2`` …"""
+    if not calls.exists():
+        return []
     counts: Counter[str] = Counter()
     moments = []
     for kind in calls.read_text(encoding="utf-8").split():
@@ -245,9 +255,9 @@ def _after(command: Command, folder: Path, truth: Outcome) -> list[str]:
         if found.get(name, "") != truth.files.get(name, "")
     ]
     if code != truth.code:
-        unlike.insert(0, f"exit {code}, see {output}")
+        unlike.insert(0, f"exit {code}")
     elif command.printed and _printed(output) != truth.printed:
-        unlike.insert(0, f"prints otherwise, see {output}")
+        unlike.insert(0, "prints otherwise")
     if not unlike:
         output.unlink()
     return unlike
@@ -260,9 +270,10 @@ def _how(wanted: bool, there: bool) -> str:
 
 
 def _printed(output: Path) -> str:
-    """Return the JSON that a command printed, without its progress."""
+    """Return the JSON that a command printed, without its progress and what it needed not read."""
     text = output.read_text(encoding="utf-8")
     value = json.JSONDecoder().raw_decode(text, text.index("{"))[0]
+    value.pop("reused", None)
     return json.dumps(value)
 
 
@@ -295,7 +306,13 @@ def _write_data(folder: Path, *, model: str = PIXELS, backend: str = "reference"
 
 def _train(folder: Path, name: str, *words: str) -> None:
     command = ("run", "--config", "tiny.toml", "--out", f"runs/{name}", *words)
-    answer = forked.run_and_import(command, folder)
+    answer = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "terrazzo", *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert answer.returncode == 0, answer.stderr
 
 
