@@ -135,6 +135,7 @@ def main() -> int:
     place: Path = options.out.resolve()
     place.mkdir(parents=True, exist_ok=True)
     os.environ["XDG_CACHE_HOME"] = "cache"  # of the data check: in the folder it is run in
+    os.environ["MPLCONFIGDIR"] = str(place / "matplotlib")  # its list of fonts takes long to make
     failed = False
     for name in COMMANDS if options.command == "all" else (options.command,):
         result = sweep(COMMANDS[name], place / name, options.points, options.seed)

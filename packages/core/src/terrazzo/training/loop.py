@@ -119,7 +119,7 @@ def train(
         len(train_split), recipe.training.batch_size, recipe.seed, world.rank, world.size
     )
     schedule = EventSchedule(recipe, order.steps_per_epoch)
-    state = _resume(run, trainer, progress)
+    state = _resume(run, trainer, recipe, progress)
     logged()
     if schedule.is_last(state.step) or schedule.stops_early(state):
         return state
@@ -350,7 +350,7 @@ def _save(run: RunFolder, trainer: Trainer, recipe: Config, state: TrainingState
     checkpoint.sweep(run.checkpoints, keep=recipe.checkpoint.keep, also=state.best_step)
 
 
-def _resume(run: RunFolder, trainer: Trainer, progress: Progress) -> TrainingState:
+def _resume(run: RunFolder, trainer: Trainer, recipe: Config, progress: Progress) -> TrainingState:
     """Bring trainer and log back to the newest checkpoint; to the beginning if there is none."""
     if trainer.world.rank == 0:
         checkpoint.clear_leftovers(run.checkpoints)
@@ -365,11 +365,15 @@ def _resume(run: RunFolder, trainer: Trainer, progress: Progress) -> TrainingSta
     if trainer.world.rank == 0:
         truncate_file(run.log, newest.record["log_bytes"])
     progress.say(f"resuming after step {newest.step}")
-    return TrainingState(
+    state = TrainingState(
         step=newest.step,
         scores=[(step, score) for step, score in newest.record["scores"]],
         losses=list(newest.record["losses"]),
     )
+    if trainer.world.rank == 0 and not passed_over:
+        # A process that was killed after a save, the last one perhaps, has not deleted all.
+        checkpoint.sweep(run.checkpoints, keep=recipe.checkpoint.keep, also=state.best_step)
+    return state
 
 
 def _stopped(step: int, run: RunFolder) -> Stopped:
