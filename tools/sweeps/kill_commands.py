@@ -418,4 +418,6 @@ def _print_table(name: str, seed: int, result: Result) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # bindings that were imported and never used print pages at a usual exit

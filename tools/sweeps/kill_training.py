@@ -18,6 +18,7 @@ import argparse
 import hashlib
 import json
 import multiprocessing
+import os
 import random
 import signal
 import subprocess
@@ -372,4 +373,6 @@ def _print_table(backend: str, seed: int, chains: list[Chain]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)  # bindings that were imported and never used print pages at a usual exit
