@@ -102,9 +102,9 @@ def main() -> int:
             if is_found(path, content, load):
                 found += 1
             else:
-                print(f"not found: {path.name}")  # noqa: T201
+                print(f"not found: {path.name}")
         load()
-    print(f"{given.kind}: {found}/{given.points} found")  # noqa: T201
+    print(f"{given.kind}: {found}/{given.points} found")
     return 0 if found == given.points else 1
 
 

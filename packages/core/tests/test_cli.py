@@ -119,6 +119,17 @@ def test_run_then_evaluate(data):
     assert json.loads((folder / "evaluation" / "test.json").read_text()) == result
 
 
+def test_a_resume_finishes_the_deletions_of_a_process_that_was_killed(data):
+    run(data, code=0)
+    checkpoints = data / "runs" / "colours" / "checkpoints"
+    kept = sorted(path.name for path in checkpoints.iterdir())
+    half_deleted = checkpoints / "step-000001"
+    half_deleted.mkdir()
+    (half_deleted / "record.json").write_text("{}")
+    run(data, "--resume", code=0)
+    assert sorted(path.name for path in checkpoints.iterdir()) == kept
+
+
 def test_more_is_counted_by_recipe_or_when_asked_for(data):
     run(data, "--set", "evaluation.boundary=true", "--set", "training.epochs=1", code=0)
     folder = data / "runs" / "colours"

@@ -82,8 +82,9 @@ def write(folder: Path, card: ModelCard, weights: Mapping[str, NDArray[np.generi
         CheckpointError: SEG-C021, the weights hold NaN or infinity.
     """
     _require_finite(weights, folder / _WEIGHTS)
+    for leftover in folder.parent.glob(f"{folder.name}.tmp-*"):  # of a process that was killed
+        shutil.rmtree(leftover)
     temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     checkpoint.write_arrays(temporary / _WEIGHTS, weights)
     table: dict[str, Any] = {

@@ -19,7 +19,7 @@ from terrazzo.base.atomic_write import (
     json_lines_before_damage,
     replacing,
 )
-from terrazzo.base.errors import NonFiniteLossError, Stopped
+from terrazzo.base.errors import CheckpointError, NonFiniteLossError, Stopped
 from terrazzo.base.ordered_map import Abandoned
 from terrazzo.base.processes import World, any_says, first_does, json_from_first
 from terrazzo.base.progress import Progress
@@ -136,7 +136,7 @@ def train(
     schedule = EventSchedule(recipe, order.steps_per_epoch)
     # Several processes would have to agree to stop, and those that wait for this one cannot.
     abandoned = stop_requested if world.size == 1 else lambda: False
-    state = _resume(run, trainer, progress)
+    state = _resume(run, trainer, recipe, progress)
     if schedule.lacks_validation(state):
         with _saved_if_abandoned(run, trainer, recipe, state, []):
             _validate(run, trainer, recipe, schedule, val_split, state, progress, abandoned)
@@ -398,12 +398,13 @@ def _save(run: RunFolder, trainer: Trainer, recipe: Config, state: TrainingState
     first_does(trainer.world, save)
 
 
-def _resume(run: RunFolder, trainer: Trainer, progress: Progress) -> TrainingState:
+def _resume(run: RunFolder, trainer: Trainer, recipe: Config, progress: Progress) -> TrainingState:
     """Bring trainer and log back to the newest checkpoint; to the beginning if there is none."""
     newest: Checkpoint | None = None
+    passed_over: list[CheckpointError] = []
 
     def newest_step() -> int | None:
-        nonlocal newest
+        nonlocal newest, passed_over
         checkpoint.clear_leftovers(run.checkpoints)
         newest, passed_over = checkpoint.latest(run.checkpoints, lambda each: _log_fits(run, each))
         for error in passed_over:
@@ -420,11 +421,15 @@ def _resume(run: RunFolder, trainer: Trainer, progress: Progress) -> TrainingSta
     newest = newest or checkpoint.read(run.checkpoints, step)
     trainer.load_state(newest.state())
     progress.say(f"resuming after step {newest.step}")
-    return TrainingState(
+    state = TrainingState(
         step=newest.step,
         scores=[(step, score) for step, score in newest.record["scores"]],
         losses=list(newest.record["losses"]),
     )
+    if trainer.world.rank == 0 and not passed_over:
+        # A process that was killed after a save, the last one perhaps, has not deleted all.
+        checkpoint.sweep(run.checkpoints, keep=recipe.checkpoint.keep, also=state.best_step)
+    return state
 
 
 def _log_fits(run: RunFolder, found: Checkpoint) -> bool:
