@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from terrazzo.base.atomic_write import replace_text
+from terrazzo.base.atomic_write import make_folder, replace_text
 from terrazzo.comparison import tables
 from terrazzo.comparison.compare import Comparison
 from terrazzo.comparison.tables import Column, Entry, Table
@@ -27,7 +27,7 @@ def write_tables(comparison: Comparison, folder: Path) -> list[Path]:
     Raises:
         ResourceError: SEG-R004 the disk is full or refuses.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     files = {
         "scores.csv": as_csv(tables.scores(comparison)),  # too long for a page
         "ranking.csv": as_csv(tables.ranking(comparison)),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from terrazzo.base.atomic_write import make_folder, replace_text
 from terrazzo.base.errors import CheckpointError, TerrazzoError
 from terrazzo.base.file_lock import locked
 from terrazzo.inference import tiled_prediction
@@ -141,7 +142,7 @@ def work(trainer: Trainer, task: BandTask, row_done: Callable[[], None]) -> None
         DataError: as `tiled_prediction.predict_rows`.
         ResourceError: SEG-R004 the disk is full; SEG-C009 another process works on these rows.
     """
-    task.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(task.folder)
     with locked(task.folder):
         journal = RowJournal.open(task.folder, task.band, task.layers)
         _refuse_other_device(journal, trainer.device)
@@ -169,4 +170,4 @@ def _refuse_other_device(journal: RowJournal, device: str) -> None:
             allowed=before,
             next_step="resume on that device, or begin anew with --overwrite",
         )
-    path.write_text(device, encoding="utf-8")
+    replace_text(path, device)

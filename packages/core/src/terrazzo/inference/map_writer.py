@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from terrazzo.base.atomic_write import flush_file
+from terrazzo.base.atomic_write import flush_file, make_folder, writing
 from terrazzo.base.errors import DataError
 from terrazzo.base.file_lock import locked
 from terrazzo.data.labels import LabelMap
@@ -92,7 +92,7 @@ class MapInProgress:
             ResourceError: SEG-R004 the disk is full; SEG-C009 another process makes this map.
         """
         folder = unfinished_map.folder_of(order.out)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with ExitStack() as stack:
             stack.enter_context(locked(folder))
             if resume and unfinished_map.has_rows(folder):
@@ -143,7 +143,8 @@ class MapInProgress:
             )
         try:
             for temporary, final in self._files.result():
-                temporary.rename(final)
+                with writing(final, then="then go on with --resume"):
+                    temporary.rename(final)
             self.rows.delete()
         finally:
             self.give_up()
@@ -252,14 +253,7 @@ def _write_files(
         **common,
     )
     written.append((path, order.out))
-    for path, _ in written:
-        _flush(path)
+    for path, _ in written:  # to the disk before its name
+        with row_journal.writing_rows(path.parent):
+            flush_file(path)
     return written
-
-
-def _flush(path: Path) -> None:
-    """Bring a file to the disk before its name does."""
-    try:
-        flush_file(path)
-    except OSError as error:
-        raise row_journal.refused(path.parent, error) from error

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from terrazzo.base.atomic_write import make_folder
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.data.normalization import moments
@@ -91,7 +92,7 @@ def predict(
             progress.say(f"warning {radiometry.CODE}: {scene.path}: {warning}")
     for work in works:
         for path in work.files:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
     if settings.resume:
         works = [work for work in works if not _is_finished(work, progress)]
     model_plan = _plan_of_model(card, folder)

@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.base.atomic_write import read_json, write_json
+from terrazzo.base.atomic_write import read_json, replace_json
 from terrazzo.base.errors import CheckpointError
 from terrazzo.inference import row_journal
 from terrazzo.inference.row_journal import Layer, RowBand
@@ -50,16 +50,14 @@ class PartialMap:
         Raises:
             ResourceError: SEG-R004, the disk is full or refuses.
         """
-        try:
+        with row_journal.writing_rows(folder):
             for path in folder.glob("[!.]*"):
                 if path.is_dir():
                     shutil.rmtree(path)
                 else:
                     path.unlink()
-            divided = [[band.first, band.last] for band in bands]
-            write_json(folder / _PLAN, {"bands": divided, "plan": dict(plan)})
-        except OSError as error:
-            raise row_journal.refused(folder, error) from error
+        divided = [[band.first, band.last] for band in bands]
+        replace_json(folder / _PLAN, {"bands": divided, "plan": dict(plan)})
         return cls(folder, bands, layers)
 
     @classmethod

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from terrazzo.base.atomic_write import replacing
+from terrazzo.base.atomic_write import make_folder, replace_bytes
 from terrazzo.comparison.compare import Comparison
 from terrazzo.comparison.tables import CLASS_SCORES, run_file_names
 from terrazzo.evaluation.stored import column
@@ -31,13 +31,12 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     Raises:
         ResourceError: SEG-R004 the disk is full or refuses.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     written = []
     for name, figure in draw(comparison):
         for kind in figure_files.FORMATS:
             path = folder / f"{name}.{kind}"
-            with replacing(path) as unfinished:
-                unfinished.write_bytes(figure_files.encode(figure, kind))
+            replace_bytes(path, figure_files.encode(figure, kind))
             written.append(path)
     return written
 

@@ -20,6 +20,7 @@ from typing import Any
 import tomli_w
 
 from terrazzo.base import config_parsing
+from terrazzo.base.atomic_write import not_written, replace_text
 from terrazzo.base.config_parsing import read_toml
 from terrazzo.base.errors import CheckpointError, ResourceError
 from terrazzo.base.file_lock import LOCK, locked
@@ -119,11 +120,15 @@ def create_run(path: Path, recipe: Config, label_map: LabelMap, *, overwrite: bo
     try:
         path.mkdir(parents=True, exist_ok=True)
         _clear(path)
-        folder.labels.write_text(tomli_w.dumps(label_map.as_toml()), encoding="utf-8")
-        # Last, because `read_config` takes its presence for a run folder.
-        folder.config.write_text(tomli_w.dumps(_toml(recipe)), encoding="utf-8")
     except OSError as error:
         raise _not_writable(path, error) from error
+    try:
+        replace_text(folder.labels, tomli_w.dumps(label_map.as_toml()))
+        # Last, because `read_config` takes its presence for a run folder.
+        replace_text(folder.config, tomli_w.dumps(_toml(recipe)))
+    except ResourceError:
+        folder.labels.unlink(missing_ok=True)  # alone it would be in the way of the next try
+        raise
     return folder
 
 
@@ -141,12 +146,12 @@ def _holds_anything(path: Path) -> bool:
 
 
 def _not_writable(path: Path, error: OSError) -> ResourceError:
-    return ResourceError(
-        "SEG-R005",
-        "cannot write the run folder",
-        file=error.filename or path,
-        observed=error.strerror,
-        next_step="choose another place with --out DIR",
+    return not_written(
+        path if error.filename is None else Path(error.filename),
+        error,
+        problem="cannot write the run folder",
+        then="--out DIR takes another place",
+        code="SEG-R005",
     )
 
 
@@ -157,8 +162,11 @@ def refuse_occupied(path: Path, *, overwrite: bool) -> None:
         CheckpointError: SEG-C002, there is a run and `overwrite` is off; SEG-C003, there is
             something else.
     """
-    if not _holds_anything(path):
-        return  # a file in the way is found when the folder is made
+    try:
+        if not _holds_anything(path):
+            return  # a file in the way is found when the folder is made
+    except OSError as error:
+        raise _not_writable(path, error) from error
     if not overwrite:
         raise CheckpointError(
             "SEG-C002",
@@ -216,8 +224,8 @@ def claimed(path: Path) -> Iterator[None]:
     Raises:
         ResourceError: as `locked`.
     """
-    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _not_writable(path, error) from error

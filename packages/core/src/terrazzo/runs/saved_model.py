@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from terrazzo.base import config_parsing
+from terrazzo.base.atomic_write import writing
 from terrazzo.base.config_parsing import Frozen, Size, read_toml
 from terrazzo.base.errors import CheckpointError
 from terrazzo.base.recipe import ModelConfig, Precision, TrainingConfig
@@ -59,11 +60,27 @@ class _CardTable(Frozen):
 
 
 def write(folder: Path, card: ModelCard, weights: Mapping[str, NDArray[np.generic]]) -> None:
-    """Write a model folder in place of an older one; complete or not at all."""
+    """Write a model folder in place of an older one; complete or not at all.
+
+    Raises:
+        ResourceError: SEG-R004, the disk is full or refuses; an older one is untouched.
+    """
+    needed = sum(array.nbytes for array in weights.values())
     temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    checkpoint.write_arrays(temporary / "weights.safetensors", weights)
+    try:
+        with writing(folder, problem="the model could not be written", needed_bytes=needed):
+            temporary.mkdir(parents=True)
+            _fill(temporary, card, weights)
+            shutil.rmtree(folder, ignore_errors=True)
+            temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _fill(folder: Path, card: ModelCard, weights: Mapping[str, NDArray[np.generic]]) -> None:
+    checkpoint.write_arrays(folder / "weights.safetensors", weights)
     table: dict[str, Any] = {
         "format": checkpoint.FORMAT,
         "backend": card.backend,
@@ -85,9 +102,7 @@ def write(folder: Path, card: ModelCard, weights: Mapping[str, NDArray[np.generi
         table["scaling"] = [list(pair) for pair in card.scaling]
     if card.pixel_metres is not None:
         table["pixel_metres"] = [list(card.pixel_metres.width), list(card.pixel_metres.height)]
-    (temporary / "model.toml").write_text(tomli_w.dumps(table), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    (folder / "model.toml").write_text(tomli_w.dumps(table), encoding="utf-8")
 
 
 def read_card(folder: Path) -> ModelCard:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from terrazzo.base.atomic_write import append_json_line, truncate_file
+from terrazzo.base.atomic_write import append_json_line, cut_unfinished_line, truncate_file
 from terrazzo.base.errors import NonFiniteLossError, Stopped
 from terrazzo.base.processes import World
 from terrazzo.base.progress import Progress
@@ -354,6 +354,7 @@ def _resume(run: RunFolder, trainer: Trainer, progress: Progress) -> TrainingSta
     """Bring trainer and log back to the newest checkpoint; to the beginning if there is none."""
     if trainer.world.rank == 0:
         checkpoint.clear_leftovers(run.checkpoints)
+        cut_unfinished_line(run.timing)
     newest, passed_over = checkpoint.latest(run.checkpoints)
     for error in passed_over:
         progress.say(f"passed over: {error}")

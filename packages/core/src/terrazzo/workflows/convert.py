@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-from terrazzo.base.atomic_write import read_json, replace_json
+from terrazzo.base.atomic_write import read_json, replace_json, replacing
 from terrazzo.base.recipe import Config
 from terrazzo.models.weight_conversion import portable
 from terrazzo.runs import saved_model
@@ -51,5 +51,6 @@ def convert(run: Path, to: str, out: Path, *, overwrite: bool = False) -> RunFol
     replace_json(target.record, {**record, "backend": to, "converted_from": str(run)})
     for kept, place in ((source.log, target.log), (source.splits, target.splits)):
         if kept.exists():
-            shutil.copy(kept, place)
+            with replacing(place, needed_bytes=kept.stat().st_size) as temporary:
+                shutil.copy(kept, temporary)
     return target
