@@ -36,6 +36,7 @@ _NEXT_STEPS = {
     errno.ENOSPC: "free some space or choose another disk",
     getattr(errno, "EDQUOT", errno.ENOSPC): "free some of your quota or choose another disk",
     errno.EFBIG: "raise the limit on the size of a file (`ulimit -f`) or choose another disk",
+    errno.ENOENT: "make the folder first",
     errno.EACCES: "get the right to write there, or choose another folder",
     errno.EPERM: "get the right to write there, or choose another folder",
     errno.EROFS: "choose another folder: this disk can only be read",
@@ -77,9 +78,9 @@ def writing(
         if refusal is None:
             raise
         if needed_bytes is not None:
-            needed: str | None = _in_megabytes(needed_bytes)
+            needed: str | None = _amount(needed_bytes)
         else:
-            needed = None if unfinished is None else f"more than {_in_megabytes(_size(unfinished))}"
+            needed = None if unfinished is None else f"more than {_amount(_size(unfinished))}"
         raise not_written(path, refusal, problem=problem, needed=needed, then=then) from error
 
 
@@ -102,7 +103,7 @@ def not_written(
     allowed = None
     if number in _NO_SPACE or number is None:
         free = free_bytes(path)
-        observed += "" if free is None else f"; {_in_megabytes(free)} free on this disk"
+        observed += "" if free is None else f"; {_amount(free)} free on this disk"
         allowed = None if needed is None else f"{needed} of space"
     first = _NEXT_STEPS.get(number or errno.ENOSPC, "check the disk or choose another folder")
     return ResourceError(
@@ -407,8 +408,12 @@ def _size(place: Path) -> int:
     return total
 
 
-def _in_megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB" if size >= 100_000 else f"{size} bytes"
+def _amount(size: int) -> str:
+    """Return a number of bytes for people."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if size >= unit / 10:
+            return f"{size / unit:.1f} {name}"
+    return f"{size} bytes"
 
 
 def _unreadable(path: Path, observed: object) -> CheckpointError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from terrazzo.base.atomic_write import replace_text
+from terrazzo.base.atomic_write import make_folder, replace_text
 from terrazzo.comparison import table_files
 from terrazzo.comparison import tables as table_contents
 from terrazzo.comparison.compare import Comparison
@@ -33,6 +33,9 @@ def write_comparison_files(
     Raises:
         ResourceError: SEG-R004 the disk is full or refuses.
     """
+    for path in (page, csv, latex):
+        if path is not None:
+            make_folder(path.parent)
     write_comparison(comparison, page)
     written = [page]
     if csv is not None:

@@ -140,6 +140,7 @@ def write_rows(
     }
     sums = []
     with _gdal_writes(path):
+        path.unlink(missing_ok=True)  # GDAL would open it first, and refuses half a file
         with small_cache(), open_quietly(path, "w", **profile) as dataset:
             dataset.descriptions = band_names
             dataset.update_tags(**tags)
