@@ -30,6 +30,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from terrazzo.base.errors import CheckpointError
+from terrazzo.runs import checkpoint
 from terrazzo.testing.scenes import make_model, make_scene
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -84,7 +86,7 @@ class Command:
         words: of its command line; the disk is ``DISK``, what it reads below ``DATA``.
         before: copied to the disk first: from below ``DATA``, to below ``DISK``.
         again: returns what the command line needs in addition, where the disk holds something.
-        may_pass: exit codes beside 0 of an undisturbed run, and of one whose cache was refused.
+        code: exit code of an undisturbed run.
     """
 
     name: str
@@ -113,8 +115,10 @@ COMMANDS = (
     ),
     Command(
         "predict scene",
-        ("predict", "DATA/model", "DATA/scene.tif", "--out", "DISK/map.tif", "--probabilities")
-        + ("--cog", "--polygons", "DISK/map.gpkg"),
+        (
+            *("predict", "DATA/model", "DATA/scene.tif", "--out", "DISK/map.tif"),
+            *("--probabilities", "--cog", "--polygons", "DISK/map.gpkg"),
+        ),
         again=lambda _: ("--resume",),
     ),
     Command(
@@ -124,8 +128,10 @@ COMMANDS = (
     ),
     Command(
         "compare",
-        ("compare", "DATA/run", "DATA/run2", "--out", "DISK/c/compare.html", *_TABLES)
-        + ("--tables", "DISK/tables", "--figures", "DISK/figures"),
+        (
+            *("compare", "DATA/run", "DATA/run2", "--out", "DISK/c/compare.html", *_TABLES),
+            *("--tables", "DISK/tables", "--figures", "DISK/figures"),
+        ),
     ),
     Command(
         "convert",
@@ -195,20 +201,20 @@ def terrazzo(
 @contextmanager
 def mounted(disk: Path) -> Iterator[None]:
     """Lay an empty tmpfs over a folder."""
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={_ROOM}", "tmpfs", disk],
-        check=True,
-        capture_output=True,
-    )
+    _as_root("mount", "-t", "tmpfs", "-o", f"size={_ROOM}", "tmpfs", str(disk))
     try:
         yield
     finally:
-        subprocess.run(["umount", "--lazy", disk], check=True)
+        _as_root("umount", "--lazy", str(disk))
 
 
 def resize(disk: Path, size: int) -> None:
     """Change the size of a mounted tmpfs."""
-    subprocess.run(["mount", "-o", f"remount,size={size}", disk], check=True)
+    _as_root("mount", "-o", f"remount,size={size}", str(disk))
+
+
+def _as_root(*words: str) -> None:
+    subprocess.run(words, check=True, capture_output=True)  # noqa: S603 - our own words
 
 
 def can_mount(folder: Path) -> bool:
@@ -320,6 +326,12 @@ def is_temporary(name: str) -> bool:
 
 def half_written(disk: Path, before: dict[str, bytes], wanted: dict[str, bytes]) -> Iterator[str]:
     """Yield the files under a final name that are neither whole nor what they were."""
+    for folder in disk.rglob("checkpoints"):  # older ones are deleted in the end
+        for step in checkpoint.found(folder):
+            try:
+                checkpoint.read(folder, step)
+            except CheckpointError as error:
+                yield str(error)
     for name, data in contents(disk).items():
         base = name.rpartition("/")[2]
         whole = wanted.get(name)
@@ -332,6 +344,8 @@ def half_written(disk: Path, before: dict[str, bytes], wanted: dict[str, bytes])
             [json.loads(line) for line in data.splitlines()]
             if base == "log.jsonl" and whole is not None and not whole.startswith(data):
                 yield f"other lines: {name}"
+        elif "/checkpoints/step-" in name and whole is None:
+            pass  # verified above
         elif data not in (whole, before.get(name)) and not is_sound(name, data):
             yield f"half-written: {name} ({len(data)} of {len(whole or b'')} bytes)"
 

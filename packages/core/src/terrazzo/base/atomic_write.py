@@ -134,6 +134,17 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def refuse_folder(path: Path) -> None:
+    """Refuse a folder in the place of a file, before the work that the file is for.
+
+    Raises:
+        ResourceError: SEG-R004, as `writing`.
+    """
+    with writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+
+
 def delete_folder(path: Path) -> None:
     """Delete a folder and all in it, or nothing where there is none.
 

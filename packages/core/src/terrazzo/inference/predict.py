@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from terrazzo.base.atomic_write import make_folder
+from terrazzo.base.atomic_write import make_folder, refuse_folder
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.data.normalization import moments
@@ -93,6 +93,7 @@ def predict(
     for work in works:
         for path in work.files:
             make_folder(path.parent)
+            refuse_folder(path)
     if settings.resume:
         works = [work for work in works if not _is_finished(work, progress)]
     model_plan = _plan_of_model(card, folder)
