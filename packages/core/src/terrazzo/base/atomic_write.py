@@ -73,6 +73,8 @@ def writing(
     """
     try:
         yield
+    except ResourceError as error:
+        raise _about(path, unfinished, error) from error.__cause__
     except Exception as error:
         refusal = _of_the_disk(error)
         if refusal is None:
@@ -221,11 +223,15 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 def _temporary_beside(path: Path) -> Path:
-    """Return a new name with the suffix of `path`, and no longer than a disk takes."""
+    """Return a new name with the suffix of `path`, no longer than a disk takes, and in UTF-8.
+
+    GDAL takes no other names.
+    """
     token = uuid.uuid4().hex
     room = _LONGEST_TEMPORARY - len(token) - 2
-    suffix = path.suffix if len(os.fsencode(path.suffix)) < room else ""
-    stem = short_name(path.stem, room - len(os.fsencode(suffix)))
+    stem, suffix = (os.fsencode(part).decode(errors="ignore") for part in (path.stem, path.suffix))
+    suffix = suffix if len(os.fsencode(suffix)) < room else ""
+    stem = short_name(stem, room - len(os.fsencode(suffix)))
     return path.with_name(f".{stem}.{token}{suffix}")
 
 
@@ -271,15 +277,13 @@ def replace_json(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON and flush it to the disk.
+    """Write JSON and flush it to the disk, where the caller has a context of `writing`.
 
     Raises:
-        ResourceError: SEG-R004, as `writing`.
+        OSError: the disk is full or refuses.
     """
-    content = json.dumps(value, indent=1) + "\n"
-    with writing(path, needed_bytes=len(content)):
-        path.write_text(content, encoding="utf-8")
-        flush_file(path)
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    flush_file(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -397,6 +401,23 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _about(path: Path, unfinished: Path | None, error: ResourceError) -> ResourceError:
+    """Return an error about a temporary file as one about the place that it would have had."""
+    if unfinished is None or error.file is None:
+        return error
+    file = Path(error.file)
+    if not file.is_relative_to(unfinished):
+        return error
+    return ResourceError(
+        error.code,
+        error.problem,
+        file=path / file.relative_to(unfinished),
+        observed=error.observed,
+        allowed=error.allowed,
+        next_step=error.next_step,
+    )
 
 
 def _of_the_disk(error: Exception) -> Exception | None:

@@ -13,7 +13,7 @@ from terrazzo.base.atomic_write import make_folder, refuse_folder
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.data.normalization import moments
-from terrazzo.inference import map_writer
+from terrazzo.inference import map_writer, polygonize
 from terrazzo.inference.images import predict_image
 from terrazzo.inference.jobs import Executor, ThisProcess
 from terrazzo.inference.map_writer import MapInProgress, MapOrder
@@ -94,6 +94,9 @@ def predict(
         for path in work.files:
             make_folder(path.parent)
             refuse_folder(path)
+            if work.is_scene or path.suffix in (".tif", polygonize.SUFFIX):
+                # Written in the folder of the map; the files of images under a name of our own.
+                rasters.refuse_other_than_utf8(path if work.is_scene else path.parent)
     if settings.resume:
         works = [work for work in works if not _is_finished(work, progress)]
     model_plan = _plan_of_model(card, folder)

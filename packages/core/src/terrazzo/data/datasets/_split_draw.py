@@ -190,8 +190,10 @@ def read(path: Path) -> dict[str, frozenset[str]]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        names = {split: frozenset(found) for split, found in _Names.validate_json(text).items()}
-    except (OSError, UnicodeDecodeError, pydantic.ValidationError) as error:
+        # Not `validate_json`, which takes no names of other bytes than UTF-8.
+        found = _Names.validate_python(json.loads(text), strict=True)
+        names = {split: frozenset(several) for split, several in found.items()}
+    except (OSError, ValueError) as error:
         raise DataError(
             "SEG-D013",
             "cannot read the draw",
