@@ -70,5 +70,8 @@ def label(
 
 
 def plain(text: str) -> str:
-    """Return text that matplotlib draws as it is, not as mathematics."""
-    return text.replace("$", r"\$")
+    """Return text that matplotlib draws as it is, not as mathematics.
+
+    A byte of a file's name that is no UTF-8 is drawn as an escape.
+    """
+    return text.encode(errors="backslashreplace").decode().replace("$", r"\$")
