@@ -6,6 +6,8 @@ import functools
 import os
 import resource
 import shutil
+import subprocess
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -420,6 +422,57 @@ def test_generated_data_that_cannot_be_written_are_drawn_again(tmp_path):
     with pytest.raises(ResourceError, match=r"SEG-R004(.*\n)+.*city.tif"), of_most(3000):
         demo.open_split(tmp_path / "city", "test", demo.Options())
     assert not any((tmp_path / "city").iterdir())
+
+
+TOML = """
+backend = "reference"
+data.format = "folder"
+data.root = "data"
+data.labels = "labels.toml"
+data.options.split = { train = 0.6, val = 0.2, test = 0.2 }
+model.name = "pixel_softmax"
+training = { epochs = 2, batch_size = 2, schedule = { learning_rate = 0.05 } }
+checkpoint.every_steps = 2
+log.every_steps = 1
+"""
+COLOURS = """
+name = "colours"
+classes = [
+    { name = "red", colour = "#FF0000", raw = [0] },
+    { name = "green", colour = "#00FF00", raw = [1] },
+]
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which file is written")
+@pytest.mark.parametrize("log", ["log.jsonl", "timing.jsonl"])
+def test_a_log_on_a_full_disk_ends_training_and_a_resume_gives_the_same_bytes(tmp_path, log):
+    for number in range(10):
+        image_HWC = np.roll(IMAGE, number, 0)[:16, :12]
+        for folder, array in (("images", image_HWC), ("masks", image_HWC[..., 0] % 2)):
+            (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
+            images.write_png(tmp_path / "data" / folder / f"{number}.png", array)
+    (tmp_path / "labels.toml").write_text(COLOURS)
+    (tmp_path / "recipe.toml").write_text(TOML)
+
+    def run(*words, module=("-m", "terrazzo")):
+        command = [sys.executable, *module, "run", "--config", "recipe.toml", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert run("--out", "whole").returncode == 0
+    full = ("-m", "terrazzo.testing.full_disk", f"{log}:600")
+    done = run("--out", "cut", module=full)
+    assert done.returncode == 5, done.stderr
+    assert "Traceback" not in done.stderr
+    for told in ("SEG-R004", log, "No space left on device", "free on this disk", "--resume"):
+        assert told in done.stderr
+    assert (tmp_path / "cut" / log).read_bytes().endswith(b"\n")
+    step = checkpoint.found(tmp_path / "cut" / "checkpoints")[-1]
+    checkpoint.read(tmp_path / "cut" / "checkpoints", step)
+    done = run("--out", "cut", "--resume")
+    assert done.returncode == 0, done.stderr
+    for name in ("log.jsonl", "model/weights.safetensors", "evaluation/test.json"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_a_cache_that_cannot_be_written_costs_time_alone(tmp_path):
