@@ -358,6 +358,7 @@ def test_a_file_that_may_not_grow_leaves_everything_as_it_was(inputs, room, name
         writer.write(inputs, place)
     assert "free on this disk" in str(caught.value.observed)
     after = contents(room)
+    assert not [path for path in after if "/." in f"/{path}" or ".tmp-" in path]
     for path, data in before.items():
         assert after.pop(path) == data
     writer.write(inputs, place)
