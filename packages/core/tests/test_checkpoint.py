@@ -163,7 +163,7 @@ def test_a_full_disk_leaves_the_older_checkpoint_and_no_rubbish(tmp_path):
     message = str(caught.value)
     assert "step-000002" in message
     assert "4.2 MB" in message
-    assert "MB free" in message
+    assert "free on this disk" in message
     assert caught.value.exit_code == 5
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
     assert checkpoint.latest(tmp_path)[0].step == 1

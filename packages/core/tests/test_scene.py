@@ -306,7 +306,7 @@ def test_disk_full(tmp_path, model, layer):
     )
     assert full.returncode == ResourceError.exit_code, full.stderr
     assert "SEG-R004" in full.stderr
-    assert "MB free" in full.stderr
+    assert "free on this disk" in full.stderr
     assert not out.exists()
     resumed = process(MAIN, [*arguments, "--resume"])
     assert resumed.returncode == 0, resumed.stderr

@@ -1,7 +1,7 @@
 """Files that are complete under their own name or not there, and JSON files read back.
 
-The one place that flushes to the disk, renames into place, and reads and writes JSON and lines of
-JSON.
+The one place that flushes to the disk, renames into place, reads and writes JSON and lines of JSON,
+and says what to do where a disk refuses.
 """
 
 from __future__ import annotations
@@ -14,15 +14,43 @@ import platform
 import re
 import shlex
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
+from glob import escape
 from pathlib import Path
 from typing import Any
 
-from terrazzo.base.errors import CheckpointError, ResourceError
+from terrazzo.base.errors import CheckpointError, ResourceError, TerrazzoError
+
+LONGEST_NAME = 255
+"""Bytes of a file's name on nearly every file system."""
+
+AGAIN = "then run the same command again (a run goes on with --resume)"
+"""What to do once the reason is gone."""
+
+_LONGEST_TEMPORARY = 240  # SQLite writes ``<name>-journal`` beside its file
+
+_NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+_NEXT_STEPS = {
+    errno.ENOSPC: "free some space or choose another disk",
+    getattr(errno, "EDQUOT", errno.ENOSPC): "free some of your quota or choose another disk",
+    errno.EFBIG: "raise the limit on the size of a file (`ulimit -f`) or choose another disk",
+    errno.ENOENT: "make the folder first",
+    errno.EACCES: "get the right to write there, or choose another folder",
+    errno.EPERM: "get the right to write there, or choose another folder",
+    errno.EROFS: "choose another folder: this disk can only be read",
+    errno.ENOTDIR: "a file is where a folder is needed: move it away, or choose another place",
+    errno.EEXIST: "a file is where a folder is needed: move it away, or choose another place",
+    errno.EISDIR: "a folder is where the file should be: move it away, or choose another place",
+    errno.ENAMETOOLONG: f"choose a shorter name: most disks take {LONGEST_NAME} bytes",
+}
+
+_appending = threading.Lock()
 
 _TOKEN = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})(?P<process>[0-9a-f]{8})[0-9a-f]{16}(\..+)?")
 """Names of temporary files: who writes them can be told, so that those of killed ones can go."""
@@ -33,27 +61,151 @@ _swept: set[Path] = set()
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def writing(
+    path: Path,
+    *,
+    problem: str = "cannot write the file",
+    needed_bytes: int | None = None,
+    unfinished: Path | None = None,
+    then: str = AGAIN,
+) -> Iterator[None]:
+    """Turn what a disk refuses to do in the block into an error about `path`.
+
+    Args:
+        path: what is being written.
+        problem: one line, what is wrong.
+        needed_bytes: room that it takes, where that is known.
+        unfinished: where it is being written; its size tells the least that is needed.
+        then: what to do once the reason is gone.
+
+    Raises:
+        ResourceError: SEG-R004, with the reason, needed and free space where that is the reason,
+            and what to do.
+    """
+    try:
+        yield
+    except ResourceError as error:
+        raise _about(path, unfinished, error) from error.__cause__
+    except Exception as error:
+        refusal = _of_the_disk(error)
+        if refusal is None:
+            raise
+        if needed_bytes is not None:
+            needed: str | None = _amount(needed_bytes)
+        else:
+            needed = None if unfinished is None else f"more than {_amount(_size(unfinished))}"
+        raise not_written(path, refusal, problem=problem, needed=needed, then=then) from error
+
+
+def not_written(
+    path: Path,
+    error: Exception,
+    *,
+    problem: str = "cannot write the file",
+    needed: str | None = None,
+    then: str = AGAIN,
+    code: str = "SEG-R004",
+) -> ResourceError:
+    """Compose the error for a file that a disk does not take; see `writing`.
+
+    An `error` without a number, as those of GDAL are, may well be for want of space, so that the
+    free space is shown too.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    observed = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    allowed = None
+    if number in _NO_SPACE or number is None:
+        free = free_bytes(path)
+        observed += "" if free is None else f"; {_amount(free)} free on this disk"
+        allowed = None if needed is None else f"{needed} of space"
+    first = _NEXT_STEPS.get(number or errno.ENOSPC, "check the disk or choose another folder")
+    return ResourceError(
+        code,
+        problem,
+        file=path,
+        observed=observed,
+        allowed=allowed,
+        next_step=f"{first}; {then}",
+    )
+
+
+def free_bytes(path: Path) -> int | None:
+    """Return the free space on the disk that `path` lies on, or would; None where unknown."""
+    for place in (path, *path.absolute().parents):
+        with suppress(OSError):
+            return shutil.disk_usage(place).free
+    return None
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where there are none.
+
+    Raises:
+        ResourceError: SEG-R004, as `writing`.
+    """
+    with writing(path, problem="cannot make the folder"):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_folder(path: Path) -> None:
+    """Refuse a folder in the place of a file, before the work that the file is for.
+
+    Raises:
+        ResourceError: SEG-R004, as `writing`.
+    """
+    with writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+
+
+def delete_folder(path: Path) -> None:
+    """Delete a folder and all in it, or nothing where there is none.
+
+    Raises:
+        ResourceError: SEG-R004, as `writing`.
+    """
+    with writing(path, problem="cannot delete the folder"), suppress(FileNotFoundError):
+        shutil.rmtree(path)
+
+
+def short_name(name: str, room: int) -> str:
+    """Return a name in at most `room` bytes, different for different names.
+
+    A name that is too long is cut, and ends in a sum of the whole.
+    """
+    encoded = os.fsencode(name)
+    if len(encoded) <= room:
+        return name
+    sum_of_all = hashlib.sha256(encoded).hexdigest()[:8]
+    kept = encoded[: room - len(sum_of_all) - 1]
+    return f"{kept.decode(errors='ignore')}-{sum_of_all}"
+
+
+@contextmanager
+def replacing(path: Path, *, needed_bytes: int | None = None) -> Iterator[Path]:
     """Give a temporary path beside `path` to write to; rename it when the block ends well.
 
     Readers see the old file or the new one, never half of one. The suffix is kept, since writers
     choose their format by it.
 
+    Args:
+        path: the file.
+        needed_bytes: its size, where that is known.
+
     Raises:
         ResourceError: SEG-R004, the disk is full or refuses; `path` is untouched.
     """
-    temporary = path.with_name(f".{path.stem}.{_token()}{path.suffix}")
+    temporary = _temporary_beside(path)
     _in_use.add(temporary.name)
     try:
         sweep_temporaries(path.parent)
-        yield temporary
-        temporary.replace(path)
-    except OSError as error:
-        if isinstance(error, ResourceError):
-            raise
-        raise _not_written(path, error) from error
+        with writing(path, needed_bytes=needed_bytes, unfinished=temporary):
+            yield temporary
+            temporary.replace(path)
+    except BaseException:
+        _delete_beginning_with(temporary)
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
         _in_use.discard(temporary.name)
 
 
@@ -105,14 +257,15 @@ def move_into_place(temporary: Path, final: Path) -> None:
     Raises:
         ResourceError: SEG-R004, the disk is full or refuses; `final` is untouched.
     """
-    try:
-        temporary.rename(final)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise _not_written(final, error) from error
-        with replacing(final) as beside:
-            shutil.copyfile(temporary, beside)
-            flush_file(beside)
+    with writing(final):
+        try:
+            temporary.rename(final)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            with replacing(final, needed_bytes=temporary.stat().st_size) as beside:
+                shutil.copyfile(temporary, beside)
+                flush_file(beside)
 
 
 @contextmanager
@@ -125,33 +278,64 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     Raises:
         ResourceError: SEG-R004, the disk is full or refuses; `path` is untouched.
     """
-    for leftover in path.parent.glob(f".{path.name}.*"):
+    for leftover in path.parent.glob(f".{escape(path.name)}.*"):
         shutil.rmtree(leftover, ignore_errors=True)
     temporary = path.with_name(f".{path.name}.{_token()}")
     former = path.with_name(f".{path.name}.{_token()}")
     try:
-        temporary.mkdir()
-        yield temporary
-        if path.exists():
-            path.replace(former)
-        temporary.replace(path)
-    except OSError as error:
-        if isinstance(error, ResourceError):
-            raise
-        raise _not_written(path, error) from error
+        with writing(path, problem="cannot write the folder", unfinished=temporary):
+            temporary.mkdir(parents=True)
+            yield temporary
+            if path.exists():
+                if not path.is_dir():  # moving it away would lose it
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+                path.replace(former)
+            temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(former, ignore_errors=True)
 
 
+def _temporary_beside(path: Path) -> Path:
+    """Return a new name with the suffix of `path`, no longer than a disk takes, and in UTF-8.
+
+    GDAL takes no other names.
+    """
+    token = _token()
+    room = _LONGEST_TEMPORARY - len(token) - 2
+    stem, suffix = (os.fsencode(part).decode(errors="ignore") for part in (path.stem, path.suffix))
+    suffix = suffix if len(os.fsencode(suffix)) < room else ""
+    stem = short_name(stem, room - len(os.fsencode(suffix)))
+    return path.with_name(f".{stem}.{token}{suffix}")
+
+
+def _delete_beginning_with(temporary: Path) -> None:
+    """Delete a temporary file, and what a library has left beside it under a longer name."""
+    with suppress(OSError):
+        for path in temporary.parent.iterdir():
+            if path.name.startswith(temporary.name):
+                path.unlink(missing_ok=True)
+
+
 def replace_text(path: Path, text: str) -> None:
     """Write a text file in place of an older one; complete or not at all.
+
+    A byte of a file's name that is no UTF-8 is written as an escape.
 
     Raises:
         ResourceError: as `replacing`.
     """
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    replace_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def replace_bytes(path: Path, content: bytes) -> None:
+    """Write a file in place of an older one; complete or not at all.
+
+    Raises:
+        ResourceError: as `replacing`.
+    """
+    with replacing(path, needed_bytes=len(content)) as temporary:
+        temporary.write_bytes(content)
 
 
 def replace_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -160,12 +344,18 @@ def replace_json(path: Path, value: Mapping[str, Any]) -> None:
     Raises:
         ResourceError: as `replacing`.
     """
-    with replacing(path) as temporary:
-        write_json(temporary, value)
+    content = json.dumps(value, indent=1) + "\n"
+    with replacing(path, needed_bytes=len(content)) as temporary:
+        temporary.write_text(content, encoding="utf-8")
+        flush_file(temporary)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON and flush it to the disk."""
+    """Write JSON and flush it to the disk, where the caller has a context of `writing`.
+
+    Raises:
+        OSError: the disk is full or refuses.
+    """
     path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
     flush_file(path)
 
@@ -217,12 +407,49 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def append_json_line(path: Path, line: Mapping[str, Any], *, flush: bool = False) -> None:
-    """Append a line of JSON; with `flush` it is on the disk when this returns."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-        if flush:
-            file.flush()
-            os.fsync(file.fileno())
+    """Append a line of JSON as a whole; with `flush` it is on the disk when this returns.
+
+    Raises:
+        ResourceError: SEG-R004, the disk is full or refuses; the file is as before.
+    """
+    content = (json.dumps(line) + "\n").encode()
+    with (
+        _appending,  # or what a thread takes back could be another's
+        writing(
+            path,
+            problem="cannot add a line to the file",
+            needed_bytes=len(content),
+            then="then go on with --resume; earlier lines and files are whole",
+        ),
+        path.open("ab", buffering=0) as file,
+    ):
+        before = file.seek(0, os.SEEK_END)
+        try:
+            _write_all(file.fileno(), content)
+            if flush:
+                os.fsync(file.fileno())
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(file.fileno(), before)
+            raise
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    """Write every byte: a disk that is nearly full takes some, and refuses the next."""
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def cut_unfinished_line(path: Path) -> None:
+    """Take away what a killed process has left behind the last whole line of a file.
+
+    Raises:
+        ResourceError: SEG-R004, as `writing`.
+    """
+    with writing(path), suppress(FileNotFoundError), path.open("rb+") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
 
 
 def read_json_lines(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
@@ -287,8 +514,12 @@ def _json_lines(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any] | V
 
 
 def cut_file(path: Path, length: int) -> None:
-    """Cut a file back to a length; make it if missing. One that is shorter stays as it is."""
-    with path.open("ab") as file:
+    """Cut a file back to a length; make it if missing. One that is shorter stays as it is.
+
+    Raises:
+        ResourceError: SEG-R004, as `writing`.
+    """
+    with writing(path), path.open("ab") as file:
         file.truncate(min(length, file.tell()))
 
 
@@ -296,14 +527,12 @@ def flushed_bytes(path: Path) -> bytes:
     """Return the bytes of a file once they are on the disk; make it if missing.
 
     Raises:
-        ResourceError: SEG-R004, the disk is full or refuses.
+        ResourceError: SEG-R004, as `writing`.
     """
-    try:
+    with writing(path):
         path.touch()
         flush_file(path)
         return path.read_bytes()
-    except OSError as error:
-        raise _not_written(path, error) from error
 
 
 def flush_file(path: Path) -> None:
@@ -323,13 +552,20 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _not_written(path: Path, error: OSError) -> ResourceError:
+def _about(path: Path, unfinished: Path | None, error: ResourceError) -> ResourceError:
+    """Return an error about a temporary file as one about the place that it would have had."""
+    if unfinished is None or error.file is None:
+        return error
+    file = Path(error.file)
+    if not file.is_relative_to(unfinished):
+        return error
     return ResourceError(
-        "SEG-R004",
-        "cannot write the file",
-        file=path,
-        observed=error.strerror or error,
-        next_step="free space or choose another folder; nothing was changed",
+        error.code,
+        error.problem,
+        file=path / file.relative_to(unfinished),
+        observed=error.observed,
+        allowed=error.allowed,
+        next_step=error.next_step,
     )
 
 
@@ -354,6 +590,34 @@ def unreadable(path: Path, error: OSError) -> ResourceError:
         allowed="a file that this user may read",
         next_step=f"see who may read it with: ls -l {shlex.quote(str(path))}",
     )
+
+
+def _of_the_disk(error: Exception) -> Exception | None:
+    """Return what a disk refused; None where the error is of another kind, or composed already."""
+    if isinstance(error, TerrazzoError):
+        return None
+    if isinstance(error, OSError):
+        return error
+    # So do libraries in Rust, safetensors for one, end the text of an error of the system.
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return None if found is None else OSError(int(found[1]), os.strerror(int(found[1])))
+
+
+def _size(place: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder; 0 where there is nothing."""
+    total = 0
+    for path in (place, *place.rglob("*")):
+        with suppress(OSError):
+            total += 0 if path.is_dir() else path.stat().st_size
+    return total
+
+
+def _amount(size: int) -> str:
+    """Return a number of bytes for people."""
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if size >= unit / 10:
+            return f"{size / unit:.1f} {name}"
+    return f"{size} bytes"
 
 
 def damaged_file(

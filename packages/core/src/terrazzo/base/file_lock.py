@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from terrazzo.base.atomic_write import not_written
 from terrazzo.base.errors import ResourceError
 
 LOCK = ".lock"
@@ -27,12 +28,12 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         file = path.open("a+", encoding="utf-8")
     except OSError as error:
-        raise ResourceError(
-            "SEG-R005",
-            "cannot write the run folder",
-            file=folder,
-            observed=error.strerror,
-            next_step="choose another place with --out DIR",
+        raise not_written(
+            folder,
+            error,
+            problem="cannot write the run folder",
+            then="--out DIR takes another place",
+            code="SEG-R005",
         ) from error
     with file:
         try:
@@ -48,9 +49,7 @@ def locked(folder: Path) -> Iterator[None]:
                 observed=file.read().strip() or "(unknown process)",
                 next_step="wait for it, or stop it",
             ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}\n")
-        file.flush()
+        _sign(file.fileno())
         yield
 
 
@@ -60,6 +59,13 @@ def _is_at(file: IO[str], path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except OSError:
         return False
+
+
+def _sign(descriptor: int) -> None:
+    """Write who holds the lock, for people: on a full disk it holds without."""
+    with suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
 
 
 def _take(file: IO[str]) -> None:

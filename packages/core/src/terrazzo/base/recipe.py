@@ -26,6 +26,7 @@ from terrazzo.base.config_parsing import (
     absolute,
     anchored,
     assign,
+    flatten,
     parse,
     read_toml,
 )
@@ -402,6 +403,7 @@ def load_recipe(
     if values.get("name", "") == "":  # also in the config.toml of a run that a program began
         values["name"] = name
     recipe = parse(Config, values, where=where)
+    _refuse_other_than_utf8(recipe, where)
     require_run_name(recipe.name, where=where)
     require_inside(recipe.data, where=where)
     return recipe
@@ -463,6 +465,24 @@ def _texts(value: object, key: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(value, list | tuple):
         for each in value:
             yield from _texts(each, key)
+
+
+def _refuse_other_than_utf8(recipe: Config, where: str) -> None:
+    """Refuse what ``config.toml`` of a run could not hold.
+
+    Raises:
+        ConfigError: SEG-X034.
+    """
+    for key, value in flatten(recipe.model_dump(mode="python")).items():
+        if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+            raise ConfigError(
+                "SEG-X034",
+                f"{key} is not in UTF-8",
+                file=where,
+                observed=value,
+                allowed="UTF-8: a run keeps its recipe as TOML, which holds nothing else",
+                next_step="rename the file or folder, or reach it by a link with another name",
+            )
 
 
 def data_config(

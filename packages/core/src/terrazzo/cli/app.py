@@ -5,6 +5,7 @@ Nothing heavy is imported at the top of any, so that ``--help`` answers at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import NoReturn
 import typer
 
 from terrazzo.base import printable
-from terrazzo.base.atomic_write import not_allowed
+from terrazzo.base.atomic_write import not_allowed, not_written
 from terrazzo.base.errors import ResourceError, TerrazzoError
 from terrazzo.base.memory import out_of_memory
 from terrazzo.base.terminal import flush_output, guard_streams
@@ -53,6 +54,22 @@ def _no_memory(error: MemoryError) -> ResourceError:
     )
 
 
+_REFUSALS = {
+    errno.EACCES,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ESTALE,
+}
+"""What a path that the user gave can lead to before any writer sees it."""
+
+
 def main() -> NoReturn:
     """Run the command line; a user's mistake ends in one message and its exit code."""
     guard_streams()
@@ -69,6 +86,10 @@ def main() -> NoReturn:
         if error.filename is None:
             raise
         _end(not_allowed(Path(os.fsdecode(error.filename)), error))
+    except OSError as error:
+        if error.errno not in _REFUSALS or error.filename is None:
+            raise
+        _end(not_written(Path(os.fsdecode(error.filename)), error, problem="the disk refuses"))
     sys.exit(0)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import requests
 import urllib3.exceptions
 
-from terrazzo.base.atomic_write import replace_text
+from terrazzo.base.atomic_write import delete_folder, not_written, replace_text, writing
 from terrazzo.base.errors import DataError, ResourceError
 from terrazzo.base.progress import Progress
 from terrazzo.io import archives
@@ -30,6 +30,7 @@ RECORD = "terrazzo-data.json"
 _CHUNK = 1 << 18
 _TIMEOUT = (20, 60)  # seconds to connect, and without a byte
 _MEGA = 1_000_000
+_ELSEWHERE = "--root takes another folder; then run the same command again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ def fetch(name: str, data_set: DataSet, root: Path, *, progress: Progress, tries
     progress.say(f"{name}: {data_set.licence}")
     unpacked = place / "unpacked"
     shutil.rmtree(unpacked, ignore_errors=True)
-    unpacked.mkdir()
+    _make(unpacked)
     sums = {}
     for archive in data_set.archives:
         file = _get(archive, place, progress, tries)
@@ -174,7 +175,7 @@ def fetch(name: str, data_set: DataSet, root: Path, *, progress: Progress, tries
     _move_in(unpacked, root)
     record = {"name": name, "archives": sums, "licence": data_set.licence}
     replace_text(root / RECORD, json.dumps(record, indent=2) + "\n")
-    shutil.rmtree(place)
+    delete_folder(place)
     progress.say(f'{name} is complete: format = "{name}", root = "{root}"')
 
 
@@ -197,12 +198,8 @@ def _get(archive: Archive, place: Path, progress: Progress, tries: int) -> Path:
     except ResourceError:
         raise
     except OSError as error:
-        raise ResourceError(
-            "SEG-R004",
-            "cannot write the download",
-            file=place,
-            observed=error.strerror or error,
-            next_step="free space or choose another folder with --root",
+        raise not_written(
+            file, error, problem="cannot write the download", then=_ELSEWHERE
         ) from error
 
 
@@ -355,22 +352,15 @@ def _move_in(source: Path, target: Path) -> None:
                 file=target / path.name,
                 next_step="move it away, or choose an empty folder with --root",
             )
-    for path in sorted(source.iterdir()):
-        path.rename(target / path.name)
-    source.rmdir()
+    with writing(target, problem="cannot move the files to their place"):
+        for path in sorted(source.iterdir()):
+            path.rename(target / path.name)
+        source.rmdir()
 
 
 def _make(place: Path) -> None:
-    try:
+    with writing(place, problem="cannot make the folder of the data set", then=_ELSEWHERE):
         place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(
-            "SEG-R004",
-            "cannot make the folder of the data set",
-            file=place,
-            observed=error.strerror,
-            next_step="choose another folder with --root",
-        ) from error
 
 
 def _not_what_it_was(folder: str, observed: str, allowed: str) -> DataError:

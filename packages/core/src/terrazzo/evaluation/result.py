@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.base.atomic_write import replace_json, replacing, replacing_folder, write_json
+from terrazzo.base.atomic_write import (
+    make_folder,
+    replace_json,
+    replacing,
+    replacing_folder,
+    short_name,
+    write_json,
+    writing,
+)
 from terrazzo.data.labels import LabelMap
 from terrazzo.evaluation import array_file, extra_scores, scene_overview
 from terrazzo.evaluation.array_file import ArrayFile
@@ -93,6 +101,8 @@ SCALARS = (
 )
 EXAMPLE_NAMES = "names.json"
 """In the folder of examples: the full name of each image, by the beginning of its files."""
+_LONGEST_STEM = 200
+"""Bytes of an image's name in the names of its examples; the rest is what they add."""
 PER_CLASS = ("iou", "precision", "recall", "f1", "dice")
 
 
@@ -134,7 +144,7 @@ def write(evaluation: Evaluation, label_map: LabelMap, folder: Path) -> Path:
     """
     from terrazzo.io.images import write_png  # a decoder only where images are written
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with replacing(folder / f"{evaluation.split}.safetensors") as temporary:
         named_arrays.write(
             temporary,
@@ -148,7 +158,7 @@ def write(evaluation: Evaluation, label_map: LabelMap, folder: Path) -> Path:
     with replacing_folder(folder / f"{evaluation.split}_examples") as examples:
         names = {}
         for number, example in enumerate(evaluation.examples):
-            stem = f"{number:02d}_{Path(example.name).name}"
+            stem = f"{number:02d}_{short_name(Path(example.name).name, _LONGEST_STEM)}"
             names[stem] = example.name
             write_png(examples / f"{stem}_image.png", as_rgb(example.image_HWC))
             write_png(examples / f"{stem}_truth.png", label_map.colourise(example.label_HW))
@@ -156,9 +166,12 @@ def write(evaluation: Evaluation, label_map: LabelMap, folder: Path) -> Path:
             write_png(examples / f"{stem}_prediction.png", prediction_HWC)
         write_json(examples / EXAMPLE_NAMES, names)
     maps = overviews_file(folder, evaluation.split)
-    maps.unlink(missing_ok=True)  # of an earlier evaluation
     if evaluation.maps:
-        scene_overview.write(evaluation.maps, maps)
+        with replacing(maps) as temporary:
+            scene_overview.write(evaluation.maps, temporary)
+    else:
+        with writing(maps):
+            maps.unlink(missing_ok=True)  # of an earlier evaluation
     path = folder / f"{evaluation.split}.json"
     replace_json(path, summary(evaluation, label_map))
     return path

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from terrazzo.base.atomic_write import make_folder, replace_text
 from terrazzo.base.errors import CheckpointError, TerrazzoError
 from terrazzo.base.file_lock import locked
 from terrazzo.base.memory import memory_for
@@ -160,7 +161,7 @@ def work(
         ResourceError: SEG-R004 the disk is full; SEG-R006 out of memory; SEG-C009 another process
             works on these rows.
     """
-    task.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(task.folder)
     with locked(task.folder):
         journal = RowJournal.open(task.folder, task.band, task.layers)
         _refuse_other_device(journal, trainer.device)
@@ -196,4 +197,4 @@ def _refuse_other_device(journal: RowJournal, device: str) -> None:
             allowed=before,
             next_step="resume on that device, or begin anew with --overwrite",
         )
-    path.write_text(device, encoding="utf-8")
+    replace_text(path, device)

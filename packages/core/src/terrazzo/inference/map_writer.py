@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from terrazzo.base.atomic_write import flush_file
+from terrazzo.base.atomic_write import flush_file, make_folder
 from terrazzo.base.errors import CheckpointError
 from terrazzo.base.file_lock import locked
 from terrazzo.data.labels import LabelMap
@@ -90,7 +90,7 @@ class MapInProgress:
             ResourceError: SEG-R004 the disk is full; SEG-C009 another process makes this map.
         """
         folder = unfinished_map.folder_of(order.out)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with ExitStack() as stack:
             stack.enter_context(locked(folder))
             if resume and unfinished_map.has_rows(folder):
@@ -235,14 +235,7 @@ def _write_files(order: MapOrder, rows: PartialMap, wait: Callable[[], None]) ->
         colours_K3=label_map.colours,
         **common,
     )
-    for path in work.files:
-        _flush(path)
+    for path in work.files:  # to the disk before its name
+        with row_journal.writing_rows(path.parent):
+            flush_file(path)
     return list(work.files)
-
-
-def _flush(path: Path) -> None:
-    """Bring a file to the disk before its name does."""
-    try:
-        flush_file(path)
-    except OSError as error:
-        raise row_journal.refused(path.parent, error) from error

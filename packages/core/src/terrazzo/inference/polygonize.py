@@ -9,15 +9,18 @@ Needs the extra ``terrazzo[vector]``: shapely joins, pyogrio writes.
 
 from __future__ import annotations
 
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.base.errors import ConfigError, ResourceError
+from terrazzo.base.atomic_write import not_written, writing
+from terrazzo.base.errors import ConfigError, ResourceError, TerrazzoError
 from terrazzo.data import ground
 from terrazzo.data.labels import LabelMap
 from terrazzo.io import rasters
@@ -71,7 +74,9 @@ def write(
         ResourceError: SEG-R004, the disk is full or refuses.
     """
     shapely, pyogrio = _libraries()
-    path.unlink(missing_ok=True)
+    with writing(path):
+        path.unlink(missing_ok=True)
+    features = 0
     t = size.transform
     matrix = (t.a, t.b, t.d, t.e, t.c, t.f)
     for finished in _whole_shapes(groups, size.rows, label_map.ignore_index):
@@ -81,7 +86,8 @@ def write(
         areas = ground.areas_m2(shapes, size)
         placed = shapely.transform(shapes, lambda xy: _place(xy, matrix))
         names = np.array(label_map.names, dtype=object)[ids] if len(ids) else ids.astype(object)
-        try:
+        features += len(ids)
+        with _gdal_writes(path):
             pyogrio.raw.write(
                 str(path),
                 geometry=shapely.to_wkb(placed),
@@ -93,14 +99,40 @@ def write(
                 layer="classes",
                 append=path.exists(),
             )
-        except (RuntimeError, OSError) as error:
-            raise ResourceError(
-                "SEG-R004",
-                "the polygons could not be written",
-                file=path,
-                observed=error,
-                next_step="free some space, then go on with --resume",
-            ) from error
+    with _gdal_writes(path):
+        _refuse_unlike(path, features)
+
+
+@contextmanager
+def _gdal_writes(path: Path) -> Iterator[None]:
+    """Turn what GDAL and SQLite say while polygons are written into an error about their file."""
+    try:
+        yield
+    except (RuntimeError, OSError, sqlite3.Error) as error:
+        if isinstance(error, TerrazzoError):
+            raise
+        raise not_written(
+            path,
+            error,
+            problem="the polygons could not be written",
+            then="then run the same command again (--resume goes on with a scene)",
+        ) from error
+
+
+def _refuse_unlike(path: Path, features: int) -> None:
+    """GDAL does not report every failed write when it closes a file, so look."""
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
+        faults = [text for (text,) in database.execute("PRAGMA quick_check")]
+        (found,) = database.execute("SELECT count(*) FROM classes").fetchone()
+    if faults != ["ok"] or found != features:
+        raise ResourceError(
+            "SEG-R004",
+            "the polygons could not be read back as they were written",
+            file=path,
+            observed=f"{found} polygons; {faults[0]}",
+            allowed=f"{features} polygons",
+            next_step="check the disk, then run the same command again",
+        )
 
 
 def _place(xy: NDArray[np.float64], matrix: tuple[float, ...]) -> NDArray[np.float64]:

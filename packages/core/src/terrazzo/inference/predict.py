@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from terrazzo.base.atomic_write import sweep_temporaries
+from terrazzo.base.atomic_write import make_folder, refuse_folder, sweep_temporaries
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.data.normalization import moments
-from terrazzo.inference import map_writer
+from terrazzo.inference import map_writer, polygonize
 from terrazzo.inference.images import predict_image
 from terrazzo.inference.jobs import Executor, ThisProcess
 from terrazzo.inference.map_writer import MapInProgress, MapOrder
@@ -96,8 +96,12 @@ def predict(
             progress.say(f"warning {radiometry.CODE}: {scene.path}: {warning}")
     for work in works:
         for path in work.files:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             sweep_temporaries(path.parent)
+            refuse_folder(path)
+            if work.is_scene or path.suffix in (".tif", polygonize.SUFFIX):
+                # Written in the folder of the map; the files of images under a name of our own.
+                rasters.refuse_other_than_utf8(path if work.is_scene else path.parent)
     if settings.resume:
         works = [work for work in works if not _is_finished(work, progress)]
     model_plan = _plan_of_model(card, folder)

@@ -8,8 +8,8 @@ is closed it is a file of 254 bytes that opens and reads as zeros.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.base.atomic_write import append_json_line, cut_file, json_lines_before_damage
-from terrazzo.base.errors import ResourceError
+from terrazzo.base.atomic_write import (
+    append_json_line,
+    cut_file,
+    json_lines_before_damage,
+    writing,
+)
 
 _LINES = "rows.jsonl"
 
@@ -64,12 +68,10 @@ class RowJournal:
         Raises:
             ResourceError: SEG-R004, the disk is full or refuses.
         """
-        try:
+        with writing_rows(folder):
             folder.mkdir(parents=True, exist_ok=True)
             journal = cls(folder, band, layers, read_lines(folder, band, layers))
             journal._cut()
-        except OSError as error:
-            raise refused(folder, error) from error
         return journal
 
     @property
@@ -90,7 +92,9 @@ class RowJournal:
         stop = self.next_row + len(next(iter(arrays.values())))
         assert stop <= self.band.last
         line = {"stop": stop, **note}
-        try:
+        rows = len(next(iter(arrays.values())))
+        needed_bytes = sum(rows * layer.row_bytes for layer in self.layers)
+        with writing_rows(self.folder, needed_bytes):
             for layer in self.layers:
                 array = np.ascontiguousarray(arrays[layer.name], dtype=layer.dtype)
                 assert array.shape[1:] == layer.row_shape
@@ -99,8 +103,6 @@ class RowJournal:
                     file.flush()
                     os.fsync(file.fileno())
             append_json_line(self.folder / _LINES, line, flush=True)
-        except OSError as error:
-            raise refused(self.folder, error) from error
         self.lines.append(line)
 
     def _cut(self) -> None:
@@ -143,14 +145,13 @@ def _holds(folder: Path, layer: Layer, rows: int) -> bool:
     return path.is_file() and path.stat().st_size >= rows * layer.row_bytes
 
 
-def refused(folder: Path, error: OSError) -> ResourceError:
-    """Compose the error for rows that could not be written."""
-    place = folder if folder.is_dir() else folder.parent
-    free = shutil.disk_usage(place).free / 1e6 if place.is_dir() else 0.0
-    return ResourceError(
-        "SEG-R004",
-        "finished rows could not be written",
-        file=folder,
-        observed=f"{error.strerror or error}; {free:.1f} MB free on this disk",
-        next_step="free some space, then go on with --resume",
+def writing_rows(
+    folder: Path, needed_bytes: int | None = None
+) -> contextlib.AbstractContextManager[None]:
+    """Turn what a disk refuses in the block into an error about the rows in a folder."""
+    return writing(
+        folder,
+        problem="finished rows could not be written",
+        needed_bytes=needed_bytes,
+        then="then go on with --resume",
     )

@@ -16,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.base.atomic_write import read_json, write_json
+from terrazzo.base.atomic_write import make_folder, read_json, replace_json
 from terrazzo.base.errors import CheckpointError
 from terrazzo.base.file_lock import locked
 from terrazzo.inference import row_journal
@@ -52,12 +52,10 @@ class PartialMap:
         Raises:
             ResourceError: SEG-R004, the disk is full or refuses.
         """
-        try:
+        with row_journal.writing_rows(folder):
             _empty(folder)
-            divided = [[band.first, band.last] for band in bands]
-            write_json(folder / _PLAN, {"bands": divided, "plan": dict(plan)})
-        except OSError as error:
-            raise row_journal.refused(folder, error) from error
+        divided = [[band.first, band.last] for band in bands]
+        replace_json(folder / _PLAN, {"bands": divided, "plan": dict(plan)})
         return cls(folder, bands, layers)
 
     @classmethod
@@ -121,7 +119,12 @@ class PartialMap:
             yield group
 
     def delete(self) -> None:
-        """Delete the folder."""
+        """Delete the folder; what tells that a map was begun here goes last."""
+        for path in self.folder.glob("[!.]*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != _PLAN:
+                path.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _next_row(self, band: RowBand) -> int:
@@ -143,10 +146,7 @@ def emptied(map_path: Path) -> Iterator[Path]:
             map.
     """
     folder = folder_of(map_path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise row_journal.refused(folder, error) from error
+    make_folder(folder)
     with locked(folder):
         _empty(folder)
         try:

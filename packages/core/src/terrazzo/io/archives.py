@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from terrazzo.base.atomic_write import not_written
 from terrazzo.base.errors import DataError, ResourceError
 
 _CHUNK = 1 << 20
@@ -80,12 +81,8 @@ def unpack(archive: Path, to: Path, *, most_bytes: int, below: str = "") -> int:
     except OSError as error:
         if isinstance(error, ResourceError):
             raise
-        raise ResourceError(
-            "SEG-R004",
-            "cannot unpack the archive",
-            file=error.filename or to,
-            observed=error.strerror or error,
-            next_step="free space or choose another folder; nothing was changed",
+        raise not_written(
+            Path(error.filename or to), error, problem="cannot unpack the archive"
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

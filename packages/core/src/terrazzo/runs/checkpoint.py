@@ -24,8 +24,9 @@ from terrazzo.base.atomic_write import (
     json_object,
     unreadable,
     write_json,
+    writing,
 )
-from terrazzo.base.errors import CheckpointError, ResourceError
+from terrazzo.base.errors import CheckpointError
 from terrazzo.io import named_arrays
 from terrazzo.models.contract import State
 from terrazzo.runs import manifest
@@ -86,35 +87,44 @@ def write(
     Raises:
         ResourceError: SEG-R004, the disk is full or refuses; older checkpoints are untouched.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     final = folder / _name(step)
     temporary = folder / f"{final.name}.tmp-{os.getpid()}"
     needed = sum(array.nbytes for array in state.values())
     try:
-        temporary.mkdir()
-        for part in _PARTS:
-            arrays = {k: v for k, v in state.items() if k.startswith(f"{part}/")}
-            write_arrays(temporary / f"{part}.safetensors", arrays)
-        write_json(temporary / _RECORD, record)
-        if log is not None:
-            (temporary / _LOG).write_bytes(log)
-            flush_file(temporary / _LOG)
-        manifest.write(temporary, step)
-        if final.exists():  # a resumed run repeats a step whose checkpoint was found damaged
-            shutil.rmtree(final)
-        temporary.rename(final)
-        flush_folder(folder)
-    except OSError as error:
+        with writing(
+            final,
+            problem="the checkpoint could not be written; older checkpoints are untouched",
+            needed_bytes=needed,
+            then="then go on with --resume",
+        ):
+            temporary.mkdir(parents=True)
+            _fill(temporary, step, state, record, log)
+            if final.exists():  # a resumed run repeats a step whose checkpoint was found damaged
+                shutil.rmtree(final)
+            temporary.rename(final)
+            flush_folder(folder)
+    except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise ResourceError(
-            "SEG-R004",
-            "the checkpoint could not be written; older checkpoints are untouched",
-            file=final,
-            observed=f"{error}; {shutil.disk_usage(folder).free / 1e6:.1f} MB free on this disk",
-            allowed=f"{needed / 1e6:.1f} MB and permission to write",
-            next_step="free some space, then go on with --resume",
-        ) from error
+        raise
     return Checkpoint(final, step, dict(record))
+
+
+def _fill(
+    folder: Path,
+    step: int,
+    state: Mapping[str, NDArray[np.generic]],
+    record: Mapping[str, Any],
+    log: bytes | None,
+) -> None:
+    """Write the files of a checkpoint, the manifest last, and bring them to the disk."""
+    for part in _PARTS:
+        arrays = {k: v for k, v in state.items() if k.startswith(f"{part}/")}
+        write_arrays(folder / f"{part}.safetensors", arrays)
+    write_json(folder / _RECORD, record)
+    if log is not None:
+        (folder / _LOG).write_bytes(log)
+        flush_file(folder / _LOG)
+    manifest.write(folder, step)
 
 
 def found(folder: Path) -> list[int]:

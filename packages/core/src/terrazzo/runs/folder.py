@@ -22,7 +22,7 @@ from typing import Any
 import tomli_w
 
 from terrazzo.base import config_parsing
-from terrazzo.base.atomic_write import flush_file, flush_folder, replacing, unreadable
+from terrazzo.base.atomic_write import flush_file, flush_folder, not_written, replacing, unreadable
 from terrazzo.base.config_parsing import read_toml
 from terrazzo.base.errors import CheckpointError, ConfigError, ResourceError, TerrazzoError
 from terrazzo.base.file_lock import LOCK, locked
@@ -218,12 +218,12 @@ def _is_generated(labels: Path) -> bool:
 
 
 def _not_writable(path: Path, error: OSError) -> ResourceError:
-    return ResourceError(
-        "SEG-R005",
-        "cannot write the run folder",
-        file=error.filename or path,
-        observed=error.strerror,
-        next_step="choose another place with --out DIR",
+    return not_written(
+        path if error.filename is None else Path(error.filename),
+        error,
+        problem="cannot write the run folder",
+        then="--out DIR takes another place",
+        code="SEG-R005",
     )
 
 
@@ -234,8 +234,11 @@ def refuse_occupied(path: Path, *, overwrite: bool) -> None:
         CheckpointError: SEG-C002, there is a run and `overwrite` is off; SEG-C003, there is
             something else.
     """
-    if not _holds_anything(path):
-        return  # a file in the way is found when the folder is made
+    try:
+        if not _holds_anything(path):
+            return  # a file in the way is found when the folder is made
+    except OSError as error:
+        raise _not_writable(path, error) from error
     if not overwrite:
         raise CheckpointError(
             "SEG-C002",
@@ -310,8 +313,8 @@ def claimed(path: Path) -> Iterator[None]:
     Raises:
         ResourceError: as `locked`.
     """
-    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _not_writable(path, error) from error

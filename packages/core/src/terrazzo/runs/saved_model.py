@@ -9,7 +9,6 @@ they are read. Folders of version 0.1 may have no manifest: they load, and that 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ import tomli_w
 from numpy.typing import NDArray
 
 from terrazzo.base import config_parsing
-from terrazzo.base.atomic_write import flush_file, unreadable
+from terrazzo.base.atomic_write import flush_file, replacing_folder, unreadable, writing
 from terrazzo.base.config_parsing import Frozen, Positive, Size, parse_toml
 from terrazzo.base.errors import CheckpointError
 from terrazzo.base.recipe import ModelConfig, Precision, TrainingConfig
@@ -80,13 +79,23 @@ def write(folder: Path, card: ModelCard, weights: Mapping[str, NDArray[np.generi
 
     Raises:
         CheckpointError: SEG-C021, the weights hold NaN or infinity.
+        ResourceError: SEG-R004, the disk is full or refuses; an older one is untouched.
     """
     _require_finite(weights, folder / _WEIGHTS)
-    for leftover in folder.parent.glob(f"{folder.name}.tmp-*"):  # of a process that was killed
-        shutil.rmtree(leftover)
-    temporary = folder.with_name(f"{folder.name}.tmp-{os.getpid()}")
-    temporary.mkdir(parents=True)
-    checkpoint.write_arrays(temporary / _WEIGHTS, weights)
+    for leftover in folder.parent.glob(f"{folder.name}.tmp-*"):  # of version 0.1, killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    needed = sum(array.nbytes for array in weights.values())
+    with (
+        writing(folder, problem="the model could not be written", needed_bytes=needed),
+        replacing_folder(folder) as temporary,
+    ):
+        checkpoint.write_arrays(temporary / _WEIGHTS, weights)
+        (temporary / _CARD).write_text(tomli_w.dumps(_card_table(card)), encoding="utf-8")
+        flush_file(temporary / _CARD)
+        manifest.write(temporary, card.step)
+
+
+def _card_table(card: ModelCard) -> dict[str, Any]:
     table: dict[str, Any] = {
         "format": manifest.FORMAT,
         "backend": card.backend,
@@ -108,11 +117,7 @@ def write(folder: Path, card: ModelCard, weights: Mapping[str, NDArray[np.generi
         table["scaling"] = [list(pair) for pair in card.scaling]
     if card.pixel_metres is not None:
         table["pixel_metres"] = [list(card.pixel_metres.width), list(card.pixel_metres.height)]
-    (temporary / _CARD).write_text(tomli_w.dumps(table), encoding="utf-8")
-    flush_file(temporary / _CARD)
-    manifest.write(temporary, card.step)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    return table
 
 
 def read_card(folder: Path, note: Callable[[str], None] | None = None) -> ModelCard:

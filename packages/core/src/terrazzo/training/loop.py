@@ -14,6 +14,7 @@ import numpy as np
 from terrazzo.base.atomic_write import (
     append_json_line,
     cut_file,
+    cut_unfinished_line,
     flush_file,
     flushed_bytes,
     json_lines_before_damage,
@@ -406,6 +407,7 @@ def _resume(run: RunFolder, trainer: Trainer, recipe: Config, progress: Progress
     def newest_step() -> int | None:
         nonlocal newest, passed_over
         checkpoint.clear_leftovers(run.checkpoints)
+        cut_unfinished_line(run.timing)
         newest, passed_over = checkpoint.latest(run.checkpoints, lambda each: _log_fits(run, each))
         for error in passed_over:
             progress.say(f"passed over: {error}")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from terrazzo.base.atomic_write import replacing
-from terrazzo.base.errors import ResourceError
+from terrazzo.base.atomic_write import make_folder, replace_bytes
 from terrazzo.base.output_paths import refuse_existing, refuse_inputs
 from terrazzo.comparison import table_files
 from terrazzo.comparison import tables as table_contents
@@ -46,9 +45,8 @@ def write_comparison_files(
     if not overwrite:
         refuse_existing(paths)
     for path, content in contents:
-        _make_folder(path.parent)
-        with replacing(path) as temporary:
-            temporary.write_bytes(content)
+        make_folder(path.parent)
+        replace_bytes(path, content)
     return paths
 
 
@@ -61,30 +59,22 @@ def _contents(
     figures: Path | None,
 ) -> Iterator[tuple[Path, bytes]]:
     """Yield every file with what will be in it; nothing is written yet."""
-    yield page, comparison_page(comparison).encode()
+    yield page, comparison_page(comparison).encode("utf-8", "backslashreplace")
     if csv is not None:
-        yield csv, table_files.as_csv(table_contents.scores(comparison)).encode()
+        yield (
+            csv,
+            table_files.as_csv(table_contents.scores(comparison)).encode(
+                "utf-8", "backslashreplace"
+            ),
+        )
     if latex is not None:
         ranking = table_contents.ranking_with_differences(comparison)
-        yield latex, table_files.as_latex(ranking).encode()
+        yield latex, table_files.as_latex(ranking).encode("utf-8", "backslashreplace")
     if tables is not None:
         for name, text in table_files.all_tables(comparison).items():
-            yield tables / name, text.encode()
+            yield tables / name, text.encode("utf-8", "backslashreplace")
     if figures is not None:
         from terrazzo.report import comparison_figure_files  # matplotlib
 
         for name, content in comparison_figure_files.all_figures(comparison).items():
             yield figures / name, content
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(
-            "SEG-R004",
-            "cannot make the folder",
-            file=folder,
-            observed=error.strerror,
-            next_step="choose another place",
-        ) from error

@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-from terrazzo.base.atomic_write import read_json, replace_json
+from terrazzo.base.atomic_write import read_json, replace_json, replacing
 from terrazzo.base.errors import ConfigError
 from terrazzo.base.output_paths import is_inside
 from terrazzo.base.progress import Progress
@@ -64,7 +64,8 @@ def convert(
         )
         for kept, place in ((source.log, target.log), (source.splits, target.splits)):
             if kept.exists():
-                shutil.copy(kept, place)
+                with replacing(place, needed_bytes=kept.stat().st_size) as temporary:
+                    shutil.copy(kept, temporary)
         record = read_json(source.record)
         replace_json(target.record, {**record, "backend": to, "converted_from": str(run)})
         # Last, because a model says that the run is finished.

@@ -15,9 +15,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.base.atomic_write import replace_text
+from terrazzo.base.atomic_write import replace_text, writing
 from terrazzo.base.config_parsing import Frozen
-from terrazzo.base.errors import ResourceError
 from terrazzo.data.datasets import _generate_city
 from terrazzo.data.sample import RawSample
 from terrazzo.data.scene_placement import PlacedScene, placed_scene
@@ -33,6 +32,7 @@ SCALE = 10_000  # of reflectance, as Sentinel-2 products have it
 _IMAGE, _LABEL, _MARKER = "city.tif", "labels.tif", "city.json"
 _GENERATOR = {"generator": 1, "seed": 2026}  # raise the first when the drawing changes
 _NODATA_LEG = 200  # pixels along both edges of the empty corner
+_ELSEWHERE = "data.root takes another folder"
 _SPLIT_SEED = 27  # chosen so that every split has each class about as often as the scene has
 _SHARES = {"val": 0.1, "test": 0.2}
 
@@ -160,7 +160,7 @@ def _positions(split: str, block: int) -> tuple[tuple[int, int], ...]:
 def _is_complete(root: Path) -> bool:
     try:
         marker = json.loads((root / _MARKER).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return False
     return bool(marker == _GENERATOR) and all((root / f).exists() for f in (_IMAGE, _LABEL))
 
@@ -174,16 +174,8 @@ def _write(root: Path) -> None:
     rows, columns = np.indices(label_HW.shape)
     image_HWC[rows + (_generate_city.SIZE - 1 - columns) < _NODATA_LEG] = NODATA
     crs, transform = "EPSG:32633", Affine(0.5, 0, 392_000, 0, -0.5, 5_820_000)
-    try:
+    with writing(root, problem="cannot make the folder of the demo data set", then=_ELSEWHERE):
         root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(
-            "SEG-R004",
-            "cannot make the folder of the demo data set",
-            file=root,
-            observed=error.strerror,
-            next_step="choose another folder with data.root",
-        ) from None
     rasters.write(
         root / _IMAGE,
         image_HWC,

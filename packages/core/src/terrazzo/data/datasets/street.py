@@ -13,14 +13,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from terrazzo.base.atomic_write import replace_text
+from terrazzo.base.atomic_write import replace_text, writing
 from terrazzo.base.config_parsing import Frozen
-from terrazzo.base.errors import ResourceError
 from terrazzo.data.datasets import _generate_street
 from terrazzo.data.datasets._paired_files import RGB, PairedFiles, pair_up
 from terrazzo.io import images
 
 LABELS = "camvid"
+_ELSEWHERE = "data.root takes another folder"
 
 IMAGES = {"train": 240, "val": 40, "test": 60}
 """How many there are; `data.limit` takes fewer."""
@@ -48,24 +48,16 @@ def open_split(root: Path, split: str, options: Options) -> PairedFiles:  # noqa
 def _is_complete(folder: Path) -> bool:
     try:
         marker = json.loads((folder / "street.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return False
     return bool(marker == _GENERATOR)
 
 
 def _write(folder: Path, first_seed: int, count: int) -> None:
     """Write images, labels and, last, the marker. Two processes at once write the same bytes."""
-    try:
+    with writing(folder, problem="cannot make the folder of the streets", then=_ELSEWHERE):
         for kind in ("images", "labels"):
             (folder / kind).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(
-            "SEG-R004",
-            "cannot make the folder of the streets",
-            file=folder,
-            observed=error.strerror,
-            next_step="choose another folder with data.root",
-        ) from None
     for number in range(count):
         image_HWC, label_HW = _generate_street.draw(first_seed + number)
         for kind, pixels in (("images", image_HWC), ("labels", label_HW)):

@@ -2,7 +2,7 @@
 
 from terrazzo.io.rasters.georeferencing import unused_georeferencing
 from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
-from terrazzo.io.rasters.handles import info, small_cache
+from terrazzo.io.rasters.handles import info, refuse_other_than_utf8, small_cache
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.rasters.rasterize import Burnt, attribute_text, inside, rasterize_shapes
 from terrazzo.io.rasters.read_images import (
@@ -53,6 +53,7 @@ __all__ = [
     "read_stack",
     "read_window",
     "refuse_lines",
+    "refuse_other_than_utf8",
     "require_same_grid",
     "small_cache",
     "undeclared_nan",

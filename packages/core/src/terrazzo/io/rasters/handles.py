@@ -318,6 +318,25 @@ def open_quietly(path: Path | str, mode: str = "r", **profile: Any) -> Any:
         return rasterio.open(path, mode, driver="GTiff", **profile)
 
 
+def refuse_other_than_utf8(path: Path) -> None:
+    """Refuse a path that rasterio cannot hand to GDAL.
+
+    Raises:
+        DataError: SEG-D033.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            "SEG-D033",
+            "the path is not in UTF-8, and GDAL takes no other",
+            file=path,
+            observed=f"the byte {ord(str(path)[error.start]) - 0xDC00:#04x}",
+            allowed="names in UTF-8",
+            next_step="rename the file or its folder",
+        ) from None
+
+
 @contextmanager
 def gdal_errors(path: Path) -> Iterator[None]:
     """Turn what GDAL says while a file is read into an error about that file."""
@@ -341,10 +360,10 @@ def small_cache() -> Any:
 
 
 def refuse_remote(path: Path) -> None:
-    """Refuse a path that GDAL would follow to the network or into another file.
+    """Refuse a path that GDAL would follow to the network or into another file, or cannot take.
 
     Raises:
-        DataError: SEG-D030.
+        DataError: SEG-D030; as `refuse_other_than_utf8`.
     """
     if is_remote(path):
         raise DataError(
@@ -355,6 +374,7 @@ def refuse_remote(path: Path) -> None:
             allowed="a file on this machine",
             next_step="download the file first; `terrazzo predict` reads it with --allow-remote",
         )
+    refuse_other_than_utf8(path)
 
 
 def _refuse_foreign(path: Path) -> None:

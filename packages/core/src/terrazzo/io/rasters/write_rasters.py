@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from terrazzo.base.atomic_write import replacing
-from terrazzo.base.errors import ResourceError
+from terrazzo.base.atomic_write import not_written, replacing
+from terrazzo.base.errors import ResourceError, TerrazzoError
 from terrazzo.io.rasters.handles import ENVIRONMENT, open_quietly, small_cache
 from terrazzo.io.rasters.header import RasterInfo
 
@@ -67,7 +68,11 @@ def write(
         "interleave": "pixel",
         "bigtiff": "if_safer",
     }
-    with replacing(path) as temporary, rasterio.Env(**ENVIRONMENT):
+    with (
+        replacing(path, needed_bytes=image_HWC.nbytes) as temporary,
+        _gdal_writes(path),
+        rasterio.Env(**ENVIRONMENT),
+    ):
         with open_quietly(temporary, "w", **profile) as dataset:
             dataset.write(bands_CHW)
             if band_names is not None:
@@ -134,7 +139,8 @@ def write_rows(
         "num_threads": "all_cpus",  # the bytes are the same for any number
     }
     sums = []
-    try:
+    with _gdal_writes(path):
+        path.unlink(missing_ok=True)  # GDAL would open it first, and refuses half a file
         with small_cache(), open_quietly(path, "w", **profile) as dataset:
             dataset.descriptions = band_names
             dataset.update_tags(**tags)
@@ -152,16 +158,25 @@ def write_rows(
         if cloud_optimised:
             _make_cloud_optimised(path)
         _refuse_unlike(path, sums)
-    except (RasterioError, OSError) as error:
-        if isinstance(error, ResourceError):
+
+
+@contextmanager
+def _gdal_writes(path: Path) -> Iterator[None]:
+    """Turn what GDAL says while a file is written, or read back, into an error about that file."""
+    try:
+        yield
+    except (RasterioError, CPLE_BaseError, OSError) as error:
+        if isinstance(error, TerrazzoError):
             raise
-        raise ResourceError(
-            "SEG-R004",
-            "the raster could not be written",
-            file=path,
-            observed=f"{error.__cause__ or error}; "
-            f"{shutil.disk_usage(path.parent).free / 1e6:.1f} MB free on this disk",
-            next_step="free some space, then go on with --resume",
+        # GDAL has no numbers for what a disk refuses, and its reason is the innermost error.
+        reason = error
+        while reason.__cause__ is not None:
+            reason = reason.__cause__
+        raise not_written(
+            path,
+            reason if isinstance(reason, Exception) else error,
+            problem="the raster could not be written",
+            then="then run the same command again (--resume goes on with a scene)",
         ) from error
 
 

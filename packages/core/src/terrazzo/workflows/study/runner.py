@@ -23,7 +23,7 @@ from typing import Any
 
 import tomli_w
 
-from terrazzo.base.atomic_write import replace_text
+from terrazzo.base.atomic_write import not_written, replace_text, writing
 from terrazzo.base.errors import CheckpointError, ResourceError, Stopped, TerrazzoError
 from terrazzo.base.file_lock import LOCK
 from terrazzo.base.output_paths import refuse_inputs
@@ -135,17 +135,21 @@ def _refuse_occupied(plan: Plan, *, resume: bool) -> None:
 def _write_plan(plan: Plan) -> None:
     """Write the study and what the processes of its runs are given."""
     try:
+        plan.out.mkdir(parents=True, exist_ok=True)
+        # First: without it the folder is not known for a study's, and cannot be gone on with.
+        _write_toml(plan.out / "study.toml", study_plan.as_toml(plan.study))
         for name in ("recipes", "data"):
             (plan.out / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ResourceError(
-            "SEG-R005",
-            "cannot write the study's folder",
-            file=error.filename or plan.out,
-            observed=error.strerror,
-            next_step="choose another place with --out DIR",
+        if isinstance(error, ResourceError):
+            raise
+        raise not_written(
+            Path(error.filename or plan.out),
+            error,
+            problem="cannot write the study's folder",
+            then="--out DIR takes another place",
+            code="SEG-R005",
         ) from error
-    _write_toml(plan.out / "study.toml", study_plan.as_toml(plan.study))
     for planned in plan.runs:
         _write_toml(_recipe_file(plan, planned), study_plan.as_toml(planned.recipe))
     if plan.score_data is not None:
@@ -176,7 +180,7 @@ def _train(plan: Plan, planned: PlannedRun, title: str, say: Callable[[str], Non
         words.append("--overwrite")
     say(f"{title}: {'goes on' if '--resume' in words else 'begins'}")
     _in_a_process(words, planned.name)
-    (folder.path / _TRAINED).touch()
+    _mark(folder.path / _TRAINED)
 
 
 def _score(plan: Plan, planned: PlannedRun, title: str, say: Callable[[str], None]) -> None:
@@ -189,7 +193,13 @@ def _score(plan: Plan, planned: PlannedRun, title: str, say: Callable[[str], Non
         words += ["--data", str(_data_file(plan))]
     say(f"{title}: is scored on {plan.split}")
     _in_a_process(words, planned.name)
-    (folder.path / _SCORED).touch()
+    _mark(folder.path / _SCORED)
+
+
+def _mark(path: Path) -> None:
+    """Say by an empty file that a part of the study is done."""
+    with writing(path, then="then go on with --resume"):
+        path.touch()
 
 
 def _in_a_process(words: list[str], name: str) -> None:
