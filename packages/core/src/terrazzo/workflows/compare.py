@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from terrazzo.base.atomic_write import make_folder, replace_bytes
+from terrazzo.base.atomic_write import make_folder, replace_bytes, replace_text
 from terrazzo.base.output_paths import refuse_existing, refuse_inputs
 from terrazzo.comparison import table_files
 from terrazzo.comparison import tables as table_contents
@@ -46,7 +46,10 @@ def write_comparison_files(
         refuse_existing(paths)
     for path, content in contents:
         make_folder(path.parent)
-        replace_bytes(path, content)
+        if isinstance(content, str):
+            replace_text(path, content)
+        else:
+            replace_bytes(path, content)
     return paths
 
 
@@ -57,9 +60,9 @@ def _contents(
     latex: Path | None,
     tables: Path | None,
     figures: Path | None,
-) -> Iterator[tuple[Path, bytes]]:
+) -> Iterator[tuple[Path, str | bytes]]:
     """Yield every file with what will be in it; nothing is written yet."""
-    yield page, comparison_page(comparison).encode("utf-8", "backslashreplace")
+    yield page, comparison_page(comparison)
     if csv is not None:
         yield (
             csv,
@@ -69,10 +72,10 @@ def _contents(
         )
     if latex is not None:
         ranking = table_contents.ranking_with_differences(comparison)
-        yield latex, table_files.as_latex(ranking).encode("utf-8", "backslashreplace")
+        yield latex, table_files.as_latex(ranking)
     if tables is not None:
         for name, text in table_files.all_tables(comparison).items():
-            yield tables / name, text.encode("utf-8", "backslashreplace")
+            yield tables / name, text
     if figures is not None:
         from terrazzo.report import comparison_figure_files  # matplotlib
 
