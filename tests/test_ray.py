@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 from safetensors.numpy import load_file
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'terrazzo[ray]'")
@@ -64,17 +65,9 @@ def wait_for_steps(out: Path, number: int, process: subprocess.Popen[str]) -> No
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Return the processes that train, by rank."""
-    found = {}
-    for child in psutil.process_iter():
-        try:
-            environment = child.environ()
-        except psutil.Error:
-            continue
-        if "RANK" in environment or "RayTrainWorker" in " ".join(child.cmdline()):
-            found[child.pid] = child
-    del process
-    return list(found.values())
+    """Return the processes that train."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if "RayTrainWorker" in " ".join(child.cmdline())]
 
 
 def same_weights(first: Path, second: Path) -> bool:
@@ -161,3 +154,86 @@ def test_more_workers_than_the_cluster_has(place: Path) -> None:
     refused = finish([*words, "--workers", "2"], place)
     assert refused.returncode == 2
     assert "SEG-X033" in refused.stderr  # none is there
+
+
+LABELS = """
+name = "colours"
+classes = [{ name = "red", colour = "#FF0000", raw = [0] },
+           { name = "green", colour = "#00FF00", raw = [1] }]
+"""
+RECIPE_OF_STUDY = """
+backend = "reference"
+model = { name = "pixel_softmax" }
+training = { steps = 600, batch_size = 2, schedule = { learning_rate = 0.01 } }
+checkpoint = { every_steps = 20 }
+validation = { every_steps = 600 }
+log = { every_steps = 1 }
+data = { format = "folder", root = "one", labels = "labels.toml" }
+"""
+STUDY = """
+name = "colours"
+recipe = "recipe.toml"
+[[runs]]
+name = "second"
+init = { run = "first" }
+[[runs]]
+name = "first"
+[[runs]]
+name = "third"
+set = ["seed=3"]
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    draw = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (tmp_path / "one" / kind).mkdir(parents=True)
+    for number in range(20):
+        mask = draw.integers(0, 2, (8, 8)).astype(np.uint8)
+        image = np.zeros((8, 8, 3), np.uint8)
+        image[..., :2] = np.eye(2)[mask] * 90 + draw.integers(0, 160, (8, 8, 2))
+        Image.fromarray(image).save(tmp_path / "one/images" / f"{number}.png")
+        Image.fromarray(mask).save(tmp_path / "one/masks" / f"{number}.png")
+    for name, text in (("recipe", RECIPE_OF_STUDY), ("study", STUDY), ("labels", LABELS)):
+        (tmp_path / f"{name}.toml").write_text(text)
+    return tmp_path
+
+
+def counts(folder: Path) -> dict[str, object]:
+    return {
+        name: json.loads((folder / "runs" / name / "evaluation/test.json").read_text())["counts"]
+        for name in ("first", "second", "third")
+    }
+
+
+def test_a_study_side_by_side_stops_and_goes_on(study: Path) -> None:
+    done = finish(command("study", "study.toml", "--out", "alone"), study)
+    assert done.returncode == 0, done.stderr
+    with subprocess.Popen(
+        command("study", "study.toml", "--out", "both", *RAY),
+        cwd=study,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for name in ("first", "third"):  # at the same time; the second waits for the first
+            wait_for_steps(study / "both/runs" / name, 30, process)
+        assert not (study / "both/runs/second").exists()
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 75, stderr
+    assert "everything is saved" in stderr
+    newest = max((study / "both/runs/first/checkpoints").iterdir())
+    assert int(newest.name.removeprefix("step-")) == steps(study / "both/runs/first")
+    done = finish(command("study", "study.toml", "--out", "both", "--resume", *RAY), study)
+    assert done.returncode == 0, done.stderr
+    assert counts(study / "both") == counts(study / "alone")
+
+
+def test_a_run_that_fails_ends_the_study_with_what_it_said(study: Path) -> None:
+    words = ("--set", "set=['model.options.nothing=1']")
+    done = finish(command("study", "study.toml", "--out", "bad", *words, *RAY), study)
+    assert done.returncode == 2, done.stderr
+    assert "SEG-R051" in done.stderr
+    assert "nothing" in done.stderr

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from terrazzo.cli.options import SetOption
+from terrazzo.cli.options import SetOption, require_ray
 
 
 def study(
@@ -17,17 +17,26 @@ def study(
         Path | None, typer.Option(metavar="DIR", help="Its folder; runs/NAME by default.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study in DIR.")] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Ray cluster that does several runs at a time."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="With --ray: how many; one for each GPU by default.")
+    ] = None,
 ) -> None:
-    """Train the runs of a study one after another, then compare them on one page.
+    """Train the runs of a study one after another, or side by side, then compare them on one page.
 
     \b
     Examples:
         terrazzo study recipes/studies/pets_and_streets.toml
         terrazzo study recipes/studies/pets_and_streets.toml --set scale=small
         terrazzo study recipes/studies/pets_and_streets.toml --set scale=small --resume
+        terrazzo study recipes/studies/pets_and_streets.toml --ray auto --workers 2
     """
     from terrazzo.base.terminal import outlive_output
     from terrazzo.workflows.study.summary import run_and_print
 
     outlive_output()
-    run_and_print(file, tuple(assignments), out, resume=resume)
+    require_ray(ray, workers)
+    run_and_print(file, tuple(assignments), out, resume=resume, ray=ray, workers=workers)

@@ -11,7 +11,6 @@ from its own newest checkpoint.
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import subprocess
 import sys
@@ -23,8 +22,8 @@ from typing import Any
 
 import tomli_w
 
-from terrazzo.base.atomic_write import not_written, replace_text, writing
-from terrazzo.base.errors import CheckpointError, ResourceError, Stopped, TerrazzoError
+from terrazzo.base.atomic_write import not_written, replace_text
+from terrazzo.base.errors import CheckpointError, ResourceError
 from terrazzo.base.file_lock import LOCK
 from terrazzo.base.output_paths import refuse_inputs
 from terrazzo.base.processes import STOP_SIGNALS
@@ -33,23 +32,30 @@ from terrazzo.comparison import compare
 from terrazzo.comparison.compare import Comparison
 from terrazzo.data import datasets
 from terrazzo.runs import checkpoint
-from terrazzo.runs.folder import RunFolder, claimed, reopen_run
+from terrazzo.runs.folder import claimed, reopen_run
 from terrazzo.workflows.compare import write_comparison_files
+from terrazzo.workflows.study import child_process
 from terrazzo.workflows.study import plan as study_plan
-from terrazzo.workflows.study.plan import Plan, PlannedRun, run_folder_of
-
-_TRAINED, _SCORED = ".trained", ".scored"
-_STOPPED = 75
-_PR_SET_PDEATHSIG = 1
+from terrazzo.workflows.study.plan import Plan
+from terrazzo.workflows.study.steps import data_file, folder_of, mark, next_step, recipe_file
 
 
-def run(plan: Plan, *, resume: bool, say: Callable[[str], None]) -> dict[Path, Comparison]:
+def run(
+    plan: Plan,
+    *,
+    resume: bool,
+    say: Callable[[str], None],
+    ray: str | None = None,
+    workers: int | None = None,
+) -> dict[Path, Comparison]:
     """Train and score what is not done yet, then compare.
 
     Args:
         plan: the study.
         resume: go on with what is in its folder.
         say: told before every step.
+        ray: address of a cluster, whose machines do several runs at a time.
+        workers: how many; None: one for each GPU, or CPU where there is none.
 
     Returns:
         One comparison a test with at least two runs, by the path of its page.
@@ -61,22 +67,19 @@ def run(plan: Plan, *, resume: bool, say: Callable[[str], None]) -> dict[Path, C
         say(f"left out at scale {plan.study.scale!r}: {name}")
     _open_data(plan)
     _refuse_occupied(plan, resume=resume)
-    recipes = [_recipe_file(plan, planned) for planned in plan.runs]
-    data = [] if plan.score_data is None else [_data_file(plan)]
+    recipes = [recipe_file(plan, planned) for planned in plan.runs]
+    data = [] if plan.score_data is None else [data_file(plan)]
     refuse_inputs([plan.out / "study.toml", *recipes, *data], plan.inputs)
     with claimed(plan.out):
         _refuse_occupied(plan, resume=resume)  # another process may have come first
         _write_plan(plan)
-        for number, planned in enumerate(plan.runs, start=1):
-            title = f"[{number}/{len(plan.runs)}] {planned.name}"
-            _train(plan, planned, title, say)
-            _score(plan, planned, title, say)
+        if ray is None:
+            _one_after_another(plan, say)
+        else:
+            from terrazzo.workflows.study.side_by_side import run_side_by_side
+
+            run_side_by_side(plan, ray, workers, say)
         return _compare(plan)
-
-
-def folder_of(plan: Plan, planned: PlannedRun) -> RunFolder:
-    """Return the run folder of one run."""
-    return RunFolder(run_folder_of(plan.out, planned.name))
 
 
 def _open_data(plan: Plan) -> None:
@@ -151,55 +154,24 @@ def _write_plan(plan: Plan) -> None:
             code="SEG-R005",
         ) from error
     for planned in plan.runs:
-        _write_toml(_recipe_file(plan, planned), study_plan.as_toml(planned.recipe))
+        _write_toml(recipe_file(plan, planned), study_plan.as_toml(planned.recipe))
     if plan.score_data is not None:
-        _write_toml(_data_file(plan), {"data": study_plan.as_toml(plan.score_data)})
+        _write_toml(data_file(plan), {"data": study_plan.as_toml(plan.score_data)})
 
 
 def _write_toml(path: Path, values: dict[str, Any]) -> None:
     replace_text(path, tomli_w.dumps(values))
 
 
-def _recipe_file(plan: Plan, planned: PlannedRun) -> Path:
-    return plan.out / "recipes" / f"{planned.name}.toml"
-
-
-def _data_file(plan: Plan) -> Path:
-    return plan.out / "data" / f"{plan.study.score.data}.toml"
-
-
-def _train(plan: Plan, planned: PlannedRun, title: str, say: Callable[[str], None]) -> None:
-    folder = folder_of(plan, planned)
-    if (folder.path / _TRAINED).exists():
-        say(f"{title}: done")
-        return
-    words = ["run", "--config", str(_recipe_file(plan, planned)), "--out", str(folder.path)]
-    if checkpoint.found(folder.checkpoints):
-        words.append("--resume")
-    elif folder.path.exists():  # killed before its first checkpoint: begun anew, with the same bits
-        words.append("--overwrite")
-    say(f"{title}: {'goes on' if '--resume' in words else 'begins'}")
-    _in_a_process(words, planned.name)
-    _mark(folder.path / _TRAINED)
-
-
-def _score(plan: Plan, planned: PlannedRun, title: str, say: Callable[[str], None]) -> None:
-    """Score on what is compared, unless that is the run's own test split, scored already."""
-    folder = folder_of(plan, planned)
-    if plan.split == "test" or (folder.path / _SCORED).exists():
-        return
-    words = ["evaluate", str(folder.path), "--split", plan.study.score.split]
-    if plan.score_data is not None:
-        words += ["--data", str(_data_file(plan))]
-    say(f"{title}: is scored on {plan.split}")
-    _in_a_process(words, planned.name)
-    _mark(folder.path / _SCORED)
-
-
-def _mark(path: Path) -> None:
-    """Say by an empty file that a part of the study is done."""
-    with writing(path, then="then go on with --resume"):
-        path.touch()
+def _one_after_another(plan: Plan, say: Callable[[str], None]) -> None:
+    for number, planned in enumerate(plan.runs, start=1):
+        title = f"[{number}/{len(plan.runs)}] {planned.name}"
+        if next_step(plan, planned) is None:
+            say(f"{title}: done")
+        while (step := next_step(plan, planned)) is not None:
+            say(f"{title}: {step.what}")
+            _in_a_process(step.words, planned.name)
+            mark(step.marker)
 
 
 def _in_a_process(words: list[str], name: str) -> None:
@@ -210,45 +182,10 @@ def _in_a_process(words: list[str], name: str) -> None:
         ResourceError: SEG-R050, something killed it.
         TerrazzoError: SEG-R051, it failed; with its exit code.
     """
-    process = subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-m", "terrazzo", *words],
-        stdout=subprocess.DEVNULL,  # its table is in its report; the study prints the ranking
-        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
-    )
+    process = child_process.start(words)
     with _handing_on(process) as received:
         code = process.wait()
-    if code == _STOPPED or received:
-        raise Stopped(
-            "SEG-R013",
-            "the study was stopped by a signal; everything is saved",
-            file=name,
-            next_step="the same command with --resume goes on from here",
-        )
-    if code < 0:
-        raise ResourceError(
-            "SEG-R050",
-            f"the process of the run {name!r} was killed",
-            observed=signal.Signals(-code).name,
-            next_step="SIGKILL most often means too little memory: make the batch smaller, or give "
-            "it more; then go on with --resume",
-        )
-    if code != 0:
-        failed = TerrazzoError(
-            "SEG-R051",
-            f"the run {name!r} failed; what it says is above",
-            observed=f"exit code {code}",
-            next_step="put it right, then go on with --resume: what is done is not done again",
-        )
-        failed.exit_code = code
-        raise failed
-
-
-def _end_with_parent() -> None:
-    """Have the kernel of Linux, which alone knows how, kill this process when the study is killed.
-
-    An orphan would go on training and hold the lock of its run; a resume would then be refused.
-    """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    child_process.require_success(code, name, stopped=bool(received))
 
 
 @contextmanager

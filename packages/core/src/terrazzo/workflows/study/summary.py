@@ -17,7 +17,13 @@ from terrazzo.workflows.study.plan import load_study, plan_study
 
 
 def run_and_print(
-    file: Path, assignments: tuple[str, ...], out: Path | None, *, resume: bool
+    file: Path,
+    assignments: tuple[str, ...],
+    out: Path | None,
+    *,
+    resume: bool,
+    ray: str | None = None,
+    workers: int | None = None,
 ) -> None:
     """Run the study in `file`; print one ranking a test and the paths of the pages.
 
@@ -26,6 +32,8 @@ def run_and_print(
         assignments: ``key=value`` for its keys.
         out: its folder. None: ``runs/NAME``, with the scale behind it where that is not full.
         resume: go on with what is there.
+        ray: as `runner.run`.
+        workers: as `runner.run`.
 
     Raises:
         TerrazzoError: of every kind.
@@ -38,7 +46,9 @@ def run_and_print(
     console = PlainConsole()
     if not console.is_terminal:
         console.width = 110  # Rich takes a file for 80 columns, which is too few for the table
-    for page, comparison in runner.run(plan, resume=resume, say=PlainLines().say).items():
+    for page, comparison in runner.run(
+        plan, resume=resume, say=PlainLines().say, ray=ray, workers=workers
+    ).items():
         console.print(ranking(comparison, settings.name))
         console.print(f"comparison: {page}", soft_wrap=True)
 
