@@ -211,6 +211,24 @@ def test_what_ends_one_ends_all_and_a_resume_gives_the_same_bits(
     assert all(np.array_equal(first[name], second[name]) for name in first)
 
 
+@pytest.mark.slow
+def test_torchrun_starts_a_killed_training_again(
+    place: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    launcher, *words = command(2, *run(out, **LONG))
+    words.insert(words.index("--nproc-per-node"), "--max-restarts=2")
+    with subprocess.Popen(
+        [launcher, *words], cwd=place, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for_steps(out, 25)
+        psutil.Process(process.pid).children()[0].kill()
+        stderr = process.communicate()[1]
+    assert process.returncode == 0, stderr
+    assert "resuming after step 20" in stderr
+    assert (out / "log.jsonl").read_bytes() == (uninterrupted / "log.jsonl").read_bytes()
+
+
 def wait_for_steps(out: Path, steps: int) -> None:
     end = time.monotonic() + 120
     while not (out / "log.jsonl").exists() or len(log(out)) < steps:

@@ -15,7 +15,8 @@ import numpy as np
 import psutil
 import pytest
 
-from terrazzo.base.errors import CheckpointError, DataError, ResourceError
+from terrazzo.base import ray_cluster
+from terrazzo.base.errors import CheckpointError, ConfigError, DataError, ResourceError
 from terrazzo.base.progress import Silent
 from terrazzo.inference import jobs, map_writer
 from terrazzo.inference.outputs import Settings, Work
@@ -233,7 +234,11 @@ def test_ray(tmp_path):
         (tmp_path / "scenes", tmp_path / "many"),
     ):
         done = subprocess.run(
-            command(model, source, out, "--ray", "local", "--workers", "2"),
+            # Relative paths: the actors work in another folder.
+            command(
+                *(path.relative_to(tmp_path) for path in (model, source, out)),
+                *("--ray", "local", "--workers", "2"),
+            ),
             capture_output=True,
             text=True,
             check=False,
@@ -245,6 +250,20 @@ def test_ray(tmp_path):
     for name in ("0.tif", "1.tif"):
         expected = (tmp_path / "one" / name).read_bytes()
         assert (tmp_path / "many" / name).read_bytes() == expected
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
+def test_more_actors_than_the_cluster_has_room_for(tmp_path):
+    """Ray would wait for ever; a cluster made here has at least as many processors as asked for."""
+    cluster = ray_cluster.Cluster(None, "auto", cpus=6, gpus=2)
+    assert (cluster.workers(None), cluster.workers(1)) == (2, 1)
+    with pytest.raises(
+        ConfigError, match=r"SEG-X072(.|\n)*3 workers, each with a GPU(.|\n)*up to 2"
+    ):
+        cluster.workers(3)
+    with ray_cluster.joined("local", 5) as made:
+        assert made.workers(None) == made.cpus >= 5
 
 
 def test_without_ray_the_pip_line_is_named(tmp_path, monkeypatch):

@@ -177,6 +177,11 @@ def speaks() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def restarts() -> int:
+    """Return how often ``torchrun --max-restarts`` has started these processes again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
 def launcher_has_gone() -> Callable[[], bool]:
     """Return a question that is answered yes once the launcher of this process has died.
 

@@ -13,7 +13,14 @@ from terrazzo import check, tracking
 from terrazzo.base.atomic_write import read_json, replace_json, replacing
 from terrazzo.base.config_parsing import StrPath, resolve_path
 from terrazzo.base.errors import CheckpointError, ConfigError, unknown_name
-from terrazzo.base.processes import World, first_does, json_from_first, leaving_word, together
+from terrazzo.base.processes import (
+    World,
+    first_does,
+    json_from_first,
+    leaving_word,
+    restarts,
+    together,
+)
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.base.recipe import (
     Config,
@@ -75,7 +82,8 @@ def train(
     """Train by a recipe, score the best epoch once on the test split, write the report.
 
     Started in several processes, by ``torchrun`` for one, they train together: rank 0 writes the
-    run folder, which all of them see under the same path.
+    run folder, which all of them see under the same path. Started again by ``torchrun
+    --max-restarts``, they go on from the last checkpoint.
 
     Args:
         recipe: what to do, or the path of a recipe; see `terrazzo.load_recipe`.
@@ -114,6 +122,8 @@ def train(
                 refuse_to_delete_inputs(folder.path, _inputs(recipe))
 
     with leaving_word(world), ExitStack() as stack:
+        if restarts() and json_from_first(world, folder.config.is_file):
+            resume, overwrite = True, False  # begun before torchrun started all again
         first_does(world, require_free)
         first_does(world, lambda: stack.enter_context(claimed(folder.path)))
         first_does(world, require_free)  # another process may have come in between
