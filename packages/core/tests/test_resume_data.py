@@ -10,6 +10,7 @@ import pytest
 from terrazzo.base.errors import CheckpointError, Stopped
 from terrazzo.base.recipe import Config
 from terrazzo.io import images
+from terrazzo.testing.reference.trainer import ReferenceTrainer
 from terrazzo.workflows.evaluate import evaluate
 from terrazzo.workflows.train import train
 
@@ -184,3 +185,51 @@ def test_other_versions_are_noted(stopped):
     said = Said()
     train(recipe(root), run, resume=True, progress=said)
     assert any("numpy: 1.0 → " in line for line in said)
+
+
+def resume(root, run, **options):
+    said = Said()
+    train(recipe(root), run, resume=True, progress=said, **options)
+    return said, json.loads((run / "run.json").read_text())
+
+
+def test_another_number_of_threads_is_said_and_recorded(stopped, monkeypatch):
+    root, run = stopped
+    assert json.loads((run / "run.json").read_text())["threads"] == 1
+    monkeypatch.setattr(ReferenceTrainer, "threads", 3)
+    said, record = resume(root, run)
+    assert any("threads of the framework: 1 → 3; the bits are no longer" in line for line in said)
+    assert record["resumed"][0]["threads"] == 3
+    said, _ = resume(root, run)
+    assert not any("threads" in line for line in said)
+
+
+@pytest.fixture
+def of_two_processes(stopped):
+    """The stopped run, as if two processes had begun it."""
+    root, run = stopped
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "processes": 2}))
+    return root, run
+
+
+def test_another_number_of_processes_is_said_where_it_changes_rounding_alone(of_two_processes):
+    said, record = resume(*of_two_processes)
+    assert any("processes: 2 → 1, by the rounding of sums" in line for line in said)
+    assert record["processes"] == 2
+    assert record["resumed"][0]["processes"] == 1
+
+
+@pytest.mark.parametrize("cause", ["batch normalisation", "dropout"])
+def test_another_number_of_processes_is_refused_where_it_changes_more(
+    of_two_processes, monkeypatch, cause
+):
+    monkeypatch.setattr(ReferenceTrainer, "depends_on_share", cause)
+    before = (of_two_processes[1] / "log.jsonl").read_bytes()
+    with pytest.raises(CheckpointError, match=rf"SEG-C020(.|\n)*{cause}(.|\n)*1 processes"):
+        resume(*of_two_processes)
+    assert (of_two_processes[1] / "log.jsonl").read_bytes() == before
+    said, record = resume(*of_two_processes, allow_other_processes=True)
+    assert any(f"processes: 2 → 1, by {cause}" in line for line in said)
+    assert record["resumed"][0]["processes"] == 1
+    resume(*of_two_processes)  # as last time

@@ -116,12 +116,22 @@ def note_resumption(
     return {**record, "resumed": resumed}, changed
 
 
+def last_used(record: Mapping[str, Any], name: str, default: int) -> int:
+    """Return what a run went on with last, of what each resumption notes.
+
+    Args:
+        record: ``run.json``.
+        name: ``processes`` or ``threads``.
+        default: for a run of an earlier version, which does not say.
+    """
+    noted = [part[name] for part in (record, *record.get("resumed", [])) if name in part]
+    return int(noted[-1]) if noted else default
+
+
 def _other_arithmetic(record: Mapping[str, Any], trainer: Trainer) -> list[str]:
     """Say what rounds or shares sums otherwise than when the run began or was last resumed."""
     now = {"processes": trainer.world.size, "threads": trainer.threads}
-    last: dict[str, Any] = {name: record.get(name, value) for name, value in now.items()}
-    for resumption in record.get("resumed", []):
-        last |= {name: resumption[name] for name in now if name in resumption}
+    last = {name: last_used(record, name, value) for name, value in now.items()}
     changed = []
     if last["processes"] != now["processes"]:
         effect = trainer.depends_on_share or "the rounding of sums"

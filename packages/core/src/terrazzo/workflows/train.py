@@ -53,7 +53,7 @@ from terrazzo.runs.folder import (
     reopen_run,
 )
 from terrazzo.runs.init_weights import load_init_weights
-from terrazzo.runs.provenance import describe_run, note_resumption
+from terrazzo.runs.provenance import describe_run, last_used, note_resumption
 from terrazzo.tracking.log_follower import Tracker
 from terrazzo.training import loop as training_loop
 from terrazzo.training.doubtful_settings import doubtful_settings
@@ -269,14 +269,14 @@ def _require_same_processes(folder: RunFolder, trainer: Trainer, *, allowed: boo
         CheckpointError: SEG-C020.
     """
     size = trainer.world.size
-    before = read_json(folder.record).get("processes", size)
+    before = last_used(read_json(folder.record), "processes", size)
     if before == size or allowed or trainer.depends_on_share is None:
         return
     by_batch_norm = trainer.depends_on_share == "batch normalisation"
     raise CheckpointError(
         "SEG-C020",
         f"the result depends on the number of processes, by {trainer.depends_on_share}, and this "
-        "run began with another one",
+        "run went on with another one so far",
         file=folder.record,
         observed=f"{size} processes",
         allowed=f"{before}",
