@@ -19,6 +19,7 @@ from terrazzo.evaluation.extra_counts import Counter, ExtraCounts
 from terrazzo.metrics import boundary, roc
 from terrazzo.metrics.calibration import Calibration
 from terrazzo.testing.memory import MemorySplit
+from terrazzo.testing.thread_world import in_world_of
 
 LABELS = LabelMap(
     "three", tuple(LabelClass(name, "#00000" + name, (k,)) for k, name in enumerate("abc"))
@@ -38,19 +39,6 @@ class ColourTrainer:
 
     def predict_labels(self, images_BHWC):
         return images_BHWC.argmax(axis=-1).astype(np.uint8)
-
-
-class Recording:
-    """A process among several: remembers what it was asked to sum, or adds what others were."""
-
-    def __init__(self, rank, size, others=()):
-        self.rank, self.size, self.asked = rank, size, []
-        self.others = iter(others)
-
-    def sum(self, counts):
-        assert counts.dtype == np.int64
-        self.asked.append(counts)
-        return counts + next(self.others, 0)
 
 
 def split(num_samples=7, size=(18, 15)):
@@ -92,10 +80,10 @@ def test_batch_size_and_number_of_processes_change_no_bit(image_size):
     for batch_size in (1, 7):
         again = evaluate(samples, image_size=image_size, batch_size=batch_size)
         assert_same(again.extra, whole)
-    others = Recording(1, 2)
-    evaluate(samples, image_size=image_size, world=others)
-    shared = evaluate(samples, image_size=image_size, world=Recording(0, 2, others.asked))
-    assert_same(shared.extra, whole)
+    for shared in in_world_of(
+        2, lambda world: evaluate(samples, image_size=image_size, world=world)
+    ):
+        assert_same(shared.extra, whole)
 
 
 @pytest.mark.parametrize("image_size", [None, (9, 8)])

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ from terrazzo.runs import checkpoint, saved_model
 from terrazzo.runs.folder import claimed, create_run
 from terrazzo.testing.compared_runs import LABEL_MAP, write_run
 from terrazzo.testing.scenes import LABELS, make_model, make_scene
-from terrazzo.workflows.compare import write_comparison_files
+from terrazzo.workflows.compare import write_comparison_files, write_files
 
 FACTS = {"numbers": list(range(3000))}
 IMAGE = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
@@ -167,6 +167,10 @@ def write_map(inputs: Inputs, path: Path, **settings: object) -> None:
     predict.predict(inputs.model, inputs.scene, path, Settings(overwrite=True, **settings))
 
 
+def write_all(folder: Path, files: Mapping[str, str | bytes]) -> None:
+    write_files((folder / name, content) for name, content in files.items())
+
+
 def claim(inputs: Inputs, folder: Path) -> None:
     with claimed(folder):
         (folder / "made").touch()
@@ -193,13 +197,17 @@ WRITERS = {
     "polygons": Writer(write_polygons, ".gpkg"),
     "evaluation": Writer(write_evaluation, makes_folder=True),
     "comparison": Writer(
-        lambda inputs, path: write_comparison_files(inputs.comparison, path), ".html"
+        lambda inputs, path: write_comparison_files(inputs.comparison, path, overwrite=True),
+        ".html",
     ),
     "tables": Writer(
-        lambda inputs, path: table_files.write_tables(inputs.comparison, path), makes_folder=True
+        lambda inputs, path: write_all(path, table_files.all_tables(inputs.comparison)),
+        makes_folder=True,
     ),
     "figures": Writer(
-        lambda inputs, path: comparison_figure_files.write(inputs.comparison, path),
+        lambda inputs, path: write_all(
+            path, comparison_figure_files.all_figures(inputs.comparison)
+        ),
         makes_folder=True,
     ),
     "checkpoint": Writer(write_checkpoint, makes_folder=True),

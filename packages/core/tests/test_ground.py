@@ -251,6 +251,7 @@ def test_a_model_of_version_0_1_is_read(tmp_path):
     table = tomllib.loads(text)
     assert table["pixel_metres"] == [[0.25, 0.5], [0.25, 0.5]]
     (model / "model.toml").write_text(tomli_w.dumps({**table, "pixel_metres": [0.25, 0.5]}))
+    (model / "MANIFEST.json").unlink()
     assert saved_model.read_card(model).pixel_metres == PixelSizes.square(0.25, 0.5)
 
 

@@ -169,12 +169,13 @@ def delete_folder(path: Path) -> None:
 
 
 def short_name(name: str, room: int) -> str:
-    """Return a name in at most `room` bytes, different for different names.
+    """Return a name of at most `room` bytes in UTF-8, different for different names.
 
-    A name that is too long is cut, and ends in a sum of the whole.
+    A name that is too long is cut, one that is no UTF-8 loses what is none; both end in a sum of
+    the whole.
     """
     encoded = os.fsencode(name)
-    if len(encoded) <= room:
+    if len(encoded) <= room and encoded.decode(errors="ignore") == name:
         return name
     sum_of_all = hashlib.sha256(encoded).hexdigest()[:8]
     kept = encoded[: room - len(sum_of_all) - 1]

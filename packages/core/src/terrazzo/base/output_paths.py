@@ -36,7 +36,7 @@ def place_of(path: Path) -> _Place:
     """
     folder = path.absolute().parent.resolve()
     parts = [path.name or path.resolve().name]
-    while not folder.exists():
+    while not os.path.exists(folder):  # noqa: PTH110 - `exists` raises where a name is too long
         parts.append(folder.name)
         folder = folder.parent
     status = folder.stat()

@@ -59,7 +59,9 @@ class Report:
             "must_stop": self.must_stop,
             "findings": [finding.as_dict() for finding in self.findings],
         }
-        return json.dumps(record, indent=1, ensure_ascii=False)
+        # A byte of a file's name that is no UTF-8 becomes an escape, which JSON gives back.
+        text = json.dumps(record, indent=1, ensure_ascii=False)
+        return text.encode("utf-8", "backslashreplace").decode()
 
     def as_text(self) -> str:
         """Return the page for people."""

@@ -16,13 +16,14 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.base.atomic_write import make_folder, read_json, replace_json
+from terrazzo.base.atomic_write import make_folder, read_json, replace_json, short_name
 from terrazzo.base.errors import CheckpointError
 from terrazzo.base.file_lock import locked
 from terrazzo.inference import row_journal
 from terrazzo.inference.row_journal import Layer, RowBand
 
 _PLAN = "plan.json"
+_LONGEST_NAME = 240  # bytes of a map's name that its folder keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ class PartialMap:
 
 def folder_of(map_path: Path) -> Path:
     """Return where the unfinished map of a place lies."""
-    return map_path.with_name(f".{map_path.name}.partial")
+    return map_path.with_name(f".{short_name(map_path.name, _LONGEST_NAME)}.partial")
 
 
 @contextmanager

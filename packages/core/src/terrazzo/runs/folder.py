@@ -156,6 +156,9 @@ def create_run(path: Path, recipe: Config, label_map: LabelMap, *, overwrite: bo
         _write_toml(folder.config, _toml(recipe))
         (path / _CREATING).unlink()
     except OSError as error:
+        with contextlib.suppress(OSError):
+            _clear(folder)
+            (path / _CREATING).unlink(missing_ok=True)
         if isinstance(error, ResourceError):
             raise
         raise _not_writable(path, error) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from terrazzo.base.atomic_write import make_folder, replace_bytes, replace_text
@@ -44,13 +44,22 @@ def write_comparison_files(
     refuse_inputs(paths, [file for run in comparison.competitors for file in run.folder.files])
     if not overwrite:
         refuse_existing(paths)
+    write_files(contents)
+    return paths
+
+
+def write_files(contents: Iterable[tuple[Path, str | bytes]]) -> None:
+    """Write files, and the folders they lie in; each complete or not at all.
+
+    Raises:
+        ResourceError: SEG-R004 the disk is full or refuses.
+    """
     for path, content in contents:
         make_folder(path.parent)
         if isinstance(content, str):
             replace_text(path, content)
         else:
             replace_bytes(path, content)
-    return paths
 
 
 def _contents(
