@@ -42,12 +42,13 @@ def run(out: object, *more: object) -> list[str]:
 
 
 RAY = ("--ray", "local", "--workers", "2")
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
+"""As many threads as Ray gives its workers; and no waiting for whatever else runs here."""
 
 
 def finish(words: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # as Ray sets it
     return subprocess.run(
-        words, cwd=folder, capture_output=True, text=True, check=False, env=environment
+        words, cwd=folder, capture_output=True, text=True, check=False, env=ENVIRONMENT
     )
 
 
@@ -108,7 +109,12 @@ def test_two_workers_do_what_torchrun_does(place: Path) -> None:
 def test_sigterm_saves_and_a_resume_gives_the_same_bits(place: Path) -> None:
     out = place / "stopped"
     with subprocess.Popen(
-        run(out, *RAY), cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        run(out, *RAY),
+        cwd=place,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
     ) as process:
         wait_for_steps(out, 25, process)
         process.send_signal(signal.SIGTERM)
@@ -126,7 +132,12 @@ def test_sigterm_saves_and_a_resume_gives_the_same_bits(place: Path) -> None:
 def test_a_lost_worker_is_replaced_and_the_bits_are_the_same(place: Path) -> None:
     out = place / "lost"
     with subprocess.Popen(
-        run(out, *RAY), cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        run(out, *RAY),
+        cwd=place,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
     ) as process:
         wait_for_steps(out, 25, process)
         first, *_ = workers_of(process)
@@ -216,6 +227,7 @@ def test_a_study_side_by_side_stops_and_goes_on(study: Path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        env=ENVIRONMENT,
     ) as process:
         for name in ("first", "third"):  # at the same time; the second waits for the first
             wait_for_steps(study / "both/runs" / name, 30, process)

@@ -14,6 +14,7 @@ import platform
 import re
 import shlex
 import shutil
+import stat
 import threading
 import time
 import uuid
@@ -148,13 +149,17 @@ def make_folder(path: Path) -> None:
 
 
 def refuse_folder(path: Path) -> None:
-    """Refuse a folder in the place of a file, before the work that the file is for.
+    """Refuse a folder in the place of a file, and a name no disk takes, before the work for it.
 
     Raises:
         ResourceError: SEG-R004, as `writing`.
     """
     with writing(path):
-        if path.is_dir():
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):  # told when the folder is made
+            return
+        if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
 
 

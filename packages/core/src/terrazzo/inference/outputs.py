@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from terrazzo.base.atomic_write import move_into_place
+from terrazzo.base.atomic_write import move_into_place, refuse_folder
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.output_paths import refuse_inputs
 from terrazzo.data.datasets._paired_files import RASTER_SUFFIXES, is_raster
@@ -229,6 +229,8 @@ def _refuse_clashes(works: list[Work], model: Path | None, settings: Settings) -
         inputs += [path for path in model.iterdir() if path.is_file()]
     refuse_inputs((path for work in works for path in work.files), inputs)
     for work in works:
+        for path in work.files:
+            refuse_folder(path)
         there = next((path for path in work.files if os.path.lexists(path)), None)
         begun = has_rows(folder_of(work.map))
         if settings.overwrite:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from terrazzo.base.atomic_write import make_folder, refuse_folder, sweep_temporaries
+from terrazzo.base.atomic_write import make_folder, sweep_temporaries
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.data.normalization import moments
@@ -98,7 +98,6 @@ def predict(
         for path in work.files:
             make_folder(path.parent)
             sweep_temporaries(path.parent)
-            refuse_folder(path)
             if work.is_scene or path.suffix in (".tif", polygonize.SUFFIX):
                 # Written in the folder of the map; the files of images under a name of our own.
                 rasters.refuse_other_than_utf8(path if work.is_scene else path.parent)
