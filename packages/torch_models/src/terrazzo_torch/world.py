@@ -21,6 +21,8 @@ _PATIENCE = datetime.timedelta(hours=6)
 """How long the others wait while rank 0 reads all labels or writes a page. A process that dies
 is noticed at once, by its closed connection."""
 _ROLL_CALL_SECONDS = 3.0
+_group_is_ours: list[bool] = []
+_ended_by_error: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class TorchWorld:
         """Return the exact sum of an int64 array over all processes, to all processes.
 
         Raises:
-            ResourceError: SEG-R020, another process has ended.
+            ResourceError: SEG-R060, another process has ended.
         """
         total = torch.tensor(counts, dtype=torch.int64)
         _all_reduce(total, self._control)
@@ -74,6 +76,7 @@ def current() -> SingleProcess | TorchWorld:
             "nccl" if where.type == "cuda" else "gloo",
             device_id=where if where.type == "cuda" else None,
         )
+        _group_is_ours.append(True)
         # The group made here ends here; a launcher that has made its own ends it itself.
         atexit.register(_end)
     return _joined() if distributed.get_world_size() > 1 else SingleProcess()
@@ -88,7 +91,8 @@ def device() -> torch.device:
     """Return the accelerator of this process, or the CPU where there is none."""
     if not torch.cuda.is_available():
         return torch.device("cpu")
-    if distributed.is_initialized() and "LOCAL_RANK" not in os.environ:
+    if distributed.is_initialized() and not _group_is_ours:
+        # Whoever made the group has chosen: Ray Train shows each process the GPUs of its machine.
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
@@ -132,9 +136,6 @@ class SumOfAll(torch.autograd.Function):
         return total
 
 
-_ended_by_error: list[str] = []
-
-
 def _all_reduce(tensor: Tensor, group: Any = None) -> None:
     try:
         distributed.all_reduce(tensor, group=group)
@@ -156,7 +157,7 @@ def _another_ended(cause: RuntimeError) -> ResourceError:
         time.sleep(0.1)
     told = [told for other in others if (told := _told_of(other))]
     return ResourceError(
-        "SEG-R020",
+        "SEG-R060",
         "another process of this training has ended",
         observed="; ".join(told) or str(cause).splitlines()[0],
         allowed=f"all {size} processes at work until the end",

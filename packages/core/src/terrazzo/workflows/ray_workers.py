@@ -22,7 +22,7 @@ from terrazzo.base.errors import ConfigError, ResourceError, TerrazzoError
 from terrazzo.base.progress import Progress
 from terrazzo.base.ray_cluster import Cluster
 
-_OTHER_ENDED = "SEG-R020"
+_OTHER_ENDED = "SEG-R060"
 _SECONDS_BETWEEN_LOOKS = 0.5
 StopRequested = Callable[[], bool]
 Job = Callable[[int, Progress, StopRequested], None]
@@ -52,7 +52,7 @@ def run_in_workers(
 
     Raises:
         ConfigError: as `joined` and `Cluster.workers`; SEG-X074, a client's address.
-        ResourceError: SEG-R021, a worker was lost more often than `max_failures`.
+        ResourceError: SEG-R061, a worker was lost more often than `max_failures`.
         TerrazzoError: that the job met.
     """
     if address.startswith("ray://"):
@@ -85,7 +85,7 @@ def run_in_workers(
             if attempt < max_failures:
                 progress.say(f"a worker was lost; attempt {attempt + 2} of {max_failures + 1}")
         raise ResourceError(
-            "SEG-R021",
+            "SEG-R061",
             "a worker of the cluster was lost",
             file=place,
             observed="; ".join(str(answer["observed"]) for answer in met) or attempted.reason(),

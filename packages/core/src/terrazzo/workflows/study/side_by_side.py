@@ -35,7 +35,7 @@ def run_side_by_side(
 
     Raises:
         ConfigError: as `ray_cluster.joined` and `Cluster.workers`.
-        TerrazzoError: as `child_process.require_success`; SEG-R021, a machine was lost.
+        TerrazzoError: as `child_process.require_success`; SEG-R061, a machine was lost.
     """
     with ray_cluster.joined(address, workers) as cluster:
         count = min(cluster.workers(workers), len(plan.runs))
@@ -101,7 +101,7 @@ class _Runs:
 
         Raises:
             TerrazzoError: as `child_process.require_success`.
-            ResourceError: SEG-R021, a machine of the cluster was lost.
+            ResourceError: SEG-R061, a machine of the cluster was lost.
         """
         ended, _ = self._ray.wait(list(self._at_work), timeout=_SECONDS_BETWEEN_LOOKS)
         for answer in ended:
@@ -110,7 +110,7 @@ class _Runs:
                 code, said = self._ray.get(answer)
             except self._ray.exceptions.RayError as error:
                 raise ResourceError(
-                    "SEG-R021",
+                    "SEG-R061",
                     f"the machine that did the run {planned.name!r} was lost",
                     observed=type(error).__name__,
                     next_step="the same command with --resume goes on from its last checkpoint",
