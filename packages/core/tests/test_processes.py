@@ -113,3 +113,23 @@ def test_without_a_launcher_none_has_gone(monkeypatch):
     monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
     monkeypatch.setattr(os, "getppid", lambda: 1)
     assert not processes.launcher_has_gone()()
+
+
+@pytest.mark.parametrize(
+    ("environment", "speaks"),
+    [
+        ({}, True),
+        (
+            {"RANK": "1"},
+            True,
+        ),  # some other launcher's, of processes that know nothing of each other
+        ({"RANK": "0", "WORLD_SIZE": "2"}, True),
+        ({"RANK": "1", "WORLD_SIZE": "2"}, False),
+    ],
+)
+def test_one_process_of_several_speaks(environment, speaks, monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert processes.speaks() == speaks

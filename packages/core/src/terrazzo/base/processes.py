@@ -174,7 +174,8 @@ def usable_processors() -> int:
 
 def speaks() -> bool:
     """Tell whether this process is the one of a launcher's that prints; always true without one."""
-    return os.environ.get("RANK", "0") == "0"
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    return alone or os.environ.get("RANK", "0") == "0"
 
 
 def restarts() -> int:
