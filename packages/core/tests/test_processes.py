@@ -122,7 +122,7 @@ def test_without_a_launcher_none_has_gone(monkeypatch):
         (
             {"RANK": "1"},
             True,
-        ),  # some other launcher's, of processes that know nothing of each other
+        ),  # of some other launcher
         ({"RANK": "0", "WORLD_SIZE": "2"}, True),
         ({"RANK": "1", "WORLD_SIZE": "2"}, False),
     ],
