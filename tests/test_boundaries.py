@@ -106,14 +106,14 @@ def test_import_contracts_hold():
     [
         (
             "run",
-            "--allow-changed-data --backend --config --help --out --overwrite --resume --set "
-            "--track",
+            "--allow-changed-data --allow-other-processes --backend --config --help "
+            "--max-failures --out --overwrite --ray --resume --set --track --workers",
         ),
         (
             "evaluate",
-            "--any-pixel-size --boundary --calibration --data --help --split",
+            "--any-pixel-size --boundary --calibration --data --help --ray --split --workers",
         ),
-        ("study", "--help --out --resume --set"),
+        ("study", "--help --out --ray --resume --set --workers"),
         ("data", "--help --root"),
         ("list", "--help"),
     ],
