@@ -6,12 +6,15 @@ Nothing here imports Ray before it is asked for.
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from terrazzo.base.errors import ConfigError
+from terrazzo.base.processes import STOP_SIGNALS
 
 LOCAL = "local"
 """The address of a cluster that is made for this command and ends with it."""
@@ -77,7 +80,8 @@ def joined(address: str, workers: int | None = None) -> Iterator[Cluster]:
     if address == LOCAL:
         options = {"num_cpus": max(workers or 1, os.cpu_count() or 1), "include_dashboard": False}
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
+        with _own_signal_handlers():
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise _not_joined(address, error) from error
     except Exception as error:
@@ -90,6 +94,18 @@ def joined(address: str, workers: int | None = None) -> Iterator[Cluster]:
         yield Cluster(ray, address, cpus, gpus)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_signal_handlers() -> Iterator[None]:
+    """Keep this program's handlers: Ray 2.60 puts its own in their place, which abort at SIGTERM."""
+    mine = {}
+    if threading.current_thread() is threading.main_thread():
+        mine = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    yield
+    for number, handler in mine.items():
+        if callable(handler) and handler is not signal.default_int_handler:
+            signal.signal(number, handler)
 
 
 def _not_joined(address: str, error: Exception) -> ConfigError:
