@@ -98,7 +98,7 @@ def joined(address: str, workers: int | None = None) -> Iterator[Cluster]:
 
 @contextmanager
 def _own_signal_handlers() -> Iterator[None]:
-    """Keep this program's handlers: Ray 2.60 puts its own in their place, which abort at SIGTERM."""
+    """Keep the handlers of this program: Ray 2.60 puts its own there, which abort at SIGTERM."""
     mine = {}
     if threading.current_thread() is threading.main_thread():
         mine = {number: signal.getsignal(number) for number in STOP_SIGNALS}
