@@ -192,8 +192,8 @@ class _Attempt:
         if met:
             return True
         causes = getattr(self.error, "worker_failures", {})
-        own = (self.cluster.ray.exceptions.RayError,)
-        return not causes or any(isinstance(cause, own) for cause in causes.values())
+        # What Ray says of a process that is gone, rather than what its code has raised.
+        return all(type(cause).__module__.partition(".")[0] == "ray" for cause in causes.values())
 
     def reason(self) -> str:
         """Return what Ray says, in one line."""
