@@ -500,7 +500,7 @@ def row_d34(place: Place) -> None:
     path.write_text("".join(f"n{number}\n" for number in range(300_000)))
     with place.nothing_written():
         answer = train(place)
-        place.expect(answer, "SEG-D014", exit=3, path=path, observed="n0", seconds=60)
+        place.expect(answer, "SEG-D014", exit=3, path=root / "images", observed=("300000", "n0"))
         assert len(answer.text) < 5000
     path.write_text(good)
     (place.folder / "classes.csv").write_text("name,r,g,b\nred,255,0,0\ngreen,0,x,0\n")
@@ -620,10 +620,11 @@ def row_d32(place: Place) -> None:
             place.expect(answer, code, exit=exit_code, observed=(observed, "data.options"))
     (root / "train.txt").write_text("../../../etc/passwd\n")
     (root / "val.txt").write_text("val/0\n")
-    lists = 'data.options.lists={train="train.txt",val="val.txt",test="val.txt"}'
+    (root / "test.txt").write_text("test/0\n")
+    lists = 'data.options.lists={train="train.txt",val="val.txt",test="test.txt"}'
     with place.nothing_written():
         answer = train(place, "--set", lists)
-        place.expect(answer, "SEG-D014", exit=3, path=root / "train.txt", observed="etc/passwd")
+        place.expect(answer, "SEG-D014", exit=3, path=root / "images", observed="etc/passwd")
     archive = "/vsizip/a.zip/scene.tif"
     with place.nothing_written():
         run = places.finished_run(place)

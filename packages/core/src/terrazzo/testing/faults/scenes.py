@@ -117,7 +117,7 @@ def row_d25(place: Place) -> None:
 
 
 def _moved(columns: float, rows: float) -> Mapping[str, Any]:
-    return {**UTM, "transform": UTM["transform"] * Affine.translation(columns, rows)}
+    return {**UTM, "transform": UTM["transform"] @ Affine.translation(columns, rows)}
 
 
 @row(
@@ -153,7 +153,7 @@ def row_d27(place: Place) -> None:
     nowhere = {"crs": None, "transform": _moved(3.3, 0)["transform"]}
     _, label = places.make_scene(place, label_at=nowhere, align="reproject")
     refused(place, "SEG-D027", label, "CRS")
-    turned = {**UTM, "transform": UTM["transform"] * Affine.rotation(30)}
+    turned = {**UTM, "transform": UTM["transform"] @ Affine.rotation(30)}
     image, label = places.make_scene(place, label_at=turned)
     answer = train(place)
     assert answer.exit == 3
@@ -210,8 +210,8 @@ def row_d29(place: Place) -> None:
     label.unlink()
     profile |= {"blockxsize": 32, "blockysize": 32, "tiled": True}
     with rasterio.open(label, "w", sparse_ok=True, **profile) as raster:
-        raster.write(labels_HW[:32], 1, window=rasterio.windows.Window(0, 0, places.SCENE[1], 32))
-    refused(place, "SEG-D029", label, "row 32, column 0")
+        raster.write(labels_HW[:64], 1, window=rasterio.windows.Window(0, 0, places.SCENE[1], 64))
+    refused(place, "SEG-D029", label, "first at row 64, column")
 
 
 _VRTS: Mapping[str, Callable[[Path], str]] = {
