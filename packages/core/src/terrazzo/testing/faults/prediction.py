@@ -139,7 +139,7 @@ def row_p04(place: Place) -> None:
     with place.nothing_written():
         for out in ("scene.tif", "./scene.tif", "link.tif", "../place/scene.tif"):
             answer = _predict(place, "scene.tif", out, "--overwrite")
-            place.expect(answer, "SEG-X032", exit=2, observed="scene.tif")
+            place.expect(answer, "SEG-X032", exit=2, path=out, observed="an input")
         answer = _predict(place, scene, "taken.tif")
         place.expect(answer, "SEG-C002", exit=4, path="taken.tif", observed="--overwrite")
     place.expect(_predict(place, scene, "taken.tif", "--overwrite"), None, exit=0)

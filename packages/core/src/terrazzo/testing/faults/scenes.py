@@ -131,8 +131,8 @@ def row_d26(place: Place) -> None:
     flipped = {
         **UTM,
         "transform": UTM["transform"]
-        * Affine.translation(0, places.SCENE[0])
-        * Affine.scale(1, -1),
+        @ Affine.translation(0, places.SCENE[0])
+        @ Affine.scale(1, -1),
     }
     for at, told in ((_moved(0.5, 0), "0.50"), (_moved(0, 10), "10.00"), (flipped, "96.00")):
         _, label = places.make_scene(place, label_at=at)

@@ -234,7 +234,7 @@ class Place:
             if each["code"] == code
             and each["level"] == level
             and (path is None or str(path) in f"{each['file']} {each['observed']}")
-            and all(str(part) in f"{each['problem']} {each['observed']}" for part in wanted)
+            and all(str(part) in " ".join(map(str, each.values())) for part in wanted)
         ]
         assert found, report["findings"]
         assert outcome.seconds < _LONGEST_SECONDS
