@@ -88,8 +88,8 @@ def row_r02(place: Place) -> None:
             answer = ended(process, goes_on=True)
     told = ("loader.timeout", "2 seconds a file")
     place.expect(answer, "SEG-R002", exit=5, path=held[0].parent, observed=told, seconds=30)
-    place.expect_checkpoint(place.folder / "run", 3)
-    resumed(place, 3)
+    place.expect_checkpoint(place.folder / "run", 4)
+    resumed(place, 4)
 
 
 @row("R03", "a file that a reader fails on in the middle of training", "SEG-D012", kept="L1")
@@ -103,10 +103,10 @@ def row_r03(place: Place) -> None:
             path.write_bytes(b"<html>404 Not Found</html>")
 
     with during_step(4, plant):
-        answer = train(place)
+        answer = train(place, *sets("loader.threads=0"))
     folder = images(place, "train")[0].parent
     place.expect(answer, "SEG-D012", exit=3, path=folder, observed="html")
-    place.expect_checkpoint(place.folder / "run", 4 if "step 4" in answer.text else 3)
+    place.expect_checkpoint(place.folder / "run", 4)
     for path, content in good.items():
         path.write_bytes(content)
     place.expect(train(place, "--resume", "--allow-changed-data"), None, exit=0)
@@ -229,16 +229,16 @@ def _few_files(most: int) -> Callable[[], None]:
 
 @row("R07", "few open files allowed (ulimit -n)", kept="–")
 def row_r07(place: Place) -> None:
-    """Handles are given back: 40 scenes and a run work with 64 files."""
+    """Handles are given back: 24 scenes and a run work with 48 files."""
     places.with_data_of_finished(place)
-    most = 64 if place.backend == "reference" else 256
+    most = 48 if place.backend == "reference" else 256
     (place.folder / "in").mkdir()
-    for number in range(40):
+    for number in range(24):
         places.write_scene(place.folder / "in" / f"{number}.tif", 20, 20, seed=number)
     run = places.finished_run(place)
     answer = place.process(*predict_words(run, "in", "maps"), preexec_fn=_few_files(most))
     place.expect(answer, None, exit=0)
-    assert len(list((place.folder / "maps").iterdir())) == 40
+    assert len(list((place.folder / "maps").iterdir())) == 24
     answer = place.process(
         *places.run_words(*sets("loader.threads=8")), preexec_fn=_few_files(most)
     )
@@ -319,10 +319,8 @@ def row_r10(place: Place) -> None:
     lines = {f"{run} 2>&1 | head -1": 0}
     if place.backend == "reference":
         lines |= {
-            f"{run} > /dev/full": 0,
-            f"LC_ALL=C PYTHONUTF8=0 HOME=/nonexistent {run} 2>&- <&-": 0,
+            f"LC_ALL=C PYTHONUTF8=0 HOME=/nonexistent {run} > /dev/full 2>&- <&-": 0,
             f"{_PYTHON} list labels | true": 141,
-            f"{_PYTHON} list labels": 0,
             f"{_PYTHON} run --config missing.toml 2>&-": 2,
         }
     for line, code in lines.items():
