@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -146,21 +146,14 @@ def emptied(map_path: Path) -> Iterator[Path]:
             map.
     """
     folder = folder_of(map_path)
-    above = (map_path.parent, *map_path.parent.parents)
-    made = [path for path in above if not path.exists()]
     make_folder(folder)
-    try:
-        with locked(folder):
-            _empty(folder)
-            try:
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)  # where a file that is open cannot be deleted
-    finally:
-        for path in made:  # those that a failure leaves empty
-            with suppress(OSError):
-                path.rmdir()
+    with locked(folder):
+        _empty(folder)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)  # where a file that is open cannot be deleted
 
 
 def _empty(folder: Path) -> None:

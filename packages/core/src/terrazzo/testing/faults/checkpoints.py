@@ -56,7 +56,7 @@ def row_c02(place: Place) -> None:
     A chain: killed in a flush, resumed and killed before a rename, after it, in a deletion.
     """
     places.with_data_of_finished(place)
-    points = ("sync:23", "rename:1", "renamed:1", "delete:5")
+    points: tuple[str, ...] = ("sync:23", "rename:1", "renamed:1", "delete:5")
     if place.backend != "reference":
         points = points[:2]
     for number, point in enumerate(points):
@@ -267,14 +267,14 @@ def row_c08(place: Place) -> None:
         place.expect(answer, "SEG-D012", exit=3, path=photo)
     if place.backend != "reference":
         options = {
-            "torch": 'model={{name="unet",options={{encoder="resnet18",width=16,depth=4,pretrained="{}"}}}}',
-            "keras": 'model={{name="inception_resnet_v2_unet",options={{pretrained="{}"}}}}',
+            "torch": 'model={name="unet",options={encoder="resnet18",pretrained="PATH"}}',
+            "keras": 'model={name="inception_resnet_v2_unet",options={pretrained="PATH"}}',
         }[place.backend]
         for ending in (".pt", ".h5", ".keras", ".safetensors"):
             evil = place.folder / f"evil{ending}"
             evil.write_bytes(attack)
             with place.nothing_written():
-                answer = train(place, "--set", options.format(evil), out="next")
+                answer = train(place, "--set", options.replace("PATH", str(evil)), out="next")
                 assert answer.exit in (2, 4), answer
                 assert "Traceback" not in answer.text, answer
                 assert evil.name in answer.text, answer
@@ -348,8 +348,8 @@ def row_c11(place: Place) -> None:
     places.save(places.images(place, "train")[0], np.zeros((*places.SIZE, 3), np.uint8))
     with place.nothing_written():
         answer = train(place, "--resume")
-        told = ("train: the contents of image files", "--allow-changed-data")
-        place.expect(answer, "SEG-C015", exit=4, path="run.json", observed=told)
+        refusal = ("train: the contents of image files", "--allow-changed-data")
+        place.expect(answer, "SEG-C015", exit=4, path="run.json", observed=refusal)
     place.expect_checkpoint(run, 3)
     record = json.loads((run / "run.json").read_text())
     record["versions"]["numpy"] = "0.1"

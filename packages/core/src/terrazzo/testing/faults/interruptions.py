@@ -54,11 +54,11 @@ def during_save(
         with around():
             return write(folder, number, *arguments)
 
-    training_loop.checkpoint.write = within  # type: ignore[assignment]
+    checkpoint.write = within
     try:
         yield
     finally:
-        training_loop.checkpoint.write = write
+        checkpoint.write = write
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ def parameters(backend: str) -> list[Any]:
     and devices play no part: they go through the same code as with the reference.
     """
     found = []
-    for id_ in sorted(ROWS, key=_in_order):
+    for id_ in sorted(ROWS, key=in_order):
         row = ROWS[id_]
         marks = []
         if row.slow or (backend != "reference" and not row.frameworks):
@@ -34,7 +34,8 @@ def parameters(backend: str) -> list[Any]:
     return found
 
 
-def _in_order(id_: str) -> tuple[int, str]:
+def in_order(id_: str) -> tuple[int, str]:
+    """Return what ids are sorted by."""
     return "DXCRPS".index(id_[0]), id_
 
 

@@ -83,9 +83,8 @@ def row_r02(place: Place) -> None:
     home = Place(places.finished_run(place).parent, place.backend, place.row, place.shared)
     held = images(home, "train")
     words = places.run_words(*sets("loader.timeout=2", "loader.threads=1", "loader.prefetch=1"))
-    with paused(4, *words, folder=place.folder) as process:
-        with nobody_may_open(held):
-            answer = ended(process, goes_on=True)
+    with paused(4, *words, folder=place.folder) as process, nobody_may_open(held):
+        answer = ended(process, goes_on=True)
     told = ("loader.timeout", "2 seconds a file")
     place.expect(answer, "SEG-R002", exit=5, path=held[0].parent, observed=told, seconds=30)
     place.expect_checkpoint(place.folder / "run", 4)
@@ -172,8 +171,9 @@ def _device_is_full(backend: str) -> Exception:
         return full
     if backend == "keras":
         errors = importlib.import_module("tensorflow").errors
-        full = errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[4]")
-        return full
+        no_room = "OOM when allocating tensor with shape[4]"
+        exhausted: Exception = errors.ResourceExhaustedError(None, None, no_room)
+        return exhausted
     return MemoryError("Unable to allocate 2.00 GiB")
 
 

@@ -180,7 +180,8 @@ def row_d28(place: Place) -> None:
     before = [_samples(data, name) for name in datasets.SPLITS]
     for path in (image, label):
         path.with_suffix(".tif.aux.xml").write_text(
-            '<PAMDataset><PAMRasterBand band="1"><NoDataValue>1</NoDataValue></PAMRasterBand></PAMDataset>'
+            '<PAMDataset><PAMRasterBand band="1"><NoDataValue>1</NoDataValue>'
+            "</PAMRasterBand></PAMDataset>"
         )
         path.with_suffix(".tfw").write_text("5\n0\n0\n-5\n100\n200\n")
     zeros = np.zeros((*places.SCENE, 1), np.uint8)
