@@ -76,9 +76,9 @@ def page(results: Results) -> str:
     lines = [
         "# Faults: what the user sees and what is kept",
         "",
-        "Each row plants a fault for real, runs the commands, and passes if the exit code, the code, the",
-        "path and the observed value in the message are right, what must be kept is there, the",
-        "error comes in time, and there is no traceback. Written by `make faults`; the rows are in",
+        "Each row plants a fault for real, runs the commands, and passes if the exit code, the",
+        "code, the path and the observed value in the message are right, what must be kept is there,",
+        "the error comes in time, and there is no traceback. Written by `make faults`; the rows are in",
         "`packages/core/src/terrazzo/testing/faults/`.",
         "",
         f"Rows that pass: {totals}.",

@@ -1,4 +1,4 @@
-"""The faults that users meet, a row each, for every backend; `docs/faults.md` shows what came of it.
+"""The faults that users meet, a row each, for every backend; see `docs/faults.md`.
 
 The rows lie in modules by what is at fault. Importing this package fills `ROWS`.
 """

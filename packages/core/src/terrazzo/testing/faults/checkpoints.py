@@ -244,7 +244,7 @@ class _Attack:
     "SEG-D012",
     kept="L0",
     frameworks=True,
-    note="torch: also as model.options.pretrained; Keras reads .h5 and .safetensors by arrays alone",
+    note="torch: also as model.options.pretrained; of Keras as arrays alone",
 )
 def row_c08(place: Place) -> None:
     """Nothing of them is run: the file that they would make is not there."""

@@ -54,7 +54,7 @@ def during_save(
         with around():
             return write(folder, number, *arguments)
 
-    checkpoint.write = within
+    checkpoint.write = within  # type: ignore[assignment]
     try:
         yield
     finally:
