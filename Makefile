@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-core test-torch test-keras test-across test-slow lint bench
+.PHONY: help demo test test-core test-torch test-keras test-across test-slow lint bench faults
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,9 @@ lint: .venv/ready ## format, lint, types, import boundaries
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+faults: .venv/ready ## plant the 71 faults with each backend, write docs/faults.md
+	OMP_NUM_THREADS=1 $(BIN)/python tools/faults.py
 
 bench: .venv/ready ## ours against peers, printed as tables (needs requirements-bench.txt and TERRAZZO_DATA)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-bench.txt

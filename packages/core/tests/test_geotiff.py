@@ -145,6 +145,11 @@ def test_bands_of_several_rasters_are_stacked_and_chosen(tmp_path):
     [
         ({"crs": "EPSG:32632"}, "SEG-D025", ("EPSG:32632", "EPSG:32633")),
         ({"crs": None}, "SEG-D025", ("none", "unknown distance")),
+        (
+            {"crs": "EPSG:4326", "transform": Affine(2e-5, 0, 13, 0, -2e-5, 52)},
+            "SEG-D025",
+            ("EPSG:4326", "EPSG:32633"),
+        ),
         ({"transform": Affine(2, 0, 392_001, 0, -2, 5_820_000)}, "SEG-D026", ("0.50 px",)),
         (
             {"transform": Affine(2, 0, 392_020, 0, -2, 5_820_000)},

@@ -46,7 +46,18 @@ def _compare(scanned: ScannedImage, image: Path, label: Path) -> Iterator[Findin
     )
     corners = np.array([[0, first.columns, 0], [0, 0, first.rows], [1, 1, 1]], np.float64)
     offset = float(np.abs(np.linalg.solve(to_ground, label_to_ground @ corners) - corners).max())
-    if offset > _TOLERANCE:
+    two_systems = first.crs is not None and second.crs is not None and first.crs != second.crs
+    if offset > _TOLERANCE and two_systems:
+        yield Finding(
+            Level.ERROR,
+            "SEG-D025",
+            "image and label lie in different reference systems",
+            scanned.label_file,
+            f"{second.crs}, {first.crs} in {image}",
+            "one reference system",
+            "warp the label to the grid of the image, e.g. `gdalwarp -r near -t_srs`",
+        )
+    elif offset > _TOLERANCE:
         yield Finding(
             Level.ERROR,
             "SEG-D026",
@@ -57,7 +68,7 @@ def _compare(scanned: ScannedImage, image: Path, label: Path) -> Iterator[Findin
             "the same corners",
             "warp the label to the grid of the image, e.g. `gdalwarp -r near`",
         )
-    elif first.crs is not None and second.crs is not None and first.crs != second.crs:
+    elif two_systems:
         yield Finding(
             Level.WARNING,
             "SEG-D025",

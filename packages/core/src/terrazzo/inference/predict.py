@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,6 +94,30 @@ def predict(
     for scene in scenes.values():
         if (warning := _unlike_training(scene, card)) is not None:
             progress.say(f"warning {radiometry.CODE}: {scene.path}: {warning}")
+    with _no_empty_folder_left([path.parent for work in works for path in work.files]):
+        return _make_maps(works, scenes, card, folder, settings, progress)
+
+
+@contextmanager
+def _no_empty_folder_left(folders: Sequence[Path]) -> Iterator[None]:
+    """Take away those folders that were not there before and that nothing was written into."""
+    made = {each for path in folders for each in (path, *path.parents) if not each.exists()}
+    try:
+        yield
+    finally:
+        for path in sorted(made, key=lambda each: len(each.parts), reverse=True):
+            with suppress(OSError):
+                path.rmdir()
+
+
+def _make_maps(
+    works: Sequence[Work],
+    scenes: Mapping[Path, Scene],
+    card: ModelCard,
+    folder: Path,
+    settings: Settings,
+    progress: Progress,
+) -> list[Written]:
     for work in works:
         for path in work.files:
             make_folder(path.parent)

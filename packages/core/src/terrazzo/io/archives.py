@@ -126,6 +126,8 @@ def _copy(source: IO[bytes], target: IO[bytes], size: int) -> None:
 def _members(archive: Path) -> Iterator[Iterator[_Member]]:
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened_zip:
+            if len(opened_zip.infolist()) > _MOST_FILES:  # known before anything is unpacked
+                raise _too_many(archive, len(opened_zip.infolist()))
             yield _zip_members(opened_zip)
         return
     if not tarfile.is_tarfile(archive):
@@ -183,6 +185,17 @@ def _safe_parts(archive: Path, member: _Member) -> tuple[str, ...]:
             next_step="nothing was unpacked; do not use this archive",
         )
     return path.parts
+
+
+def _too_many(archive: Path, entries: int) -> DataError:
+    return DataError(
+        "SEG-D031",
+        "the archive unpacks to more than it should",
+        file=archive,
+        observed=f"{entries} entries",
+        allowed=f"{_MOST_FILES} files",
+        next_step="nothing was unpacked; do not use this archive",
+    )
 
 
 def _too_much(archive: Path, files: int, written: int, most_bytes: int) -> DataError:

@@ -10,6 +10,7 @@ Images are PNG, JPEG or GeoTIFF, masks PNG or GeoTIFF. The splits come from one 
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -176,7 +177,7 @@ def _read_list(path: Path) -> tuple[str, ...]:
             next_step="check data.options.lists; a list is UTF-8 text, one name a line",
         ) from None
     names = [_without_suffix(line.strip()) for line in lines if line.strip()]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         repeated = DataError(
             "SEG-D014",

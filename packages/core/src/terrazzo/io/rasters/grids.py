@@ -46,7 +46,19 @@ def require_same_grid(
             next_step='cut them to one grid, or set align = "reproject"',
         )
     offset = _offset(expected, found)
-    if offset > 1e-3:  # what rounding in a file's numbers may do to a large scene
+    apart = offset > 1e-3  # what rounding in a file's numbers may do to a large scene
+    one_system = same_crs(expected.crs, found.crs)
+    if apart and not one_system and None not in (expected.crs, found.crs):
+        # Numbers of two systems tell no distance in pixels.
+        raise DataError(
+            "SEG-D025",
+            "the rasters of a scene differ in CRS",
+            file=other,
+            observed=f"{crs_text(found.crs)}, {_transform_text(found)}",
+            allowed=f"{crs_text(expected.crs)}, {_transform_text(expected)}, as in {image}",
+            next_step='set align = "reproject"',
+        )
+    if apart:
         raise DataError(
             "SEG-D026",
             f"the rasters of a scene do not lie on each other: up to {offset:.2f} px apart",
@@ -55,7 +67,7 @@ def require_same_grid(
             allowed=f"{_transform_text(expected)}, as in {image}",
             next_step='export the labels on the grid of the image, or set align = "reproject"',
         )
-    if same_crs(expected.crs, found.crs):
+    if one_system:
         return
     distance = moved(expected, found.crs)
     # Without a tolerance no measure will do: GDAL knows no shift from a datum it does not know.
