@@ -160,11 +160,11 @@ def test_an_error_of_the_data_is_not_tried_again(place: Path) -> None:
     assert not (place / "broken").exists()
 
 
-def test_more_workers_than_the_cluster_has(place: Path) -> None:
-    words = command("predict", "torchrun", "demo_data", "--out", "maps", "--ray", "auto")
-    refused = finish([*words, "--workers", "2"], place)
-    assert refused.returncode == 2
-    assert "SEG-X033" in refused.stderr  # none is there
+def test_no_cluster_answers(place: Path) -> None:
+    refused = finish(run("none", "--ray", "127.0.0.1:1", "--workers", "2"), place)
+    assert refused.returncode == 2, refused.stderr
+    assert "SEG-X033" in refused.stderr
+    assert not (place / "none").exists()
 
 
 LABELS = """
