@@ -1,6 +1,7 @@
 """What a model folder keeps beside the weights, and that it is used again."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -133,8 +134,22 @@ def test_a_changed_model_toml_is_found(run, tmp_path):
     shutil.copytree(run / "model", tmp_path / "model")
     path = tmp_path / "model/model.toml"
     path.write_text(path.read_text().replace('"bfloat16"', '"float32"'))
-    with pytest.raises(CheckpointError, match=r"SEG-C006: the model is damaged\n.*model.toml"):
+    with pytest.raises(
+        CheckpointError, match=r"SEG-C006: the model is damaged\n.*model.toml"
+    ) as caught:
         saved_model.read_card(tmp_path / "model")
+    assert re.search(r"observed \d+ bytes, SHA-256 [0-9a-f]{64}\n", str(caught.value))
+    assert "undo the change" in str(caught.value)
+
+
+def test_a_folder_that_a_person_keeps_beside_a_model_is_left_alone(tmp_path):
+    model = make_model(tmp_path / "model")
+    kept, left = tmp_path / ".model.before", tmp_path / f".model.{'0' * 32}"
+    for folder in (kept, left):  # `left` has the name of a killed process's
+        shutil.copytree(model, folder)
+    saved_model.write(model, saved_model.read_card(model), saved_model.read_weights(model))
+    assert kept.is_dir()
+    assert not left.exists()
 
 
 def test_a_whole_folder_says_nothing_and_an_old_one_loads_with_a_note(run, tmp_path, capsys):

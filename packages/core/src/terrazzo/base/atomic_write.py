@@ -285,7 +285,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         ResourceError: SEG-R004, the disk is full or refuses; `path` is untouched.
     """
     for leftover in path.parent.glob(f".{escape(path.name)}.*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        if _TOKEN.fullmatch(leftover.name) is not None:  # a folder of the user's is not ours
+            shutil.rmtree(leftover, ignore_errors=True)
     temporary = path.with_name(f".{path.name}.{_token()}")
     former = path.with_name(f".{path.name}.{_token()}")
     try:
