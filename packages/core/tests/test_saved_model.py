@@ -130,6 +130,14 @@ def test_convert_finds_it(damaged, monkeypatch, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_convert_advises_only_what_it_can_do(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(convert_workflow, "portable", lambda *_: None)
+    there = shutil.copytree(run, tmp_path / "there")
+    with pytest.raises(CheckpointError, match=r"SEG-C002[^$]*--overwrite deletes it") as caught:
+        convert_workflow.convert(run, "other", there)
+    assert "--resume" not in str(caught.value)
+
+
 def test_a_changed_model_toml_is_found(run, tmp_path):
     shutil.copytree(run / "model", tmp_path / "model")
     path = tmp_path / "model/model.toml"

@@ -94,7 +94,8 @@ def writing(
         if needed_bytes is not None:
             needed: str | None = _amount(needed_bytes)
         else:
-            needed = None if unfinished is None else f"more than {_amount(_size(unfinished))}"
+            written = 0 if unfinished is None else _size(unfinished)
+            needed = f"more than {_amount(written)}" if written else None
         raise not_written(path, refusal, problem=problem, needed=needed, then=then) from error
 
 

@@ -22,10 +22,10 @@ from typing import Any
 import tomli_w
 
 from terrazzo.base import config_parsing
-from terrazzo.base.atomic_write import flush_file, flush_folder, not_written, replacing, unreadable
+from terrazzo.base.atomic_write import flush_file, flush_folder, replacing, unreadable
 from terrazzo.base.config_parsing import read_toml
 from terrazzo.base.errors import CheckpointError, ConfigError, ResourceError, TerrazzoError
-from terrazzo.base.file_lock import LOCK, locked
+from terrazzo.base.file_lock import LOCK, locked, not_writable
 from terrazzo.base.output_paths import is_inside
 from terrazzo.base.recipe import Config
 from terrazzo.data.labels import LabelMap, load_label_map
@@ -227,17 +227,16 @@ def _is_generated(labels: Path) -> bool:
 
 
 def _not_writable(path: Path, error: OSError) -> ResourceError:
-    return not_written(
-        path if error.filename is None else Path(error.filename),
-        error,
-        problem="cannot write the run folder",
-        then="--out DIR takes another place",
-        code="SEG-R005",
-    )
+    return not_writable(path if error.filename is None else Path(error.filename), error)
 
 
-def refuse_occupied(path: Path, *, overwrite: bool) -> None:
+def refuse_occupied(path: Path, *, overwrite: bool, resumable: bool = True) -> None:
     """Refuse a place where a new run would destroy something; changes nothing.
+
+    Args:
+        path: run folder.
+        overwrite: a run that is there may go.
+        resumable: the command could go on with a run that is there.
 
     Raises:
         CheckpointError: SEG-C002, there is a run and `overwrite` is off; SEG-C003, there is
@@ -250,7 +249,7 @@ def refuse_occupied(path: Path, *, overwrite: bool) -> None:
         raise _not_writable(path, error) from error
     complete = RunFolder(path).config.is_file()
     if not overwrite:
-        raise _exists(path, complete=complete)
+        raise _exists(path, complete=complete, resumable=resumable)
     if not complete and not _is_beginning(path):
         raise CheckpointError(
             "SEG-C003",
@@ -261,12 +260,12 @@ def refuse_occupied(path: Path, *, overwrite: bool) -> None:
         )
 
 
-def _exists(path: Path, *, complete: bool) -> CheckpointError:
+def _exists(path: Path, *, complete: bool, resumable: bool) -> CheckpointError:
     """Compose the error for a place that is taken; its advice is what would work there."""
     advice = ["--out DIR takes another place"]
     if complete or _is_beginning(path):
         advice.insert(0, "--overwrite deletes it")
-    if complete:
+    if complete and resumable:
         advice.insert(0, "--resume goes on with it")
     return CheckpointError(
         "SEG-C002",
