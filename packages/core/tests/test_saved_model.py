@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import tomli_w
+from PIL import Image
 
 from terrazzo.base.config_parsing import read_toml
 from terrazzo.base.errors import CheckpointError
@@ -117,6 +118,16 @@ def test_predict_finds_it_in_this_process_and_in_others(tmp_path, workers):
     with pytest.raises(CheckpointError, match=r"SEG-C006: the model is damaged\n.*weights"):
         predict_workflow.predict(model, scene, tmp_path / "map.tif", settings)
     assert not (tmp_path / "map.tif").exists()
+
+
+def test_predict_leaves_no_folder_for_images_that_it_does_not_predict(tmp_path):
+    model = make_model(tmp_path / "model")
+    path = model / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7e")
+    Image.new("RGB", (9, 9)).save(tmp_path / "photo.png")
+    with pytest.raises(CheckpointError, match="SEG-C006"):
+        predict_workflow.predict(model, tmp_path / "photo.png", tmp_path / "new/deeper")
+    assert not (tmp_path / "new").exists()
 
 
 def test_convert_finds_it(damaged, monkeypatch, tmp_path):
