@@ -109,7 +109,7 @@ def test_going_on_in_another_number_of_processes(place: Path) -> None:
         drop_last_checkpoint(place / name)
     refused = finish(1, run("own", "--resume", training__epochs="2", **own), place)
     assert refused.returncode == 4
-    assert "SEG-C016" in refused.stderr
+    assert "SEG-C020" in refused.stderr
     assert "--allow-other-processes" in refused.stderr
     allowed = run("own", "--resume", "--allow-other-processes", training__epochs="2", **own)
     assert "processes: 2 → 1" in finish(1, allowed, place).stderr
@@ -200,7 +200,7 @@ def test_what_ends_one_ends_all_and_a_resume_gives_the_same_bits(
         ]
         assert len(log(out)) == newest
     else:
-        assert "SEG-R022" in told[0]
+        assert "SEG-R020" in told[0]
         assert f"rank 1 (process {ranks[1].pid} on" in stderr
         assert newest == 20
     done = finish(2, run(out, "--resume", **LONG), place)
@@ -254,5 +254,5 @@ with leaving_word(here):
     file.write_text(script)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(file)]
     done = subprocess.run(launcher, capture_output=True, text=True, check=False, env=os.environ)
-    assert "SEG-R022: another process of this training has ended" in done.stderr
-    assert "SEG-D011: the image is cut short" in done.stderr.split("SEG-R022")[1]
+    assert "SEG-R020: another process of this training has ended" in done.stderr
+    assert "SEG-D011: the image is cut short" in done.stderr.split("SEG-R020")[1]

@@ -226,7 +226,7 @@ def test_another_number_of_processes_is_refused_where_it_changes_more(
 ):
     monkeypatch.setattr(ReferenceTrainer, "depends_on_share", cause)
     before = (of_two_processes[1] / "log.jsonl").read_bytes()
-    with pytest.raises(CheckpointError, match=rf"SEG-C016(.|\n)*{cause}(.|\n)*1 processes"):
+    with pytest.raises(CheckpointError, match=rf"SEG-C020(.|\n)*{cause}(.|\n)*1 processes"):
         resume(*of_two_processes)
     assert (of_two_processes[1] / "log.jsonl").read_bytes() == before
     said, record = resume(*of_two_processes, allow_other_processes=True)

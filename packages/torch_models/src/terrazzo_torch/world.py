@@ -43,7 +43,7 @@ class TorchWorld:
         """Return the exact sum of an int64 array over all processes, to all processes.
 
         Raises:
-            ResourceError: SEG-R022, another process has ended.
+            ResourceError: SEG-R020, another process has ended.
         """
         total = torch.tensor(counts, dtype=torch.int64)
         _all_reduce(total, self._control)
@@ -156,7 +156,7 @@ def _another_ended(cause: RuntimeError) -> ResourceError:
         time.sleep(0.1)
     told = [told for other in others if (told := _told_of(other))]
     return ResourceError(
-        "SEG-R022",
+        "SEG-R020",
         "another process of this training has ended",
         observed="; ".join(told) or str(cause).splitlines()[0],
         allowed=f"all {size} processes at work until the end",

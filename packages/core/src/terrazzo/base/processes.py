@@ -47,7 +47,7 @@ class World(Protocol):
         """Return the exact sum of an int64 array over all processes, to all processes.
 
         Raises:
-            ResourceError: SEG-R022, another process has ended; names it.
+            ResourceError: SEG-R020, another process has ended; names it.
         """
         ...
 

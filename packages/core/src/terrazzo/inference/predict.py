@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -94,50 +94,30 @@ def predict(
     for scene in scenes.values():
         if (warning := _unlike_training(scene, card)) is not None:
             progress.say(f"warning {radiometry.CODE}: {scene.path}: {warning}")
-    with _folders_of(works):
-        if settings.resume:
-            works = [work for work in works if not _is_finished(work, progress)]
-        model_plan = _plan_of_model(card, folder)
-        orders = [
-            order_for(scenes[work.source], card, work, settings, model_plan)
-            for work in works
-            if work.is_scene
-        ]
-        written = [Written(*made) for made in _predict_scenes(orders, folder, settings, progress)]
-        images = [work for work in works if not work.is_scene]
-        if images:
-            model = load_model(folder)
-            for work in images:
-                predict_image(model, work, settings, progress)
-                progress.say(f"{work.source} → {work.map}")
-                written.append(Written(work.map, None))
-        return written
-
-
-@contextmanager
-def _folders_of(works: Sequence[Work]) -> Iterator[None]:
-    """Make the folders of all files; those that are new go again where nothing came into them."""
-    files = [(work, path) for work in works for path in work.files]
-    places = dict.fromkeys(path.parent for _, path in files)
-    made = [
-        folder
-        for place in places
-        for folder in (place, *place.parents)
-        if not os.path.lexists(folder)
-    ]
-    try:
-        for work, path in files:
+    for work in works:
+        for path in work.files:
             make_folder(path.parent)
             sweep_temporaries(path.parent)
             if work.is_scene or path.suffix in (".tif", polygonize.SUFFIX):
                 # Written in the folder of the map; the files of images under a name of our own.
                 rasters.refuse_other_than_utf8(path if work.is_scene else path.parent)
-        yield
-    except BaseException:
-        for folder in made:
-            with suppress(OSError):  # it holds something
-                folder.rmdir()
-        raise
+    if settings.resume:
+        works = [work for work in works if not _is_finished(work, progress)]
+    model_plan = _plan_of_model(card, folder)
+    orders = [
+        order_for(scenes[work.source], card, work, settings, model_plan)
+        for work in works
+        if work.is_scene
+    ]
+    written = [Written(*made) for made in _predict_scenes(orders, folder, settings, progress)]
+    images = [work for work in works if not work.is_scene]
+    if images:
+        model = load_model(folder)
+        for work in images:
+            predict_image(model, work, settings, progress)
+            progress.say(f"{work.source} → {work.map}")
+            written.append(Written(work.map, None))
+    return written
 
 
 def _is_finished(work: Work, progress: Progress) -> bool:

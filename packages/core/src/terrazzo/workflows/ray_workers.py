@@ -22,7 +22,7 @@ from terrazzo.base.errors import ConfigError, ResourceError, TerrazzoError
 from terrazzo.base.progress import Progress
 from terrazzo.base.ray_cluster import Cluster
 
-_OTHER_ENDED = "SEG-R022"
+_OTHER_ENDED = "SEG-R020"
 _SECONDS_BETWEEN_LOOKS = 0.5
 StopRequested = Callable[[], bool]
 Job = Callable[[int, Progress, StopRequested], None]

@@ -266,7 +266,7 @@ def _require_same_processes(folder: RunFolder, trainer: Trainer, *, allowed: boo
     """Refuse to go on in another number of processes where that changes the result.
 
     Raises:
-        CheckpointError: SEG-C016.
+        CheckpointError: SEG-C020.
     """
     size = trainer.world.size
     before = last_used(read_json(folder.record), "processes", size)
@@ -274,7 +274,7 @@ def _require_same_processes(folder: RunFolder, trainer: Trainer, *, allowed: boo
         return
     by_batch_norm = trainer.depends_on_share == "batch normalisation"
     raise CheckpointError(
-        "SEG-C016",
+        "SEG-C020",
         f"the result depends on the number of processes, by {trainer.depends_on_share}, and this "
         "run went on with another one so far",
         file=folder.record,
