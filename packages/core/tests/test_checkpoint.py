@@ -85,12 +85,25 @@ def test_a_manifest_without_a_sum_of_its_own_is_read(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "7", '{"format": "1"}', '{"format": 1, "step": 2, "files": []}', "[" * 9999]
+    ("text", "told"),
+    [
+        ("", "Expecting value"),
+        ("[]", "a list where an object"),
+        ("7", "a int where an object"),
+        ('{"format": "1"}', "the keys format"),
+        ('{"format": 1, "step": 2}', "the keys format, step"),
+        ('{"step": 2, "files": {}}', "no key 'format'"),
+        ('{"format": 1, "step": 2, "files": []}', "'list'"),
+        ('{"format": 1, "step": 2, "files": {}, "files": {}}', "'files' stands there 2 times"),
+        ("[" * 9999, "nested too deeply"),
+    ],
 )
-def test_a_manifest_of_another_shape_is_damage(tmp_path, text):
+def test_a_manifest_of_another_shape_is_damage(tmp_path, text, told):
     (save(tmp_path, 2).folder / "MANIFEST.json").write_text(text)
-    with pytest.raises(CheckpointError, match=r"SEG-C006.*\n.*MANIFEST.json"):
+    with pytest.raises(CheckpointError, match=r"SEG-C006.*\n.*MANIFEST.json") as caught:
         checkpoint.read(tmp_path, 2)
+    assert told in str(caught.value)
+    assert "Error:" not in str(caught.value)
 
 
 def test_a_manifest_names_files_beside_it_only(tmp_path):
@@ -125,9 +138,15 @@ def test_a_newer_format_asks_for_an_upgrade(tmp_path):
     assert "upgrade" in str(caught.value)
 
 
-def test_a_newer_format_with_more_in_it_is_no_damage(tmp_path):
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"format": 2, "step": 2, "files": {}, "compression": "zstd"},
+        {"format": 3, "chunks": {}},
+    ],
+)
+def test_a_newer_format_with_other_things_in_it_is_no_damage(tmp_path, table):
     folder = save(tmp_path, 2).folder
-    table = {"format": 2, "step": 2, "files": {}, "compression": "zstd"}
     (folder / "MANIFEST.json").write_bytes(manifest._text(table))
     with pytest.raises(CheckpointError, match="SEG-C007"):
         checkpoint.read(tmp_path, 2)

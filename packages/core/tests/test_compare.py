@@ -130,6 +130,17 @@ def test_other_files_of_the_same_names_are_noticed(runs, tmp_path):
         compare.compare(folders)
 
 
+def test_a_run_of_version_0_1_compares_with_one_of_today(tmp_path):
+    """Its fingerprint is another one of the same files."""
+    folders = [write_run(tmp_path / name, error=0.2) for name in ("old", "new")]
+    kept = {"old": {"pictures": 12}, "new": {"images": 12, "names": "", "image_files": ""}}
+    for folder in folders:
+        files = {**kept[folder.name], "fingerprint": folder.name}
+        record = {"data": {"splits": {"test": files}}}
+        (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert compare.compare(folders)
+
+
 def test_mistakes_are_named(runs, tmp_path):
     with pytest.raises(ConfigError, match="SEG-X040"):
         compare.compare(runs[:1])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from terrazzo.base.errors import ResourceError
-from terrazzo.base.memory import memory_for
+from terrazzo.base.memory import host_ran_out, memory_for
 from terrazzo.base.progress import Silent
 from terrazzo.base.recipe import Config, DataConfig, LoaderConfig, ModelConfig, TrainingConfig
 from terrazzo.data.labels import LabelClass, LabelMap
@@ -245,6 +245,29 @@ def test_memory_that_ends_elsewhere_is_no_traceback_either():
     assert answer.returncode == 5, answer.stderr
     assert answer.stderr.startswith("error SEG-R006")
     assert "Traceback" not in answer.stderr
+
+
+@needs_limits
+@pytest.mark.parametrize(
+    "work",
+    [
+        "limit(20); import rasterio",
+        "limit(2); [threading.Thread(target=time.sleep, args=(9,), daemon=True).start() "
+        "for _ in range(9)]",
+        "limit(0); mmap.mmap(-1, 10**9)",
+    ],
+    ids=["library", "thread", "map"],
+)
+def test_libraries_threads_and_maps_that_do_not_fit_are_no_traceback(work):
+    answer = limited(work, "import mmap, threading, time")
+    assert answer.returncode == 5, answer.stderr
+    assert answer.stderr.startswith("error SEG-R006")
+    assert "Traceback" not in answer.stderr
+
+
+def test_a_library_that_cannot_be_loaded_without_a_limit_is_no_want_of_memory():
+    error = ImportError("a.so: failed to map segment from shared object")  # as on a noexec disk
+    assert not host_ran_out(error)
 
 
 def test_pixels_of_a_batch_that_do_not_fit_name_the_settings_of_the_loader():

@@ -113,8 +113,11 @@ def test_overwrite_heals_what_earlier_versions_left_half_made(tmp_path, root, na
         (out / name).write_text("")
     if "labels.toml" in names:
         (out / "labels.toml").write_text(tomli_w.dumps(LABELS.as_toml()))
-    with pytest.raises(CheckpointError, match="SEG-C002"):
+    with pytest.raises(CheckpointError, match="SEG-C002") as caught:
         create_run(out, recipe, LABELS, overwrite=False)
+    assert "--resume" not in str(caught.value)
+    with pytest.raises(CheckpointError, match=r"SEG-C001[^$]*begin it again with --overwrite"):
+        train(recipe, out, resume=True)
     train(recipe, out, overwrite=True)
     assert (out / "report.html").is_file()
     assert not [path.name for path in out.iterdir() if path.name.startswith(".run.")]
@@ -130,6 +133,8 @@ def test_overwrite_deletes_nothing_that_a_person_may_have_written(tmp_path, root
     before = contents(out)
     with pytest.raises(CheckpointError, match="SEG-C003"):
         train(recipe, out, overwrite=True)
+    with pytest.raises(CheckpointError, match=r"SEG-C002[^$]*next +--out DIR"):
+        train(recipe, out)
     assert contents(out) == before
 
 

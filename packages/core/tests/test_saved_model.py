@@ -1,11 +1,13 @@
 """What a model folder keeps beside the weights, and that it is used again."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 import tomli_w
+from PIL import Image
 
 from terrazzo.base.config_parsing import read_toml
 from terrazzo.base.errors import CheckpointError
@@ -118,6 +120,16 @@ def test_predict_finds_it_in_this_process_and_in_others(tmp_path, workers):
     assert not (tmp_path / "map.tif").exists()
 
 
+def test_predict_leaves_no_folder_for_images_that_it_does_not_predict(tmp_path):
+    model = make_model(tmp_path / "model")
+    path = model / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x7e")
+    Image.new("RGB", (9, 9)).save(tmp_path / "photo.png")
+    with pytest.raises(CheckpointError, match="SEG-C006"):
+        predict_workflow.predict(model, tmp_path / "photo.png", tmp_path / "new/deeper")
+    assert not (tmp_path / "new").exists()
+
+
 def test_convert_finds_it(damaged, monkeypatch, tmp_path):
     class AsItIs:
         def to_common(self, _, weights):
@@ -129,12 +141,34 @@ def test_convert_finds_it(damaged, monkeypatch, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_convert_advises_only_what_it_can_do(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(convert_workflow, "portable", lambda *_: None)
+    there = shutil.copytree(run, tmp_path / "there")
+    with pytest.raises(CheckpointError, match=r"SEG-C002[^$]*--overwrite deletes it") as caught:
+        convert_workflow.convert(run, "other", there)
+    assert "--resume" not in str(caught.value)
+
+
 def test_a_changed_model_toml_is_found(run, tmp_path):
     shutil.copytree(run / "model", tmp_path / "model")
     path = tmp_path / "model/model.toml"
     path.write_text(path.read_text().replace('"bfloat16"', '"float32"'))
-    with pytest.raises(CheckpointError, match=r"SEG-C006: the model is damaged\n.*model.toml"):
+    with pytest.raises(
+        CheckpointError, match=r"SEG-C006: the model is damaged\n.*model.toml"
+    ) as caught:
         saved_model.read_card(tmp_path / "model")
+    assert re.search(r"observed \d+ bytes, SHA-256 [0-9a-f]{64}\n", str(caught.value))
+    assert "undo the change" in str(caught.value)
+
+
+def test_a_folder_that_a_person_keeps_beside_a_model_is_left_alone(tmp_path):
+    model = make_model(tmp_path / "model")
+    kept, left = tmp_path / ".model.before", tmp_path / f".model.{'0' * 32}"
+    for folder in (kept, left):  # `left` has the name of a killed process's
+        shutil.copytree(model, folder)
+    saved_model.write(model, saved_model.read_card(model), saved_model.read_weights(model))
+    assert kept.is_dir()
+    assert not left.exists()
 
 
 def test_a_whole_folder_says_nothing_and_an_old_one_loads_with_a_note(run, tmp_path, capsys):

@@ -94,7 +94,8 @@ def writing(
         if needed_bytes is not None:
             needed: str | None = _amount(needed_bytes)
         else:
-            needed = None if unfinished is None else f"more than {_amount(_size(unfinished))}"
+            written = 0 if unfinished is None else _size(unfinished)
+            needed = f"more than {_amount(written)}" if written else None
         raise not_written(path, refusal, problem=problem, needed=needed, then=then) from error
 
 
@@ -285,7 +286,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         ResourceError: SEG-R004, the disk is full or refuses; `path` is untouched.
     """
     for leftover in path.parent.glob(f".{escape(path.name)}.*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+        if _TOKEN.fullmatch(leftover.name) is not None:  # a folder of the user's is not ours
+            shutil.rmtree(leftover, ignore_errors=True)
     temporary = path.with_name(f".{path.name}.{_token()}")
     former = path.with_name(f".{path.name}.{_token()}")
     try:

@@ -16,6 +16,17 @@ LOCK = ".lock"
 """Name of the file in the folder that is locked."""
 
 
+def not_writable(path: Path, error: OSError) -> ResourceError:
+    """Compose the error for a run folder, or something in it, that cannot be written."""
+    return not_written(
+        path,
+        error,
+        problem="cannot write the run folder",
+        then="--out DIR takes another place for a new run; a copy of an old one works elsewhere",
+        code="SEG-R005",
+    )
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from writing into `folder`, which exists.
@@ -28,13 +39,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         file = path.open("a+", encoding="utf-8")
     except OSError as error:
-        raise not_written(
-            folder,
-            error,
-            problem="cannot write the run folder",
-            then="--out DIR takes another place",
-            code="SEG-R005",
-        ) from error
+        raise not_writable(folder, error) from error
     with file:
         try:
             _take(file)

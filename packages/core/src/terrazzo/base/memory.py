@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import Any
 from terrazzo.base.errors import ResourceError, TerrazzoError
 
 _NO_MEMORY_IN_OPENCV = -4  # cv::Error::StsNoMem
+_NOT_LOADED = "failed to map segment"
+"""How the loader of libraries says it; it says the same of a disk that is mounted ``noexec``."""
 
 
 def host_ran_out(error: BaseException) -> bool:
@@ -27,8 +30,27 @@ def host_ran_out(error: BaseException) -> bool:
             return True
         if kind.__module__ == "cv2" and getattr(found, "code", 0) == _NO_MEMORY_IN_OPENCV:
             return True
+        if isinstance(found, OSError) and found.errno == errno.ENOMEM:
+            return True
+        if (
+            isinstance(found, (ImportError, OSError))
+            and _NOT_LOADED in str(found)
+            and _is_limited()
+        ):
+            return True
+        if isinstance(found, RuntimeError) and "can't start new thread" in str(found):
+            return True
         found = found.__cause__
     return False
+
+
+def _is_limited() -> bool:
+    """Tell whether this process has a limit on its memory (`ulimit -v`)."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return False
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 def out_of_memory(

@@ -16,7 +16,7 @@ import typer
 from terrazzo.base import printable
 from terrazzo.base.atomic_write import not_allowed, not_written
 from terrazzo.base.errors import ResourceError, TerrazzoError
-from terrazzo.base.memory import out_of_memory
+from terrazzo.base.memory import host_ran_out, out_of_memory
 from terrazzo.base.terminal import flush_output, guard_streams
 from terrazzo.cli.check import check
 from terrazzo.cli.compare import compare
@@ -44,7 +44,7 @@ for command in (run, evaluate, study, check, predict, convert, compare, data):
 app.command("list")(list_)
 
 
-def _no_memory(error: MemoryError) -> ResourceError:
+def _no_memory(error: Exception) -> ResourceError:
     """Compose the error where no one nearer to it knew what was being made."""
     return out_of_memory(
         "working on this command",
@@ -80,16 +80,20 @@ def main() -> NoReturn:
             flush_output()
     except TerrazzoError as error:
         _end(error)
-    except MemoryError as error:
-        _end(_no_memory(error))
     except PermissionError as error:  # wherever it was met: it is never a fault of the program
         if error.filename is None:
             raise
         _end(not_allowed(Path(os.fsdecode(error.filename)), error))
     except OSError as error:
+        if host_ran_out(error):
+            _end(_no_memory(error))
         if error.errno not in _REFUSALS or error.filename is None:
             raise
         _end(not_written(Path(os.fsdecode(error.filename)), error, problem="the disk refuses"))
+    except (MemoryError, ImportError, RuntimeError) as error:
+        if not host_ran_out(error):
+            raise
+        _end(_no_memory(error))
     sys.exit(0)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from terrazzo.base.errors import DataError
@@ -43,15 +45,16 @@ def _difference(first: Competitor, other: Competitor) -> str:
         image, class_id = (int(each[0]) for each in np.nonzero(truth[0] != truth[1]))
         pixels = " and ".join(f"{each[image, class_id]:,}" for each in truth)
         return f"other labels: {ours.names[image]}, {maps[0].names[class_id]}: {pixels} pixels"
-    fingerprints = [_fingerprint(each) for each in (first, other)]
-    if None not in fingerprints and fingerprints[0] != fingerprints[1]:
-        return "the files of the split differ in size (fingerprint in run.json)"
+    files = [_files(each) for each in (first, other)]
+    # Version 0.1 took the fingerprint of the same files in another way.
+    alike = files[0].keys() == files[1].keys()
+    if alike and files[0].get("fingerprint") != files[1].get("fingerprint"):
+        return "the contents of the files of the split (fingerprint in run.json)"
     return ""
 
 
-def _fingerprint(run: Competitor) -> str | None:
-    split = run.scored.summary["split"]
-    found: str | None = (
-        run.record.run.get("data", {}).get("splits", {}).get(split, {}).get("fingerprint")
-    )
+def _files(run: Competitor) -> dict[str, Any]:
+    """Return what the record of a run keeps of the split's files; empty where it keeps none."""
+    splits = run.record.run.get("data", {}).get("splits", {})
+    found: dict[str, Any] = splits.get(run.scored.summary["split"], {})
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
-from terrazzo.base.atomic_write import flush_file
+from terrazzo.base.atomic_write import flush_file, writing
 from terrazzo.base.progress import Progress
 from terrazzo.data.normalization import moments
 from terrazzo.inference import polygonize, unfinished_map
@@ -40,9 +41,12 @@ def predict_image(model: Model, work: Work, settings: Settings, progress: Progre
     """
     with unfinished_map.emptied(work.map) as folder:
         unfinished = work.inside(folder)
-        _write_files(model, unfinished, settings, progress)
-        for temporary in unfinished.files:
-            flush_file(temporary)
+        with ExitStack() as named:
+            for temporary, final in zip(unfinished.files, work.files, strict=True):
+                named.enter_context(writing(final, unfinished=temporary))
+            _write_files(model, unfinished, settings, progress)
+            for temporary in unfinished.files:
+                flush_file(temporary)
         work.put_in_place(unfinished.files)
 
 

@@ -22,10 +22,10 @@ from typing import Any
 import tomli_w
 
 from terrazzo.base import config_parsing
-from terrazzo.base.atomic_write import flush_file, flush_folder, not_written, replacing, unreadable
+from terrazzo.base.atomic_write import flush_file, flush_folder, replacing, unreadable
 from terrazzo.base.config_parsing import read_toml
 from terrazzo.base.errors import CheckpointError, ConfigError, ResourceError, TerrazzoError
-from terrazzo.base.file_lock import LOCK, locked
+from terrazzo.base.file_lock import LOCK, locked, not_writable
 from terrazzo.base.output_paths import is_inside
 from terrazzo.base.recipe import Config
 from terrazzo.data.labels import LabelMap, load_label_map
@@ -128,11 +128,17 @@ class RunFolder:
                 "not a run folder",
                 file=self.path,
                 observed="no config.toml in it" if self.path.is_dir() else "no such folder",
-                next_step="the making of this run was interrupted: begin it again without --resume"
-                if (self.path / _CREATING).exists()
-                else "name a folder that `terrazzo run` made, such as runs/demo_torch",
+                next_step=self._how_to_begin(),
             )
         return config_parsing.parse(Config, read_toml(self.config), where=self.config)
+
+    def _how_to_begin(self) -> str:
+        """Say what helps where there is no recipe to go on with."""
+        if (self.path / _CREATING).exists():
+            return "the making of this run was interrupted: begin it again without --resume"
+        if self.path.is_dir() and any(self.path.iterdir()) and _is_beginning(self.path):
+            return "the making of this run was interrupted: begin it again with --overwrite"
+        return "name a folder that `terrazzo run` made, such as runs/demo_torch"
 
 
 def create_run(path: Path, recipe: Config, label_map: LabelMap, *, overwrite: bool) -> RunFolder:
@@ -221,17 +227,16 @@ def _is_generated(labels: Path) -> bool:
 
 
 def _not_writable(path: Path, error: OSError) -> ResourceError:
-    return not_written(
-        path if error.filename is None else Path(error.filename),
-        error,
-        problem="cannot write the run folder",
-        then="--out DIR takes another place",
-        code="SEG-R005",
-    )
+    return not_writable(path if error.filename is None else Path(error.filename), error)
 
 
-def refuse_occupied(path: Path, *, overwrite: bool) -> None:
+def refuse_occupied(path: Path, *, overwrite: bool, resumable: bool = True) -> None:
     """Refuse a place where a new run would destroy something; changes nothing.
+
+    Args:
+        path: run folder.
+        overwrite: a run that is there may go.
+        resumable: the command could go on with a run that is there.
 
     Raises:
         CheckpointError: SEG-C002, there is a run and `overwrite` is off; SEG-C003, there is
@@ -242,15 +247,10 @@ def refuse_occupied(path: Path, *, overwrite: bool) -> None:
             return  # a file in the way is found when the folder is made
     except OSError as error:
         raise _not_writable(path, error) from error
+    complete = RunFolder(path).config.is_file()
     if not overwrite:
-        raise CheckpointError(
-            "SEG-C002",
-            "the run folder exists",
-            file=path,
-            next_step="--resume goes on with it, --overwrite deletes it, --out DIR takes "
-            "another place",
-        )
-    if not RunFolder(path).config.is_file() and not _is_beginning(path):
+        raise _exists(path, complete=complete, resumable=resumable)
+    if not complete and not _is_beginning(path):
         raise CheckpointError(
             "SEG-C003",
             "--overwrite deletes run folders only, and this is none",
@@ -258,6 +258,22 @@ def refuse_occupied(path: Path, *, overwrite: bool) -> None:
             observed="no config.toml in it",
             next_step="choose another place with --out DIR, or delete it yourself",
         )
+
+
+def _exists(path: Path, *, complete: bool, resumable: bool) -> CheckpointError:
+    """Compose the error for a place that is taken; its advice is what would work there."""
+    advice = ["--out DIR takes another place"]
+    if complete or _is_beginning(path):
+        advice.insert(0, "--overwrite deletes it")
+    if complete and resumable:
+        advice.insert(0, "--resume goes on with it")
+    return CheckpointError(
+        "SEG-C002",
+        "the run folder exists" if complete else "the folder exists and holds no whole run",
+        file=path,
+        observed=None if complete else "no config.toml in it",
+        next_step=", ".join(advice),
+    )
 
 
 def refuse_to_delete_inputs(path: Path, inputs: Iterable[Path]) -> None:

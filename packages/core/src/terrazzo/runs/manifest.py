@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from terrazzo.base.atomic_write import flush_file, flush_folder, unreadable
+from terrazzo.base.atomic_write import flush_file, flush_folder, json_object, unreadable
 from terrazzo.base.errors import CheckpointError
 
 NAME = "MANIFEST.json"
 FORMAT = 1
 _OWN_SUM = "manifest_sha256"
+_KEYS = {"format", "step", "files"}
 
 
 class Kind(NamedTuple):
@@ -114,24 +115,21 @@ def read(folder: Path, kind: Kind) -> Manifest | None:
     except OSError as error:
         raise damaged(kind, path, error.strerror or error, "a complete manifest") from error
     try:
-        table = json.loads(content)
+        table = json_object(content)
         own_sum = table.get(_OWN_SUM)
-        listed = {name: table[name] for name in ("format", "step", "files")}
-        whole = own_sum is None and table.keys() == listed.keys()
-        if not whole and content != _text(listed):
-            # A newer format may list more; its sum is of the same kind.
-            rest = {name: value for name, value in table.items() if name != _OWN_SUM}
-            if content != _text(rest):
-                raise damaged(kind, path, "its text does not have its own sum", "as it was written")
-        require_known_format(int(table["format"]), folder, kind)
+        if own_sum is not None and content != _text(_without_sum(table)):
+            raise damaged(kind, path, "its text does not have its own sum", "as it was written")
+        require_known_format(int(table["format"]), folder, kind)  # a newer one may have other keys
+        if own_sum is None and table.keys() != _KEYS:  # a damaged name of the sum is none, too
+            raise damaged(kind, path, f"the keys {', '.join(table)}", ", ".join(sorted(_KEYS)))
         files = {name: dict(entry) for name, entry in table["files"].items()}
         if strange := [name for name in files if Path(name).name != name or name == NAME]:
             raise damaged(kind, path, f"it lists {strange[0]!r}", "names of files beside it")
         return Manifest(folder, kind, files)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, CheckpointError):
             raise
-        found = f"{type(error).__name__}: {error}"
+        found = f"no key {error}" if isinstance(error, KeyError) else str(error)
         raise damaged(kind, path, found, "a complete manifest") from error
 
 
@@ -158,10 +156,21 @@ def damaged(kind: Kind, path: Path, observed: object, expected: object) -> Check
         "SEG-C006",
         f"{kind.name} is damaged",
         file=path,
-        observed=observed,
-        allowed=expected,
+        observed=_told(observed),
+        allowed=_told(expected),
         next_step=kind.next_step,
     )
+
+
+def _told(what: object) -> object:
+    """Return the size and sum of a file as words, anything else as it is."""
+    if not isinstance(what, Mapping):
+        return what
+    return f"{what.get('bytes')} bytes, SHA-256 {what.get('sha256')}"
+
+
+def _without_sum(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in table.items() if name != _OWN_SUM}
 
 
 def _text(table: Mapping[str, Any]) -> bytes:

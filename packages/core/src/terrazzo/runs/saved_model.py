@@ -37,7 +37,9 @@ from terrazzo.runs import checkpoint, manifest
 
 _CARD, _WEIGHTS = "model.toml", "weights.safetensors"
 _KIND = manifest.Kind(
-    "the model", "copy the folder again from where it was made, or train the model again"
+    "the model",
+    "undo the change if you made one; else copy the folder again from where it was made, or train "
+    "the model again",
 )
 
 

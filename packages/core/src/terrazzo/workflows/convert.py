@@ -46,7 +46,7 @@ def convert(
         )
     card = saved_model.read_card(source.model, None if progress is None else progress.say)
     here, there = portable(card.backend, card.model.name), portable(to, card.model.name)
-    refuse_occupied(out, overwrite=overwrite)
+    refuse_occupied(out, overwrite=overwrite, resumable=False)
     with claimed(out):
         weights = saved_model.read_weights(source.model)
         bare = {name.removeprefix("weights/"): array for name, array in weights.items()}
