@@ -90,4 +90,5 @@ def predict(
         maps = predict.predict(run_folder, inputs, out, settings, progress=shown)
     for each in maps:
         score = "" if each.tally is None else f"  seam score {each.tally.seam_score:.2f}"
+        score = "" if score.endswith("nan") else score  # of one tile, which has no seams
         print(f"{printable.one_line(str(each.path))}{score}")

@@ -101,7 +101,8 @@ def predict(
 @contextmanager
 def _no_empty_folder_left(folders: Sequence[Path]) -> Iterator[None]:
     """Take away those folders that were not there before and that nothing was written into."""
-    made = {each for path in folders for each in (path, *path.parents) if not each.exists()}
+    made = {each for path in folders for each in (path, *path.parents)}
+    made = {each for each in made if not os.path.lexists(each)}
     try:
         yield
     finally:
