@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # One would guess: all common readers sit on libjpeg-turbo and give the same pixels for the same
 #   JPEG file, or differ by one level.
-# What happens: Pillow and OpenCV agree to the bit. GDAL differs by tens of levels wherever
-#   colours are subsampled (4:2:0, 4:2:2): it repeats the chroma samples where the others
-#   interpolate them. With 4:4:4 all three agree to the bit.
+# What happens: Pillow and OpenCV agree to the bit. GDAL differs by 10 to 40 levels wherever
+#   colours are subsampled (4:2:0, 4:2:2), as if it repeated the chroma samples that the others
+#   interpolate. With 4:4:4 all three agree to the bit.
 # Version: rasterio 1.4.4 with GDAL 3.10.3, Pillow 13.0.0, OpenCV 5.0.0.
 # Why it matters: a model trained on tiles read by Pillow and served by GDAL, or scored on a
 #   mosaic, gets other colours at every coloured edge, where boundaries of classes lie. No test on
 #   grey or 4:4:4 images shows it.
-# Source: the documentation of the JPEG driver of GDAL does not say how chroma is enlarged.
+# Source: seen by running; that chroma is repeated rather than interpolated is inferred from 4:4:4
+#   being equal. The page of the JPEG driver of GDAL was not read for this.
 # Output as seen:
 #   GDAL 3.10.3 Pillow 13.0.0 OpenCV 5.0.0
 #   4:4:4 largest difference of Pillow to OpenCV 0 to GDAL 0

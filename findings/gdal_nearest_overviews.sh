@@ -8,8 +8,8 @@
 # Why it matters: labels read at half resolution, for training or for scores, depend on whether
 #   somebody once ran an overview build, and then lie one full pixel further to the lower right
 #   against the image. Averaged images have no such shift.
-# Source: the documentation of overviews and of reduced reads both say nearest neighbour; neither
-#   says which pixel of an even block that is.
+# Source: the docstring of rasterio read says nearest neighbour and not which pixel of an even
+#   block that is. The pages of GDAL on overviews were not read for this.
 # Output as seen:
 #   rasterio 1.4.4 GDAL 3.10.3
 #   blocks are [[1, 2], [3, 4]]; expected: the same label three times

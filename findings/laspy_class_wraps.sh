@@ -7,8 +7,7 @@
 # Why it matters: projecting a segmentation onto a point cloud and moving to the newer formats
 #   "because more classes fit" turns an error into wrong classes: 256 + n becomes the standard
 #   class n.
-# Source: the documentation mentions the check of the packed fields; it is silent about fields of
-#   a whole byte.
+# Source: seen by running; the documentation of laspy was not read for this.
 # Output as seen:
 #   laspy 2.7.0 numpy 2.4.6
 #   point format 3 given [1, 31, 40] seen OverflowError: value 40 is greater than allowed (max: 31)

@@ -7,8 +7,8 @@
 # Why it matters: a diverged model, or a scene with NaN pixels, shows at once as one class all
 #   over in NumPy; exported with the argmax in its graph it shows a plausible map, and the two
 #   disagree exactly where the numbers are broken.
-# Source: the ONNX operator page of ArgMax says nothing about NaN; reports of other projects about
-#   earlier versions of onnxruntime give the result of NumPy.
+# Source: the text of the operator ArgMax in the onnx package says nothing about NaN. Issue 19558
+#   of Apache TVM gives the result of NumPy for onnxruntime 1.23 and other rows.
 # Output as seen:
 #   onnxruntime 1.32.0 numpy 2.4.6
 #   logits of four pixels: [[0.0, nan, 1.0, 5.0], [nan, 0.0, 5.0, 1.0], [1.0, 3.0, nan, 2.0], [0.0, 3.0, 1.0, nan]]

@@ -7,7 +7,7 @@
 # Why it matters: whoever checks an exported model or label pipeline at factor 2, as most do,
 #   finds either resizer confirmed, and learns of the moved boundaries at another factor only from
 #   the scores.
-# Source: the ONNX operator page names the defaults half_pixel and round_prefer_floor; that the
+# Source: the operator Resize of ONNX has the defaults half_pixel and round_prefer_floor; that the
 #   two together match no common resizer has to be worked out.
 # Output as seen:
 #   onnxruntime 1.32.0 onnx 1.23.2 OpenCV 5.0.0

@@ -7,8 +7,7 @@
 # Why it matters: half pixels are no rarity in augmentation: a turn by 90° about (width / 2,
 #   height / 2) where width and height differ by an odd number, a shift by 2.5 px, a grid taken at
 #   pixel corners. Lines of one pixel vanish or double, and the image, interpolated, keeps them.
-# Source: the documentation of warpAffine and remap says nearest neighbour and is silent about
-#   ties.
+# Source: seen by running; the documentation of the two libraries was not read for this.
 # Output as seen:
 #   OpenCV 5.0.0 SciPy 1.17.1
 #   warpAffine by 0.4 [0, 1, 2, 3, 4, 5, 6, 7]

@@ -8,8 +8,7 @@
 # Why it matters: windows from geographic bounds are fractional. Tiles cut so and written with
 #   window_transform lie up to half a pixel beside their pixels, image and labels by different
 #   amounts where their windows differ in length.
-# Source: the documentation shows fractional windows and how to round them; it does not say what
-#   read does with one that was not rounded.
+# Source: the docstring of read takes a window and says nothing about fractions.
 # Output as seen:
 #   rasterio 1.4.4 GDAL 3.10.3
 #   offset 0.5 length 4 -> columns [1, 2, 3, 4] window_transform says 0.5

@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # One would guess: burning value 300 into uint8 is refused, as a nodata value of 300 is, or wraps
-#   to 44. The array has the same type for a tile with shapes and for one without.
+#   to 44. A tile without shapes raises, as the docstring says, or has the type of a tile with
+#   shapes.
 # What happens: 300 becomes 255, -1 becomes 0 and 1.7 becomes 2, without a word. Without a dtype,
 #   a tile with shapes comes as int64 and a tile without shapes as float64.
 # Version: rasterio 1.4.4 with GDAL 3.10.3, shapely 2.2.0.
 # Why it matters: 255 is the usual number of pixels to ignore and 0 that of the background: a
 #   parcel code or an object number above 255 silently takes no part in the loss and in the
 #   scores. Stacking tiles of which one has no shapes turns all labels to floats.
-# Source: the documentation of rasterize says that dtype is the type of the result and does not
-#   say what becomes of values it cannot hold, nor which type an empty list gives.
+# Source: the docstring of rasterize says that dtype is the type of the result, not what becomes
+#   of values it cannot hold; it says that an exception is raised where there are no valid shapes,
+#   which is not what happens for an empty list.
 # Output as seen:
 #   rasterio 1.4.4 GDAL 3.10.3
 #   expected: three errors

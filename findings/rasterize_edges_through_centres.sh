@@ -8,8 +8,8 @@
 # Why it matters: polygons traced from pixel centres, or scenes whose grid was registered to pixel
 #   corners where the labels meant centres, grow by one row and by no column; counts of pixels per
 #   class and thin classes change, and the later shape takes the shared row.
-# Source: the documentation says that a pixel is burnt where its centre is within the polygon; it
-#   is silent about a centre on the edge.
+# Source: the docstring of rasterize says that pixels are burnt whose centre is within the
+#   polygon; it is silent about a centre on the edge.
 # Output as seen:
 #   rasterio 1.4.4 GDAL 3.10.3
 #   expected: the same rows × columns for both directions of y, no pixel in two neighbours

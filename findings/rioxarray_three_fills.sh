@@ -2,12 +2,13 @@
 # One would guess: for a label raster without nodata, all methods that make new pixels fill them
 #   with the same number, or all refuse.
 # What happens: clip and pad_box fill uint8 with 0 and name no nodata; reproject_match fills with
-#   255 and names it. The same pad_box on int16 raises a ValueError about NaN.
+#   255 and names it, though nobody set it. The same pad_box on int16 raises a ValueError about
+#   NaN.
 # Version: rioxarray 0.19.0, xarray 2026.9.0, rasterio 1.4.4 with GDAL 3.10.3.
 # Why it matters: 0 is a class and 255 the usual number to ignore. Clipped or padded label tiles
 #   gain background that nobody labelled and that is scored; reprojected ones do not.
-# Source: the documentation of reproject says which nodata it takes when there is none; those of
-#   clip and pad_box are silent for whole numbers.
+# Source: the docstring of pad_box names NaN as the fill where no nodata is set, which uint8
+#   cannot hold; it does not say what then happens.
 # Output as seen:
 #   rioxarray 0.19.0 xarray 2026.9.0
 #   clip labels [0, 1] nodata None

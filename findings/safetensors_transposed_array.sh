@@ -7,8 +7,9 @@
 # Why it matters: weights that go between Keras (H, W, in, out) and PyTorch (out, in, H, W) are
 #   transposed views. The file opens, the shapes fit, no checksum fails, and the model predicts
 #   noise.
-# Source: the documentation of safetensors.numpy says nothing about the order of the bytes in
-#   memory; an open issue of the project (825) reports it as new in 0.8.0.
+# Source: the docstring of safetensors.numpy.save asks for contiguous tensors; nothing checks it,
+#   and a Fortran-ordered array is contiguous in its own way. Issue 825 of the project, open when
+#   this was written, reports it as new in 0.8.0.
 # Output as seen:
 #   safetensors 0.8.0 numpy 2.4.6
 #   expected [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]] or an error
