@@ -136,6 +136,29 @@ def test_killed_and_resumed_a_study_ends_as_if_nothing_had_been(place):
         go_on()
 
 
+def test_killed_before_its_first_file_a_study_begins(place):
+    """A file that was being written then is nobody's; a letter is."""
+    writer = """
+from pathlib import Path
+from terrazzo.base.atomic_write import replacing
+import os
+with replacing(Path("runs/colours/study.toml")) as temporary:
+    temporary.write_text("half")
+    os._exit(9)
+"""
+    OUT.mkdir(parents=True)
+    subprocess.run([sys.executable, "-c", writer], check=False)
+    (left,) = OUT.iterdir()
+    assert left.name.startswith(".study.")
+    plan = plan_study(load_study(Path("study.toml"), ()), Path("study.toml"), OUT)
+    runner._refuse_occupied(plan, resume=True)
+    assert not any(OUT.iterdir())
+    (OUT / "letter.txt").write_text("Dear")
+    with pytest.raises(CheckpointError, match="SEG-C001"):
+        go_on()
+    assert [path.name for path in OUT.iterdir()] == ["letter.txt"]
+
+
 def test_missing_images_are_found_before_anything_is_written(place):
     with pytest.raises(DataError, match="nowhere"):
         go_on("data.two.root=nowhere")

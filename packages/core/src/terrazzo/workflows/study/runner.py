@@ -22,7 +22,7 @@ from typing import Any
 
 import tomli_w
 
-from terrazzo.base.atomic_write import not_written, replace_text
+from terrazzo.base.atomic_write import not_written, replace_text, sweep_temporaries
 from terrazzo.base.errors import CheckpointError, ResourceError
 from terrazzo.base.file_lock import LOCK
 from terrazzo.base.output_paths import refuse_inputs
@@ -102,6 +102,7 @@ def _refuse_occupied(plan: Plan, *, resume: bool) -> None:
         CheckpointError: SEG-C001, SEG-C002, SEG-C011 as for a run; SEG-C045, a run is missing whose
             weights another one has begun with.
     """
+    sweep_temporaries(plan.out)  # of a study that was killed before its first file was there
     if not plan.out.is_dir() or all(path.name == LOCK for path in plan.out.iterdir()):
         return
     if not (plan.out / "study.toml").is_file():
