@@ -199,7 +199,8 @@ def read(path: Path) -> dict[str, frozenset[str]]:
             file=path,
             observed=_told(error),
             allowed='{"train": [names], "val": [names], "test": [names]}',
-            next_step="name the splits.json of a run in data.options.split_file",
+            next_step="where it is a run's own, bring the file back from a copy; else name the "
+            "splits.json of a run in data.options.split_file",
         ) from None
     refuse_leaks(path, names.items())
     return {split: names.get(split, frozenset()) for split in SPLITS}
