@@ -11,8 +11,8 @@ import time
 import numpy as np
 import pytest
 
-from terrazzo.base.atomic_write import append_json_line
 from terrazzo.base.errors import NonFiniteLossError, ResourceError, Stopped
+from terrazzo.base.json_files import append_json_line
 from terrazzo.base.progress import Silent
 from terrazzo.base.recipe import AugmentConfig, Config, DataConfig, LoaderConfig
 from terrazzo.data import loader

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from terrazzo.base import atomic_write
+from terrazzo.base import atomic_write, json_files
 from terrazzo.base.errors import ResourceError
 from terrazzo.base.recipe import Config
 from terrazzo.check import cache
@@ -182,9 +182,9 @@ def create(inputs: Inputs, folder: Path) -> None:
 
 WRITERS = {
     "text": Writer(lambda _, path: atomic_write.replace_text(path, "word " * 2000), ".html"),
-    "JSON": Writer(lambda _, path: atomic_write.replace_json(path, FACTS), ".json"),
+    "JSON": Writer(lambda _, path: json_files.replace_json(path, FACTS), ".json"),
     "line": Writer(
-        lambda _, path: atomic_write.append_json_line(path, FACTS, flush=True),
+        lambda _, path: json_files.append_json_line(path, FACTS, flush=True),
         ".jsonl",
         begins_with=lambda _, path: path.write_text('{"step": 1}\n'),
     ),
@@ -396,18 +396,18 @@ def test_the_error_says_what_is_needed_and_what_is_free(tmp_path):
 def test_a_name_of_255_bytes_can_be_written(tmp_path):
     for name in ("n" * 250 + ".json", "ä" * 125 + ".json", "n." + "s" * 253):
         assert len(os.fsencode(name)) == 255
-        atomic_write.replace_json(tmp_path / name, FACTS)
-        assert atomic_write.read_json(tmp_path / name) == FACTS
+        json_files.replace_json(tmp_path / name, FACTS)
+        assert json_files.read_json(tmp_path / name) == FACTS
     assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_line_of_a_killed_process_is_taken_away(tmp_path):
     path = tmp_path / "timing.jsonl"
-    atomic_write.cut_unfinished_line(path)
+    json_files.cut_unfinished_line(path)
     assert not path.exists()
     path.write_text('{"a": 1}\n{"b": ')
-    atomic_write.cut_unfinished_line(path)
-    atomic_write.append_json_line(path, {"c": 2})
+    json_files.cut_unfinished_line(path)
+    json_files.append_json_line(path, {"c": 2})
     assert path.read_text() == '{"a": 1}\n{"c": 2}\n'
 
 
@@ -506,7 +506,7 @@ def test_the_lock_holds_on_a_full_disk(room):
 def test_evaluation_of_a_long_name_is_kept_by_number(tmp_path):
     write_evaluation(Inputs(tmp_path), tmp_path / "evaluation")
     examples = tmp_path / "evaluation" / "test_examples"
-    names = atomic_write.read_json(examples / result.EXAMPLE_NAMES)
+    names = json_files.read_json(examples / result.EXAMPLE_NAMES)
     ((stem, full),) = names.items()
     assert full == "n" * 240
     assert (examples / f"{stem}_prediction.png").is_file()

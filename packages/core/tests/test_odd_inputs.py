@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tomli_w
 
-from terrazzo.base import atomic_write
+from terrazzo.base import json_files
 from terrazzo.base.config_parsing import read_toml
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.recipe import Config, DataConfig, data_config, load_recipe
@@ -185,11 +185,11 @@ def test_odd_records_are_named(tmp_path, text):
     path = tmp_path / "run.json"
     path.write_text(text)
     with pytest.raises(CheckpointError, match="SEG-C014") as caught:
-        atomic_write.read_json(path)
+        json_files.read_json(path)
     assert str(path) in str(caught.value)
     path.write_text(text + "\n")
     with pytest.raises(CheckpointError, match=r"SEG-C014[^$]*line 1"):
-        list(atomic_write.read_json_lines(path))
+        list(json_files.read_json_lines(path))
 
 
 # --- a model and its evaluation -------------------------------------------------------------------

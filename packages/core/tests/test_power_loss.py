@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from terrazzo.base.atomic_write import append_json_line
 from terrazzo.base.errors import CheckpointError
+from terrazzo.base.json_files import append_json_line
 from terrazzo.base.recipe import load_recipe
 from terrazzo.evaluation import stored
 from terrazzo.inference.row_journal import Layer, RowBand, RowJournal

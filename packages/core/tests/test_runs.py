@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from terrazzo.base.atomic_write import append_json_line, cut_file
+from terrazzo.base.atomic_write import cut_file
 from terrazzo.base.errors import CheckpointError, ResourceError
+from terrazzo.base.json_files import append_json_line
 from terrazzo.base.recipe import Config
 from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.runs import provenance, timing

@@ -1,142 +1,34 @@
-"""Files that are complete under their own name or not there, and JSON files read back.
+"""Files and folders that are complete under their own name or not there.
 
-The one place that flushes to the disk, renames into place, reads and writes JSON and lines of JSON,
-and says what to do where a disk refuses.
+The one place that flushes to the disk, renames into place, and knows what killed processes leave.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import platform
 import re
-import shlex
 import shutil
 import stat
-import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from glob import escape
 from pathlib import Path
-from typing import Any
 
-from terrazzo.base.errors import CheckpointError, ResourceError, TerrazzoError
-
-LONGEST_NAME = 255
-"""Bytes of a file's name on nearly every file system."""
-
-AGAIN = "then run the same command again (a run goes on with --resume)"
-"""What to do once the reason is gone."""
+from terrazzo.base.disk_errors import writing
 
 _LONGEST_TEMPORARY = 240  # SQLite writes ``<name>-journal`` beside its file
-
-_NO_SPACE = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
-
-_NEXT_STEPS = {
-    errno.ENOSPC: "free some space or choose another disk",
-    getattr(errno, "EDQUOT", errno.ENOSPC): "free some of your quota or choose another disk",
-    errno.EFBIG: "raise the limit on the size of a file (`ulimit -f`) or choose another disk",
-    errno.ENOENT: "make the folder first",
-    errno.EACCES: "get the right to write there, or choose another folder",
-    errno.EPERM: "get the right to write there, or choose another folder",
-    errno.EROFS: "choose another folder: this disk can only be read",
-    errno.ENOTDIR: "a file is where a folder is needed: move it away, or choose another place",
-    errno.EEXIST: "a file is where a folder is needed: move it away, or choose another place",
-    errno.EISDIR: "a folder is where the file should be: move it away, or choose another place",
-    errno.ENAMETOOLONG: f"choose a shorter name: most disks take {LONGEST_NAME} bytes",
-}
-
-_appending = threading.Lock()
-
 _TOKEN = re.compile(r"\..+\.(?P<machine>[0-9a-f]{8})(?P<process>[0-9a-f]{8})[0-9a-f]{16}(\..+)?")
 """Names of temporary files: who writes them can be told, so that those of killed ones can go."""
 _SECONDS_IN_USE = 86_400
 """A temporary file of a process that cannot be asked is left alone until it is a day old."""
 _in_use: set[str] = set()
 _swept: set[Path] = set()
-
-
-@contextmanager
-def writing(
-    path: Path,
-    *,
-    problem: str = "cannot write the file",
-    needed_bytes: int | None = None,
-    unfinished: Path | None = None,
-    then: str = AGAIN,
-) -> Iterator[None]:
-    """Turn what a disk refuses to do in the block into an error about `path`.
-
-    Args:
-        path: what is being written.
-        problem: one line, what is wrong.
-        needed_bytes: room that it takes, where that is known.
-        unfinished: where it is being written; its size tells the least that is needed.
-        then: what to do once the reason is gone.
-
-    Raises:
-        ResourceError: SEG-R004, with the reason, needed and free space where that is the reason,
-            and what to do.
-    """
-    try:
-        yield
-    except ResourceError as error:
-        raise _about(path, unfinished, error) from error.__cause__
-    except Exception as error:
-        refusal = _of_the_disk(error)
-        if refusal is None:
-            raise
-        if needed_bytes is not None:
-            needed: str | None = _amount(needed_bytes)
-        else:
-            written = 0 if unfinished is None else _size(unfinished)
-            needed = f"more than {_amount(written)}" if written else None
-        raise not_written(path, refusal, problem=problem, needed=needed, then=then) from error
-
-
-def not_written(
-    path: Path,
-    error: Exception,
-    *,
-    problem: str = "cannot write the file",
-    needed: str | None = None,
-    then: str = AGAIN,
-    code: str = "SEG-R004",
-) -> ResourceError:
-    """Compose the error for a file that a disk does not take; see `writing`.
-
-    An `error` without a number, as those of GDAL are, may well be for want of space, so that the
-    free space is shown too.
-    """
-    number = error.errno if isinstance(error, OSError) else None
-    observed = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    allowed = None
-    if number in _NO_SPACE or number is None:
-        free = free_bytes(path)
-        observed += "" if free is None else f"; {_amount(free)} free on this disk"
-        allowed = None if needed is None else f"{needed} of space"
-    first = _NEXT_STEPS.get(number or errno.ENOSPC, "check the disk or choose another folder")
-    return ResourceError(
-        code,
-        problem,
-        file=path,
-        observed=observed,
-        allowed=allowed,
-        next_step=f"{first}; {then}",
-    )
-
-
-def free_bytes(path: Path) -> int | None:
-    """Return the free space on the disk that `path` lies on, or would; None where unknown."""
-    for place in (path, *path.absolute().parents):
-        with suppress(OSError):
-            return shutil.disk_usage(place).free
-    return None
 
 
 def make_folder(path: Path) -> None:
@@ -346,181 +238,6 @@ def replace_bytes(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
-def replace_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON file in place of an older one and flush it; complete or not at all.
-
-    Raises:
-        ResourceError: as `replacing`.
-    """
-    content = json.dumps(value, indent=1) + "\n"
-    with replacing(path, needed_bytes=len(content)) as temporary:
-        temporary.write_text(content, encoding="utf-8")
-        flush_file(temporary)
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON and flush it to the disk, where the caller has a context of `writing`.
-
-    Raises:
-        OSError: the disk is full or refuses.
-    """
-    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    flush_file(path)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; empty where there is no file.
-
-    Raises:
-        CheckpointError: SEG-C014, the file is no JSON object, or repeats a key.
-        ResourceError: SEG-R030, it is there and cannot be read.
-    """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise unreadable(path, error) from error
-    try:
-        return json_object(content)
-    except ValueError as error:
-        raise damaged_file(path, error) from None
-
-
-def json_object(content: bytes) -> dict[str, Any]:
-    """Return the JSON object in the content of a file.
-
-    Raises:
-        ValueError: it is no JSON, no object, or has a key twice, of which one would be lost.
-    """
-    try:
-        value = json.loads(content, object_pairs_hook=_each_key_once)
-    except RecursionError:
-        msg = "lists or objects are nested too deeply"
-        raise ValueError(msg) from None
-    if not isinstance(value, dict):
-        msg = f"a {type(value).__name__} where an object with keys is expected"
-        raise ValueError(msg)  # noqa: TRY004 - the content is wrong, not an argument
-    return value
-
-
-def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        msg = f"the key {twice!r} stands there {names.count(twice)} times"
-        raise ValueError(msg)
-    return value
-
-
-def append_json_line(path: Path, line: Mapping[str, Any], *, flush: bool = False) -> None:
-    """Append a line of JSON as a whole; with `flush` it is on the disk when this returns.
-
-    Raises:
-        ResourceError: SEG-R004, the disk is full or refuses; the file is as before.
-    """
-    content = (json.dumps(line) + "\n").encode()
-    with (
-        _appending,  # or what a thread takes back could be another's
-        writing(
-            path,
-            problem="cannot add a line to the file",
-            needed_bytes=len(content),
-            then="then go on with --resume; earlier lines and files are whole",
-        ),
-        path.open("ab", buffering=0) as file,
-    ):
-        before = file.seek(0, os.SEEK_END)
-        try:
-            _write_all(file.fileno(), content)
-            if flush:
-                os.fsync(file.fileno())
-        except OSError:
-            with suppress(OSError):
-                os.ftruncate(file.fileno(), before)
-            raise
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    """Write every byte: a disk that is nearly full takes some, and refuses the next."""
-    left = memoryview(content)
-    while left:
-        left = left[os.write(descriptor, left) :]
-
-
-def cut_unfinished_line(path: Path) -> None:
-    """Take away what a killed process has left behind the last whole line of a file.
-
-    Raises:
-        ResourceError: SEG-R004, as `writing`.
-    """
-    with writing(path), suppress(FileNotFoundError), path.open("rb+") as file:
-        content = file.read()
-        file.truncate(content.rfind(b"\n") + 1)
-
-
-def read_json_lines(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield each whole line of a file of JSON lines with the byte at which it ends.
-
-    A line without its end is being written now, or was when a process was killed: reading stops
-    there. Nothing is yielded where there is no file.
-
-    Args:
-        path: the file.
-        start: byte to begin at; the end of a line.
-
-    Raises:
-        CheckpointError: SEG-C014, a line is no JSON object, or repeats a key.
-        ResourceError: SEG-R030, the file is there and cannot be read.
-    """
-    for value, end in _json_lines(path, start):
-        if isinstance(value, ValueError):
-            number = path.read_bytes()[:end].count(b"\n")
-            raise damaged_file(path, f"line {number}: {value}", next_step=_DAMAGED_LOG)
-        yield value, end
-
-
-def undamaged_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the lines that can be read, of a file that nothing depends on."""
-    return [value for value, _ in _json_lines(path) if not isinstance(value, ValueError)]
-
-
-def json_lines_before_damage(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield as `read_json_lines`, up to the first line that cannot be read."""
-    for value, end in _json_lines(path):
-        if isinstance(value, ValueError):
-            return
-        yield value, end
-
-
-_DAMAGED_LOG = (
-    "where it is the log, `terrazzo run --resume` restores it from the newest checkpoint; or move "
-    "the file away to have the report without it"
-)
-
-
-def _json_lines(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any] | ValueError, int]]:
-    """Yield each whole line, or what is wrong with it, with the byte at which it ends."""
-    try:
-        opened = path.open("rb")
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise unreadable(path, error) from error
-    with opened as file:
-        file.seek(start)
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            start += len(line)
-            try:
-                value: dict[str, Any] | ValueError = json_object(line)
-            except ValueError as error:
-                value = error
-            yield value, start
-
-
 def cut_file(path: Path, length: int) -> None:
     """Cut a file back to a length; make it if missing. One that is shorter stays as it is.
 
@@ -558,88 +275,3 @@ def flush_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _about(path: Path, unfinished: Path | None, error: ResourceError) -> ResourceError:
-    """Return an error about a temporary file as one about the place that it would have had."""
-    if unfinished is None or error.file is None:
-        return error
-    file = Path(error.file)
-    if not file.is_relative_to(unfinished):
-        return error
-    return ResourceError(
-        error.code,
-        error.problem,
-        file=path / file.relative_to(unfinished),
-        observed=error.observed,
-        allowed=error.allowed,
-        next_step=error.next_step,
-    )
-
-
-def not_allowed(path: Path, error: PermissionError) -> ResourceError:
-    """Compose the error for a file or folder that the system keeps from this user."""
-    return ResourceError(
-        "SEG-R030",
-        "this user may not use the file or folder",
-        file=path,
-        observed=error.strerror,
-        next_step=f"see who may with: ls -ld {shlex.quote(str(path))}",
-    )
-
-
-def unreadable(path: Path, error: OSError) -> ResourceError:
-    """Compose the error for a file that is there and cannot be read, with the system's reason."""
-    return ResourceError(
-        "SEG-R030",
-        "the file is there and cannot be read",
-        file=path,
-        observed=error.strerror or error,
-        allowed="a file that this user may read",
-        next_step=f"see who may read it with: ls -l {shlex.quote(str(path))}",
-    )
-
-
-def _of_the_disk(error: Exception) -> Exception | None:
-    """Return what a disk refused; None where the error is of another kind, or composed already."""
-    if isinstance(error, TerrazzoError):
-        return None
-    if isinstance(error, OSError):
-        return error
-    # So do libraries in Rust, safetensors for one, end the text of an error of the system.
-    found = re.search(r"\(os error (\d+)\)", str(error))
-    return None if found is None else OSError(int(found[1]), os.strerror(int(found[1])))
-
-
-def _size(place: Path) -> int:
-    """Return the bytes of a file, or of all files in a folder; 0 where there is nothing."""
-    total = 0
-    for path in (place, *place.rglob("*")):
-        with suppress(OSError):
-            total += 0 if path.is_dir() else path.stat().st_size
-    return total
-
-
-def _amount(size: int) -> str:
-    """Return a number of bytes for people."""
-    for unit, name in ((1e9, "GB"), (1e6, "MB")):
-        if size >= unit / 10:
-            return f"{size / unit:.1f} {name}"
-    return f"{size} bytes"
-
-
-def damaged_file(
-    path: Path,
-    observed: object,
-    allowed: str = "a JSON object in UTF-8, each key once",
-    next_step: str = "move the file away to have the report without it",
-) -> CheckpointError:
-    """Compose the error for a file of a run folder with a content that cannot be."""
-    return CheckpointError(
-        "SEG-C014",
-        "a file of the run folder cannot be read",
-        file=path,
-        observed=observed,
-        allowed=allowed,
-        next_step=next_step,
-    )

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from terrazzo.base.atomic_write import not_written
+from terrazzo.base.disk_errors import not_written
 from terrazzo.base.errors import ResourceError
 
 LOCK = ".lock"

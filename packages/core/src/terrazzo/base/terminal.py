@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO, cast
 
-from terrazzo.base.atomic_write import append_json_line
 from terrazzo.base.errors import ResourceError
+from terrazzo.base.json_files import append_json_line
 
 BROKEN_PIPE = 128 + int(getattr(signal, "SIGPIPE", 13))
 """Exit code of a command whose reader is gone: 141, as shells show for one that SIGPIPE ended."""

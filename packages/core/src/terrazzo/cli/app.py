@@ -14,7 +14,7 @@ from typing import NoReturn
 import typer
 
 from terrazzo.base import printable
-from terrazzo.base.atomic_write import not_allowed, not_written
+from terrazzo.base.disk_errors import not_allowed, not_written
 from terrazzo.base.errors import ResourceError, TerrazzoError
 from terrazzo.base.memory import host_ran_out, out_of_memory
 from terrazzo.base.terminal import flush_output, guard_streams

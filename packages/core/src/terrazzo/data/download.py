@@ -19,7 +19,8 @@ from pathlib import Path
 import requests
 import urllib3.exceptions
 
-from terrazzo.base.atomic_write import delete_folder, not_written, replace_text, writing
+from terrazzo.base.atomic_write import delete_folder, replace_text
+from terrazzo.base.disk_errors import not_written, writing
 from terrazzo.base.errors import DataError, ResourceError
 from terrazzo.base.progress import Progress
 from terrazzo.io import archives

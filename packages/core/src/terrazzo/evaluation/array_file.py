@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from terrazzo.base.atomic_write import damaged_file, unreadable
+from terrazzo.base.disk_errors import unreadable
 from terrazzo.base.errors import CheckpointError
+from terrazzo.base.json_files import damaged_file
 from terrazzo.io import named_arrays
 
 _ALLOWED = "arrays as `terrazzo evaluate` writes them"

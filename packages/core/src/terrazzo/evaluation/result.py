@@ -16,15 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.base.atomic_write import (
-    make_folder,
-    replace_json,
-    replacing,
-    replacing_folder,
-    short_name,
-    write_json,
-    writing,
-)
+from terrazzo.base.atomic_write import make_folder, replacing, replacing_folder, short_name
+from terrazzo.base.disk_errors import writing
+from terrazzo.base.json_files import replace_json, write_json
 from terrazzo.data.labels import LabelMap
 from terrazzo.evaluation import array_file, extra_scores, scene_overview
 from terrazzo.evaluation.array_file import ArrayFile

@@ -16,13 +16,8 @@ import numpy as np
 import pydantic
 from numpy.typing import NDArray
 
-from terrazzo.base.atomic_write import (
-    damaged_file,
-    read_json,
-    read_json_lines,
-    undamaged_json_lines,
-)
 from terrazzo.base.config_parsing import read_toml
+from terrazzo.base.json_files import damaged_file, read_json, read_json_lines, undamaged_json_lines
 from terrazzo.base.recipe import Config
 from terrazzo.data import labels
 from terrazzo.data.labels import LabelMap

@@ -11,7 +11,8 @@ import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
 
-from terrazzo.base.atomic_write import flush_file, writing
+from terrazzo.base.atomic_write import flush_file
+from terrazzo.base.disk_errors import writing
 from terrazzo.base.progress import Progress
 from terrazzo.data.normalization import moments
 from terrazzo.inference import polygonize, unfinished_map

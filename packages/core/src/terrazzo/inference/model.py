@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.base.atomic_write import unreadable
 from terrazzo.base.config_parsing import StrPath
+from terrazzo.base.disk_errors import unreadable
 from terrazzo.base.errors import DataError
 from terrazzo.base.progress import Progress
 from terrazzo.inference.blending import Blender

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.base.atomic_write import not_written, writing
+from terrazzo.base.disk_errors import not_written, writing
 from terrazzo.base.errors import ConfigError, ResourceError, TerrazzoError
 from terrazzo.data import ground
 from terrazzo.data.labels import LabelMap

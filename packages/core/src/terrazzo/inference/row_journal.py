@@ -18,12 +18,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.base.atomic_write import (
-    append_json_line,
-    cut_file,
-    json_lines_before_damage,
-    writing,
-)
+from terrazzo.base.atomic_write import cut_file
+from terrazzo.base.disk_errors import writing
+from terrazzo.base.json_files import append_json_line, json_lines_before_damage
 
 _LINES = "rows.jsonl"
 

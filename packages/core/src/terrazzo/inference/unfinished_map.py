@@ -16,9 +16,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.base.atomic_write import make_folder, read_json, replace_json, short_name
+from terrazzo.base.atomic_write import make_folder, short_name
 from terrazzo.base.errors import CheckpointError
 from terrazzo.base.file_lock import locked
+from terrazzo.base.json_files import read_json, replace_json
 from terrazzo.inference import row_journal
 from terrazzo.inference.row_journal import Layer, RowBand
 

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from terrazzo.base.atomic_write import not_written
+from terrazzo.base.disk_errors import not_written
 from terrazzo.base.errors import DataError, ResourceError
 
 _CHUNK = 1 << 20

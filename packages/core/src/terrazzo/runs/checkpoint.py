@@ -18,15 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.base.atomic_write import (
-    flush_file,
-    flush_folder,
-    json_object,
-    unreadable,
-    write_json,
-    writing,
-)
+from terrazzo.base.atomic_write import flush_file, flush_folder
+from terrazzo.base.disk_errors import unreadable, writing
 from terrazzo.base.errors import CheckpointError
+from terrazzo.base.json_files import json_object, write_json
 from terrazzo.io import named_arrays
 from terrazzo.models.contract import State
 from terrazzo.runs import manifest

@@ -22,8 +22,9 @@ from typing import Any
 import tomli_w
 
 from terrazzo.base import config_parsing
-from terrazzo.base.atomic_write import flush_file, flush_folder, replacing, unreadable
+from terrazzo.base.atomic_write import flush_file, flush_folder, replacing
 from terrazzo.base.config_parsing import read_toml
+from terrazzo.base.disk_errors import unreadable
 from terrazzo.base.errors import CheckpointError, ConfigError, ResourceError, TerrazzoError
 from terrazzo.base.file_lock import LOCK, locked, not_writable
 from terrazzo.base.output_paths import is_inside

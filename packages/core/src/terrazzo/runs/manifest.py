@@ -12,8 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from terrazzo.base.atomic_write import flush_file, flush_folder, json_object, unreadable
+from terrazzo.base.atomic_write import flush_file, flush_folder
+from terrazzo.base.disk_errors import unreadable
 from terrazzo.base.errors import CheckpointError
+from terrazzo.base.json_files import json_object
 
 NAME = "MANIFEST.json"
 FORMAT = 1

@@ -21,8 +21,9 @@ import tomli_w
 from numpy.typing import NDArray
 
 from terrazzo.base import config_parsing
-from terrazzo.base.atomic_write import flush_file, replacing_folder, unreadable, writing
+from terrazzo.base.atomic_write import flush_file, replacing_folder
 from terrazzo.base.config_parsing import Frozen, Positive, Size, parse_toml
+from terrazzo.base.disk_errors import unreadable, writing
 from terrazzo.base.errors import CheckpointError
 from terrazzo.base.recipe import ModelConfig, Precision, TrainingConfig
 from terrazzo.data import labels

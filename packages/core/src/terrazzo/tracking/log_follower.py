@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from terrazzo.base.atomic_write import append_json_line, read_json_lines
+from terrazzo.base.json_files import append_json_line, read_json_lines
 from terrazzo.runs.folder import RunFolder
 from terrazzo.tracking import results, run_summary
 from terrazzo.tracking.results import Results

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from terrazzo.base.atomic_write import read_json
 from terrazzo.base.config_parsing import read_toml
+from terrazzo.base.json_files import read_json
 from terrazzo.data import labels
 from terrazzo.evaluation.result import PER_CLASS
 from terrazzo.runs.folder import RunFolder, deciding_settings

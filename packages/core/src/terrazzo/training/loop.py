@@ -11,16 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from terrazzo.base.atomic_write import (
-    append_json_line,
-    cut_file,
-    cut_unfinished_line,
-    flush_file,
-    flushed_bytes,
-    json_lines_before_damage,
-    replacing,
-)
+from terrazzo.base.atomic_write import cut_file, flush_file, flushed_bytes, replacing
 from terrazzo.base.errors import CheckpointError, NonFiniteLossError, Stopped
+from terrazzo.base.json_files import append_json_line, cut_unfinished_line, json_lines_before_damage
 from terrazzo.base.ordered_map import Abandoned
 from terrazzo.base.processes import World, any_says, first_does, json_from_first
 from terrazzo.base.progress import Progress

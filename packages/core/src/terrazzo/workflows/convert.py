@@ -6,8 +6,9 @@ import dataclasses
 import shutil
 from pathlib import Path
 
-from terrazzo.base.atomic_write import read_json, replace_json, replacing
+from terrazzo.base.atomic_write import replacing
 from terrazzo.base.errors import ConfigError
+from terrazzo.base.json_files import read_json, replace_json
 from terrazzo.base.output_paths import is_inside
 from terrazzo.base.progress import Progress
 from terrazzo.base.recipe import Config

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo import check, tracking
-from terrazzo.base.atomic_write import read_json, replace_json, replacing
+from terrazzo.base.atomic_write import replacing
 from terrazzo.base.config_parsing import StrPath, resolve_path
 from terrazzo.base.errors import CheckpointError, ConfigError, unknown_name
+from terrazzo.base.json_files import read_json, replace_json
 from terrazzo.base.processes import (
     World,
     first_does,

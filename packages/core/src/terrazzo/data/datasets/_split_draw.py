@@ -16,9 +16,9 @@ import numpy as np
 import pydantic
 from pydantic import Field
 
-from terrazzo.base.atomic_write import json_object
 from terrazzo.base.config_parsing import Fraction, Frozen, resolve_path
 from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.base.json_files import json_object
 from terrazzo.data.datasets._faults import refuse
 from terrazzo.data.datasets._paired_files import Pair, list_names
 

@@ -15,8 +15,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.base.atomic_write import replace_text, writing
+from terrazzo.base.atomic_write import replace_text
 from terrazzo.base.config_parsing import Frozen
+from terrazzo.base.disk_errors import writing
 from terrazzo.data.datasets import _generate_city
 from terrazzo.data.sample import RawSample
 from terrazzo.data.scene_placement import PlacedScene, placed_scene

@@ -16,7 +16,8 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from terrazzo.base.atomic_write import not_written, replacing
+from terrazzo.base.atomic_write import replacing
+from terrazzo.base.disk_errors import not_written
 from terrazzo.base.errors import ResourceError, TerrazzoError
 from terrazzo.io.rasters.handles import ENVIRONMENT, open_quietly, small_cache
 from terrazzo.io.rasters.header import RasterInfo

@@ -22,7 +22,8 @@ from typing import Any
 
 import tomli_w
 
-from terrazzo.base.atomic_write import not_written, replace_text, sweep_temporaries
+from terrazzo.base.atomic_write import replace_text, sweep_temporaries
+from terrazzo.base.disk_errors import not_written
 from terrazzo.base.errors import CheckpointError, ResourceError
 from terrazzo.base.file_lock import LOCK
 from terrazzo.base.output_paths import refuse_inputs

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from terrazzo.base.atomic_write import writing
+from terrazzo.base.disk_errors import writing
 from terrazzo.runs import checkpoint
 from terrazzo.runs.folder import RunFolder
 from terrazzo.workflows.study.plan import Plan, PlannedRun, run_folder_of
