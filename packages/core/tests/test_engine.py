@@ -26,7 +26,7 @@ from terrazzo.testing.memory import MemorySplit
 from terrazzo.testing.reference.backend import backend
 from terrazzo.testing.thread_world import in_world_of
 from terrazzo.training import loop as training_loop
-from terrazzo.training.loop import EventSchedule, TrainingState
+from terrazzo.training.state import EventSchedule, TrainingState
 
 LABELS = LabelMap(
     "three",

@@ -58,6 +58,7 @@ from terrazzo.runs.provenance import describe_run, last_used, note_resumption
 from terrazzo.tracking.log_follower import Tracker
 from terrazzo.training import loop as training_loop
 from terrazzo.training.doubtful_settings import doubtful_settings
+from terrazzo.training.state import EventSchedule, TrainingState
 from terrazzo.workflows.finished_run import FinishedRun, StopRequested, score_run
 
 
@@ -402,7 +403,7 @@ def _warn(
     rows, columns = recipe.data.image_size or train.source.read_image(0)[0].shape[:2]
     for line in doubtful_settings(
         recipe,
-        total_steps=training_loop.EventSchedule(recipe, order.steps_per_epoch).total_steps,
+        total_steps=EventSchedule(recipe, order.steps_per_epoch).total_steps,
         image_size=(rows, columns),
         ignored_share=0.0 if labelled is None else labelled.ignored_share("train"),
     ):
@@ -415,7 +416,7 @@ def _keep_best(
     trainer: Trainer,
     train: Split,
     bands: Bands,
-    state: training_loop.TrainingState,
+    state: TrainingState,
 ) -> None:
     """Load the best checkpoint into the trainer and write it as the run's model."""
     assert state.best_step is not None  # the last step always validates
