@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -272,3 +273,16 @@ def test_without_ray_the_pip_line_is_named(tmp_path, monkeypatch):
     source = make_scene(tmp_path / "s.tif", (40, 40, 3))
     with pytest.raises(ValueError, match=r"terrazzo\[ray\]"):
         predict(model, [source], tmp_path / "map.tif", ray="auto")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "auto"])
+def test_an_address_where_nobody_listens_is_told_at_once(address, tmp_path, monkeypatch):
+    """Ray itself would try again for ever."""
+    monkeypatch.setitem(sys.modules, "ray", types.ModuleType("ray"))  # it is not asked
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray/ray_current_cluster").write_text("127.0.0.1:1\n")  # it has ended
+    words = rf"SEG-X033(.|\n)*no cluster answers(.|\n)*{address}: .*refused"
+    with pytest.raises(ConfigError, match=words), ray_cluster.joined(address):
+        pass

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from terrazzo.base.errors import ConfigError
 from terrazzo.base.processes import STOP_SIGNALS
 
+_SECONDS_TO_ANSWER = 10.0
 LOCAL = "local"
 """The address of a cluster that is made for this command and ends with it."""
 
@@ -80,9 +84,10 @@ def joined(address: str, workers: int | None = None) -> Iterator[Cluster]:
     if address == LOCAL:
         options = {"num_cpus": max(workers or 1, os.cpu_count() or 1), "include_dashboard": False}
     try:
+        _knock(address)
         with _own_signal_handlers():
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise _not_joined(address, error) from error
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in ("ray", "grpc"):
@@ -94,6 +99,20 @@ def joined(address: str, workers: int | None = None) -> Iterator[Cluster]:
         yield Cluster(ray, address, cpus, gpus)
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise an OSError where nobody listens: Ray 2.60 would try again for ever, without a word."""
+    if address == "auto":
+        # Where Ray itself looks; what it finds there may be of a cluster that has ended.
+        noted = (
+            Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray/ray_current_cluster"
+        )
+        address = os.environ.get("RAY_ADDRESS") or (noted.read_text() if noted.is_file() else "")
+    host, _, port = address.strip().removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER):
+            pass
 
 
 @contextmanager
