@@ -132,6 +132,7 @@ COMMANDS = (
             *("compare", "DATA/run", "DATA/run2", "--out", "DISK/c/compare.html", *_TABLES),
             *("--tables", "DISK/tables", "--figures", "DISK/figures"),
         ),
+        again=lambda _: ("--overwrite",),
     ),
     Command(
         "convert",
