@@ -212,12 +212,13 @@ def test_what_ends_one_ends_all_and_a_resume_gives_the_same_bits(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rendezvous", ["--rdzv-backend=static", "--standalone"])
 def test_torchrun_starts_a_killed_training_again(
-    place: Path, uninterrupted: Path, tmp_path: Path
+    rendezvous: str, place: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     launcher, *words = command(2, *run(out, **LONG))
-    words.insert(words.index("--nproc-per-node"), "--max-restarts=2")
+    words = [*words[:2], rendezvous, "--max-restarts=2", *words[2:]]
     with subprocess.Popen(
         [launcher, *words], cwd=place, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, distributed
 
 from terrazzo.base.errors import ResourceError
-from terrazzo.base.processes import IntegerArray, SingleProcess
+from terrazzo.base.processes import IntegerArray, SingleProcess, restarts
 
 _PATIENCE = datetime.timedelta(hours=6)
 """How long the others wait while rank 0 reads all labels or writes a page. A process that dies
@@ -75,11 +75,29 @@ def current() -> SingleProcess | TorchWorld:
         distributed.init_process_group(
             "nccl" if where.type == "cuda" else "gloo",
             device_id=where if where.type == "cuda" else None,
+            **_meeting_place(),
         )
         _group_is_ours.append(True)
         # The group made here ends here; a launcher that has made its own ends it itself.
         atexit.register(_end)
     return _joined() if distributed.get_world_size() > 1 else SingleProcess()
+
+
+def _meeting_place() -> dict[str, Any]:
+    """Return where the processes find each other, if not where torch would look.
+
+    Started again by ``torchrun --max-restarts``, they would find the addresses of those before
+    them: without ``--standalone`` or ``--rdzv-backend c10d``, torch 2.15 keeps one store for all.
+    """
+    if not restarts():
+        return {}
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = distributed.TCPStore(host, port, is_master=False)
+    return {
+        "store": distributed.PrefixStore(f"terrazzo/restart_{restarts()}", store),
+        "rank": int(os.environ["RANK"]),
+        "world_size": int(os.environ["WORLD_SIZE"]),
+    }
 
 
 def _end() -> None:
