@@ -92,9 +92,10 @@ def _meeting_place() -> dict[str, Any]:
     if not restarts():
         return {}
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = distributed.TCPStore(host, port, is_master=False)
+    store = distributed.TCPStore(host, port, is_master=False)  # type: ignore[attr-defined]
+    name = f"terrazzo/restart_{restarts()}"
     return {
-        "store": distributed.PrefixStore(f"terrazzo/restart_{restarts()}", store),
+        "store": distributed.PrefixStore(name, store),  # type: ignore[attr-defined]
         "rank": int(os.environ["RANK"]),
         "world_size": int(os.environ["WORLD_SIZE"]),
     }
