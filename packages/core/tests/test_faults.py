@@ -13,7 +13,7 @@ def shared(tmp_path_factory):
     return tmp_path_factory.mktemp("shared")
 
 
-@pytest.mark.parametrize("row", parameters("reference"))
+@pytest.mark.parametrize("row", parameters(pytest, "reference"))
 def test_fault(row, tmp_path, shared, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(shared / "cache"))
     recorded(ROWS[row], tmp_path / "place", shared, "reference")

@@ -14,7 +14,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("row", parameters("torch"))
+@pytest.mark.parametrize("row", parameters(pytest, "torch"))
 def test_fault(row: str, tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(shared / "cache"))
     recorded(ROWS[row], tmp_path / "place", shared, "torch")

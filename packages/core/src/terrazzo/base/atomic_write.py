@@ -110,9 +110,10 @@ def replacing(path: Path, *, needed_bytes: int | None = None) -> Iterator[Path]:
 
 def sweep_temporaries(folder: Path) -> None:
     """Delete what processes that were killed have left half-written; once a process and folder."""
-    if folder in _swept or not folder.is_dir():
+    place = folder.absolute()
+    if place in _swept or not folder.is_dir():
         return
-    _swept.add(folder)
+    _swept.add(place)
     for path in folder.glob(".*"):
         if (found := _TOKEN.fullmatch(path.name)) is not None and path.is_file():
             with suppress(OSError):

@@ -75,7 +75,7 @@ def row_c03(place: Place) -> None:
     log = run / "log.jsonl"
     log.write_bytes(log.read_bytes()[:-200] + bytes(200))
     answer = train(place, "--resume")
-    told = ("passed over", "resuming after step 4", "sha256")
+    told = ("passed over", "resuming after step 4", "SHA-256")
     place.expect(answer, "SEG-C006", exit=0, path=weights, observed=told)
     place.expect_equal_runs(run, places.finished_run(place))
 
@@ -162,7 +162,7 @@ def row_c06(place: Place) -> None:
     weights = newest / "weights.safetensors"
     weights.write_bytes(damages[-1])
     answer = train(place, "--resume")
-    told = ("passed over", "resuming after step 4", "sha256")
+    told = ("passed over", "resuming after step 4", "SHA-256")
     place.expect(answer, "SEG-C006", exit=0, path=weights, observed=told)
     place.expect_equal_runs(run, places.finished_run(place))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +51,8 @@ def row_p01(place: Place) -> None:
 @contextlib.contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
     """Let no file of this process grow beyond a size, as on a full disk."""
+    import resource  # not on Windows
+
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

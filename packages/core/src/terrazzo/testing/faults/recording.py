@@ -7,8 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from terrazzo.testing.faults import ROWS
 from terrazzo.testing.faults.table import Row, check_row
 
@@ -16,8 +14,8 @@ VARIABLE = "TERRAZZO_FAULTS"
 """Of the environment: a file to which a line is appended for each row, where it is set."""
 
 
-def parameters(backend: str) -> list[Any]:
-    """Return the ids of all rows with their marks.
+def parameters(pytest: Any, backend: str) -> list[Any]:
+    """Return the ids of all rows with the marks of `pytest`, which this package does not import.
 
     Rows are slow that take more than ten seconds and, with a framework, those in which its arrays
     and devices play no part: they go through the same code as with the reference.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import multiprocessing
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -165,12 +163,15 @@ def row_r05(place: Place) -> None:
 
 def _device_is_full(backend: str) -> Exception:
     """Return the error that the framework raises where its device has no memory left."""
+    # The backend has loaded it; this package imports no framework.
+    framework = sys.modules.get({"torch": "torch", "keras": "tensorflow"}.get(backend, ""))
     if backend == "torch":
-        torch = importlib.import_module("torch")
+        torch: Any = framework
         full: Exception = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return full
     if backend == "keras":
-        errors = importlib.import_module("tensorflow").errors
+        tensorflow: Any = framework
+        errors = tensorflow.errors
         no_room = "OOM when allocating tensor with shape[4]"
         exhausted: Exception = errors.ResourceExhaustedError(None, None, no_room)
         return exhausted
@@ -224,6 +225,8 @@ def row_r06(place: Place) -> None:
 
 
 def _few_files(most: int) -> Callable[[], None]:
+    import resource  # not on Windows
+
     return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
