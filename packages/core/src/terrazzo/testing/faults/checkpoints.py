@@ -413,8 +413,7 @@ def row_c13(place: Place) -> None:
     with paused(4, *places.run_words(), folder=place.folder) as process:
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        while "once more" not in process.stderr.readline():
-            pass
+        assert any("once more" in line for line in process.stderr)
         process.send_signal(signal.SIGINT)
         assert ended(process).exit == -signal.SIGINT
     place.expect_checkpoint(run, 3)

@@ -88,7 +88,9 @@ def trainers_changed(change: Callable[[Any], None]) -> Iterator[None]:
 
 
 PAUSED = """
-import sys
+import signal, sys
+# A shell that starts the tests in the background has SIGINT ignored, and all below them too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from terrazzo.cli.app import main
 from terrazzo.training import loop
 at, rate = int(sys.argv.pop(1)), loop.learning_rate
