@@ -24,6 +24,7 @@ from terrazzo.base.ordered_map import Abandoned, ordered_map
 from terrazzo.base.reading import now_reading
 from terrazzo.io import images, rasters
 from terrazzo.testing import scenes
+from terrazzo.testing.faults.interruptions import nobody_may_open
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="leases are Linux's")
 with_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no named pipes")
@@ -122,24 +123,6 @@ def waiting_run(folder, *words):
 def go_on(process):
     process.stdin.write("\n")
     process.stdin.flush()
-
-
-@contextlib.contextmanager
-def nobody_may_open(paths):
-    import fcntl
-
-    descriptors = []
-    try:
-        for path in paths:
-            descriptor = os.open(path, os.O_RDWR)
-            descriptors.append(descriptor)
-            # Whoever is kept waiting is told to us by a signal that we do not heed.
-            fcntl.fcntl(descriptor, 10, signal.SIGURG)  # F_SETSIG
-            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
-        yield
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)
 
 
 def images_of(folder, split):

@@ -147,8 +147,24 @@ def nobody_may_open(paths: Sequence[Path]) -> Iterator[None]:
             descriptors.append(descriptor)
             # Whoever is kept waiting is told to us by a signal that we do not heed.
             fcntl.fcntl(descriptor, 10, signal.SIGURG)  # F_SETSIG
-            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+            _take_lease(descriptor)
         yield
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _take_lease(descriptor: int) -> None:
+    """Take the lease of a file that another process may be reading at this moment."""
+    import fcntl
+
+    end = time.monotonic() + 10
+    while True:
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        else:
+            return
