@@ -162,8 +162,8 @@ def plan_outputs(
         CheckpointError: SEG-C002, an output or its beginnings exist.
         DataError: SEG-D016, a folder holds nothing to predict.
     """
-    works = list(_works(list(_files(inputs)), out, settings))
     shared = () if settings.labels_for is None else programs.files(settings.labels_for, out)
+    works = list(_works(list(_files(inputs)), out, settings))
     _refuse_clashes(works, shared, model, settings)
     return [
         replace(work, replaces=settings.overwrite or folder_of(work.map).exists()) for work in works
