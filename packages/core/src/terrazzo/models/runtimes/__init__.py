@@ -1,6 +1,7 @@
 """Exported models in the runtimes that run them without their framework.
 
-One module a runtime, each with a class that is a `terrazzo.models.session.Session`; `open_session` chooses it.
+One module a runtime, each with a class that is a `terrazzo.models.session.Session`; `open_session`
+chooses it.
 `predictor.SessionPredictor` makes of a session what the rest of the product predicts with.
 """
 
