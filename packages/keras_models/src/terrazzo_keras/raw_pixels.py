@@ -24,10 +24,8 @@ def normalized(images_BHWC: Any, mean: Sequence[float], std: Sequence[float]) ->
     normalized_BHWC = (ops.cast(images_BHWC, "float32") - mean_C) / std_C
     if is_whole_numbers:
         return normalized_BHWC
-    # Not ops.isnan: LiteRT's converter takes it for x ≠ x, and that for false.
-    is_number_BHWC = ops.logical_or(normalized_BHWC >= 0, normalized_BHWC < 0)
     # A pixel without data says nothing: it becomes the mean colour.
-    return ops.where(is_number_BHWC, normalized_BHWC, 0.0)
+    return ops.where(ops.isnan(normalized_BHWC), 0.0, normalized_BHWC)
 
 
 @keras.saving.register_keras_serializable(package="terrazzo")
