@@ -19,10 +19,10 @@ from terrazzo.inference.tiled_prediction import Tiling, tile_passes
 from terrazzo.io.resize import resize_image
 from terrazzo.models import compatibility
 from terrazzo.models.card import ModelCard
-from terrazzo.models.contract import Trainer
+from terrazzo.models.contract import Predictor
 from terrazzo.models.memory import ForwardPasses
 from terrazzo.models.probabilities import labels_at_size, planes_at_size
-from terrazzo.runs import saved_model
+from terrazzo.runs import exported_model, saved_model
 from terrazzo.runs.folder import RunFolder
 
 
@@ -36,7 +36,7 @@ class Model:
     """
 
     card: ModelCard
-    trainer: Trainer
+    trainer: Predictor
 
     @property
     def network(self) -> Any:
@@ -169,20 +169,24 @@ class Model:
 
 
 def load_model(run: StrPath, *, progress: Progress | None = None) -> Model:
-    """Load the model of a finished run.
+    """Load the model of a finished run, or an exported one.
 
     Args:
-        run: a run folder, or its ``model/``.
+        run: a run folder, its ``model/``, or an exported folder, which needs no framework.
         progress: told of a folder of an earlier version, which cannot be verified; None: nothing.
 
     Raises:
         CheckpointError: SEG-C012 there is no finished model; SEG-C006 it is damaged; SEG-C007 it is
             of a newer version; SEG-C021 it holds NaN.
         ResourceError: SEG-R030, a file is there and cannot be read.
-        ConfigError: SEG-X003, its backend is not installed.
+        ConfigError: SEG-X003, its backend is not installed; for an exported folder as
+            `exported_model.load`.
     """
     say = None if progress is None else progress.say
-    return Model(*saved_model.load(model_folder(Path(run)), say))
+    folder = model_folder(Path(run))
+    if exported_model.is_exported(folder):
+        return Model(*exported_model.load(folder))
+    return Model(*saved_model.load(folder, say))
 
 
 def model_folder(folder: Path) -> Path:
