@@ -123,13 +123,13 @@ def require_agreement(to, name, form, folder):
 
 @on_tensorflow
 @pytest.mark.parametrize("to", CONVERTED)
-@pytest.mark.parametrize("dtype", ["float32", "uint16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("uint16", marks=pytest.mark.slow)])
 def test_unet(to, dtype, tmp_path):
     given = require_agreement(to, "unet", GraphForm(dtype), tmp_path)
     assert given.labels == (to != "litert")
 
 
-@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("uint8", marks=pytest.mark.slow)])
 def test_keras_file_of_unet(dtype, tmp_path):
     assert not require_agreement("keras", "unet", GraphForm(dtype), tmp_path).labels
 
@@ -176,7 +176,7 @@ def test_normalisation_outside_and_a_fixed_size(to, tmp_path):
 
 
 @on_tensorflow
-@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize("to", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_missing_values_of_whole_numbers_come_as_nan(to, tmp_path):
     require(to)
     given = written(to, "unet", GraphForm("uint8"), tmp_path)
@@ -239,6 +239,7 @@ def test_smaller_litert(precision, tmp_path):
 
 
 @on_tensorflow
+@pytest.mark.slow
 def test_openvino_of_float16_has_half_the_weights(tmp_path):
     require("openvino")
     for precision in ("float32", "float16"):
