@@ -20,6 +20,7 @@ from terrazzo.models.card import ModelCard
 from terrazzo.models.exporter import GraphForm, exporter
 from terrazzo.models.runtimes import agreement
 from terrazzo.testing.trainer_checks import Factory, Task
+from terrazzo.workflows.export import precisions
 from terrazzo_keras.backend import backend
 
 export = exporter("keras")
@@ -236,6 +237,22 @@ def test_smaller_litert(precision, tmp_path):
     answers = answers_of(tmp_path, "litert", given, images)
     found = agreement.compare(trainer.logits(images["one"]), answers["scores one"])
     assert 0 < found.error < (0.01 if precision == "float16" else 0.2), found
+
+
+@on_tensorflow
+def test_sizes_and_raw_values_stay_exact_in_onnx_of_float16(tmp_path):
+    require("onnx")
+    given = written("onnx", "unet", GraphForm("uint16"), tmp_path)
+    precisions.to_float16(tmp_path / "model.onnx")
+    images = images_of(given, ((61, 97), (2051, 7), (7, 9)))  # float16 has no 2051
+    images["brightest"] = np.full((1, 8, 9, 4), 65535, np.uint16)  # nor this
+    answers = answers_of(tmp_path, "onnx", given, images)
+    trainer, _ = trained("unet", "uint16")
+    spread = np.ptp(trainer.logits(images["(61, 97)"]))
+    for each, images_BHWC in images.items():
+        expected, scores = trainer.logits(images_BHWC), answers[f"scores {each}"]
+        np.testing.assert_allclose(scores, expected, atol=0.01 * spread, err_msg=each)
+    assert np.abs(answers["scores brightest"] - expected).max() > 0
 
 
 @on_tensorflow
