@@ -29,11 +29,29 @@ def to_float16(file: Path) -> None:
     converted = float16.convert_float_to_float16(
         model,
         keep_io_types=True,
-        node_block_list=_unweighted(model.graph),
-        # Sizes and positions are computed exactly, and sums over many values keep their digits.
+        # Sizes and positions are computed exactly (some exporters do it in float32, and float16
+        # has not even 2049), and sums over many values keep their digits.
+        node_block_list=[*_unweighted(model.graph), *_of_sizes(model.graph)],
         op_block_list=[*float16.DEFAULT_OP_BLOCK_LIST, "Resize", "Upsample", "ArgMax", "Softmax"],
     )
+    _skip_detours(converted.graph)
     onnx.save(converted, str(file))
+
+
+def _skip_detours(graph: Any) -> None:
+    """Give each node that stays float32 what the one before it has computed.
+
+    The converter casts all it leaves alone to float16 and back, one by one: values of 16 bits
+    would be lost in between.
+    """
+    import onnx
+
+    casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
+    kinds = {name: node.attribute[0].i for name, node in casts.items()}
+    for name, node in casts.items():
+        (source,) = node.input
+        if (kinds[name], kinds.get(source)) == (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
+            node.input[0] = casts[source].input[0]
 
 
 def to_int8(file: Path, form: GraphForm, calibration: Iterable[NDArray[np.generic]]) -> None:
@@ -103,6 +121,22 @@ def _unweighted(graph: Any) -> list[str]:
             continue
         before.update(node.output)
         names.append(node.name)
+    return names
+
+
+def _of_sizes(graph: Any) -> list[str]:
+    """Return the names of the nodes that compute with sizes alone: from shapes and constants."""
+    constants = {each.name for each in graph.initializer} | {""}
+    sizes: set[str] = set()
+    names = []
+    for node in graph.node:  # in the order of computation
+        if node.op_type == "Constant":
+            constants.update(node.output)
+        elif node.op_type == "Shape" or (
+            sizes.intersection(node.input) and not (set(node.input) - sizes - constants)
+        ):
+            sizes.update(node.output)
+            names.append(node.name)
     return names
 
 
