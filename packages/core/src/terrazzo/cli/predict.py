@@ -41,6 +41,10 @@ def predict(
         Path | None,
         typer.Option(metavar="OUT.gpkg", help="Also write polygons; a folder for several inputs."),
     ] = None,
+    labels_for: Annotated[
+        str | None,
+        typer.Option(metavar="PROGRAM", help="Also write masks to correct in cvat or labelstudio."),
+    ] = None,
     cog: Annotated[
         bool, typer.Option("--cog", help="Write cloud optimised GeoTIFF with overviews.")
     ] = False,
@@ -74,6 +78,7 @@ def predict(
         terrazzo predict runs/demo_torch scene.tif --out map.tif --polygons map.gpkg --workers 2
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/
         terrazzo predict exported/demo scene.tif --out map.tif
+        terrazzo predict runs/camvid_unet_quick photos/ --out maps/ --labels-for cvat
     """
     from terrazzo.base import config_parsing, printable, progress
     from terrazzo.cli.options import compute_precision
@@ -91,6 +96,7 @@ def predict(
         probabilities=probabilities,
         cloud_optimised=cog,
         polygons=polygons,
+        labels_for=labels_for,
         any_pixel_size=any_pixel_size,
         workers=workers,
         ray=ray,

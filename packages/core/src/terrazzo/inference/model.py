@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.disk_errors import unreadable
-from terrazzo.base.errors import DataError
+from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.base.progress import Progress
 from terrazzo.inference.blending import Blender
 from terrazzo.inference.tiled_prediction import Tiling, tile_passes
@@ -36,6 +37,27 @@ class Model:
 
     card: ModelCard
     trainer: Predictor
+
+    @property
+    def network(self) -> Any:
+        """The network itself with the trained weights: `torch.nn.Module` or `keras.Model`.
+
+        It takes normalised float32 images, ``(values - mean) / std`` of ``card.bands`` with 0 where
+        there is no data, in the framework's own order of axes, and gives logits.
+
+        Raises:
+            ConfigError: SEG-X089, what predicts here holds no network of a framework.
+        """
+        network = getattr(self.trainer, "network", None)
+        if network is None:
+            raise ConfigError(
+                "SEG-X089",
+                "this model holds no network of a framework",
+                observed=f"backend {self.card.backend!r}, {type(self.trainer).__name__}",
+                allowed="the model of a run trained with the backend torch or keras",
+                next_step="load the run itself, not a file that was exported from it",
+            )
+        return network
 
     def predict(
         self, image_HWC: NDArray[np.generic], *, file: str | Path = "(array)"

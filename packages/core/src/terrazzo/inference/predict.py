@@ -15,6 +15,8 @@ from terrazzo.data.normalization import moments
 from terrazzo.inference import map_writer, polygonize
 from terrazzo.inference.images import predict_image
 from terrazzo.inference.jobs import Executor, ThisProcess
+from terrazzo.inference.labelling import programs
+from terrazzo.inference.labelling.source import PredictedImage
 from terrazzo.inference.map_writer import MapInProgress, MapOrder
 from terrazzo.inference.model import Model, model_folder
 from terrazzo.inference.outputs import Settings, Work, plan_outputs
@@ -27,6 +29,7 @@ from terrazzo.runs import model_source, saved_model
 from terrazzo.runs.model_source import ModelSource
 
 _SAMPLE_SIDE, _SAMPLES_ACROSS = 64, 6  # windows whose values are compared with training
+_DIGEST_SHOWN = 12  # of the weights, in what labelling programs show as the model
 _FORMAT = 3  # of what a journal holds; raise it when rows would come out differently
 
 
@@ -81,6 +84,8 @@ def predict(
     folder = model_folder(run)
     works = plan_outputs(sources, place, settings, folder)
     card = saved_model.read_card(folder, progress.say)
+    if settings.labels_for is not None:
+        programs.refuse_unfit(settings.labels_for, card.label_map, _images_of(works, card))
     scenes = {
         work.source: _open_scene(work.source, card, settings, progress)
         for work in works
@@ -96,7 +101,23 @@ def predict(
         if (warning := _unlike_training(scene, card)) is not None:
             progress.say(f"warning {radiometry.CODE}: {scene.path}: {warning}")
     with _no_empty_folder_left([path.parent for work in works for path in work.files]):
-        return _make_maps(works, scenes, card, folder, settings, progress)
+        written = _make_maps(works, scenes, card, folder, settings, progress)
+        if settings.labels_for is not None:
+            digest = model_source.digest(folder)[:_DIGEST_SHOWN]
+            version = f"{card.backend}-{card.model.name}-{digest}"
+            images = _images_of(works, card)
+            programs.write(
+                settings.labels_for, place, images, card.label_map, version, progress.say
+            )
+        return written
+
+
+def _images_of(works: Sequence[Work], card: ModelCard) -> list[PredictedImage]:
+    return [
+        PredictedImage(work.source, work.name.as_posix(), work.map, work.confidence, card.label_map)
+        for work in works
+        if not work.is_scene
+    ]
 
 
 @contextmanager

@@ -66,14 +66,22 @@ class ModelSource:
         Raises:
             CheckpointError: as `saved_model.sha256_of_weights`.
         """
-        if exported_model.is_exported(self.folder):
-            digest = exported_model.sha256(self.folder)
-        else:
-            digest = saved_model.sha256_of_weights(self.folder)
-        plan: tuple[str, ...] = (card.backend, card.model.name, digest)
+        plan: tuple[str, ...] = (card.backend, card.model.name, digest(self.folder))
         if self.runtime is not None:
             plan += (self.runtime, runtimes.version(self.runtime))
         return plan if self.precision is None else (*plan, self.precision)
+
+
+def digest(folder: Path) -> str:
+    """Return what tells the weights of a model folder, or an exported one, from any others.
+
+    Raises:
+        CheckpointError: as `saved_model.sha256_of_weights` and `exported_model.sha256`.
+        ResourceError: as they do.
+    """
+    if exported_model.is_exported(folder):
+        return exported_model.sha256(folder)
+    return saved_model.sha256_of_weights(folder)
 
 
 def choose(

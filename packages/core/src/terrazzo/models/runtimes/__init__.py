@@ -1,6 +1,7 @@
 """Exported models in the runtimes that run them without their framework.
 
-One module a runtime, each with a class that is a `Session`; `open_session` chooses it.
+One module a runtime, each with a class that is a `terrazzo.models.session.Session`; `open_session`
+chooses it.
 `predictor.SessionPredictor` makes of a session what the rest of the product predicts with.
 """
 
@@ -11,15 +12,13 @@ import importlib.util
 import os
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from terrazzo.base.errors import ConfigError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from terrazzo.models.exporter import GraphForm
+    from terrazzo.models.session import Session
 
 ComputePrecision = Literal["float32", "bfloat16"]
 """Of the arithmetic in a runtime; files of float16 and int8 have their own."""
@@ -34,32 +33,6 @@ _PACKAGES = {
 }
 _FILES = {"openvino": "model.xml", "onnxruntime": "model.onnx", "litert": "model.tflite"}
 _EXTRAS = {"openvino": "cpu", "onnxruntime": "onnxruntime", "litert": "litert"}
-
-
-class Session(Protocol):
-    """An exported model in its runtime."""
-
-    @property
-    def device(self) -> str:
-        """Where and by what it is computed, for the record: ``cpu openvino 2026.4.1 float32``."""
-        ...
-
-    @property
-    def threads(self) -> int:
-        """Threads that share the work."""
-        ...
-
-    def logits(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Return logits B×H×W×K."""
-        ...
-
-    def probabilities(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Return probabilities B×H×W×K, which add up to 1 over K."""
-        ...
-
-    def labels(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.integer]:
-        """Return the most probable class, B×H×W, in any integer type."""
-        ...
 
 
 def installed(runtime: str) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from terrazzo.base.processes import SingleProcess
 from terrazzo.data.sample import Bands
-from terrazzo.models.runtimes import Session
+from terrazzo.models.session import Session
 
 _NO_MEMORY = ("bad_alloc", "Failed to allocate", "could not allocate", "out of memory")
 
