@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from xml.sax.saxutils import quoteattr
+from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
@@ -74,9 +74,23 @@ def annotation_text(
         frames: number of each image's frame in a task that was made of all of them.
     """
     yield '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n'
+    yield _meta(label_map, len(frames))
     for image in images:
         yield _image(image, label_map, frames[image.name])
     yield "</annotations>\n"
+
+
+def _meta(label_map: LabelMap, images: int) -> str:
+    """Return what an exported task would tell of itself; other readers of this format need it."""
+    entries = "".join(
+        f"        <label><name>{escape(each.name)}</name><color>{each.colour.lower()}</color>"
+        "<type>mask</type><attributes></attributes></label>\n"
+        for each in label_map.classes
+    )
+    return (
+        f"  <meta>\n    <task>\n      <size>{images}</size>\n      <mode>annotation</mode>\n"
+        f"      <labels>\n{entries}      </labels>\n    </task>\n  </meta>\n"
+    )
 
 
 def _image(image: PredictedImage, label_map: LabelMap, frame: int) -> str:
