@@ -234,7 +234,10 @@ def test_cvat_gets_the_masks_of_the_maps(tmp_path, model, photos):
     names = load_model(model).card.label_map.names
     found = cvat_images(out)
     assert list(found) == ["a b&<é.png", "d.png", "sub/c.jpg"]
-    assert [image.get("id") for image in found.values()] == ["0", "1", "2"]
+    # No number of a frame: where a name does not fit, CVAT would put the masks on another image.
+    numbers = {int(image.get("id")) for image in found.values()}
+    assert len(numbers) == 3
+    assert min(numbers) > 10**8
     for name, image in found.items():
         labels_HW = images.read_label((out / name).with_suffix(".png"), "index")
         assert (int(image.get("height")), int(image.get("width"))) == labels_HW.shape
