@@ -258,7 +258,8 @@ def test_cvats_command_line_gets_polygons_where_it_asks_for_them(place: Path) ->
     found = answer_of(python, FUNCTION, place / "model", place / "photos", 1, "")
     for name, labels_HW in maps(place / "cvat").items():
         drawn_HW = np.full(labels_HW.shape, 255, np.uint8)
-        for k, (points, _), _ in sorted(found[name][::-1], key=lambda shape: shape[1][1]):
+        # By length within a depth, an order of chance.
+        for k, (points, _), _ in sorted(found[name], key=lambda s: (s[1][1], len(s[1][0]))):
             ring = [*zip(points[::2], points[1::2], strict=True), tuple(points[:2])]
             polygon = {"type": "Polygon", "coordinates": [ring]}
             drawn_HW[features.rasterize([(polygon, 1)], labels_HW.shape) == 1] = k
