@@ -18,6 +18,7 @@ from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.inference.unfinished_map import folder_of, has_rows
 from terrazzo.io import images
 from terrazzo.io.folders import walk_files
+from terrazzo.models.runtimes import ComputePrecision
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,9 @@ class Settings:
         any_pixel_size: take pixels of another size on the ground than those of training.
         workers: processes that share the rows of scenes; None: one, or all of a Ray cluster.
         ray: address of a Ray cluster, whose actors are the workers.
+        runtime: what computes the model; None: see `terrazzo.runs.model_source.choose`; on a
+            cluster the framework.
+        precision: of its arithmetic; None: that of training, or float32.
         resume: go on with what was begun; maps that are there are left alone.
         overwrite: replace what is there.
     """
@@ -51,6 +55,8 @@ class Settings:
     any_pixel_size: bool = False
     workers: int | None = None
     ray: str | None = None
+    runtime: str | None = None
+    precision: ComputePrecision | None = None
     resume: bool = False
     overwrite: bool = False
 

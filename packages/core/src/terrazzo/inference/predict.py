@@ -18,14 +18,15 @@ from terrazzo.inference.jobs import Executor, ThisProcess
 from terrazzo.inference.labelling import programs
 from terrazzo.inference.labelling.source import PredictedImage
 from terrazzo.inference.map_writer import MapInProgress, MapOrder
-from terrazzo.inference.model import load_model, model_folder
+from terrazzo.inference.model import Model, model_folder
 from terrazzo.inference.outputs import Settings, Work, plan_outputs
 from terrazzo.inference.tiled_prediction import Scene, Tally
 from terrazzo.io import rasters
 from terrazzo.io.remote_paths import RemotePath
 from terrazzo.models import compatibility, radiometry
 from terrazzo.models.card import ModelCard
-from terrazzo.runs import saved_model
+from terrazzo.runs import model_source, saved_model
+from terrazzo.runs.model_source import ModelSource
 
 _SAMPLE_SIDE, _SAMPLES_ACROSS = 64, 6  # windows whose values are compared with training
 _DIGEST_SHOWN = 12  # of the weights, in what labelling programs show as the model
@@ -57,7 +58,7 @@ def predict(
     `resume`: the bytes are those of maps that were never interrupted.
 
     Args:
-        run: a run folder, or its ``model/``.
+        run: a run folder, its ``model/``, or an exported folder.
         inputs: a file or several, or folders whose images and GeoTIFF files are taken, sub-folders
             included.
         out: a file or a folder.
@@ -102,8 +103,8 @@ def predict(
     with _no_empty_folder_left([path.parent for work in works for path in work.files]):
         written = _make_maps(works, scenes, card, folder, settings, progress)
         if settings.labels_for is not None:
-            backend, name, digest = _plan_of_model(card, folder)
-            version = f"{backend}-{name}-{digest[:_DIGEST_SHOWN]}"
+            digest = model_source.digest(folder)[:_DIGEST_SHOWN]
+            version = f"{card.backend}-{card.model.name}-{digest}"
             images = _images_of(works, card)
             programs.write(
                 settings.labels_for, place, images, card.label_map, version, progress.say
@@ -149,16 +150,26 @@ def _make_maps(
                 rasters.refuse_other_than_utf8(path if work.is_scene else path.parent)
     if settings.resume:
         works = [work for work in works if not _is_finished(work, progress)]
-    model_plan = _plan_of_model(card, folder)
+    if not works:
+        return []
+    source = model_source.choose(
+        folder,
+        card,
+        runtime=settings.runtime or (None if settings.ray is None else model_source.OWN),
+        precision=settings.precision,
+        fixed_size=(settings.tiling.tile, settings.tiling.tile),
+        say=progress.say,
+    )
+    model_plan = source.plan(card)
     orders = [
         order_for(scenes[work.source], card, work, settings, model_plan)
         for work in works
         if work.is_scene
     ]
-    written = [Written(*made) for made in _predict_scenes(orders, folder, settings, progress)]
+    written = [Written(*made) for made in _predict_scenes(orders, source, settings, progress)]
     images = [work for work in works if not work.is_scene]
     if images:
-        model = load_model(folder)
+        model = Model(*source.load())
         for work in images:
             predict_image(model, work, settings, progress)
             progress.say(f"{work.source} → {work.map}")
@@ -293,10 +304,6 @@ def order_for(
     )
 
 
-def _plan_of_model(card: ModelCard, folder: Path) -> tuple[str, str, str]:
-    return card.backend, card.model.name, saved_model.sha256_of_weights(folder)
-
-
 def _fingerprint(path: Path) -> list[str | int]:
     if isinstance(path, RemotePath):
         return [path.gdal_name]
@@ -305,12 +312,12 @@ def _fingerprint(path: Path) -> list[str | int]:
 
 
 def _predict_scenes(
-    orders: Sequence[MapOrder], folder: Path, settings: Settings, progress: Progress
+    orders: Sequence[MapOrder], source: ModelSource, settings: Settings, progress: Progress
 ) -> Iterator[tuple[Path, Tally]]:
     if not orders:
         return
     counter = _RowsDone(progress, sum(_tile_rows(order) for order in orders))
-    with _executor(folder, settings, counter.row_done, progress.say) as executor:
+    with _executor(source, settings, counter.row_done, progress.say) as executor:
         for order, tally in map_writer.make_maps(
             orders, executor, resume=settings.resume, begun=counter.map_begun
         ):
@@ -326,20 +333,23 @@ def _predict_scenes(
 
 @contextmanager
 def _executor(
-    folder: Path, settings: Settings, row_done: Callable[[], None], say: Callable[[str], None]
+    source: ModelSource,
+    settings: Settings,
+    row_done: Callable[[], None],
+    say: Callable[[str], None],
 ) -> Iterator[Executor]:
     if settings.ray is not None:
         from terrazzo.inference.ray_pool import RayPool
 
-        with RayPool(settings.ray, folder, settings.workers, row_done) as actors:
+        with RayPool(settings.ray, source, settings.workers, row_done) as actors:
             yield actors
     elif settings.workers is not None and settings.workers > 1:
         from terrazzo.inference.process_pool import ProcessPool
 
-        with ProcessPool(folder, settings.workers, row_done, say) as workers:
+        with ProcessPool(source, settings.workers, row_done, say) as workers:
             yield workers
     else:
-        yield ThisProcess(saved_model.load(folder)[1], row_done, say=say)
+        yield ThisProcess(source.load()[1], row_done, say=say)
 
 
 @dataclass

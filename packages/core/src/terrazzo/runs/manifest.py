@@ -45,7 +45,8 @@ def write(folder: Path, step: int) -> None:
     Raises:
         OSError: the disk is full or refuses.
     """
-    files = {path.name: _fingerprint(path) for path in sorted(folder.iterdir())}
+    paths = (path for path in sorted(folder.iterdir()) if path.name != NAME)
+    files = {path.name: _fingerprint(path) for path in paths}
     path = folder / NAME
     path.write_bytes(_text({"format": FORMAT, "step": step, "files": files}))
     flush_file(path)
@@ -91,6 +92,11 @@ class Manifest:
         """Return the sum that a file must have; None where it is not listed."""
         listed = self._files.get(name)
         return None if listed is None else str(listed["sha256"])
+
+    @property
+    def digest(self) -> str:
+        """A sum of the names and sums of all files."""
+        return hashlib.sha256(json.dumps(self._files, sort_keys=True).encode()).hexdigest()
 
     def _compare(self, name: str, observed: Mapping[str, Any]) -> None:
         expected = self._files.get(name)
