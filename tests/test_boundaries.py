@@ -117,8 +117,8 @@ def test_import_contracts_hold():
         (
             "predict",
             "--allow-remote --any-pixel-size --bands --batch-size --blend --cog --help "
-            "--labels-for --out --overlap --overwrite --polygons --probabilities --ray --resume "
-            "--tile --workers",
+            "--labels-for --out --overlap --overwrite --polygons --precision --probabilities --ray "
+            "--resume --runtime --tile --workers",
         ),
         ("data", "--help --root"),
         ("list", "--help"),
