@@ -86,13 +86,13 @@ def write(
     if program == "cvat":
         _write(classes, iter([cvat.labels_text(label_map)]))
         _write(predictions, cvat.annotation_text(images, label_map))
-        say(f"{len(images)} images for CVAT → {predictions}; labels of its task: {classes}")
+        say(f"images for CVAT: {len(images)} → {predictions}; labels of its task: {classes}")
     else:
         root = common_folder([_folder_of(image) for image in images])
         _write(classes, iter([label_studio.config_text(label_map)]))
         _write(predictions, label_studio.task_text(images, label_map, root, version))
         say(
-            f"{len(images)} images for Label Studio → {predictions}; its labelling interface: "
+            f"images for Label Studio: {len(images)} → {predictions}; its labelling interface: "
             f"{classes}; it finds them with {label_studio.ROOT_VARIABLE}={root}"
         )
 
