@@ -114,6 +114,12 @@ def test_import_contracts_hold():
             "--any-pixel-size --boundary --calibration --data --help --ray --split --workers",
         ),
         ("study", "--help --out --ray --resume --set --workers"),
+        (
+            "predict",
+            "--allow-remote --any-pixel-size --bands --batch-size --blend --cog --help "
+            "--labels-for --out --overlap --overwrite --polygons --precision --probabilities --ray "
+            "--resume --runtime --tile --workers",
+        ),
         ("data", "--help --root"),
         ("list", "--help"),
     ],
