@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -55,7 +56,17 @@ def _write_files(model: Model, work: Work, settings: Settings, progress: Progres
     image_HWC = images.read_image(work.source)
     bands = model.card.bands
     labels_HW = np.empty(image_HWC.shape[:2], model.card.label_map.dtype)
-    kept = _keeping(_rows_of(model, image_HWC, work, settings, progress), labels_HW)
+    kept = _keeping(
+        rows_of(
+            model,
+            image_HWC,
+            settings,
+            file=work.source,
+            probabilities=work.probabilities is not None,
+            say=progress.say,
+        ),
+        labels_HW,
+    )
     if work.probabilities is not None:
         _write_probabilities(model, work, kept, labels_HW.shape)
     for _ in kept:
@@ -73,21 +84,38 @@ def _write_files(model: Model, work: Work, settings: Settings, progress: Progres
     images.write_png(work.map, labels_HW)
 
 
-def _rows_of(
-    model: Model, image_HWC: NDArray[Any], work: Work, settings: Settings, progress: Progress
+def rows_of(
+    model: Model,
+    image_HWC: NDArray[Any],
+    settings: Settings,
+    *,
+    file: Path,
+    probabilities: bool,
+    say: Callable[[str], None],
 ) -> _Rows:
-    """Predict an image at once, or by windows where it is large."""
-    probabilities = work.probabilities is not None
+    """Predict an image at once, or by windows where it is large; see `Model.predict_by_tiles`.
+
+    Args:
+        model: the model.
+        image_HWC: as `images.read_image` gives it.
+        settings: how it is tiled, and from which size on.
+        file: where it came from, for messages.
+        probabilities: also yield the probabilities R×W×K.
+        say: told where fewer tiles a forward pass have to do.
+
+    Raises:
+        DataError: as `Model.predict`.
+    """
     rows, columns = image_HWC.shape[:2]
     if model.card.image_size is None and rows * columns > settings.whole_images_up_to:
         return model.predict_by_tiles(
             image_HWC,
             settings.tiling,
-            file=work.source,
+            file=file,
             probabilities=probabilities,
-            say=progress.say,
+            say=say,
         )
-    labels_HW = model.predict(image_HWC, file=work.source)
+    labels_HW = model.predict(image_HWC, file=file)
     return iter([(labels_HW, model.predict_probabilities(image_HWC) if probabilities else None)])
 
 
