@@ -14,7 +14,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from PIL import Image
 
-from terrazzo.base.errors import ConfigError, unknown_name
+from terrazzo.base.errors import ConfigError, DataError, unknown_name
 from terrazzo.data.labels import LabelMap
 from terrazzo.inference import map_writer, polygonize
 from terrazzo.io import rasters
@@ -33,6 +33,7 @@ FORMATS = {
 }
 """Media type of each answer by its name in ``?format=``."""
 
+_MOST_SIDES = 1_000_000  # each makes up to 150 bytes of GeoJSON
 _BY_ACCEPT = ("png", "geotiff", "geojson", "json")  # the others are asked for by name alone
 
 
@@ -133,6 +134,7 @@ def answer(found: Predicted, what: Wanted, card: ModelCard) -> Answer:
     Raises:
         ConfigError: SEG-X086, a GeoTIFF of an image that is none; SEG-X003, the extra for polygons
             is not installed.
+        DataError: SEG-D079, there are too many polygons.
     """
     make = _MAKERS[what.format]
     return Answer(200, make(found, what, card.label_map), FORMATS[what.format])
@@ -215,11 +217,31 @@ def _geotiff(found: Predicted, _: Wanted, label_map: LabelMap) -> bytes:
 
 
 def _geojson(found: Predicted, _: Wanted, label_map: LabelMap) -> bytes:
+    _refuse_many_corners(found.labels_HW)
     rows, columns = found.labels_HW.shape
     size = found.info
     if size is None:
         size = RasterInfo(rows, columns, (), "uint8", None, None, Affine.identity(), "uint8")
     return _json(polygonize.geojson(found.labels_HW, size, label_map))
+
+
+def _refuse_many_corners(labels_HW: NDArray[np.integer]) -> None:
+    """Refuse a noisy map, whose polygons would fill the memory."""
+    sides = sum(
+        int(np.count_nonzero(one != other))
+        for one, other in (
+            (labels_HW[1:], labels_HW[:-1]),
+            (labels_HW[:, 1:], labels_HW[:, :-1]),
+        )
+    )
+    if sides > _MOST_SIDES:
+        raise DataError(
+            "SEG-D079",
+            "the map has too many and too small areas to be sent as polygons",
+            observed=f"{sides} sides of pixels between two classes",
+            allowed=f"{_MOST_SIDES}",
+            next_step="ask for ?format=png or geotiff, or use `terrazzo predict --polygons`",
+        )
 
 
 def _shares(found: Predicted, what: Wanted, label_map: LabelMap) -> bytes:

@@ -86,7 +86,8 @@ class Application:
             found = refusals.answer_to(error)
             if found.status == 500:
                 self._say(str(error))
-            await receive.drain(self.settings.max_bytes)
+            if found.status != 408:
+                await receive.drain(self.settings.max_bytes)
             return found
         except Exception:
             self._say(printable.lines(traceback.format_exc()))
@@ -110,10 +111,10 @@ class Application:
         path, method = scope["path"], scope["method"]
         allowed = ("POST",) if path == "/predict" else ("GET", "HEAD")
         if path != "/predict" and path not in self._pages:
-            return refusals.without_a_code(404, "there is nothing at this path")
+            return refusals.no_such_request(404, "there is nothing at this path")
         if method not in allowed:
             allow = ("Allow", ", ".join(allowed))
-            return refusals.without_a_code(405, f"this path takes {allow[1]}", allow)
+            return refusals.no_such_request(405, f"this path takes {allow[1]}", allow)
         if path in self._pages:
             return self._pages[path]
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))

@@ -16,6 +16,7 @@ _STATUS = {
     "SEG-D076": 413,
     "SEG-D077": 415,
     "SEG-D078": 408,
+    "SEG-D079": 413,
     "SEG-R006": 503,  # no memory for this image now
     "SEG-R065": 503,
     "SEG-R066": 504,
@@ -45,7 +46,7 @@ def failed() -> Answer:
     return json_answer({"error": {"code": "SEG-R067", "problem": problem}}, 500)
 
 
-def without_a_code(status: int, problem: str, *headers: tuple[str, str]) -> Answer:
+def no_such_request(status: int, problem: str, *headers: tuple[str, str]) -> Answer:
     """Return the response to a request for what is not there."""
     found = json_answer({"error": {"code": "SEG-X086", "problem": problem}}, status)
     return Answer(status, found.body, found.media_type, headers)

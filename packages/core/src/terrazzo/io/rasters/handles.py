@@ -214,8 +214,10 @@ def _band_names(opened: Handle) -> tuple[str, ...]:
     if opened.palette_PC is not None:
         return tiff_kinds.PALETTE_BANDS
     dataset, numbers = opened.dataset, opened.image_bands
-    told = [dataset.descriptions[number - 1] for number in numbers]
-    colours = [_COLOURS.get(dataset.colorinterp[number - 1]) for number in numbers]
+    # Each asks every band of the file, so once: thousands of bands would take minutes.
+    descriptions, kinds = dataset.descriptions, dataset.colorinterp
+    told = [descriptions[number - 1] for number in numbers]
+    colours = [_COLOURS.get(kinds[number - 1]) for number in numbers]
     if not any(told) and all(colours.count(colour) == 1 for colour in _COLOURS.values()):
         told = colours
     return tuple(name or f"band {number}" for name, number in zip(told, numbers, strict=True))
