@@ -165,7 +165,7 @@ def test_a_file_that_is_refused_is_explained_and_the_next_one_is_not(tmp_path, a
     browser.press("#file", str(tmp_path / "notes.png"))
     wait_for(browser, "!document.getElementById('error').hidden")
     told = browser.script("return document.getElementById('error').innerText")
-    assert told.startswith("SEG-D012: the file does not hold an image")
+    assert told.startswith("SEG-D012: the body does not hold an image")
     assert "content is text" in told
     Image.fromarray(land_image(50, 60)).save(tmp_path / "land.png")
     send(browser, tmp_path / "land.png")

@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import rasterio
 import requests
 from PIL import Image
+from rasterio.enums import ColorInterp
 from rasterio.io import MemoryFile
 
 from terrazzo.inference import predict
@@ -218,6 +220,17 @@ def test_polygons_of_a_scene_lie_on_the_earth_and_those_of_an_image_in_its_pixel
     assert found["coordinates"].startswith("pixels")
     shapes = [shapely.geometry.shape(each["geometry"]) for each in found["features"]]
     assert shapely.union_all(shapes).equals(shapely.box(0, 0, 30, 20))
+
+
+def test_what_predict_would_say_of_a_scene_names_no_file(tmp_path, address):
+    with rasterio.open(
+        tmp_path / "s.tif", "w", driver="GTiff", dtype="uint8", count=4, height=30, width=40, **UTM
+    ) as scene:
+        scene.write(np.random.default_rng(0).integers(0, 256, (4, 30, 40), np.uint8))
+        scene.colorinterp = [ColorInterp(code) for code in (3, 4, 5, 6)]
+    answer = post(address, (tmp_path / "s.tif").read_bytes(), TIFF, format="json")
+    (remark,) = answer.json()["remarks"]
+    assert remark.startswith("image: band 4 is read as alpha")
 
 
 def test_what_predict_would_say_comes_along(address):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 BODY = Path("image")
 """What the image of a request is called in messages; nothing is read there."""
+_KINDS = ("PNG", "JPEG", "TIFF")
+_IN_MEMORY = re.compile(r"/vsimem/terrazzo-[0-9a-f]+/(image|map)\.tif")
 _BLOCK_PIXELS = 1 << 22  # in a usual GeoTIFF; that many are decoded whatever the limit
 
 
@@ -69,9 +72,11 @@ def predict_body(
         probability_of: train id of a class whose probability is wanted.
 
     Raises:
-        DataError: as `terrazzo predict`; SEG-D076, more pixels than `settings` allow.
+        DataError: as `terrazzo predict`; SEG-D012, the body is no image; SEG-D076, more pixels than
+            `settings` allow.
         TooLate: nobody waits for it.
     """
+    _refuse_other_files(body)
     model = Model(card, SharedPredictor(batcher, deadline).as_trainer())
     how = Settings(any_pixel_size=settings.any_pixel_size)
     said = _Said()
@@ -83,12 +88,18 @@ def predict_body(
     return _predict_image(body, model, how, said, probability_of)
 
 
+def as_told(text: str) -> str:
+    """Return a text in which the image is not called by its name in memory."""
+    return _IN_MEMORY.sub(str(BODY), text)
+
+
 def preview(body: bytes, card: ModelCard, settings: ServeSettings) -> NDArray[np.uint8]:
     """Return an image as H×W×3 for people to look at.
 
     Raises:
         DataError: as `predict_body`.
     """
+    _refuse_other_files(body)
     if image_headers.content_name(body) != "TIFF":
         _refuse_pixels(images.decoded_info(body, BODY), settings)
         return images.as_rgb(images.decode_image(body, BODY))
@@ -162,6 +173,18 @@ def _predict_scene(
     return Predicted(rows.labels_HW, rows.probability_HW, size, tuple(said.lines))
 
 
+def _refuse_other_files(body: bytes) -> None:
+    content = image_headers.content_name(body)
+    if content not in _KINDS:
+        raise DataError(
+            "SEG-D012",
+            "the body does not hold an image that can be read here",
+            observed=f"content is {content}",
+            allowed=", ".join(_KINDS),
+            next_step="convert the image to one of these",
+        )
+
+
 def _scene_info(path: Path, limits: ServeSettings) -> RasterInfo:
     """Return what a GeoTIFF says of itself, once it is known not to fill the memory."""
     info = rasters.info(path)
@@ -200,7 +223,7 @@ class _Said:
         """Keep nothing."""
 
     def say(self, text: str) -> None:
-        self.lines.append(text)
+        self.lines.append(as_told(text))
 
     def warn(self, warning: str | None) -> None:
         if warning is not None:

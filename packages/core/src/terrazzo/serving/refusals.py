@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from terrazzo.base.errors import ConfigError, DataError, ResourceError, TerrazzoError
 from terrazzo.serving.answers import Answer, json_answer
-from terrazzo.serving.prediction import BODY
+from terrazzo.serving.prediction import as_told
 
 _STATUS = {
     "SEG-D012": 415,  # another kind of file
@@ -24,7 +22,6 @@ _STATUS = {
     "SEG-X087": 403,
 }
 _LATER = {"SEG-R065", "SEG-R006"}
-_IN_MEMORY = re.compile(r"/vsimem/terrazzo-[0-9a-f]+/(image|map)\.tif")
 
 
 def answer_to(error: TerrazzoError) -> Answer:
@@ -59,7 +56,7 @@ def _by_kind(error: TerrazzoError) -> int:
 
 
 def _told(value: object) -> str | None:
-    return None if value is None else _IN_MEMORY.sub(str(BODY), str(value))
+    return None if value is None else as_told(str(value))
 
 
 def body_too_large(observed: str, most: int) -> DataError:

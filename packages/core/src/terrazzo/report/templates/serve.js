@@ -68,6 +68,7 @@ async function choose(chosen) {
     await Promise.all([at("image").decode(), at("mask").decode()]);
     if (mine !== turn) return;
     classes = found.classes;
+    at("stage").style.setProperty("--ratio", found.columns / found.rows);
     showLegend(found);
     at("remarks").textContent = found.remarks.join("\n");
     at("remarks").hidden = found.remarks.length === 0;
@@ -117,7 +118,7 @@ async function probabilityOf(id) {
     const canvas = document.createElement("canvas");
     canvas.width = picture.width;
     canvas.height = picture.height;
-    const context = canvas.getContext("2d");
+    const context = canvas.getContext("2d", { willReadFrequently: true });
     context.drawImage(picture, 0, 0);
     const rgba = context.getImageData(0, 0, picture.width, picture.height).data;
     const values = new Uint8Array(rgba.length / 4);
@@ -147,7 +148,7 @@ async function draw() {
     return;
   }
   if (mine !== turn || at("class").value !== id) return;
-  const canvas = at("probability"), context = canvas.getContext("2d");
+  const canvas = at("probability"), context = canvas.getContext("2d", { willReadFrequently: true });
   canvas.width = found.width;
   canvas.height = found.height;
   const shown = context.createImageData(found.width, found.height);
