@@ -219,6 +219,7 @@ def test_polygons_of_a_scene_lie_on_the_earth_and_those_of_an_image_in_its_pixel
     found = post(address, encoded(noise((20, 30))), format="geojson").json()
     assert found["coordinates"].startswith("pixels")
     shapes = [shapely.geometry.shape(each["geometry"]) for each in found["features"]]
+    assert all(shape.exterior.is_ccw for shape in shapes)
     assert shapely.union_all(shapes).equals(shapely.box(0, 0, 30, 20))
 
 
