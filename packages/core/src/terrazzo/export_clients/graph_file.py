@@ -1,0 +1,111 @@
+"""The ONNX file of an export, and running it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo.base.errors import ConfigError
+from terrazzo.export_clients.order import ClientOrder
+from terrazzo.models.exporter import INPUT, GraphForm
+
+FILE = "model.onnx"
+
+
+def required(package: str, extra: str) -> Any:
+    """Import a package that an export needs.
+
+    Raises:
+        ConfigError: SEG-X081, it is not installed.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != package.partition(".")[0]:
+            raise
+        raise ConfigError(
+            "SEG-X081",
+            f"this export needs the package {package}",
+            observed="it is not installed",
+            next_step=f"pip install 'terrazzo[{extra}]'",
+        ) from None
+
+
+def write_graph(order: ClientOrder, form: GraphForm, folder: Path) -> Path:
+    """Write ``model.onnx`` in a form, and return its path."""
+    required("onnx", "onnxruntime")
+    required("onnxruntime", "onnxruntime")
+    order.exporter.write("onnx", order.trainer, order.card, form, folder)
+    return folder / FILE
+
+
+def annotate(
+    path: Path, values: Mapping[str, object], *, ir_version: int | None = None
+) -> None:
+    """Add metadata to an ONNX file, each value as JSON.
+
+    Args:
+        path: of the file.
+        values: by their key.
+        ir_version: that older readers know; None: as it is.
+    """
+    onnx = required("onnx", "onnxruntime")
+    model = onnx.load(path)
+    props = {each.key: each.value for each in model.metadata_props}
+    props.update({key: json.dumps(value) for key, value in values.items()})
+    onnx.helper.set_model_props(model, props)
+    if ir_version is not None:
+        model.ir_version = min(model.ir_version, ir_version)
+    onnx.save(model, path)
+
+
+def opset_of(path: Path) -> int:
+    """Return the version of ONNX's own operators in a file."""
+    model = required("onnx", "onnxruntime").load(path)
+    return int(next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx")))
+
+
+class GraphSession:
+    """An ONNX file in ONNX Runtime, in float32 on the CPU.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        runtime = required("onnxruntime", "onnxruntime")
+        options = runtime.SessionOptions()
+        threads = os.environ.get("OMP_NUM_THREADS", "")
+        options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0
+        self._session = runtime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What `annotate` has added; values that are no JSON are left out."""
+        found = {}
+        for key, text in self._session.get_modelmeta().custom_metadata_map.items():
+            try:
+                found[key] = json.loads(text)
+            except json.JSONDecodeError:
+                continue
+        return found
+
+    @property
+    def input_shape(self) -> list[Any]:
+        """Of the image: numbers, and names where any will do."""
+        return list(self._session.get_inputs()[0].shape)
+
+    def run(self, image: NDArray[np.generic]) -> dict[str, NDArray[Any]]:
+        """Return the outputs by their names."""
+        names = [each.name for each in self._session.get_outputs()]
+        outputs = self._session.run(names, {INPUT: np.ascontiguousarray(image)})
+        return dict(zip(names, outputs, strict=True))
