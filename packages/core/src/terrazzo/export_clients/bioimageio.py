@@ -66,7 +66,12 @@ def write(order: ClientOrder, folder: Path) -> tuple[str, ...]:
         "`bioimageio predict`).",
         "To publish it, upload the zip at bioimage.io; add a cover image there.",
     )
-    write_readme(order, folder, "the BioImage Model Zoo", steps, limits)
+    tried = (
+        "When this was exported the answers of these files were held against the model's own. "
+        f"`bioimageio test {RDF}` repeats that for the test tensors; the scores of the model stand "
+        "in the report of its run."
+    )
+    write_readme(order, folder, "the BioImage Model Zoo", steps, limits, tried=tried)
     description = {**about, **_description(order, folder), "weights": weights}
     (folder / RDF).write_text(
         json.dumps(description, indent=2, ensure_ascii=False), encoding="utf-8"
@@ -100,7 +105,6 @@ def _about(order: ClientOrder) -> dict[str, Any]:
         "authors": [{"name": name} for name in authors],
         "cite": [{"text": cite, **source}],
         "license": license_id,
-        "documentation": "README.md",
         "tags": ["semantic-segmentation", card.backend, card.model.name],
     }
 
@@ -189,6 +193,7 @@ def _description(order: ClientOrder, folder: Path) -> dict[str, Any]:
         "postprocessing": [{"id": "softmax", "kwargs": {"axis": "channel"}}],
     }
     return {
+        "documentation": _file(folder, "README.md"),
         "inputs": [entry],
         "outputs": [answer],
         "config": {

@@ -9,7 +9,13 @@ from terrazzo.export_clients.order import ClientOrder
 
 
 def write_readme(
-    order: ClientOrder, folder: Path, program: str, steps: Sequence[str], limits: Sequence[str]
+    order: ClientOrder,
+    folder: Path,
+    program: str,
+    steps: Sequence[str],
+    limits: Sequence[str],
+    *,
+    tried: str = "",
 ) -> None:
     """Write what the model is, how the program opens it, and what to know before.
 
@@ -19,6 +25,7 @@ def write_readme(
         program: its full name.
         steps: what to do, one after another.
         limits: what to know.
+        tried: how one can try whether it works.
     """
     card = order.card
     lines = [
@@ -35,6 +42,7 @@ def write_readme(
         "",
         "## What to know",
         *(f"- {limit}" for limit in limits),
+        *(["", "## Validation", tried] if tried else []),
         "",
     ]
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
