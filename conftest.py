@@ -1,3 +1,5 @@
+import os
+
 import hypothesis
 import pytest
 
@@ -9,3 +11,7 @@ hypothesis.settings.register_profile(
     "no clock", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("no clock")
+
+# The default of `predict` would convert each of the many small models of the tests first. Those of
+# runtimes set or unset it by themselves.
+os.environ["TERRAZZO_RUNTIME"] = "framework"

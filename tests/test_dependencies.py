@@ -17,7 +17,8 @@ PACKAGES = ("core", "keras_models", "torch_models")
 
 NOT_IMPORTED = {
     # `terrazzo.models.backends` finds the backends by the name of their package.
-    "core": {"terrazzo-torch", "terrazzo-keras"},
+    # cvat-cli calls `terrazzo.inference.cvat_function`, and not the other way round.
+    "core": {"terrazzo-torch", "terrazzo-keras", "cvat-cli"},
     "keras_models": set(),
     "torch_models": set(),
 }

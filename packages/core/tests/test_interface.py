@@ -286,6 +286,7 @@ def test_progress_is_told_to_whom_it_is_given(folder, tmp_path):
         (lambda run, data: terrazzo.evaluate("nowhere"), CheckpointError, "SEG-C001"),
         (lambda run, data: terrazzo.evaluate(run, "training"), ConfigError, "SEG-X004"),
         (lambda run, data: terrazzo.load_model("nowhere"), CheckpointError, "SEG-C012"),
+        (lambda run, data: terrazzo.load_model(run).network, ConfigError, "SEG-X089"),
         (lambda run, data: terrazzo.predict(run, "a.png", "m.tif"), ConfigError, "SEG-X032"),
         (lambda run, data: terrazzo.compare([run]), ConfigError, "SEG-X040"),
         (lambda run, data: terrazzo.compare([run, run]), ConfigError, "SEG-X042"),

@@ -29,6 +29,7 @@ from terrazzo.inference.tiled_prediction import Scene, Tiling
 from terrazzo.inference.unfinished_map import folder_of, has_rows
 from terrazzo.io import rasters
 from terrazzo.runs import saved_model
+from terrazzo.runs.model_source import ModelSource
 from terrazzo.testing.scenes import UTM, make_model, make_scene
 
 SMALL = Tiling(tile=32, overlap=12, batch_size=3)
@@ -179,7 +180,7 @@ def test_a_worker_that_dies_is_told_at_once(tmp_path):
     model = make_model(tmp_path / "model")
     source = make_scene(tmp_path / "s.tif", (400, 300, 3))
     executor = ProcessPool(
-        model, 2, lambda: os.kill(executor._workers[0].process.pid, signal.SIGKILL)
+        ModelSource(model), 2, lambda: os.kill(executor._workers[0].process.pid, signal.SIGKILL)
     )
     with pytest.raises(ResourceError, match="SIGKILL") as caught, executor:
         make_map(model, source, tmp_path / "map.tif", executor)

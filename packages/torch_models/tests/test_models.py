@@ -176,7 +176,9 @@ def test_padding_repeats_the_border_and_shifts_nothing() -> None:
     padded = pad_to_multiple(image, 4)
     assert padded.tolist() == [[[[0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [3, 4, 5, 5]]]]
     assert torch.equal(crop(padded, image.shape), image)
-    assert pad_to_multiple(padded, 4) is padded
+    assert torch.equal(pad_to_multiple(padded, 4), padded)
+    assert pad_to_multiple(padded, 4, two_cells=True).shape[-2:] == (8, 8)
+    assert pad_to_multiple(padded, 1, two_cells=True).shape[-2:] == (4, 4)
 
 
 def test_unet_has_the_size_of_the_paper() -> None:

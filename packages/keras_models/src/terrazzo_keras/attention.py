@@ -10,6 +10,7 @@ from keras import ops
 Shape = tuple[int | None, ...]
 
 
+@keras.saving.register_keras_serializable(package="terrazzo")
 class PixelAttention(keras.layers.Layer):
     """Scaled dot-product attention of the pixels of one map to those of another.
 
@@ -17,9 +18,13 @@ class PixelAttention(keras.layers.Layer):
     are layers of their own.
     """
 
-    def __init__(self, num_heads: int, *, name: str) -> None:
-        super().__init__(name=name)
+    def __init__(self, num_heads: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.num_heads = num_heads
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes the same layer again."""
+        return super().get_config() | {"num_heads": self.num_heads}
 
     def call(self, inputs: tuple[Any, Any, Any]) -> Any:
         """Return B×H×W×C from queries B×H×W×C, keys and values B×h×w×C."""

@@ -10,6 +10,7 @@ from keras import ops
 Shape = tuple[int | None, ...]
 
 
+@keras.saving.register_keras_serializable(package="terrazzo")
 class Dropout(keras.layers.Layer):
     """Set values, or all values of an image, to 0 at random in training; scale up the others.
 
@@ -21,11 +22,15 @@ class Dropout(keras.layers.Layer):
     (arXiv:1603.09382) for a residual branch.
     """
 
-    def __init__(self, rate: float, *, whole_images: bool = False, name: str) -> None:
-        super().__init__(name=name)
+    def __init__(self, rate: float, *, whole_images: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.rate, self.whole_images = rate, whole_images
         if rate > 0:
             self.seed_generator = keras.random.SeedGenerator()
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes the same layer again; the seed is a weight."""
+        return super().get_config() | {"rate": self.rate, "whole_images": self.whole_images}
 
     def call(self, maps_BHWC: Any, training: bool = False) -> Any:
         """Return B×H×W×C; of a frozen layer (`trainable` is false) they are the inputs."""

@@ -12,6 +12,7 @@ Running = tuple[Any, Any]
 """Running mean and variance of the channels."""
 
 
+@keras.saving.register_keras_serializable(package="terrazzo")
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's layer over B×H×W, with PyTorch's moving variance: the unbiased one.
 

@@ -10,6 +10,7 @@ from keras import ops
 Shape = tuple[int | None, ...]
 
 
+@keras.saving.register_keras_serializable(package="terrazzo")
 class PadToMultiple(keras.layers.Layer):
     """Pad images by repeating their outermost rows and columns.
 
@@ -18,9 +19,14 @@ class PadToMultiple(keras.layers.Layer):
     the top and left and `after` more at the bottom and right.
     """
 
-    def __init__(self, multiple: int, *, before: int = 0, after: int = 0, name: str) -> None:
-        super().__init__(name=name)
+    def __init__(self, multiple: int, *, before: int = 0, after: int = 0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.multiple, self.before, self.after = multiple, before, after
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes the same layer again."""
+        own = {"multiple": self.multiple, "before": self.before, "after": self.after}
+        return super().get_config() | own
 
     def call(self, images_BHWC: Any) -> Any:
         """Return the padded images."""
@@ -32,7 +38,8 @@ class PadToMultiple(keras.layers.Layer):
         return images_BHWC
 
     def _end(self, size: Any) -> Any:
-        return size + -size % self.multiple + self.after
+        # Not ``-size % multiple``: some exported graphs round its quotient towards 0.
+        return (size + self.multiple - 1) // self.multiple * self.multiple + self.after
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Keep batch and channels."""
@@ -43,13 +50,18 @@ class PadToMultiple(keras.layers.Layer):
         return None if size is None else self.before + int(self._end(size))
 
 
+@keras.saving.register_keras_serializable(package="terrazzo")
 class CropTo(keras.layers.Layer):
     """Cut rows and columns `start`… of the first input to the height and width of the second."""
 
-    def __init__(self, start: int = 0, *, name: str) -> None:
+    def __init__(self, start: int = 0, **kwargs: Any) -> None:
         # No cast: float32 logits go through it as well, whatever the policy.
-        super().__init__(autocast=False, name=name)
+        super().__init__(autocast=False, **kwargs)
         self.start = start
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes the same layer again."""
+        return super().get_config() | {"start": self.start}
 
     def call(self, inputs: tuple[Any, Any]) -> Any:
         """Return the part of ``inputs[0]`` that lies on the grid of ``inputs[1]``."""

@@ -10,6 +10,7 @@ from keras import ops
 Shape = tuple[int | None, ...]
 
 
+@keras.saving.register_keras_serializable(package="terrazzo")
 class UpsampleBilinear(keras.layers.Layer):
     """Multiply height and width by a whole number as PyTorch does without ``align_corners``.
 
@@ -20,9 +21,13 @@ class UpsampleBilinear(keras.layers.Layer):
     at every run, on a GPU too.
     """
 
-    def __init__(self, factor: int, *, dtype: Any = None, name: str | None = None) -> None:
-        super().__init__(dtype=dtype, name=name)
+    def __init__(self, factor: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.factor = factor
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what makes the same layer again."""
+        return super().get_config() | {"factor": self.factor}
 
     def call(self, maps_BHWC: Any) -> Any:
         """Return B×factor·H×factor·W×C."""
@@ -34,6 +39,7 @@ class UpsampleBilinear(keras.layers.Layer):
         return (batch, height and self.factor * height, width and self.factor * width, channels)
 
 
+@keras.saving.register_keras_serializable(package="terrazzo")
 class SpreadOver(keras.layers.Layer):
     """Repeat the one pixel of the first input over the height and width of the second."""
 

@@ -1,7 +1,8 @@
 """One Keras model with its optimiser, behind `terrazzo.models.contract.Trainer`.
 
 The Keras model is only the architecture: its variables are read once, then their values live in a
-state that each step maps to a new one, ``state, loss = step(state, batch)``. A pure function is
+state that each step maps to a new one, ``state, loss = step(state, batch)``; `KerasTrainer.network`
+is a Keras model with those values. A pure function is
 what all three engines compile, differentiate and, for a non-finite gradient, undo in the same way;
 `keras.Model.train_on_batch` waits for the device at every step and cannot leave out an update.
 """
@@ -25,6 +26,7 @@ from terrazzo.base.processes import SingleProcess
 from terrazzo.models.contract import State
 from terrazzo_keras import losses, optimizers
 from terrazzo_keras.layout import layout, variable_names
+from terrazzo_keras.raw_pixels import normalized
 
 if TYPE_CHECKING:
     from terrazzo.base.config_parsing import Frozen
@@ -150,12 +152,31 @@ class KerasTrainer:
         } | self._fresh_optimizer()
         self._begin_average()
         self._compiled: dict[tuple[str, ...], Compiled] = {}
+        self._network: keras.Model | None = None
+        self._network_is_current = False
+
+    @property
+    def network(self) -> keras.Model:
+        """The network by itself, with the weights as they are now; the averaged ones with `ema`.
+
+        A model from normalised float32 images B×H×W×C, mean 0 and deviation 1 in each band and 0
+        where there is no data, to logits B×H×W×K. It is a copy: what happens to it changes nothing
+        here. The same object is returned each time, and gets the weights anew where a step or
+        `load_state` came in between. Layers that were not trained are not trainable in it.
+        """
+        if self._network is None:
+            self._network = keras.models.clone_model(self._model)
+        if not self._network_is_current:
+            self._give_weights(self._network)
+            self._network_is_current = True
+        return self._network
 
     def train_step(self, batch: Batch, learning_rate: float) -> DeviceLoss:
         """Make one optimiser update from `batch`, left out where loss or gradient is not finite.
 
         The loss is NaN where only the gradient is not finite.
         """
+        self._network_is_current = False
         rate = {**self._steady, "rate": ops.convert_to_tensor(learning_rate, "float32")}
         if self._training.accumulate > 1 and len(batch) > 1:
             return DeviceLoss(self._accumulated(batch, rate))
@@ -201,6 +222,7 @@ class KerasTrainer:
         resumes = any(name.startswith("optimizer/") for name in state)
         expected = {n: a for n, a in self.state().items() if resumes or n.startswith("weights/")}
         _refuse_differences(expected, state)
+        self._network_is_current = False
         if not resumes:
             self._state = self._vectors("weights/", state) | self._fresh_optimizer()
             self._begin_average()
@@ -214,6 +236,14 @@ class KerasTrainer:
     def out_of_memory(self, error: Exception) -> bool:
         """Tell whether the engine says by this error that host or device have no memory left."""
         return out_of_memory(error)
+
+    def _give_weights(self, network: keras.Model) -> None:
+        """Assign what predictions are made with to a network of the same layers."""
+        scored = self._state.get("average", self._state)
+        names, arrays = variable_names(self._model), dict(self._named(scored))
+        for copy, own in zip(network.variables, self._model.variables, strict=True):
+            if names[id(own)] in arrays:  # else the seed of a dropout
+                copy.assign(arrays[names[id(own)]])
 
     def _named(self, state: DeviceState) -> Iterable[tuple[str, NDArray[Any]]]:
         """Return names and host copies of the weights and statistics of `state`."""
@@ -391,7 +421,7 @@ class KerasTrainer:
         logits_BHWK, others = self._model.stateless_call(
             self._weights.split(state["weights"]),
             [next(statistics if is_statistic else seeds) for is_statistic in self._is_statistic],
-            self._normalised(images_BHWC),
+            normalized(images_BHWC, self.bands.mean, self.bands.std),
             training=training,
         )
         pairs = list(zip(others, self._is_statistic, strict=True))
@@ -400,13 +430,6 @@ class KerasTrainer:
             "seeds": [value for value, is_statistic in pairs if not is_statistic],
         }
         return ops.cast(logits_BHWK, "float32"), moved
-
-    def _normalised(self, images_BHWC: Any) -> Any:
-        mean_C = ops.convert_to_tensor(self.bands.mean, "float32")
-        std_C = ops.convert_to_tensor(self.bands.std, "float32")
-        normalised_BHWC = (ops.cast(images_BHWC, "float32") - mean_C) / std_C
-        # A pixel without data says nothing: it becomes the mean colour.
-        return ops.where(ops.isnan(normalised_BHWC), 0.0, normalised_BHWC)
 
     def _probabilities(self, state: DeviceState, images_BHWC: Any) -> Any:
         logits_BHWK, _ = self._logits({**state, **state.get("average", {})}, images_BHWC, False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -162,6 +163,23 @@ class TorchTrainer:
         """What makes a step depend on how its batch is shared among processes; None: nothing."""
         return self._depends_on_share
 
+    @property
+    def network(self) -> nn.Module:
+        """A copy of the network with the trained weights, averaged ones where there are any.
+
+        A plain module on the trainer's device, in inference mode: what is done with it changes
+        nothing here. It takes normalised images, float32 B×C×H×W of any height and width, and
+        returns logits B×K×H×W.
+        """
+        network = copy.deepcopy(self._network)
+        averaged = {} if self._average is None else self._average.averaged
+        for module in network.modules():
+            module.__dict__.pop("forward", None)  # of `_give_logits_in_float32`
+        for name, tensor in network.state_dict(keep_vars=True).items():
+            # Buffers are views into one tensor here, see `_Statistics`.
+            tensor.data = averaged.get(name, tensor).detach().clone()
+        return network.eval()
+
     def train_step(self, batch: Batch, learning_rate: float) -> LossOnDevice:
         """Make one optimiser update from `batch`, unless its loss or gradient is not finite.
 
@@ -207,6 +225,13 @@ class TorchTrainer:
                 labels_BHW = labels_BHW.to(torch.uint8)
             result: NDArray[np.integer] = labels_BHW.cpu().numpy()
         return result.astype(self._label_dtype, copy=False)
+
+    def logits(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Return logits B×H×W×K in inference mode, in float32 whatever `training.precision` is."""
+        with self._inference(), torch.backends.cudnn.flags(allow_tf32=False):
+            logits_BKHW: Tensor = self._network(self._normalised(images_BHWC))
+            result: NDArray[np.float32] = logits_BKHW.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        return result
 
     def state(self) -> State:
         """Return a copy of everything a bit-exact resume needs, on the host."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from terrazzo.cli.options import require_ray
+from terrazzo.cli.options import compute_precision, require_ray
 
 
 def evaluate(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A run, or an exported folder.")
+    ],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     data: Annotated[
         Path | None,
@@ -28,6 +30,13 @@ def evaluate(
     any_pixel_size: Annotated[
         bool, typer.Option("--any-pixel-size", help="Take pixels of another size than trained on.")
     ] = False,
+    runtime: Annotated[
+        str | None,
+        typer.Option(help="torch or keras (the run's own), openvino or onnxruntime."),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the arithmetic: float32 or bfloat16.")
+    ] = None,
     ray: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Ray cluster whose processes score together."),
@@ -45,6 +54,8 @@ def evaluate(
         terrazzo evaluate runs/demo_torch --split val
         terrazzo evaluate runs/a_gta --data recipes/systems/a_city.toml
         terrazzo evaluate runs/demo_torch --calibration --boundary
+        terrazzo evaluate runs/demo_torch --runtime openvino
+        terrazzo evaluate exported/demo --data runs/demo_torch/config.toml
     """
     from terrazzo.base import progress
     from terrazzo.base.processes import speaks
@@ -54,6 +65,10 @@ def evaluate(
 
     require_ray(ray, workers)
     start = workflow.evaluate
+    chosen: dict[str, Any] = {
+        "runtime": runtime,
+        "precision": compute_precision(precision),
+    }
     if ray is not None:
         start = partial(evaluate_on_ray, address=ray, workers=workers)
     with progress.shown(f"evaluate {split}") as shown:
@@ -64,6 +79,7 @@ def evaluate(
             calibration=calibration,
             boundary=boundary,
             any_pixel_size=any_pixel_size,
+            **chosen,
             progress=shown,
         )
     if speaks():

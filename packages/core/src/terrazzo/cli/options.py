@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
 from terrazzo.base.errors import ConfigError
+from terrazzo.models.runtimes import ComputePrecision
 
 SetOption = Annotated[
     list[str],
@@ -29,3 +30,22 @@ def require_ray(address: str | None, workers: int | None) -> None:
             next_step=f"--ray local --workers {workers}, or without Ray "
             f"`torchrun --nproc-per-node {workers} -m terrazzo …`",
         )
+
+
+def compute_precision(word: str | None) -> ComputePrecision | None:
+    """Return the precision of arithmetic that an option names.
+
+    Raises:
+        ConfigError: SEG-X083, it is not one that processors compute in.
+    """
+    if word is None:
+        return None
+    if word in get_args(ComputePrecision):
+        return cast(ComputePrecision, word)
+    raise ConfigError(
+        "SEG-X083",
+        "no such precision of arithmetic",
+        observed=f"--precision {word}",
+        allowed="float32, bfloat16",
+        next_step="weights of float16 and int8 are made by `terrazzo export --precision`",
+    )

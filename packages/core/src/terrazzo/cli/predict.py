@@ -9,7 +9,9 @@ import typer
 
 
 def predict(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run.")],
+    run_folder: Annotated[
+        Path, typer.Argument(metavar="RUN", help="A finished run, or an exported folder.")
+    ],
     inputs: Annotated[
         list[Path], typer.Argument(metavar="SCENE…", help="GeoTIFF files, images or folders.")
     ],
@@ -39,6 +41,10 @@ def predict(
         Path | None,
         typer.Option(metavar="OUT.gpkg", help="Also write polygons; a folder for several inputs."),
     ] = None,
+    labels_for: Annotated[
+        str | None,
+        typer.Option(metavar="PROGRAM", help="Also write masks to correct in cvat or labelstudio."),
+    ] = None,
     cog: Annotated[
         bool, typer.Option("--cog", help="Write cloud optimised GeoTIFF with overviews.")
     ] = False,
@@ -47,6 +53,16 @@ def predict(
     ] = None,
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Ray cluster to share them with.")
+    ] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            help="torch or keras, openvino, onnxruntime; by default OpenVINO where it is installed "
+            "and there is no GPU."
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the arithmetic: float32 or bfloat16.")
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a map that was interrupted.")
@@ -61,8 +77,11 @@ def predict(
         terrazzo predict runs/demo_torch scene.tif --out map.tif --resume
         terrazzo predict runs/demo_torch scene.tif --out map.tif --polygons map.gpkg --workers 2
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/
+        terrazzo predict exported/demo scene.tif --out map.tif
+        terrazzo predict runs/camvid_unet_quick photos/ --out maps/ --labels-for cvat
     """
     from terrazzo.base import config_parsing, printable, progress
+    from terrazzo.cli.options import compute_precision
     from terrazzo.inference import predict
     from terrazzo.inference.outputs import Settings
     from terrazzo.inference.tiled_prediction import Tiling
@@ -77,9 +96,12 @@ def predict(
         probabilities=probabilities,
         cloud_optimised=cog,
         polygons=polygons,
+        labels_for=labels_for,
         any_pixel_size=any_pixel_size,
         workers=workers,
         ray=ray,
+        runtime=runtime,
+        precision=compute_precision(precision),
         resume=resume,
         overwrite=overwrite,
         **whole,

@@ -35,7 +35,8 @@ def print_scores(finished: FinishedRun) -> None:
     )
     for line in finished.extra_scores:
         console.print(line)
-    console.print(f"report: {finished.report}", soft_wrap=True)
+    if finished.report is not None:
+        console.print(f"report: {finished.report}", soft_wrap=True)
 
 
 def _score_text(value: float) -> str:

@@ -20,7 +20,7 @@ from terrazzo.evaluation.extra_counts import Counter, ExtraCounts
 from terrazzo.evaluation.result import Evaluation, Example
 from terrazzo.evaluation.scene_overview import SceneOverviews
 from terrazzo.metrics import ConfusionMatrix
-from terrazzo.models.contract import Trainer
+from terrazzo.models.contract import Predictor
 from terrazzo.models.memory import ForwardPasses
 from terrazzo.models.probabilities import labels_at_size
 
@@ -28,7 +28,7 @@ _EXAMPLES = 8
 
 
 def evaluate(
-    trainer: Trainer,
+    trainer: Predictor,
     split: Split,
     data: DataConfig,
     loader: LoaderConfig,

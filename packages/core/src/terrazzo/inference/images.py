@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,6 +17,7 @@ from terrazzo.base.disk_errors import writing
 from terrazzo.base.progress import Progress
 from terrazzo.data.normalization import moments
 from terrazzo.inference import polygonize, unfinished_map
+from terrazzo.inference.labelling.confidence import Confidence
 from terrazzo.inference.model import Model
 from terrazzo.inference.outputs import Settings, Work
 from terrazzo.io import images
@@ -55,7 +57,16 @@ def _write_files(model: Model, work: Work, settings: Settings, progress: Progres
     image_HWC = images.read_image(work.source)
     bands = model.card.bands
     labels_HW = np.empty(image_HWC.shape[:2], model.card.label_map.dtype)
-    kept = _keeping(_rows_of(model, image_HWC, work, settings, progress), labels_HW)
+    confidence = None if work.confidence is None else Confidence(len(model.card.label_map))
+    pieces = predicted_rows(
+        model,
+        image_HWC,
+        settings,
+        file=work.source,
+        probabilities=work.probabilities is not None or confidence is not None,
+        say=progress.say,
+    )
+    kept = _keeping(pieces, labels_HW, confidence)
     if work.probabilities is not None:
         _write_probabilities(model, work, kept, labels_HW.shape)
     for _ in kept:
@@ -66,6 +77,8 @@ def _write_files(model: Model, work: Work, settings: Settings, progress: Progres
     if work.polygons is not None:
         size = _grid(labels_HW.shape, "uint8")
         polygonize.write(work.polygons, [labels_HW], size, model.card.label_map)
+    if confidence is not None and work.confidence is not None:
+        confidence.write(work.confidence, model.card.label_map.names)
     assert work.overlay is not None
     colours_HWC = model.card.label_map.colourise(labels_HW)
     overlay_HWC = cv2.addWeighted(as_rgb(image_HWC), 1 - _OVERLAY, colours_HWC, _OVERLAY, 0)
@@ -73,30 +86,55 @@ def _write_files(model: Model, work: Work, settings: Settings, progress: Progres
     images.write_png(work.map, labels_HW)
 
 
-def _rows_of(
-    model: Model, image_HWC: NDArray[Any], work: Work, settings: Settings, progress: Progress
+def predicted_rows(
+    model: Model,
+    image_HWC: NDArray[Any],
+    settings: Settings,
+    *,
+    file: Path,
+    probabilities: bool = False,
+    say: Callable[[str], None] = lambda _: None,
 ) -> _Rows:
-    """Predict an image at once, or by windows where it is large."""
-    probabilities = work.probabilities is not None
+    """Predict an image at once, or by windows where it is large.
+
+    Args:
+        model: what to predict with.
+        image_HWC: as for `Model.predict`.
+        settings: from what size on by windows, and which.
+        file: where the image came from, for messages.
+        probabilities: whether they are wanted, too.
+        say: as for `Model.predict_by_tiles`.
+
+    Returns:
+        Train ids R×W, some rows at a time, with the probabilities R×W×K.
+
+    Raises:
+        DataError: as `Model.predict`.
+    """
     rows, columns = image_HWC.shape[:2]
     if model.card.image_size is None and rows * columns > settings.whole_images_up_to:
         return model.predict_by_tiles(
             image_HWC,
             settings.tiling,
-            file=work.source,
+            file=file,
             probabilities=probabilities,
-            say=progress.say,
+            say=say,
         )
-    labels_HW = model.predict(image_HWC, file=work.source)
+    labels_HW = model.predict(image_HWC, file=file)
     return iter([(labels_HW, model.predict_probabilities(image_HWC) if probabilities else None)])
 
 
-def _keeping(pieces: _Rows, labels_HW: NDArray[np.integer]) -> Iterator[NDArray[np.float32] | None]:
+def _keeping(
+    pieces: _Rows, labels_HW: NDArray[np.integer], confidence: Confidence | None
+) -> Iterator[NDArray[np.float32] | None]:
     """Yield the probabilities of each piece, and put its labels into their place."""
     row = 0
     for labels_RW, probabilities_RWK in pieces:
         labels_HW[row : row + len(labels_RW)] = labels_RW
         row += len(labels_RW)
+        if confidence is not None:
+            assert probabilities_RWK is not None
+            confidence.add(labels_RW, probabilities_RWK)
         yield probabilities_RWK
 
 

@@ -15,7 +15,7 @@ from terrazzo.base.memory import memory_for
 from terrazzo.inference import tiled_prediction
 from terrazzo.inference.row_journal import Layer, RowBand, RowJournal
 from terrazzo.inference.tiled_prediction import Scene, Tiling
-from terrazzo.models.contract import Trainer
+from terrazzo.models.contract import Predictor
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class ThisProcess:
         say: told where fewer tiles a forward pass have to do.
     """
 
-    trainer: Trainer
+    trainer: Predictor
     row_done: Callable[[], None]
     size: int = 1
     say: Callable[[str], None] = _say_nothing
@@ -119,7 +119,7 @@ def share_out(
 
 
 def attempt(
-    load: Callable[[], Trainer],
+    load: Callable[[], Predictor],
     task: BandTask,
     row_done: Callable[[], None],
     say: Callable[[str], None] = _say_nothing,
@@ -142,7 +142,7 @@ def attempt(
 
 
 def work(
-    trainer: Trainer,
+    trainer: Predictor,
     task: BandTask,
     row_done: Callable[[], None],
     say: Callable[[str], None] = _say_nothing,

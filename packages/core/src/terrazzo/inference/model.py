@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.disk_errors import unreadable
-from terrazzo.base.errors import DataError
+from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.base.progress import Progress
 from terrazzo.inference.blending import Blender
 from terrazzo.inference.tiled_prediction import Tiling, tile_passes
 from terrazzo.io.resize import resize_image
 from terrazzo.models import compatibility
 from terrazzo.models.card import ModelCard
-from terrazzo.models.contract import Trainer
+from terrazzo.models.contract import Predictor
 from terrazzo.models.memory import ForwardPasses
 from terrazzo.models.probabilities import labels_at_size, planes_at_size
-from terrazzo.runs import saved_model
+from terrazzo.runs import exported_model, saved_model
 from terrazzo.runs.folder import RunFolder
 
 
@@ -35,7 +36,28 @@ class Model:
     """
 
     card: ModelCard
-    trainer: Trainer
+    trainer: Predictor
+
+    @property
+    def network(self) -> Any:
+        """The network itself with the trained weights: `torch.nn.Module` or `keras.Model`.
+
+        It takes normalised float32 images, ``(values - mean) / std`` of ``card.bands`` with 0 where
+        there is no data, in the framework's own order of axes, and gives logits.
+
+        Raises:
+            ConfigError: SEG-X089, what predicts here holds no network of a framework.
+        """
+        network = getattr(self.trainer, "network", None)
+        if network is None:
+            raise ConfigError(
+                "SEG-X089",
+                "this model holds no network of a framework",
+                observed=f"backend {self.card.backend!r}, {type(self.trainer).__name__}",
+                allowed="the model of a run trained with the backend torch or keras",
+                next_step="load the run itself, not a file that was exported from it",
+            )
+        return network
 
     def predict(
         self, image_HWC: NDArray[np.generic], *, file: str | Path = "(array)"
@@ -147,20 +169,24 @@ class Model:
 
 
 def load_model(run: StrPath, *, progress: Progress | None = None) -> Model:
-    """Load the model of a finished run.
+    """Load the model of a finished run, or an exported one.
 
     Args:
-        run: a run folder, or its ``model/``.
+        run: a run folder, its ``model/``, or an exported folder, which needs no framework.
         progress: told of a folder of an earlier version, which cannot be verified; None: nothing.
 
     Raises:
         CheckpointError: SEG-C012 there is no finished model; SEG-C006 it is damaged; SEG-C007 it is
             of a newer version; SEG-C021 it holds NaN.
         ResourceError: SEG-R030, a file is there and cannot be read.
-        ConfigError: SEG-X003, its backend is not installed.
+        ConfigError: SEG-X003, its backend is not installed; for an exported folder as
+            `exported_model.load`.
     """
     say = None if progress is None else progress.say
-    return Model(*saved_model.load(model_folder(Path(run)), say))
+    folder = model_folder(Path(run))
+    if exported_model.is_exported(folder):
+        return Model(*exported_model.load(folder))
+    return Model(*saved_model.load(folder, say))
 
 
 def model_folder(folder: Path) -> Path:

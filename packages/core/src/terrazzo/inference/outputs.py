@@ -10,13 +10,15 @@ from pathlib import Path
 
 from terrazzo.base.atomic_write import move_into_place, refuse_folder
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
-from terrazzo.base.output_paths import refuse_inputs
+from terrazzo.base.output_paths import refuse_existing, refuse_inputs
 from terrazzo.data.datasets._paired_files import RASTER_SUFFIXES, is_raster
 from terrazzo.inference import polygonize
+from terrazzo.inference.labelling import programs
 from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.inference.unfinished_map import folder_of, has_rows
 from terrazzo.io import images
 from terrazzo.io.folders import walk_files
+from terrazzo.models.runtimes import ComputePrecision
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +33,14 @@ class Settings:
         probabilities: also write the probabilities of all classes.
         cloud_optimised: write cloud optimised GeoTIFF, with overviews.
         polygons: also write polygons: a GeoPackage for one map, a folder for several.
+        labels_for: also write what this labelling program reads, one of `programs.NAMES`; None:
+            nothing.
         any_pixel_size: take pixels of another size on the ground than those of training.
         workers: processes that share the rows of scenes; None: one, or all of a Ray cluster.
         ray: address of a Ray cluster, whose actors are the workers.
+        runtime: what computes the model; None: see `terrazzo.runs.model_source.choose`; on a
+            cluster the framework.
+        precision: of its arithmetic; None: that of training, or float32.
         resume: go on with what was begun; maps that are there are left alone.
         overwrite: replace what is there.
     """
@@ -44,9 +51,12 @@ class Settings:
     probabilities: bool = False
     cloud_optimised: bool = False
     polygons: Path | None = None
+    labels_for: str | None = None
     any_pixel_size: bool = False
     workers: int | None = None
     ray: str | None = None
+    runtime: str | None = None
+    precision: ComputePrecision | None = None
     resume: bool = False
     overwrite: bool = False
 
@@ -61,6 +71,9 @@ class Work:
         polygons: of the classes, those of an ordinary image in pixels; None: not asked for.
         probabilities: of all classes, a GeoTIFF; None: not asked for.
         overlay: of the map on an ordinary image; None for a scene.
+        confidence: mean probabilities of the classes on an ordinary image, JSON; None: not asked
+            for.
+        name: of the source in the folder that was named.
         replaces: whether files that are there may go: by ``--overwrite``, in this process or in one
             that was killed.
     """
@@ -70,6 +83,8 @@ class Work:
     polygons: Path | None = None
     probabilities: Path | None = None
     overlay: Path | None = None
+    confidence: Path | None = None
+    name: Path = Path()
     replaces: bool = False
 
     @property
@@ -80,7 +95,7 @@ class Work:
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file that will be written, the map first."""
-        others = (self.polygons, self.probabilities, self.overlay)
+        others = (self.polygons, self.probabilities, self.overlay, self.confidence)
         return (self.map, *(path for path in others if path is not None))
 
     def inside(self, folder: Path) -> Work:
@@ -95,6 +110,7 @@ class Work:
             place("polygons", self.polygons),
             place("probabilities", self.probabilities),
             place("overlay", self.overlay),
+            place("confidence", self.confidence),
         )
 
     def put_in_place(self, unfinished: Sequence[Path]) -> None:
@@ -147,12 +163,14 @@ def plan_outputs(
 
     Raises:
         ConfigError: SEG-X032, `out` or the place of polygons does not fit the inputs, an output is
-            an input, or two outputs are one; SEG-X003, what writes polygons is not installed.
+            an input, or two outputs are one; SEG-X003, what writes polygons is not installed;
+            SEG-X004, no such labelling program; SEG-X087, it does not show a scene.
         CheckpointError: SEG-C002, an output or its beginnings exist.
         DataError: SEG-D016, a folder holds nothing to predict.
     """
+    shared = () if settings.labels_for is None else programs.files(settings.labels_for, out)
     works = list(_works(list(_files(inputs)), out, settings))
-    _refuse_clashes(works, model, settings)
+    _refuse_clashes(works, shared, model, settings)
     return [
         replace(work, replaces=settings.overwrite or folder_of(work.map).exists()) for work in works
     ]
@@ -183,6 +201,9 @@ def _files(inputs: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
 
 
 def _works(files: list[tuple[Path, Path]], out: Path, settings: Settings) -> Iterator[Work]:
+    for source, _ in files if settings.labels_for is not None else ():
+        if is_raster(source):
+            programs.refuse_scene(source)
     if is_raster(out):
         (source, _), *more = files
         if more or not is_raster(source):
@@ -207,7 +228,16 @@ def _works(files: list[tuple[Path, Path]], out: Path, settings: Settings) -> Ite
         else:
             probabilities = _beside(scene_map, "probabilities") if settings.probabilities else None
             map_path = out / name.with_suffix(".png")
-            yield Work(source, map_path, polygons, probabilities, _beside(map_path, "overlay"))
+            overlay, confidence = _beside(map_path, "overlay"), _beside(map_path, "confidence")
+            yield Work(
+                source,
+                map_path,
+                polygons,
+                probabilities,
+                overlay,
+                confidence.with_suffix(".json") if settings.labels_for in programs.SCORED else None,
+                name,
+            )
 
 
 def _scene(source: Path, map_path: Path, polygons: Path | None, settings: Settings) -> Work:
@@ -223,11 +253,18 @@ def _same_bytes(one: Path, other: Path) -> bool:
     return other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
-def _refuse_clashes(works: list[Work], model: Path | None, settings: Settings) -> None:
+def _refuse_clashes(
+    works: list[Work], shared: Sequence[Path], model: Path | None, settings: Settings
+) -> None:
     inputs = [work.source for work in works]
     if model is not None and model.is_dir():
         inputs += [path for path in model.iterdir() if path.is_file()]
-    refuse_inputs((path for work in works for path in work.files), inputs)
+    refuse_inputs((*(path for work in works for path in work.files), *shared), inputs)
+    for path in shared:
+        refuse_folder(path)
+    # Files of a labelling program without any of its maps are not of a prediction.
+    if not (settings.overwrite or (settings.resume and any(w.map.exists() for w in works))):
+        refuse_existing(shared)
     for work in works:
         for path in work.files:
             refuse_folder(path)

@@ -15,17 +15,21 @@ from terrazzo.data.normalization import moments
 from terrazzo.inference import map_writer, polygonize
 from terrazzo.inference.images import predict_image
 from terrazzo.inference.jobs import Executor, ThisProcess
+from terrazzo.inference.labelling import programs
+from terrazzo.inference.labelling.source import PredictedImage
 from terrazzo.inference.map_writer import MapInProgress, MapOrder
-from terrazzo.inference.model import load_model, model_folder
+from terrazzo.inference.model import Model, model_folder
 from terrazzo.inference.outputs import Settings, Work, plan_outputs
 from terrazzo.inference.tiled_prediction import Scene, Tally
 from terrazzo.io import rasters
 from terrazzo.io.remote_paths import RemotePath
 from terrazzo.models import compatibility, radiometry
 from terrazzo.models.card import ModelCard
-from terrazzo.runs import saved_model
+from terrazzo.runs import model_source, saved_model
+from terrazzo.runs.model_source import ModelSource
 
 _SAMPLE_SIDE, _SAMPLES_ACROSS = 64, 6  # windows whose values are compared with training
+_DIGEST_SHOWN = 12  # of the weights, in what labelling programs show as the model
 _FORMAT = 3  # of what a journal holds; raise it when rows would come out differently
 
 
@@ -54,7 +58,7 @@ def predict(
     `resume`: the bytes are those of maps that were never interrupted.
 
     Args:
-        run: a run folder, or its ``model/``.
+        run: a run folder, its ``model/``, or an exported folder.
         inputs: a file or several, or folders whose images and GeoTIFF files are taken, sub-folders
             included.
         out: a file or a folder.
@@ -80,6 +84,8 @@ def predict(
     folder = model_folder(run)
     works = plan_outputs(sources, place, settings, folder)
     card = saved_model.read_card(folder, progress.say)
+    if settings.labels_for is not None:
+        programs.refuse_unfit(settings.labels_for, card.label_map, _images_of(works, card))
     scenes = {
         work.source: _open_scene(work.source, card, settings, progress)
         for work in works
@@ -95,7 +101,23 @@ def predict(
         if (warning := _unlike_training(scene, card)) is not None:
             progress.say(f"warning {radiometry.CODE}: {scene.path}: {warning}")
     with _no_empty_folder_left([path.parent for work in works for path in work.files]):
-        return _make_maps(works, scenes, card, folder, settings, progress)
+        written = _make_maps(works, scenes, card, folder, settings, progress)
+        if settings.labels_for is not None:
+            digest = model_source.digest(folder)[:_DIGEST_SHOWN]
+            version = f"{card.backend}-{card.model.name}-{digest}"
+            images = _images_of(works, card)
+            programs.write(
+                settings.labels_for, place, images, card.label_map, version, progress.say
+            )
+        return written
+
+
+def _images_of(works: Sequence[Work], card: ModelCard) -> list[PredictedImage]:
+    return [
+        PredictedImage(work.source, work.name.as_posix(), work.map, work.confidence, card.label_map)
+        for work in works
+        if not work.is_scene
+    ]
 
 
 @contextmanager
@@ -128,16 +150,26 @@ def _make_maps(
                 rasters.refuse_other_than_utf8(path if work.is_scene else path.parent)
     if settings.resume:
         works = [work for work in works if not _is_finished(work, progress)]
-    model_plan = _plan_of_model(card, folder)
+    if not works:
+        return []
+    source = model_source.choose(
+        folder,
+        card,
+        runtime=settings.runtime or (None if settings.ray is None else model_source.OWN),
+        precision=settings.precision,
+        fixed_size=(settings.tiling.tile, settings.tiling.tile),
+        say=progress.say,
+    )
+    model_plan = source.plan(card)
     orders = [
         order_for(scenes[work.source], card, work, settings, model_plan)
         for work in works
         if work.is_scene
     ]
-    written = [Written(*made) for made in _predict_scenes(orders, folder, settings, progress)]
+    written = [Written(*made) for made in _predict_scenes(orders, source, settings, progress)]
     images = [work for work in works if not work.is_scene]
     if images:
-        model = load_model(folder)
+        model = Model(*source.load())
         for work in images:
             predict_image(model, work, settings, progress)
             progress.say(f"{work.source} → {work.map}")
@@ -272,10 +304,6 @@ def order_for(
     )
 
 
-def _plan_of_model(card: ModelCard, folder: Path) -> tuple[str, ...]:
-    return card.backend, card.model.name, saved_model.sha256_of_weights(folder)
-
-
 def _fingerprint(path: Path) -> list[str | int]:
     if isinstance(path, RemotePath):
         return [path.gdal_name]
@@ -284,12 +312,12 @@ def _fingerprint(path: Path) -> list[str | int]:
 
 
 def _predict_scenes(
-    orders: Sequence[MapOrder], folder: Path, settings: Settings, progress: Progress
+    orders: Sequence[MapOrder], source: ModelSource, settings: Settings, progress: Progress
 ) -> Iterator[tuple[Path, Tally]]:
     if not orders:
         return
     counter = _RowsDone(progress, sum(_tile_rows(order) for order in orders))
-    with _executor(folder, settings, counter.row_done, progress.say) as executor:
+    with _executor(source, settings, counter.row_done, progress.say) as executor:
         for order, tally in map_writer.make_maps(
             orders, executor, resume=settings.resume, begun=counter.map_begun
         ):
@@ -305,20 +333,23 @@ def _predict_scenes(
 
 @contextmanager
 def _executor(
-    folder: Path, settings: Settings, row_done: Callable[[], None], say: Callable[[str], None]
+    source: ModelSource,
+    settings: Settings,
+    row_done: Callable[[], None],
+    say: Callable[[str], None],
 ) -> Iterator[Executor]:
     if settings.ray is not None:
         from terrazzo.inference.ray_pool import RayPool
 
-        with RayPool(settings.ray, folder, settings.workers, row_done) as actors:
+        with RayPool(settings.ray, source, settings.workers, row_done) as actors:
             yield actors
     elif settings.workers is not None and settings.workers > 1:
         from terrazzo.inference.process_pool import ProcessPool
 
-        with ProcessPool(folder, settings.workers, row_done, say) as workers:
+        with ProcessPool(source, settings.workers, row_done, say) as workers:
             yield workers
     else:
-        yield ThisProcess(saved_model.load(folder)[1], row_done, say=say)
+        yield ThisProcess(source.load()[1], row_done, say=say)
 
 
 @dataclass

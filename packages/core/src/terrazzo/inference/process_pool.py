@@ -16,13 +16,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from typing import Any, Self
 
 from terrazzo.base.errors import ResourceError
 from terrazzo.inference import jobs
 from terrazzo.inference.jobs import BandTask
-from terrazzo.runs import saved_model
+from terrazzo.runs.model_source import ModelSource
 
 _ROW, _TASK, _LINE = "row", "task", "line "
 _LONGEST_END = 5.0  # seconds a worker may take to stop before it is killed
@@ -38,7 +37,7 @@ class ProcessPool:
     """A `jobs.Executor` of processes of this machine; a context that starts and ends them.
 
     Args:
-        model: folder of the model, which each loads.
+        model: that each loads.
         count: how many.
         row_done: called after every row of tiles of any of them.
         say: told what they have to say.
@@ -46,7 +45,7 @@ class ProcessPool:
 
     def __init__(
         self,
-        model: Path,
+        model: ModelSource,
         count: int,
         row_done: Callable[[], None],
         say: Callable[[str], None] = lambda _: None,
@@ -160,11 +159,11 @@ def _environment(settings: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _serve(model: Path, connection: Connection) -> None:
+def _serve(model: ModelSource, connection: Connection) -> None:
     """Do tasks until the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops us
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    load = functools.cache(lambda: saved_model.load(model)[1])
+    load = functools.cache(lambda: model.load()[1])
     with contextlib.suppress(EOFError):
         while True:
             task = connection.recv()

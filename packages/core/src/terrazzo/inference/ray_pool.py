@@ -9,14 +9,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Self
 
 from terrazzo.base import ray_cluster
 from terrazzo.base.errors import ResourceError
 from terrazzo.inference import jobs
 from terrazzo.inference.jobs import BandTask
-from terrazzo.runs import saved_model
+from terrazzo.runs.model_source import ModelSource
 
 
 class RayPool:
@@ -24,13 +24,13 @@ class RayPool:
 
     Args:
         address: of the cluster; see `terrazzo.base.ray_cluster.joined`.
-        model: folder of the model, which each loads.
+        model: that each loads.
         count: how many; None: one for each GPU of the cluster, or CPU where there is no GPU.
         row_done: called after every task, as often as it has rows of tiles.
     """
 
     def __init__(
-        self, address: str, model: Path, count: int | None, row_done: Callable[[], None]
+        self, address: str, model: ModelSource, count: int | None, row_done: Callable[[], None]
     ) -> None:
         self.model, self.row_done = model, row_done
         self._joined = ray_cluster.joined(address, count)
@@ -44,7 +44,8 @@ class RayPool:
             self._ray = cluster.ray
             self.size = cluster.workers(self._count)
             actor = self._ray.remote(_Actor).options(num_cpus=1, num_gpus=min(cluster.gpus, 1))
-            self._actors = [actor.remote(self.model.resolve()) for _ in range(self.size)]
+            model = replace(self.model, folder=self.model.folder.resolve())
+            self._actors = [actor.remote(model) for _ in range(self.size)]
             self._leave = stack.pop_all()
         return self
 
@@ -88,8 +89,8 @@ class RayPool:
 class _Actor:
     """Lives in a process of the cluster."""
 
-    def __init__(self, model: Path) -> None:
-        self._load = functools.cache(lambda: saved_model.load(model)[1])
+    def __init__(self, model: ModelSource) -> None:
+        self._load = functools.cache(lambda: model.load()[1])
 
     def work(self, task: BandTask) -> int | Exception:
         """Do one job; return its rows of tiles, or the error, which Ray would wrap."""

@@ -28,7 +28,7 @@ from terrazzo.inference.threads import in_background, read_ahead
 from terrazzo.inference.tiles import Blend, Share, first_open
 from terrazzo.io import rasters
 from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules, mark_missing
-from terrazzo.models.contract import Trainer
+from terrazzo.models.contract import Predictor
 from terrazzo.models.memory import ForwardPasses
 
 
@@ -146,7 +146,7 @@ class _EndOfStrip:
 
 
 def predict_rows(
-    trainer: Trainer,
+    trainer: Predictor,
     scene: Scene,
     num_classes: int,
     tiling: Tiling,
@@ -196,7 +196,7 @@ def predict_rows(
             row_done()
 
 
-def tile_passes(trainer: Trainer, say: Callable[[str], None]) -> ForwardPasses:
+def tile_passes(trainer: Predictor, say: Callable[[str], None]) -> ForwardPasses:
     """Return the forward passes of tiles, in smaller batches where the memory does not suffice."""
     return ForwardPasses(
         trainer,

@@ -39,12 +39,15 @@ class StepResult(Protocol):
         ...
 
 
-class Trainer(Protocol):
-    """One model with its optimiser on one device."""
+class Predictor(Protocol):
+    """One trained model on one device: the part of a `Trainer` that predicts.
+
+    Exported models have this part alone; see `terrazzo.models.runtimes`.
+    """
 
     @property
     def world(self) -> World:
-        """The processes that train this model together."""
+        """The processes that use this model together."""
         ...
 
     @property
@@ -58,13 +61,35 @@ class Trainer(Protocol):
         ...
 
     @property
-    def asynchronous(self) -> bool:
-        """True if `train_step` returns before its loss is known, so reading it early costs time."""
-        ...
-
-    @property
     def bands(self) -> Bands:
         """The bands it was built for, with their means and deviations."""
+        ...
+
+    def predict(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Return probabilities B×H×W×K, float32, summing to 1 over K, in inference mode.
+
+        Any height and width: padded inside and cropped back.
+        """
+        ...
+
+    def predict_labels(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.integer]:
+        """Return the most probable class, B×H×W uint8 or uint16: the fast path of evaluation."""
+        ...
+
+    def out_of_memory(self, error: Exception) -> bool:
+        """Tell whether the framework says by this error that host or device have no memory left.
+
+        Python's MemoryError need not be known here. After such an error the trainer still predicts.
+        """
+        ...
+
+
+class Trainer(Predictor, Protocol):
+    """One model with its optimiser on one device."""
+
+    @property
+    def asynchronous(self) -> bool:
+        """True if `train_step` returns before its loss is known, so reading it early costs time."""
         ...
 
     @property
@@ -101,17 +126,6 @@ class Trainer(Protocol):
         """
         ...
 
-    def predict(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Return probabilities B×H×W×K, float32, summing to 1 over K, in inference mode.
-
-        Any height and width: padded inside and cropped back.
-        """
-        ...
-
-    def predict_labels(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.integer]:
-        """Return the most probable class, B×H×W uint8 or uint16: the fast path of evaluation."""
-        ...
-
     def state(self) -> State:
         """Return a copy of everything a bit-exact resume needs, on the host."""
         ...
@@ -121,13 +135,6 @@ class Trainer(Protocol):
 
         Raises:
             CheckpointError: naming the first arrays whose names or shapes differ.
-        """
-        ...
-
-    def out_of_memory(self, error: Exception) -> bool:
-        """Tell whether the framework says by this error that host or device have no memory left.
-
-        Python's MemoryError need not be known here. After such an error the trainer still predicts.
         """
         ...
 

@@ -21,6 +21,7 @@ from terrazzo.models import backends
 
 if TYPE_CHECKING:
     from terrazzo.models.card import ModelCard
+    from terrazzo.models.session import Session
 
 INPUT = "image"
 """Name of the input of every graph."""
@@ -90,6 +91,10 @@ class Exporter(Protocol):
             ConfigError: SEG-X080, this model, format or precision cannot be written, with those
                 that can.
         """
+        ...
+
+    def open(self, to: str, folder: Path, card: ModelCard, form: GraphForm) -> Session:
+        """Open what `write` has written in a format that the framework itself reads."""
         ...
 
     def logits(self, trainer: Any, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from terrazzo.base.errors import TerrazzoError
 from terrazzo.base.memory import host_ran_out, memory_for, out_of_memory, size_of
 from terrazzo.base.recipe import ModelConfig
-from terrazzo.models.contract import Trainer
+from terrazzo.models.contract import Predictor
 
 Output = TypeVar("Output", bound=np.generic)
 
 
-def ran_out(trainer: Trainer, error: Exception) -> bool:
+def ran_out(trainer: Predictor, error: Exception) -> bool:
     """Tell whether an error says that the host or the device had no memory left."""
     if isinstance(error, TerrazzoError):  # it has its message
         return False
@@ -46,7 +46,7 @@ def memory_to_build(
 
 
 def step_memory(
-    trainer: Trainer, images_BHWC: NDArray[np.generic], step: int
+    trainer: Predictor, images_BHWC: NDArray[np.generic], step: int
 ) -> AbstractContextManager[None]:
     """Return a context in which a training step that does not fit says what to lower.
 
@@ -84,7 +84,7 @@ class ForwardPasses:
         most: images of a pass; None: as many as are given.
     """
 
-    trainer: Trainer
+    trainer: Predictor
     doing: str
     setting: str
     smaller: str
@@ -92,7 +92,7 @@ class ForwardPasses:
     most: int | None = None
 
     def predict(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Return what `Trainer.predict` does.
+        """Return what `Predictor.predict` does.
 
         Raises:
             ResourceError: SEG-R006, a batch of one image does not fit.
@@ -100,7 +100,7 @@ class ForwardPasses:
         return self._by_parts(self.trainer.predict, images_BHWC)
 
     def predict_labels(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.integer]:
-        """Return what `Trainer.predict_labels` does.
+        """Return what `Predictor.predict_labels` does.
 
         Raises:
             ResourceError: SEG-R006, a batch of one image does not fit.

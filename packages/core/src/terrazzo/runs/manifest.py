@@ -92,6 +92,11 @@ class Manifest:
         listed = self._files.get(name)
         return None if listed is None else str(listed["sha256"])
 
+    @property
+    def digest(self) -> str:
+        """A sum of the names and sums of all files."""
+        return hashlib.sha256(json.dumps(self._files, sort_keys=True).encode()).hexdigest()
+
     def _compare(self, name: str, observed: Mapping[str, Any]) -> None:
         expected = self._files.get(name)
         if observed != expected:

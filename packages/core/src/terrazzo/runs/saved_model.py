@@ -93,9 +93,18 @@ def write(folder: Path, card: ModelCard, weights: Mapping[str, NDArray[np.generi
         replacing_folder(folder) as temporary,
     ):
         checkpoint.write_arrays(temporary / _WEIGHTS, weights)
-        (temporary / _CARD).write_text(tomli_w.dumps(_card_table(card)), encoding="utf-8")
-        flush_file(temporary / _CARD)
+        write_card(temporary, card)
         manifest.write(temporary, card.step)
+
+
+def write_card(folder: Path, card: ModelCard) -> None:
+    """Write ``model.toml`` into a folder that is being made, and flush it to the disk.
+
+    Raises:
+        OSError: the disk is full or refuses.
+    """
+    (folder / _CARD).write_text(tomli_w.dumps(_card_table(card)), encoding="utf-8")
+    flush_file(folder / _CARD)
 
 
 def _card_table(card: ModelCard) -> dict[str, Any]:
@@ -240,7 +249,12 @@ def _require_finite(weights: Mapping[str, NDArray[Any]], path: Path) -> None:
     )
 
 
-def load(folder: Path, note: Callable[[str], None] | None = None) -> tuple[ModelCard, Trainer]:
+def load(
+    folder: Path,
+    note: Callable[[str], None] | None = None,
+    *,
+    precision: Precision | None = None,
+) -> tuple[ModelCard, Trainer]:
     """Build the model of a folder with its weights.
 
     The weights are read and verified while the network is being built.
@@ -248,6 +262,7 @@ def load(folder: Path, note: Callable[[str], None] | None = None) -> tuple[Model
     Args:
         folder: a model folder.
         note: as for `read_card`.
+        precision: of the arithmetic; None: that of training.
 
     Raises:
         CheckpointError: the folder is incomplete or damaged, or its weights do not fit the model.
@@ -259,7 +274,7 @@ def load(folder: Path, note: Callable[[str], None] | None = None) -> tuple[Model
     options = {name: value for name, value in card.model.options.items() if name != "pretrained"}
     model = card.model.model_copy(update={"options": options})
     # Only the forward pass is used: of the training settings, nothing but the precision matters.
-    training = TrainingConfig(steps=1, precision=card.precision)
+    training = TrainingConfig(steps=1, precision=precision or card.precision)
     with ThreadPoolExecutor(1, "read_weights") as reader:
         weights = reader.submit(read_weights, folder)
         backend = backends.load(card.backend)

@@ -18,7 +18,8 @@ from terrazzo.evaluation.extra_counts import Counter
 from terrazzo.evaluation.result import Evaluation
 from terrazzo.evaluation.scene_overview import SceneOverviews
 from terrazzo.metrics.scores import Scores
-from terrazzo.models.contract import Trainer
+from terrazzo.models.card import ModelCard
+from terrazzo.models.contract import Predictor
 from terrazzo.report import write_report
 from terrazzo.runs.folder import RunFolder
 
@@ -36,13 +37,13 @@ class FinishedRun:
         folder: the run folder.
         label_map: its classes.
         evaluation: the counts of the split that was asked for, image by image.
-        report: the page for people.
+        report: the page for people; None: an exported model has none.
     """
 
     folder: RunFolder
     label_map: LabelMap = field(repr=False)
     evaluation: Evaluation = field(repr=False)
-    report: Path
+    report: Path | None
 
     @property
     def path(self) -> Path:
@@ -72,24 +73,13 @@ class FinishedRun:
 def score_run(
     folder: RunFolder,
     recipe: Config,
-    trainer: Trainer,
+    trainer: Predictor,
     split: Split,
     step: int | None,
     progress: Progress,
 ) -> FinishedRun:
     """Score a model on a split, write what was found, and bring the report up to date."""
-    source = split.source
-    evaluation = evaluation_loop.evaluate(
-        trainer,
-        split,
-        recipe.data,
-        recipe.loader,
-        batch_size=recipe.validation.batch_size,
-        step=step or 0,
-        progress=progress,
-        counter=Counter(split, recipe.evaluation),
-        overviews=SceneOverviews(source) if isinstance(source, Placed) else None,
-    )
+    evaluation = _evaluation(recipe, trainer, split, step or 0, progress)
 
     def write() -> None:
         result.write(evaluation, split.label_map, folder.evaluation)
@@ -97,3 +87,34 @@ def score_run(
 
     first_does(trainer.world, write)
     return FinishedRun(folder, split.label_map, evaluation, folder.path / "report.html")
+
+
+def score_export(
+    folder: RunFolder,
+    recipe: Config,
+    predictor: Predictor,
+    split: Split,
+    card: ModelCard,
+    progress: Progress,
+) -> FinishedRun:
+    """Score an exported model on a split, and write what was found beside it."""
+    evaluation = _evaluation(recipe, predictor, split, card.step, progress)
+    result.write(evaluation, split.label_map, folder.evaluation)
+    return FinishedRun(folder, split.label_map, evaluation, None)
+
+
+def _evaluation(
+    recipe: Config, predictor: Predictor, split: Split, step: int, progress: Progress
+) -> Evaluation:
+    source = split.source
+    return evaluation_loop.evaluate(
+        predictor,
+        split,
+        recipe.data,
+        recipe.loader,
+        batch_size=recipe.validation.batch_size,
+        step=step,
+        progress=progress,
+        counter=Counter(split, recipe.evaluation),
+        overviews=SceneOverviews(source) if isinstance(source, Placed) else None,
+    )

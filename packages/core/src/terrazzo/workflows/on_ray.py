@@ -107,6 +107,13 @@ def evaluate_on_ray(
     """
     folder = RunFolder(Path(run).absolute())
     _require_torch(folder.read_config().backend)
+    if options.get("runtime") is not None:
+        raise ConfigError(
+            "SEG-X082",
+            "the processes of a cluster score with the run's own framework",
+            observed=f"--ray with --runtime {options['runtime']}",
+            allowed="--ray without --runtime, or --runtime without --ray",
+        )
     others = None if data is None else Path(data).absolute()
     run_in_workers(
         address,

@@ -159,7 +159,7 @@ class EncoderUNet(nn.Module):
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Return logits B×K×H×W."""
         # Two cells at least: most encoders normalise over the batch, and one value has no variance.
-        padded = pad_to_multiple(images_BCHW, self._multiple, at_least=2 * self._multiple)
+        padded = pad_to_multiple(images_BCHW, self._multiple, two_cells=True)
         return crop(self.decoder(self.encoder(padded)), images_BCHW.shape)
 
 
