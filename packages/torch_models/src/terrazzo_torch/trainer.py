@@ -175,6 +175,10 @@ class TorchTrainer:
         averaged = {} if self._average is None else self._average.averaged
         for module in network.modules():
             module.__dict__.pop("forward", None)  # of `_give_logits_in_float32`
+            # transformers hooks a network up when it first runs, and again then; a hooked one
+            # cannot be pickled.
+            module._forward_hooks.clear()
+            module.__dict__.pop("_output_capturing_hooks_installed", None)
         for name, tensor in network.state_dict(keep_vars=True).items():
             # Buffers are views into one tensor here, see `_Statistics`.
             tensor.data = averaged.get(name, tensor).detach().clone()

@@ -1,0 +1,61 @@
+"""Trained networks in the formats of other runtimes; see `terrazzo.models.exporter.Exporter`.
+
+Imports no framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo.base.errors import ConfigError
+
+if TYPE_CHECKING:
+    from terrazzo.models.card import ModelCard
+    from terrazzo.models.exporter import GraphForm
+    from terrazzo_torch.trainer import TorchTrainer
+
+FORMATS = ("onnx", "openvino", "torch")
+
+
+def write(
+    to: str,
+    trainer: TorchTrainer,
+    card: ModelCard,
+    form: GraphForm,
+    folder: Path,
+    calibration: Iterable[NDArray[np.generic]] | None = None,  # noqa: ARG001
+) -> dict[str, str | int]:
+    """Write the files of a format; see `Exporter.write`.
+
+    Raises:
+        ConfigError: SEG-X080, this format, model or precision cannot be written.
+    """
+    if to == "openvino":
+        from terrazzo_torch.export import openvino_model
+
+        return openvino_model.write(trainer, card, form, folder)
+    if to == "onnx":
+        from terrazzo_torch.export import onnx_model
+
+        return onnx_model.write(trainer, card, form, folder)
+    if to == "torch":
+        from terrazzo_torch.export import program
+
+        return program.write(trainer, card, form, folder)
+    raise ConfigError(
+        "SEG-X080",
+        f"a PyTorch model cannot be written as {to!r}",
+        observed=to,
+        allowed=", ".join(FORMATS),
+        next_step="choose one of these formats",
+    )
+
+
+def logits(trainer: TorchTrainer, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Return logits B×H×W×K of the model itself, float32, which exported files are held against."""
+    return trainer.logits(images_BHWC)
