@@ -13,8 +13,8 @@ from typing import Protocol, cast
 
 from terrazzo.base.atomic_write import replacing_folder
 from terrazzo.base.errors import unknown_name
-from terrazzo.export_clients.agreement import Agreement
 from terrazzo.export_clients.order import ClientOptions, ClientOrder, require_meaningful
+from terrazzo.export_clients.verification import Agreement
 
 CLIENTS = ("arcgis", "bioimageio", "deepness", "mlflow", "triton")
 """The words after ``--for``."""
@@ -36,7 +36,7 @@ class _Client(Protocol):
         """Hold what the program will answer against the model.
 
         Raises:
-            CheckpointError: SEG-C080, they differ.
+            CheckpointError: SEG-C070, they differ.
         """
         ...
 
@@ -55,7 +55,7 @@ def write(client: str, order: ClientOrder, folder: Path) -> tuple[tuple[str, ...
     Raises:
         ConfigError: SEG-X004 unknown program; SEG-X081 a package is missing; SEG-X090 an option is
             missing, wrong or means nothing to this program; SEG-X091 the model is none for it.
-        CheckpointError: SEG-C080, what was written does not answer as the model does.
+        CheckpointError: SEG-C070, what was written does not answer as the model does.
         ResourceError: SEG-R004, the disk is full or refuses.
     """
     with replacing_folder(folder) as temporary:

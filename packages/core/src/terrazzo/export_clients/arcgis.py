@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.export_clients.agreement import Agreement, Answer, require_agreement, tiles
 from terrazzo.export_clients.archive import zip_files
-from terrazzo.export_clients.graph_file import FILE, required, write_graph
+from terrazzo.export_clients.graph_file import FILE, write_graph
 from terrazzo.export_clients.order import ClientOrder, require_own_size
 from terrazzo.export_clients.readme import value_limits, write_readme
+from terrazzo.export_clients.verification import Agreement, Answer, require_agreement, tiles
 from terrazzo.models.exporter import GraphForm
 
 OPTIONS = frozenset({"tile_size"})
@@ -98,7 +98,7 @@ def verify(order: ClientOrder, folder: Path) -> Agreement:
     """Hold what the raster function of the package answers against the model.
 
     Raises:
-        CheckpointError: SEG-C080, they differ.
+        CheckpointError: SEG-C070, they differ.
     """
     with tempfile.TemporaryDirectory() as unpacked:
         with zipfile.ZipFile(folder / f"{order.name}.dlpk") as package:
@@ -115,7 +115,6 @@ class Program:
     """
 
     def __init__(self, folder: Path) -> None:
-        required("onnxruntime", "onnxruntime")
         (definition,) = folder.glob("*.emd")
         path = folder / json.loads(definition.read_text(encoding="utf-8"))["InferenceFunction"]
         specification = importlib.util.spec_from_file_location(path.stem, path)

@@ -15,21 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import ConfigError
-from terrazzo.export_clients.agreement import (
+from terrazzo.export_clients.archive import sha256, zip_files
+from terrazzo.export_clients.graph_file import FILE, GraphSession, opset_of, write_graph
+from terrazzo.export_clients.order import ClientOrder, identifiers, require_option
+from terrazzo.export_clients.readme import size_limits, value_limits, write_readme
+from terrazzo.export_clients.verification import (
     Agreement,
     Answer,
     probabilities,
     real_images,
     require_agreement,
     sized_images,
-    softmax,
     without_missing,
 )
-from terrazzo.export_clients.archive import sha256, zip_files
-from terrazzo.export_clients.graph_file import FILE, GraphSession, opset_of, write_graph
-from terrazzo.export_clients.order import ClientOrder, identifiers, require_option
-from terrazzo.export_clients.readme import size_limits, value_limits, write_readme
 from terrazzo.models.exporter import INPUT, GraphForm
+from terrazzo.models.runtimes.arrays import softmax
 
 OPTIONS = frozenset({"authors", "license", "cite", "doi"})
 RDF = "rdf.yaml"
@@ -248,10 +248,12 @@ def verify(order: ClientOrder, folder: Path) -> Agreement:
     """Hold what bioimageio.core will compute against the model.
 
     Raises:
-        CheckpointError: SEG-C080, they differ.
+        CheckpointError: SEG-C070, they differ.
     """
     images = (
-        each for each in sized_images(order, missing=False) if min(each.shape[1:3]) >= _SMALLEST_SIDE
+        each
+        for each in sized_images(order, missing=False)
+        if min(each.shape[1:3]) >= _SMALLEST_SIDE
     )
     return require_agreement("bioimageio", order, images, Program(folder))
 
@@ -274,5 +276,4 @@ class Program:
         values_BHWC = images_BHWC.astype(np.float32)
         standardised_BHWC = ((values_BHWC - self._mean) / (self._std + 1e-6)).astype(np.float32)
         (scores_BKHW,) = self._session.run(standardised_BHWC.transpose(0, 3, 1, 2)).values()
-        probabilities_BKHW = softmax(scores_BKHW, axis=1)
-        return scores_BKHW.argmax(axis=1), probabilities_BKHW.transpose(0, 2, 3, 1)
+        return scores_BKHW.argmax(axis=1), softmax(scores_BKHW.transpose(0, 2, 3, 1))

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import ConfigError
-from terrazzo.export_clients.agreement import Agreement, Answer, require_agreement, tiles
 from terrazzo.export_clients.graph_file import FILE, GraphSession, annotate, write_graph
 from terrazzo.export_clients.order import ClientOrder, require_own_size
 from terrazzo.export_clients.readme import value_limits, write_readme
+from terrazzo.export_clients.verification import Agreement, Answer, require_agreement, tiles
 from terrazzo.models.exporter import GraphForm
 
 OPTIONS = frozenset({"tile_size", "cm_per_pixel"})
@@ -98,7 +98,7 @@ def verify(order: ClientOrder, folder: Path) -> Agreement:
     """Hold what the plugin will compute against the model.
 
     Raises:
-        CheckpointError: SEG-C080, they differ.
+        CheckpointError: SEG-C070, they differ.
     """
     tiles_of_model = tiles(order, order.tile_size)
     return require_agreement("deepness", order, tiles_of_model, Program(folder))

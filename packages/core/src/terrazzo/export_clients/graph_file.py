@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from terrazzo.base.errors import ConfigError
 from terrazzo.export_clients.order import ClientOrder
+from terrazzo.models import runtimes
 from terrazzo.models.exporter import INPUT, GraphForm
 
 FILE = "model.onnx"
@@ -40,15 +40,12 @@ def required(package: str, extra: str) -> Any:
 
 def write_graph(order: ClientOrder, form: GraphForm, folder: Path) -> Path:
     """Write ``model.onnx`` in a form, and return its path."""
-    required("onnx", "onnxruntime")
-    required("onnxruntime", "onnxruntime")
+    runtimes.require("onnxruntime")
     order.exporter.write("onnx", order.trainer, order.card, form, folder)
     return folder / FILE
 
 
-def annotate(
-    path: Path, values: Mapping[str, object], *, ir_version: int | None = None
-) -> None:
+def annotate(path: Path, values: Mapping[str, object], *, ir_version: int | None = None) -> None:
     """Add metadata to an ONNX file, each value as JSON.
 
     Args:
@@ -56,7 +53,7 @@ def annotate(
         values: by their key.
         ir_version: that older readers know; None: as it is.
     """
-    onnx = required("onnx", "onnxruntime")
+    onnx = importlib.import_module("onnx")
     model = onnx.load(path)
     props = {each.key: each.value for each in model.metadata_props}
     props.update({key: json.dumps(value) for key, value in values.items()})
@@ -68,7 +65,7 @@ def annotate(
 
 def opset_of(path: Path) -> int:
     """Return the version of ONNX's own operators in a file."""
-    model = required("onnx", "onnxruntime").load(path)
+    model = importlib.import_module("onnx").load(path)
     return int(next(each.version for each in model.opset_import if each.domain in ("", "ai.onnx")))
 
 
@@ -80,10 +77,10 @@ class GraphSession:
     """
 
     def __init__(self, path: Path) -> None:
-        runtime = required("onnxruntime", "onnxruntime")
+        runtime = importlib.import_module("onnxruntime")
         options = runtime.SessionOptions()
-        threads = os.environ.get("OMP_NUM_THREADS", "")
-        options.intra_op_num_threads = int(threads) if threads.isdecimal() else 0
+        options.intra_op_num_threads = runtimes.threads()
+        options.log_severity_level = 3  # its warnings are about the graph
         self._session = runtime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.export_clients.agreement import Agreement, Answer, require_agreement, sized_images
 from terrazzo.export_clients.graph_file import required, write_graph
 from terrazzo.export_clients.order import ClientOrder
 from terrazzo.export_clients.readme import size_limits, value_limits, write_readme
+from terrazzo.export_clients.verification import Agreement, Answer, require_agreement, sized_images
 from terrazzo.models.exporter import GraphForm
 
 OPTIONS: frozenset[str] = frozenset()
@@ -143,7 +143,7 @@ def verify(order: ClientOrder, folder: Path) -> Agreement:
     """Hold what MLflow answers against the model.
 
     Raises:
-        CheckpointError: SEG-C080, they differ.
+        CheckpointError: SEG-C070, they differ.
     """
     agreement = require_agreement("mlflow", order, sized_images(order), Program(folder))
     shutil.rmtree(folder / "__pycache__", ignore_errors=True)  # of loading it

@@ -115,7 +115,7 @@ class TerrazzoClassifier:
         tlc: Any,  # noqa: ARG002
         shape: Any,  # noqa: ARG002
         props: Any,  # noqa: ARG002
-        **pixelBlocks: Any,  # noqa: N803
+        **pixelBlocks: Any,
     ) -> dict[str, Any]:
         """Classify a tile.
 

@@ -60,7 +60,9 @@ def value_limits(order: ClientOrder, *, missing_inside: bool) -> list[str]:
     if card.bands.dtype == "float32" and not missing_inside:
         limits.append("NaN is no missing value here: fill it with the band's mean first")
     if card.rules.apply_scale:
-        limits.append("trained on values × scale + offset as the GeoTIFF declares: give such values")
+        limits.append(
+            "trained on values × scale + offset as the GeoTIFF declares: give such values"
+        )
     elif card.scaling is not None and any(pair != (1.0, 0.0) for pair in card.scaling):
         limits.append(
             "trained on values as stored, although the files declare a scale and an offset: a "

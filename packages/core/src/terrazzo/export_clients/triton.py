@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.export_clients.agreement import Agreement, Answer, require_agreement, sized_images
 from terrazzo.export_clients.graph_file import FILE, GraphSession, write_graph
 from terrazzo.export_clients.order import ClientOrder
 from terrazzo.export_clients.readme import size_limits, value_limits, write_readme
+from terrazzo.export_clients.verification import Agreement, Answer, require_agreement, sized_images
 from terrazzo.models.exporter import INPUT, LABELS, GraphForm
 
 OPTIONS: frozenset[str] = frozenset()
@@ -104,7 +104,7 @@ def verify(order: ClientOrder, folder: Path) -> Agreement:
     """Hold what the server will compute against the model.
 
     Raises:
-        CheckpointError: SEG-C080, they differ.
+        CheckpointError: SEG-C070, they differ.
     """
     program = Program(folder / order.name)
     return require_agreement("triton", order, sized_images(order), program)

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from terrazzo.base.errors import CheckpointError
 from terrazzo.export_clients.order import ClientOrder
+from terrazzo.models.runtimes.agreement import margin, noise
+from terrazzo.models.runtimes.arrays import softmax
 
 TOLERANCE = 1e-3
 """Probabilities may differ by so much: float32 in another order of sums."""
@@ -57,7 +59,7 @@ def require_agreement(
         predict: does what the program does.
 
     Raises:
-        CheckpointError: SEG-C080, they differ by more than arithmetic does.
+        CheckpointError: SEG-C070, they differ by more than arithmetic does.
     """
     pixels = differing = 0
     errors = []
@@ -71,7 +73,7 @@ def require_agreement(
                 raise _differs(client, f"probabilities {found_BHWK.shape}")
             errors.append(float(np.abs(found_BHWK - expected_BHWK).max()))
         other_BHW = labels_BHW != expected_BHWK.argmax(axis=3)
-        clear = int((other_BHW & (_margin(expected_BHWK) > 2 * TOLERANCE)).sum())
+        clear = int((other_BHW & (margin(expected_BHWK) > 2 * TOLERANCE)).sum())
         if clear or (errors and not errors[-1] <= TOLERANCE):
             error = f"; probabilities by up to {errors[-1]:.3g}" if errors else ""
             raise _differs(client, f"{clear} of {other_BHW.size} clear labels{error}")
@@ -82,23 +84,7 @@ def require_agreement(
 
 def probabilities(order: ClientOrder, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
     """Return what the model itself answers, B×H×W×K."""
-    logits_BHWK = order.exporter.logits(order.trainer, images_BHWC)
-    return softmax(logits_BHWK, axis=3)
-
-
-def softmax(scores: NDArray[np.floating], axis: int) -> NDArray[np.float32]:
-    """Return probabilities that add up to 1 over an axis."""
-    powers = np.exp(scores - scores.max(axis=axis, keepdims=True), dtype=np.float32)
-    result: NDArray[np.float32] = powers / powers.sum(axis=axis, keepdims=True)
-    return result
-
-
-def _margin(probabilities_BHWK: NDArray[np.float32]) -> NDArray[np.float32]:
-    if probabilities_BHWK.shape[3] == 1:
-        return np.ones(probabilities_BHWK.shape[:3], np.float32)
-    two = np.partition(probabilities_BHWK, -2, axis=3)
-    margin_BHW: NDArray[np.float32] = two[..., -1] - two[..., -2]
-    return margin_BHW
+    return softmax(order.exporter.logits(order.trainer, images_BHWC))
 
 
 def sized_images(order: ClientOrder, *, missing: bool = True) -> Iterator[NDArray[np.generic]]:
@@ -114,8 +100,7 @@ def sized_images(order: ClientOrder, *, missing: bool = True) -> Iterator[NDArra
         size = _NOISE
     else:
         size = order.card.image_size
-    noise_BHWC = noise(order, (3, *size), missing=missing)
-    for images_BHWC in (*real, noise_BHWC):
+    for images_BHWC in (*real, noise(order.card.bands, 3, size, seed=0)):
         if min(images_BHWC.shape) > 0:
             yield images_BHWC if missing else without_missing(order, images_BHWC)
 
@@ -140,22 +125,7 @@ def tiles(order: ClientOrder, side: int) -> Iterator[NDArray[np.generic]]:
         cut_BHWC = images_BHWC[:1, :side, :side]
         missing = [(0, side - length) for length in cut_BHWC.shape[1:3]]
         yield without_missing(order, np.pad(cut_BHWC, ((0, 0), *missing, (0, 0))))
-    yield noise(order, (1, side, side), missing=False)
-
-
-def noise(
-    order: ClientOrder, shape: tuple[int, int, int], *, missing: bool
-) -> NDArray[np.generic]:
-    """Return images of noise about each band's mean; with some NaN among floats if asked for."""
-    bands = order.card.bands
-    random = np.random.default_rng(0)
-    values_BHWC = random.normal(bands.mean, bands.std, (*shape, len(bands)))
-    if bands.dtype == "float32":
-        if missing:
-            values_BHWC[random.random(shape) < 0.02] = np.nan
-        return values_BHWC.astype(np.float32)
-    limits = np.iinfo(bands.dtype)
-    return np.clip(values_BHWC.round(), limits.min, limits.max).astype(bands.dtype)
+    yield without_missing(order, noise(order.card.bands, 1, (side, side), seed=0))
 
 
 def without_missing(order: ClientOrder, images_BHWC: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -168,7 +138,7 @@ def without_missing(order: ClientOrder, images_BHWC: NDArray[np.generic]) -> NDA
 
 def _differs(client: str, observed: str) -> CheckpointError:
     return CheckpointError(
-        "SEG-C080",
+        "SEG-C070",
         f"what was written for {client} does not answer as the model does",
         observed=observed,
         allowed=f"the same labels, and probabilities within {TOLERANCE:g}",
