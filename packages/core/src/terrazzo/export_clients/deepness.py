@@ -122,7 +122,7 @@ class Program:
     def __call__(self, images_BHWC: NDArray[np.generic]) -> Answer:
         """Return labels and probabilities of tiles."""
         assert images_BHWC.shape[1:3] == (self._side, self._side)
-        unit_BHWC = (images_BHWC * 1.0 / _BYTE).astype(np.float32)
+        unit_BHWC = np.divide(images_BHWC, _BYTE, dtype=np.float64).astype(np.float32)
         standardised_BHWC = ((unit_BHWC - self._mean) / self._std).astype(np.float32)
         outputs = self._session.run(standardised_BHWC.transpose(0, 3, 1, 2))
         (answer_BKHW,) = outputs.values()

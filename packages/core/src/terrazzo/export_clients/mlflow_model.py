@@ -23,8 +23,8 @@ class SegmentationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             context.artifacts["model"], providers=["CPUExecutionProvider"]
         )
 
-    # MLflow takes hints of types for a schema, which the signature is.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
+    # The bare type: MLflow takes any other hint for a schema, which the signature is.
+    def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> Any:  # noqa: ARG002
         """Return labels of images.
 
         Args:

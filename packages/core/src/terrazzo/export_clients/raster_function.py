@@ -139,7 +139,7 @@ class TerrazzoClassifier:
         # The model takes NaN as the mean of its band, as for a missing value in training.
         image_CHW = np.where(present_CHW, pixels_CHW, np.nan).astype(np.float32)
         labels_HW = self._labels(image_CHW[None])[0]
-        valid_HW = present_CHW.all(axis=0)
+        valid_HW: Any = present_CHW.all(axis=0)
         inner = slice(self._padding, -self._padding or None)
         pixelBlocks["output_pixels"] = np.ascontiguousarray(labels_HW[inner, inner])[None]
         pixelBlocks["output_mask"] = np.ascontiguousarray(valid_HW[inner, inner])[None].astype("u1")

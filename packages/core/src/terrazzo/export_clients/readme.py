@@ -31,7 +31,8 @@ def write_readme(
     lines = [
         f"# {order.run}: semantic segmentation for {program}",
         "",
-        f"Model {card.model.name} ({card.backend}), {card.step} steps; weights {order.digest[:16]}.",
+        f"Model {card.model.name} ({card.backend}), {card.step} steps, "
+        f"weights {order.digest[:16]}.",
         f"Bands in this order: {', '.join(card.bands.names)} ({card.bands.dtype}).",
         "Classes: "
         + ", ".join(f"{number} {name}" for number, name in enumerate(card.label_map.names))

@@ -16,13 +16,13 @@ from terrazzo.export_clients.graph_file import FILE, GraphSession, write_graph
 from terrazzo.export_clients.order import ClientOrder
 from terrazzo.export_clients.readme import size_limits, value_limits, write_readme
 from terrazzo.export_clients.verification import Agreement, Answer, require_agreement, sized_images
-from terrazzo.models.exporter import INPUT, LABELS, GraphForm
+from terrazzo.models.exporter import INPUT, LABELS, GraphForm, Output
 
 OPTIONS: frozenset[str] = frozenset()
 CONFIG = "config.pbtxt"
 _MOST_IMAGES = 8
 _VERSION = "1"
-_SCORES = "probabilities"
+_SCORES: Output = "probabilities"
 _TYPES = {"uint8": "TYPE_UINT8", "uint16": "TYPE_UINT16", "float32": "TYPE_FP32"}
 
 
