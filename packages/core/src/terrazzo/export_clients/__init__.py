@@ -9,17 +9,28 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 from terrazzo.base.atomic_write import replacing_folder
 from terrazzo.base.errors import unknown_name
 from terrazzo.export_clients.order import ClientOptions, ClientOrder, require_meaningful
 from terrazzo.export_clients.verification import Agreement
+from terrazzo.models import runtimes
+from terrazzo.models.exporter import GraphForm
 
 CLIENTS = ("arcgis", "bioimageio", "deepness", "mlflow", "triton")
 """The words after ``--for``."""
 
-__all__ = ["CLIENTS", "Agreement", "ClientOptions", "ClientOrder", "fill", "write"]
+__all__ = [
+    "CLIENTS",
+    "Agreement",
+    "ClientOptions",
+    "ClientOrder",
+    "Written",
+    "check",
+    "fill",
+    "write",
+]
 
 
 class _Client(Protocol):
@@ -27,6 +38,18 @@ class _Client(Protocol):
 
     OPTIONS: frozenset[str]
     """Names of the fields of `ClientOptions` that it reads."""
+
+    def check(self, order: ClientOrder) -> None:
+        """Refuse what cannot be written; the order need not hold the trainer yet.
+
+        Raises:
+            ConfigError: SEG-X090 or SEG-X091.
+        """
+        ...
+
+    def form(self, order: ClientOrder) -> GraphForm:
+        """Return the form of the graph that the program asks for."""
+        ...
 
     def write(self, order: ClientOrder, folder: Path) -> tuple[str, ...]:
         """Fill a folder that is there and empty; return the limits to print."""
@@ -41,7 +64,38 @@ class _Client(Protocol):
         ...
 
 
-def write(client: str, order: ClientOrder, folder: Path) -> tuple[tuple[str, ...], Agreement]:
+class Written(NamedTuple):
+    """What was written for a program.
+
+    Attributes:
+        limits: what a user must know, a line each.
+        agreement: what was found when it was verified.
+        form: of the graph.
+    """
+
+    limits: tuple[str, ...]
+    agreement: Agreement
+    form: GraphForm
+
+
+def check(client: str, order: ClientOrder) -> None:
+    """Refuse what cannot be written, before the model is loaded.
+
+    Args:
+        client: one of `CLIENTS`.
+        order: may have None for a trainer, and no images.
+
+    Raises:
+        ConfigError: SEG-X004 unknown program; SEG-X081 a package is missing; SEG-X090 an option is
+            missing, wrong or means nothing to this program; SEG-X091 the model is none for it.
+    """
+    module = _module(client)
+    require_meaningful(client, order.options, module.OPTIONS)
+    runtimes.require("onnxruntime")
+    module.check(order)
+
+
+def write(client: str, order: ClientOrder, folder: Path) -> Written:
     """Write what a program opens, verified; complete or not at all.
 
     Args:
@@ -49,12 +103,8 @@ def write(client: str, order: ClientOrder, folder: Path) -> tuple[tuple[str, ...
         order: the model, and what the user says of it.
         folder: takes the place of one that is there.
 
-    Returns:
-        The limits to print, and what was found when it was verified.
-
     Raises:
-        ConfigError: SEG-X004 unknown program; SEG-X081 a package is missing; SEG-X090 an option is
-            missing, wrong or means nothing to this program; SEG-X091 the model is none for it.
+        ConfigError: as `check`.
         CheckpointError: SEG-C070, what was written does not answer as the model does.
         ResourceError: SEG-R004, the disk is full or refuses.
     """
@@ -62,11 +112,15 @@ def write(client: str, order: ClientOrder, folder: Path) -> tuple[tuple[str, ...
         return fill(client, order, temporary)
 
 
-def fill(client: str, order: ClientOrder, folder: Path) -> tuple[tuple[str, ...], Agreement]:
+def fill(client: str, order: ClientOrder, folder: Path) -> Written:
     """Write what a program opens into an empty folder, and verify it. All else as for `write`."""
+    check(client, order)
+    module = _module(client)
+    limits = module.write(order, folder)
+    return Written(limits, module.verify(order, folder), module.form(order))
+
+
+def _module(client: str) -> _Client:
     if client not in CLIENTS:
         raise unknown_name("program to export for", client, CLIENTS)
-    module = cast(_Client, importlib.import_module(f"{__name__}.{client}"))
-    require_meaningful(client, order.options, module.OPTIONS)
-    limits = module.write(order, folder)
-    return limits, module.verify(order, folder)
+    return cast(_Client, importlib.import_module(f"{__name__}.{client}"))

@@ -29,15 +29,28 @@ _FUNCTION = "TerrazzoClassifier"
 _SOURCE = "raster_function.py"
 
 
-def write(order: ClientOrder, folder: Path) -> tuple[str, ...]:
-    """Write ``NAME.dlpk`` and beside it what is in it; return the limits to print.
+def check(order: ClientOrder) -> None:
+    """Refuse what ArcGIS cannot show.
 
     Raises:
-        ConfigError: SEG-X081 onnx is missing; SEG-X091 the model sees every image at one size.
+        ConfigError: SEG-X090 no such size of tiles; SEG-X091 the model sees every image at one
+            size.
     """
     require_own_size("ArcGIS", order.card)
-    # Floats whatever the files hold, so that pixels without data can be told: they are NaN.
-    write_graph(order, GraphForm("float32", "NCHW"), folder)
+    _definition(order)
+
+
+def form(order: ClientOrder) -> GraphForm:  # noqa: ARG001
+    """Return the form of the graph.
+
+    Floats whatever the files hold, so that pixels without data can be told: they are NaN.
+    """
+    return GraphForm("float32", "NCHW")
+
+
+def write(order: ClientOrder, folder: Path) -> tuple[str, ...]:
+    """Write ``NAME.dlpk`` and beside it what is in it; return the limits to print."""
+    write_graph(order, form(order), folder)
     source = importlib.resources.files(__package__) / _SOURCE
     (folder / f"{_FUNCTION}.py").write_bytes(source.read_bytes())
     definition = json.dumps(_definition(order), indent=2, ensure_ascii=False)

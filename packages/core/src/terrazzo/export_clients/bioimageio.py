@@ -43,21 +43,37 @@ _INPUT_TEST, _OUTPUT_TEST = "test_input.npy", "test_output.npy"
 _TORCHSCRIPT = "model.torchscript.pt"
 
 
-def write(order: ClientOrder, folder: Path) -> tuple[str, ...]:
-    """Write the package's files, and the zip of them; return the limits to print.
+def check(order: ClientOrder) -> None:
+    """Refuse what the specification does not take.
 
     Raises:
-        ConfigError: SEG-X081 onnx is missing; SEG-X090 authors, license, cite or doi are missing or
-            none; SEG-X091 a band's deviation is too small.
+        ConfigError: SEG-X090 authors, license, cite or doi are missing or none; SEG-X091 a band's
+            deviation is too small.
     """
-    about = _about(order)
-    form = GraphForm(
-        "float32", "NCHW", "outside", "logits", labels=False, size=order.card.image_size
+    _about(order)
+    if min(order.card.bands.std) >= _SMALLEST_STD:
+        return
+    raise ConfigError(
+        "SEG-X091",
+        "the BioImage Model Zoo takes no deviation as small as this model's",
+        observed=f"bands.std {min(order.card.bands.std):g}",
+        allowed=f"{_SMALLEST_STD:g} and more",
+        next_step="store the images in larger units, and train again",
     )
-    path = write_graph(order, form, folder)
+
+
+def form(order: ClientOrder) -> GraphForm:
+    """Return the form of the graph."""
+    size = order.card.image_size
+    return GraphForm("float32", "NCHW", "outside", "logits", labels=False, size=size)
+
+
+def write(order: ClientOrder, folder: Path) -> tuple[str, ...]:
+    """Write the package's files, and the zip of them; return the limits to print."""
+    path = write_graph(order, form(order), folder)
     weights = {
         "onnx": {"source": FILE, "sha256": sha256(path), "opset_version": opset_of(path)},
-        **_torchscript(order, form, folder),
+        **_torchscript(order, folder),
     }
     _write_test_tensors(order, folder)
     limits = _limits(order, "torchscript" in weights)
@@ -72,7 +88,7 @@ def write(order: ClientOrder, folder: Path) -> tuple[str, ...]:
         "in the report of its run."
     )
     write_readme(order, folder, "the BioImage Model Zoo", steps, limits, tried=tried)
-    description = {**about, **_description(order, folder), "weights": weights}
+    description = {**_about(order), **_description(order, folder), "weights": weights}
     (folder / RDF).write_text(
         json.dumps(description, indent=2, ensure_ascii=False), encoding="utf-8"
     )
@@ -119,11 +135,14 @@ def _wrong(option: str, observed: str, allowed: str) -> ConfigError:
     )
 
 
-def _torchscript(order: ClientOrder, form: GraphForm, folder: Path) -> dict[str, Any]:
+def _torchscript(order: ClientOrder, folder: Path) -> dict[str, Any]:
     """Write TorchScript for QuPath where the backend can; return its entry."""
     if "torchscript" not in getattr(order.exporter, "CLIENT_FORMATS", ()):
         return {}
-    facts = order.exporter.write("torchscript", order.trainer, order.card, form, folder)
+    try:
+        facts = order.exporter.write("torchscript", order.trainer, order.card, form(order), folder)
+    except ConfigError:  # a network that it cannot follow: ONNX is there all the same
+        return {}
     return {
         "torchscript": {
             "source": _TORCHSCRIPT,
@@ -150,14 +169,6 @@ def _write_test_tensors(order: ClientOrder, folder: Path) -> None:
 
 def _description(order: ClientOrder, folder: Path) -> dict[str, Any]:
     card = order.card
-    if min(card.bands.std) < _SMALLEST_STD:
-        raise ConfigError(
-            "SEG-X091",
-            "the BioImage Model Zoo takes no deviation as small as this model's",
-            observed=f"bands.std {min(card.bands.std):g}",
-            allowed=f"{_SMALLEST_STD:g} and more",
-            next_step="store the images in larger units, and train again",
-        )
     to_float = {"id": "ensure_dtype", "kwargs": {"dtype": "float32"}}
     standardise = {
         "id": "fixed_zero_mean_unit_variance",

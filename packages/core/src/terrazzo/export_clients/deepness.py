@@ -25,20 +25,32 @@ _SMALLEST_CM = 0.01  # its dialog has two decimals
 _BYTE = 255.0  # it divides every value by this, those of uint16 too
 
 
-def write(order: ClientOrder, folder: Path) -> tuple[str, ...]:
-    """Write ``model.onnx`` as the plugin reads it; return the limits to print.
+def check(order: ClientOrder) -> None:
+    """Refuse what the plugin cannot show.
 
     Raises:
-        ConfigError: SEG-X081 onnx is missing; SEG-X090 the size of a pixel is not known, or wrong;
-            SEG-X091 the model sees every image at one size, or its pixels are too small.
+        ConfigError: SEG-X090 the size of tiles or of a pixel is not known, or wrong; SEG-X091 the
+            model sees every image at one size, or its pixels are too small.
     """
     require_own_size("Deepness", order.card)
-    side, resolution = order.tile_size, _resolution(order)
-    form = GraphForm(
-        "float32", "NCHW", "outside", "probabilities", labels=False, size=(side, side), opset=_OPSET
+    _resolution(order)
+    form(order)
+
+
+def form(order: ClientOrder) -> GraphForm:
+    """Return the form of the graph."""
+    size = (order.tile_size, order.tile_size)
+    return GraphForm(
+        "float32", "NCHW", "outside", "probabilities", labels=False, size=size, opset=_OPSET
     )
-    annotate(write_graph(order, form, folder), _metadata(order, resolution), ir_version=_IR_VERSION)
-    limits = _limits(order, side, resolution)
+
+
+def write(order: ClientOrder, folder: Path) -> tuple[str, ...]:
+    """Write ``model.onnx`` as the plugin reads it; return the limits to print."""
+    resolution = _resolution(order)
+    path = write_graph(order, form(order), folder)
+    annotate(path, _metadata(order, resolution), ir_version=_IR_VERSION)
+    limits = _limits(order, order.tile_size, resolution)
     steps = (
         "In QGIS install the plugin Deepness, and open its panel.",
         "Model type *Segmentor*, then *Browse* to `model.onnx`.",

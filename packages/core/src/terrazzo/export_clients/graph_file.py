@@ -40,7 +40,6 @@ def required(package: str, extra: str) -> Any:
 
 def write_graph(order: ClientOrder, form: GraphForm, folder: Path) -> Path:
     """Write ``model.onnx`` in a form, and return its path."""
-    runtimes.require("onnxruntime")
     order.exporter.write("onnx", order.trainer, order.card, form, folder)
     return folder / FILE
 

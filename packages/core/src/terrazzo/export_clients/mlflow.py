@@ -35,18 +35,28 @@ _ENVIRONMENT = {
 """What the user has set stays."""
 
 
-def write(order: ClientOrder, folder: Path) -> tuple[str, ...]:
-    """Write a model of MLflow; return the limits to print.
+def check(order: ClientOrder) -> None:  # noqa: ARG001
+    """Refuse to go on without MLflow.
 
     Raises:
-        ConfigError: SEG-X081, mlflow or onnx is missing.
+        ConfigError: SEG-X081, it is not installed.
     """
+    _mlflow()
+
+
+def form(order: ClientOrder) -> GraphForm:
+    """Return the form of the graph."""
+    card = order.card
+    return GraphForm(card.bands.dtype, "NHWC", output="probabilities", size=card.image_size)
+
+
+def write(order: ClientOrder, folder: Path) -> tuple[str, ...]:
+    """Write a model of MLflow; return the limits to print."""
     mlflow = _mlflow()
     card = order.card
-    form = GraphForm(card.bands.dtype, "NHWC", output="probabilities", size=card.image_size)
     source = importlib.resources.files(__package__) / _SOURCE
     with tempfile.TemporaryDirectory() as beside, _quiet():
-        path = write_graph(order, form, Path(beside))
+        path = write_graph(order, form(order), Path(beside))
         code = Path(beside) / _SOURCE
         code.write_bytes(source.read_bytes())
         mlflow.pyfunc.save_model(

@@ -26,17 +26,20 @@ _SCORES: Output = "probabilities"
 _TYPES = {"uint8": "TYPE_UINT8", "uint16": "TYPE_UINT16", "float32": "TYPE_FP32"}
 
 
-def write(order: ClientOrder, folder: Path) -> tuple[str, ...]:
-    """Write a model repository: ``NAME/config.pbtxt`` and ``NAME/1/model.onnx``.
+def check(order: ClientOrder) -> None:
+    """Refuse nothing: every model will do."""
 
-    Raises:
-        ConfigError: SEG-X081, onnx is missing.
-    """
+
+def form(order: ClientOrder) -> GraphForm:
+    """Return the form of the graph."""
+    return GraphForm(order.card.bands.dtype, "NCHW", output=_SCORES, size=order.card.image_size)
+
+
+def write(order: ClientOrder, folder: Path) -> tuple[str, ...]:
+    """Write a model repository: ``NAME/config.pbtxt`` and ``NAME/1/model.onnx``."""
     model = folder / order.name
     (model / _VERSION).mkdir(parents=True)
-    size = order.card.image_size
-    form = GraphForm(order.card.bands.dtype, "NCHW", output=_SCORES, size=size)
-    write_graph(order, form, model / _VERSION)
+    write_graph(order, form(order), model / _VERSION)
     (model / CONFIG).write_text(_config(order), encoding="utf-8")
     limits = (
         f"images go in as files hold them, {order.card.bands.dtype} batch×bands×rows×columns: "

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from terrazzo_torch.trainer import TorchTrainer
 
 FORMATS = ("onnx", "openvino", "torch")
+CLIENT_FORMATS = ("torchscript",)
+"""Formats for programs alone (`terrazzo.export_clients`), and not for runtimes of ours."""
 
 
 def write(
@@ -47,6 +49,10 @@ def write(
         from terrazzo_torch.export import program
 
         return program.write(trainer, card, form, folder)
+    if to == "torchscript":
+        from terrazzo_torch.export import torchscript
+
+        return torchscript.write(trainer, card, form, folder)
     raise ConfigError(
         "SEG-X080",
         f"a PyTorch model cannot be written as {to!r}",
