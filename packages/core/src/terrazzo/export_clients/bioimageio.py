@@ -71,9 +71,12 @@ def form(order: ClientOrder) -> GraphForm:
 def write(order: ClientOrder, folder: Path) -> tuple[str, ...]:
     """Write the package's files, and the zip of them; return the limits to print."""
     path = write_graph(order, form(order), folder)
-    weights = {
-        "onnx": {"source": FILE, "sha256": sha256(path), "opset_version": opset_of(path)},
-        **_torchscript(order, folder),
+    weights = _torchscript(order, folder)
+    weights["onnx"] = {
+        "source": FILE,
+        "sha256": sha256(path),
+        "opset_version": opset_of(path),
+        **({"parent": "torchscript"} if weights else {}),
     }
     _write_test_tensors(order, folder)
     limits = _limits(order, "torchscript" in weights)

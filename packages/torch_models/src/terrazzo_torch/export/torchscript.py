@@ -33,7 +33,7 @@ def write(
     images = example(form, len(card.bands))
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing is deprecated, and these programs read no other
-        script = torch.jit.trace(module, (images,), check_trace=False)
+        script = torch.jit.trace(module, (images,), check_trace=False)  # type: ignore[no-untyped-call]
         _compare(script, module, form, len(card.bands))
         torch.jit.save(script, folder / FILE)
     return {"torch": torch.__version__}
