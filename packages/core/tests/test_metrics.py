@@ -379,6 +379,52 @@ def test_both_ways_on_images_of_several_chunks(run, errors):
         assert (count_pairs(labels, predictions).ravel() == wanted).all()
 
 
+@by_property
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0, 7, 40, 511]) | st.integers(4000, 9000),
+    st.sampled_from([1, 8, 100, 3000]),
+    st.sampled_from([0.0, 0.003, 0.06, 0.9]),
+    st.sampled_from([0.0, 0.15]),
+    st.sampled_from([(4, None), (4, 255), (4, 200), (255, 255), (256, None)]),
+)
+def test_ignored_labels_scattered_over_runs(seed, size, run, ignored, errors, classes):
+    pytest.importorskip("numba")
+    num_classes, ignore_index = classes
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(rng.integers(0, 6, size // run + 1, dtype=np.uint8), run)[:size]
+    predictions = np.where(rng.random(size) < errors, rng.integers(0, 256, size), labels)
+    predictions = predictions.astype(np.uint8)
+    labels[rng.random(size) < ignored] = 255 if ignore_index is None else ignore_index
+    wanted = np.zeros((256, 256), dtype=np.int64)
+    np.add.at(wanted, (labels, predictions), 1)
+    if ignore_index is not None:
+        wanted = np.concatenate([wanted[:num_classes], wanted[ignore_index, None]])
+    wanted = wanted[: num_classes + (ignore_index is not None)]
+    for count_pairs in (pair_histogram.count_pairs_numpy, pair_histogram.count_pairs_numba):
+        # Twice: the first leaves nothing behind, labels outside the classes included.
+        for _ in range(2):
+            counts = count_pairs(labels, predictions, num_classes, ignore_index)
+            assert (counts == wanted).all()
+
+
+@pytest.mark.parametrize("ignore_index", [255, 19, -1, None])
+def test_an_image_with_scattered_ignored_pixels(ignore_index):
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.repeat(rng.integers(0, 19, (16, 16)), 64, axis=0), 80, axis=1)
+    labels = truth.astype(np.int16)
+    predictions = np.where(rng.random(truth.shape) < 0.15, rng.integers(0, 19, truth.shape), truth)
+    if ignore_index is not None:
+        labels[rng.random(truth.shape) < 0.06] = ignore_index
+    matrix = ConfusionMatrix(19, ignore_index)
+    matrix.update(labels, predictions.astype(np.uint8))
+    scored = labels != ignore_index
+    wanted = np.zeros((19, 19), dtype=np.int64)
+    np.add.at(wanted, (labels[scored], predictions[scored]), 1)
+    assert (matrix.counts == wanted).all()
+    assert matrix.ignored == np.count_nonzero(~scored)
+
+
 def test_a_image_of_several_chunks_of_wide_integers():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, (1 << 22) + 11, dtype=np.int16)

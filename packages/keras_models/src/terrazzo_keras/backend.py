@@ -43,7 +43,7 @@ class KerasBackend:
 
     def versions(self) -> dict[str, str]:
         """Return the versions of Keras and its engine."""
-        return {name: metadata.version(name) for name in ("keras", _engine_name())}
+        return {name: metadata.version(name) for name in ("keras", engine_name())}
 
     def world(self) -> World:
         """Return this process alone.
@@ -72,10 +72,9 @@ class KerasBackend:
         if model.name not in self.models():
             raise unknown_name("Keras model", model.name, self.models())
         _refuse_several_processes()
-        engine = _engine_name()
+        engine = engine_name()
         backends.claim_process(self.name, engine)
-        os.environ["KERAS_BACKEND"] = engine
-        trainer = _import_trainer(engine)
+        trainer = import_trainer(engine)
         module = importlib.import_module(f"terrazzo_keras.models.{model.name}")
         options = config_parsing.parse(module.Options, model.options, where=f"model {model.name}")
         parts = Parts(module.ENCODER, module.HEAD)
@@ -86,8 +85,9 @@ class KerasBackend:
         return made
 
 
-def _import_trainer(engine: str) -> ModuleType:
-    """Import Keras on its engine."""
+def import_trainer(engine: str) -> ModuleType:
+    """Import Keras on its engine, and what trains with it."""
+    os.environ["KERAS_BACKEND"] = engine
     if engine != "tensorflow":
         return importlib.import_module("terrazzo_keras.trainer")
     with known_messages_hidden():
@@ -97,7 +97,12 @@ def _import_trainer(engine: str) -> ModuleType:
         return importlib.import_module("terrazzo_keras.trainer")
 
 
-def _engine_name() -> str:
+def engine_name() -> str:
+    """Return the engine that ``KERAS_BACKEND`` names.
+
+    Raises:
+        ConfigError: SEG-X004, there is no such engine.
+    """
     name = os.environ.get("KERAS_BACKEND", "tensorflow")
     if name not in ENGINES:
         raise unknown_name("engine in KERAS_BACKEND", name, ENGINES)

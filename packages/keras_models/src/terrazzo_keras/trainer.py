@@ -165,11 +165,17 @@ class KerasTrainer:
         `load_state` came in between. Layers that were not trained are not trainable in it.
         """
         if self._network is None:
-            self._network = keras.models.clone_model(self._model)
+            self._network = self._copied(_same)
+            self._network_is_current = True
         if not self._network_is_current:
             self._give_weights(self._network)
             self._network_is_current = True
         return self._network
+
+    @property
+    def float32_network(self) -> keras.Model:
+        """A new copy of the network that computes in float32, whatever the precision here."""
+        return self._copied(_in_float32)
 
     def train_step(self, batch: Batch, learning_rate: float) -> DeviceLoss:
         """Make one optimiser update from `batch`, left out where loss or gradient is not finite.
@@ -193,6 +199,15 @@ class KerasTrainer:
         """Return the most probable class, B×H×W in the label map's dtype."""
         labels_BHW = self._predicted(self._most_probable, images_BHWC)
         return np.array(labels_BHW, self._labels.dtype)  # torch has no uint16
+
+    def logits(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Return logits B×H×W×K in inference mode, in float32 whatever `training.precision` is."""
+        if all(layer.compute_dtype == "float32" for layer in self._model.layers):
+            return np.array(self._predicted(self._scored_logits, images_BHWC))
+        images_BHWC = ops.convert_to_tensor(images_BHWC)
+        normalized_BHWC = normalized(images_BHWC, self.bands.mean, self.bands.std)
+        logits_BHWK = self.float32_network(normalized_BHWC, training=False)
+        return np.array(ops.convert_to_numpy(logits_BHWK))
 
     def state(self) -> State:
         """Return a copy of weights, statistics, slots, counter and dropout seeds, on the host."""
@@ -236,6 +251,12 @@ class KerasTrainer:
     def out_of_memory(self, error: Exception) -> bool:
         """Tell whether the engine says by this error that host or device have no memory left."""
         return out_of_memory(error)
+
+    def _copied(self, layer: Callable[[Any], Any]) -> keras.Model:
+        """Return a new network with the weights as they are; `layer` copies each layer."""
+        network = keras.models.clone_model(self._model, clone_function=layer)
+        self._give_weights(network)
+        return network
 
     def _give_weights(self, network: keras.Model) -> None:
         """Assign what predictions are made with to a network of the same layers."""
@@ -432,12 +453,22 @@ class KerasTrainer:
         return ops.cast(logits_BHWK, "float32"), moved
 
     def _probabilities(self, state: DeviceState, images_BHWC: Any) -> Any:
-        logits_BHWK, _ = self._logits({**state, **state.get("average", {})}, images_BHWC, False)
-        return ops.softmax(logits_BHWK, axis=-1)
+        return ops.softmax(self._scored_logits(state, images_BHWC), axis=-1)
 
     def _most_probable(self, state: DeviceState, images_BHWC: Any) -> Any:
-        logits_BHWK, _ = self._logits({**state, **state.get("average", {})}, images_BHWC, False)
+        logits_BHWK = self._scored_logits(state, images_BHWC)
         return ops.cast(ops.argmax(logits_BHWK, axis=-1), self._labels.dtype.name)
+
+    def _scored_logits(self, state: DeviceState, images_BHWC: Any) -> Any:
+        return self._logits({**state, **state.get("average", {})}, images_BHWC, False)[0]
+
+
+def _same(layer: keras.layers.Layer) -> keras.layers.Layer:
+    return type(layer).from_config(layer.get_config())
+
+
+def _in_float32(layer: keras.layers.Layer) -> keras.layers.Layer:
+    return type(layer).from_config(layer.get_config() | {"dtype": "float32"})
 
 
 def _spec(tensor: Any) -> keras.KerasTensor:

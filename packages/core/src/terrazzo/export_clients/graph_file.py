@@ -11,31 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.base.errors import ConfigError
 from terrazzo.export_clients.order import ClientOrder
 from terrazzo.models import runtimes
 from terrazzo.models.exporter import INPUT, GraphForm
 
 FILE = "model.onnx"
-
-
-def required(package: str, extra: str) -> Any:
-    """Import a package that an export needs.
-
-    Raises:
-        ConfigError: SEG-X081, it is not installed.
-    """
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != package.partition(".")[0]:
-            raise
-        raise ConfigError(
-            "SEG-X081",
-            f"this export needs the package {package}",
-            observed="it is not installed",
-            next_step=f"pip install 'terrazzo[{extra}]'",
-        ) from None
 
 
 def write_graph(order: ClientOrder, form: GraphForm, folder: Path) -> Path:

@@ -5,6 +5,7 @@ The model is code and an ONNX file; nothing is pickled.
 
 from __future__ import annotations
 
+import importlib
 import importlib.resources
 import logging
 import os
@@ -20,7 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.export_clients.graph_file import required, write_graph
+from terrazzo.base.errors import ConfigError
+from terrazzo.export_clients.graph_file import write_graph
 from terrazzo.export_clients.order import ClientOrder
 from terrazzo.export_clients.readme import size_limits, value_limits, write_readme
 from terrazzo.export_clients.verification import Agreement, Answer, require_agreement, sized_images
@@ -93,15 +95,21 @@ def write(order: ClientOrder, folder: Path) -> tuple[str, ...]:
 def _mlflow() -> Any:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    mlflow = required("mlflow", "mlflow")
-    required("mlflow.pyfunc", "mlflow")
-    return mlflow
+    try:
+        importlib.import_module("mlflow.pyfunc")  # its client alone comes without pandas
+        return importlib.import_module("mlflow")
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "SEG-X081",
+            "this export needs MLflow",
+            observed=f"no package {error.name}",
+            next_step="pip install mlflow",
+        ) from None
 
 
 def _signature(order: ClientOrder) -> Any:
-    types = required("mlflow.types", "mlflow")
-    models = required("mlflow.models", "mlflow")
-    schema = required("mlflow.types.schema", "mlflow")
+    models, types = (importlib.import_module(f"mlflow.{name}") for name in ("models", "types"))
+    schema = importlib.import_module("mlflow.types.schema")
     card = order.card
     sides = card.image_size or (-1, -1)
     image = types.TensorSpec(np.dtype(card.bands.dtype), (-1, *sides, len(card.bands)))

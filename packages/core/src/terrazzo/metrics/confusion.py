@@ -151,14 +151,13 @@ class ConfusionMatrix:
         byte_labels, byte_predictions = _as_bytes(labels), _as_bytes(predictions)
         if byte_labels is None or byte_predictions is None:
             return self._count_wide(labels, predictions, counts_KK)
-        pairs = count_pairs(byte_labels, byte_predictions)
-        ignored = 0
-        if self._ignore_index is not None and 0 <= self._ignore_index < 256:
-            ignored = int(pairs[self._ignore_index].sum())
-            pairs[self._ignore_index] = 0
         size = min(self._num_classes, 256)
+        in_bytes = self._ignore_index is not None and 0 <= self._ignore_index < 256
+        pairs = count_pairs(
+            byte_labels, byte_predictions, size, self._ignore_index if in_bytes else None
+        )
         counts_KK[:size, :size] += pairs[:size, :size]
-        return ignored
+        return int(pairs[size:].sum())
 
     def _count_wide(
         self,

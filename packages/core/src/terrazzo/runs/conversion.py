@@ -143,8 +143,8 @@ def convert(folder: Path, to: str, out: Path) -> None:
 
 def _compare_on_noise(own: Exporter, trainer: Any, predictor: SessionPredictor) -> dict[str, Any]:
     worst = 0.0
-    for seed, size in enumerate(agreement.SIZES[:2]):
-        images_BHWC = agreement.noise(predictor.bands, 2, size, seed)
+    for seed, size in enumerate((*agreement.SIZES[:2], agreement.SIZES[1])):
+        images_BHWC = agreement.noise(predictor.bands, 2, size, seed, missing=seed == 2)
         found = agreement.compare(
             own.logits(trainer, images_BHWC),
             predictor.session.logits(images_BHWC),

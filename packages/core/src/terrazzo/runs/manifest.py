@@ -47,7 +47,8 @@ def write(folder: Path, step: int) -> None:
     Raises:
         OSError: the disk is full or refuses.
     """
-    files = {path.name: _fingerprint(path) for path in sorted(folder.iterdir()) if path.is_file()}
+    paths = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name != NAME)
+    files = {path.name: _fingerprint(path) for path in paths}
     path = folder / NAME
     path.write_bytes(_text({"format": FORMAT, "step": step, "files": files}))
     flush_file(path)

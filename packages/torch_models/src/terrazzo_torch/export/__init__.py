@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from terrazzo.models.exporter import GraphForm
     from terrazzo_torch.trainer import TorchTrainer
 
-FORMATS = ("onnx", "openvino", "torch")
+FORMATS = ("onnx", "openvino", "torch", "huggingface")
 CLIENT_FORMATS = ("torchscript",)
 """Formats for programs alone (`terrazzo.export_clients`), and not for runtimes of ours."""
 
@@ -53,6 +53,10 @@ def write(
         from terrazzo_torch.export import torchscript
 
         return torchscript.write(trainer, card, form, folder)
+    if to == "huggingface":
+        from terrazzo_torch.export import hugging_face
+
+        return hugging_face.write(trainer, card, form, folder)
     raise ConfigError(
         "SEG-X080",
         f"a PyTorch model cannot be written as {to!r}",

@@ -61,9 +61,8 @@ class Graph(nn.Module):
         if self._form.normalization == "outside":
             return image_BCHW
         normalised = (image_BCHW.float() - self.mean_C11) / self.std_C11
-        if self._form.dtype != "float32":
-            return normalised
-        # NaN is "no data", which the trainer takes as the band's mean.
+        # NaN is "no data", which the trainer takes as the band's mean. A graph of integers meets it
+        # too: where values are missing, the runtimes are given float32 in their place.
         return torch.where(torch.isnan(normalised), torch.zeros_like(normalised), normalised)
 
 

@@ -35,11 +35,12 @@ def write(
     # OpenVINO halves weights itself, and computes in what its device is good at.
     halved = form.precision == "float16"
     module = graph(trainer, card, replace(form, precision="float32") if halved else form)
-    # Its tracer knows no uint16; the types at both ends are set below.
+    # Its tracer knows no uint16; the types at both ends are set below. Not int32 in its place: a
+    # runtime that is given float32, with NaN where values are missing, would cast NaN to it.
     module.label_dtype = torch.int32
     images = example(form, len(card.bands))
     if images.dtype == torch.uint16:
-        images = images.int()
+        images = images.float()
     with torch.no_grad(), warnings.catch_warnings():
         # What is traced has no branch on the size, see `pad_to_multiple`; torch calls its own
         # tracer old, and transformers its own names.

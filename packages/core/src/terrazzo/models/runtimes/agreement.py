@@ -84,20 +84,32 @@ def margin(scores_BHWK: NDArray[np.float32]) -> NDArray[np.float32]:
     return margin_BHW
 
 
-def noise(bands: Bands, batch: int, size: tuple[int, int], seed: int) -> NDArray[np.generic]:
-    """Return images B×H×W×C of noise that is spread as the bands are; some NaN where floats are.
+def noise(
+    bands: Bands, batch: int, size: tuple[int, int], seed: int, *, missing: bool = False
+) -> NDArray[np.generic]:
+    """Return images B×H×W×C of noise that is spread as the bands are.
 
     Args:
         bands: their means, deviations and dtype.
         batch: B.
         size: H and W.
         seed: of the noise.
+        missing: without some values, as models are shown such images: float32 with NaN.
+
+    Returns:
+        Of the bands' dtype; float32 where values are missing, as they are wherever bands are
+        floats.
     """
     random = np.random.default_rng(seed)
     images = random.normal(bands.mean, 2 * np.array(bands.std), (batch, *size, len(bands)))
     dtype = np.dtype(bands.dtype)
-    if dtype.kind == "f":
-        images[random.random(images.shape) < 0.02] = np.nan
-        return images.astype(dtype)
-    limits = np.iinfo(dtype)
-    return images.clip(limits.min, limits.max).astype(dtype)
+    if dtype.kind != "f":
+        limits = np.iinfo(dtype)
+        images = images.clip(limits.min, limits.max).astype(dtype)
+        if not missing:
+            return images
+        dtype = np.dtype(np.float32)
+    images = images.astype(dtype)
+    images[random.random(images.shape) < 0.02] = np.nan
+    images[:, : size[0] // 4, : size[1] // 4] = np.nan
+    return images

@@ -74,6 +74,7 @@ class OnnxRuntimeSession:
         model = onnx.load(str(self._file))
         (image,) = (each for each in model.graph.input if each.name == INPUT)
         image.type.tensor_type.elem_type = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        del model.graph.value_info[:]  # of what lies between, in the dtype of before
         content: bytes = model.SerializeToString()
         return content
 

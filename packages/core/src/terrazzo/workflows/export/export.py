@@ -96,7 +96,7 @@ def export(
         with writing(temporary, problem="the exported model could not be written"):
             exported_model.write(temporary, card, description, {})
         progress.say("verifying it in its runtime" + (", scoring val" if data else ""))
-        given = verification.reference(trainer, own, card, data)
+        given = verification.reference(trainer, own, card, to, data)
         verified = verification.verify(
             temporary, card, form, given, None if data is None else run.absolute()
         )

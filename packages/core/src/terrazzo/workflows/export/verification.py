@@ -40,6 +40,11 @@ images: beyond, something is broken and not merely rounded. float32 has the stri
 `Agreement.holds`."""
 
 
+_TAKE_MISSING = ("onnx", "openvino")
+"""Formats whose runtimes here take images of float32, with NaN where values are missing, for a
+model of integers."""
+
+
 @dataclass(frozen=True)
 class ValidationData:
     """The split ``val`` of a run.
@@ -73,7 +78,7 @@ class Reference:
 
 
 def reference(
-    trainer: Trainer, own: Exporter, card: ModelCard, data: ValidationData | None
+    trainer: Trainer, own: Exporter, card: ModelCard, to: str, data: ValidationData | None
 ) -> Reference:
     """Compute what an exported model is held against.
 
@@ -81,6 +86,7 @@ def reference(
         trainer: the model itself.
         own: exporter of its backend.
         card: what it is.
+        to: the format.
         data: the run's split ``val``; None: only noise is compared.
     """
     images = {
@@ -89,6 +95,10 @@ def reference(
         )
         for number, (rows, columns) in enumerate(agreement.SIZES)
     }
+    if to in _TAKE_MISSING:
+        images["noise, values missing, 61x97"] = agreement.noise(
+            card.bands, 2, (61, 97), len(images), missing=True
+        )
     counts_NKK = None
     if data is not None:
         images |= _real_images(data.split, card)
