@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from terrazzo import export_clients
 from terrazzo.base.atomic_write import make_folder, replacing_folder
 from terrazzo.base.config_parsing import StrPath
+from terrazzo.base.errors import ConfigError
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.export_clients import ClientOptions, ClientOrder
+from terrazzo.export_clients.order import OPTION_NAMES
 from terrazzo.inference.model import model_folder
 from terrazzo.models.card import ModelCard
 from terrazzo.models.exporter import exporter
@@ -81,6 +83,43 @@ def export_for(
         exported_model.write(temporary, card, description, found)
     progress.say(str(written.agreement))
     return written.limits
+
+
+def require_one_aim(
+    to: str | None, client: str | None, precision: str, layout: str, options: ClientOptions
+) -> None:
+    """Refuse options of a format beside those of a program.
+
+    Args:
+        to: a format; None: none is named.
+        client: a program; None: none is named.
+        precision: as it is by default, or another.
+        layout: as it is by default, or another.
+        options: of a program.
+
+    Raises:
+        ConfigError: SEG-X090.
+    """
+    if client is None:
+        given = [
+            word for name, word in OPTION_NAMES.items() if getattr(options, name) not in (None, ())
+        ]
+        problem, allowed = "are for programs", "together with --for PROGRAM"
+    else:
+        given = [
+            *([] if to is None else [f"--to {to}"]),
+            *([] if precision == "float32" else [f"--precision {precision}"]),
+            *([] if layout == "NHWC" else [f"--layout {layout}"]),
+        ]
+        problem, allowed = "are for runtimes", f"without --for: {client} has its own form"
+    if given:
+        raise ConfigError(
+            "SEG-X090",
+            f"these options {problem}",
+            observed=", ".join(given),
+            allowed=allowed,
+            next_step="leave one or the other away",
+        )
 
 
 def _images(run: Path, card: ModelCard, progress: Progress) -> tuple[NDArray[np.generic], ...]:
