@@ -97,12 +97,22 @@ def _limits(order: ClientOrder, side: int, resolution: float) -> tuple[str, ...]
         "press *Load default model parameters* in Deepness: its own are 3 cm a pixel, a threshold "
         "of .5 below which a pixel becomes class 0, and no areas below 9 pixels",
         f"tiles of {side}×{side} pixels of {resolution:g} cm; the layer's unit must be the metre",
+        *_size_on_ground(order),
         "pixels without data are classified like any other: cut them off afterwards",
         "Deepness pads north and east with zeros, so labels near those edges of a layer differ "
         "from those of `terrazzo predict`",
         "areas of its polygons are smaller than those of the pixels: count pixels in the map of "
         "`terrazzo predict`",
         *value_limits(order, missing_inside=False),
+    )
+
+
+def _size_on_ground(order: ClientOrder) -> tuple[str, ...]:
+    if order.on_map is not None or order.options.cm_per_pixel is not None:
+        return ()
+    return (
+        "this is the size on the ground; where the layer's map stretches (Web Mercator) set "
+        "*Resolution* to the size of its pixels on the map",
     )
 
 

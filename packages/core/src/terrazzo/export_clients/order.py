@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import ConfigError
+from terrazzo.data.pixel_size import PixelSizes
 from terrazzo.models.card import ModelCard
 from terrazzo.models.exporter import Exporter
 
@@ -64,6 +65,8 @@ class ClientOrder:
         images: real images B×H×W×C of the run's validation split, to verify with.
         run: name of the run's folder.
         digest: SHA-256 of the weights.
+        on_map: width and height of pixels in the metres of the maps that the run's images are;
+            None: not known.
     """
 
     card: ModelCard
@@ -73,6 +76,7 @@ class ClientOrder:
     images: tuple[NDArray[np.generic], ...]
     run: str
     digest: str
+    on_map: PixelSizes | None = None
 
     @property
     def name(self) -> str:
@@ -101,7 +105,7 @@ class ClientOrder:
 
     @property
     def cm_per_pixel(self) -> float:
-        """Size of a pixel in centimetres: the user's word, else that of the training.
+        """Size of a pixel in centimetres: the user's word, else on the map, else on the ground.
 
         Raises:
             ConfigError: SEG-X090, it is not known, or no size.
@@ -120,17 +124,17 @@ class ClientOrder:
         return given
 
     def _trained_cm_per_pixel(self) -> float:
-        sizes = self.card.pixel_metres
+        sizes = self.on_map or self.card.pixel_metres
         sides = () if sizes is None else (*sizes.width, *sizes.height)
         if sides and max(sides) <= _SQUARE * min(sides):
-            return round(100 * sum(sides) / len(sides), 6)
+            return float(f"{100 * sum(sides) / len(sides):.12g}")
         raise ConfigError(
             "SEG-X090",
             "the size of a pixel is not known",
             observed="the images of training tell none"
             if sizes is None
             else f"pixels of training: {sizes}",
-            allowed="one size, in centimetres on the ground",
+            allowed="one size, in centimetres of the map",
             next_step="give it: --cm-per-pixel 25",
         )
 

@@ -13,14 +13,15 @@ from terrazzo.base.atomic_write import make_folder, replacing_folder
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.errors import ConfigError
 from terrazzo.base.progress import Progress, Silent
+from terrazzo.data.pixel_size import pixel_sizes_on_map
 from terrazzo.export_clients import ClientOptions, ClientOrder
 from terrazzo.export_clients.order import OPTION_NAMES
 from terrazzo.inference.model import model_folder
 from terrazzo.models.card import ModelCard
 from terrazzo.models.exporter import exporter
 from terrazzo.runs import exported_model, saved_model
-from terrazzo.workflows.export import verification
 from terrazzo.workflows.export.export import refuse_place, validation_data
+from terrazzo.workflows.export.verification import ValidationData, seen
 
 _IMAGES = 3
 
@@ -60,6 +61,7 @@ def export_for(
     folder = model_folder(run)
     card = saved_model.read_card(folder, progress.say)
     digest = saved_model.sha256_of_weights(folder)
+    data = validation_data(run, progress)
     order = ClientOrder(
         card=card,
         trainer=None,
@@ -68,11 +70,12 @@ def export_for(
         images=(),
         run=run.absolute().name,
         digest=digest,
+        on_map=None if data is None else pixel_sizes_on_map(data.split),
     )
     export_clients.check(client, order)
     refuse_place(out, run, overwrite=overwrite)
     _, trainer = saved_model.load(folder)
-    order = replace(order, trainer=trainer, images=_images(run, card, progress))
+    order = replace(order, trainer=trainer, images=_images(data, card))
     make_folder(out.absolute().parent)
     with replacing_folder(out.absolute()) as temporary:
         progress.say(f"writing and verifying what {client} opens")
@@ -122,11 +125,10 @@ def require_one_aim(
         )
 
 
-def _images(run: Path, card: ModelCard, progress: Progress) -> tuple[NDArray[np.generic], ...]:
+def _images(data: ValidationData | None, card: ModelCard) -> tuple[NDArray[np.generic], ...]:
     """Return images of the run's split ``val``, evenly spaced; none where they are not here."""
-    data = validation_data(run, progress)
     if data is None:
         return ()
     last = len(data.split) - 1
     indices = np.unique(np.linspace(0, last, _IMAGES).astype(int))
-    return tuple(verification.seen(data.split, int(index), card)[None] for index in indices)
+    return tuple(seen(data.split, int(index), card)[None] for index in indices)
