@@ -6,6 +6,7 @@ its square metre a quarter. Nothing here takes a projection at its word.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,20 @@ def pixel_sides(info: RasterInfo) -> tuple[float, float] | None:
     half_pixels = np.array([[-0.5, 0.0], [0.5, 0.0]]), np.array([[0.0, -0.5], [0.0, 0.5]])
     width, height = (ground.metres(centre + ends) for ends in half_pixels)
     return (width, height) if np.isfinite(width + height) else None
+
+
+def sides_on_map(info: RasterInfo) -> tuple[float, float] | None:
+    """Return width and height of pixels in metres of the map, for programs that measure there.
+
+    None where the file does not lie on a map whose unit is the metre.
+    """
+    crs = info.crs
+    if crs is None or not info.has_place or not crs.is_projected:
+        return None
+    if crs.linear_units_factor[1] != 1:
+        return None
+    place = info.transform
+    return math.hypot(place.a, place.d), math.hypot(place.b, place.e)
 
 
 def areas_m2(shapes: NDArray[np.object_], info: RasterInfo) -> Floats:
