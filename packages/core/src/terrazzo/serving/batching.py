@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from terrazzo.base.processes import World
 from terrazzo.data.sample import Bands
-from terrazzo.models.contract import Trainer
+from terrazzo.models.contract import Predictor
 from terrazzo.models.memory import ForwardPasses
 from terrazzo.serving.deadline import Deadline, TooLate
 from terrazzo.serving.settings import ServeSettings
@@ -52,7 +52,7 @@ class Batcher:
 
     def __init__(
         self,
-        trainer: Trainer,
+        trainer: Predictor,
         settings: ServeSettings,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -185,9 +185,9 @@ class SharedPredictor:
         """
         return self._all("predict_labels", images_BHWC)
 
-    def as_trainer(self) -> Trainer:
+    def as_predictor(self) -> Predictor:
         """Return itself for those who take a trainer and only predict with it."""
-        return cast(Trainer, self)
+        return cast(Predictor, self)
 
     def _all(self, kind: _Kind, images_BHWC: NDArray[np.generic]) -> NDArray[Any]:
         self._deadline.require()
