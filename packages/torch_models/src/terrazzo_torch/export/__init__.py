@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from terrazzo_torch.trainer import TorchTrainer
 
 FORMATS = ("onnx", "openvino", "torch", "huggingface")
+CLIENT_FORMATS = ("torchscript",)
+"""Formats for programs alone (`terrazzo.export_clients`), and not for runtimes of ours."""
 
 
 def write(
@@ -49,6 +51,10 @@ def write(
         from terrazzo_torch.export import program
 
         return program.write(trainer, card, form, folder)
+    if to == "torchscript":
+        from terrazzo_torch.export import torchscript
+
+        return torchscript.write(trainer, card, form, folder)
     if to == "huggingface":
         from terrazzo_torch.export import hugging_face
 
