@@ -6,6 +6,8 @@ its square metre a quarter. Nothing here takes a projection at its word.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +90,20 @@ def pixel_sides(info: RasterInfo) -> tuple[float, float] | None:
     return (width, height) if np.isfinite(width + height) else None
 
 
+def sides_on_map(info: RasterInfo) -> tuple[float, float] | None:
+    """Return width and height of pixels in metres of the map, for programs that measure there.
+
+    None where the file does not lie on a map whose unit is the metre.
+    """
+    crs = info.crs
+    if crs is None or not info.has_place or not crs.is_projected:
+        return None
+    if crs.linear_units_factor[1] != 1:
+        return None
+    place = info.transform
+    return math.hypot(place.a, place.d), math.hypot(place.b, place.e)
+
+
 def areas_m2(shapes: NDArray[np.object_], info: RasterInfo) -> Floats:
     """Return the area of polygons on the ground in square metres.
 
@@ -160,3 +176,27 @@ def _zone(geod: Any, latitude: Floats) -> Floats:
         / 2
         * (sine / (1 - geod.es * sine**2) + np.arctanh(eccentricity * sine) / eccentricity)
     )
+
+
+def to_longitude_latitude(crs: Any) -> Callable[[Floats], Floats] | None:
+    """Return what turns N×2 coordinates into longitude and latitude on WGS 84, in degrees.
+
+    None where the CRS has no place on the Earth. Coordinates that it does not reach become
+    infinite.
+
+    Args:
+        crs: rasterio CRS.
+    """
+    import pyproj
+
+    try:
+        transformer = pyproj.Transformer.from_crs(
+            pyproj.CRS.from_wkt(crs.to_wkt()), "OGC:CRS84", always_xy=True
+        )
+    except pyproj.exceptions.ProjError:
+        return None
+
+    def transformed(places: Floats) -> Floats:
+        return np.stack(transformer.transform(places[:, 0], places[:, 1]), axis=1)
+
+    return transformed

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from terrazzo.data import ground
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from terrazzo.data.datasets import Split
+    from terrazzo.io.rasters import RasterInfo
 
 Range = tuple[float, float]
 """The smallest and the largest."""
@@ -68,6 +69,20 @@ def length_text(smallest: float, largest: float) -> str:
 
 def pixel_sizes(split: Split) -> PixelSizes | None:
     """Return the pixel sizes in a data set's TIFF images; None if none tells."""
+    return _sizes(split, ground.pixel_sides)
+
+
+def pixel_sizes_on_map(split: Split) -> PixelSizes | None:
+    """Return the pixel sizes in a data set's TIFF images as their maps have them, in metres.
+
+    A map stretches, so these are not those on the ground. None if none lies on a map in metres.
+    """
+    return _sizes(split, ground.sides_on_map)
+
+
+def _sizes(
+    split: Split, sides_of: Callable[[RasterInfo], tuple[float, float] | None]
+) -> PixelSizes | None:
     files = {split.source.files(index)[0]: None for index in range(len(split))}
     found = [path for path in files if path.suffix.lower() in _TIFF]
     if not found:
@@ -75,6 +90,6 @@ def pixel_sizes(split: Split) -> PixelSizes | None:
     from terrazzo.io import rasters  # GDAL only where there are GeoTIFF files
 
     step = -(-len(found) // _MOST_FILES)
-    sides = [ground.pixel_sides(rasters.info(path)) for path in found[::step]]
+    sides = [sides_of(rasters.info(path)) for path in found[::step]]
     known = [each for each in sides if each is not None]
     return PixelSizes.of_pixels(known) if known else None

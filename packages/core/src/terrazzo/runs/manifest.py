@@ -38,6 +38,8 @@ class Kind(NamedTuple):
 def write(folder: Path, step: int) -> None:
     """List all files of `folder` with their sums, and flush the list and their names to the disk.
 
+    What lies in folders below it is not listed.
+
     Args:
         folder: complete but for the manifest.
         step: optimiser steps behind what is in it.
@@ -45,7 +47,7 @@ def write(folder: Path, step: int) -> None:
     Raises:
         OSError: the disk is full or refuses.
     """
-    paths = (path for path in sorted(folder.iterdir()) if path.name != NAME)
+    paths = (path for path in sorted(folder.iterdir()) if path.is_file() and path.name != NAME)
     files = {path.name: _fingerprint(path) for path in paths}
     path = folder / NAME
     path.write_bytes(_text({"format": FORMAT, "step": step, "files": files}))

@@ -69,13 +69,13 @@ def compare(
     if labels_BHW is None:
         labels_BHW = observed_BHWK.argmax(axis=3)
     changed_BHW = labels_BHW != reference_BHWK.argmax(axis=3)
-    margin_BHW = _margin(reference_BHWK)
+    margin_BHW = margin(reference_BHWK)
     unexplained = int((changed_BHW & (margin_BHW > 2 * difference)).sum())
     error = difference / spread if spread else float(difference > 0) * float("inf")
     return Agreement(*shapes, error, pixels, int(changed_BHW.sum()), unexplained)
 
 
-def _margin(scores_BHWK: NDArray[np.float32]) -> NDArray[np.float32]:
+def margin(scores_BHWK: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return how far the best class is ahead of the second."""
     if scores_BHWK.shape[3] == 1:
         return np.full(scores_BHWK.shape[:3], np.inf, np.float32)

@@ -101,12 +101,21 @@ class ReferenceTrainer:
 
     def predict(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
         """Return probabilities B×H×W×K, float32, summing to 1 over K."""
-        logits_BHWK = self._logits(self._features(images_BHWC), self._scored)
+        logits_BHWK = self.logits(images_BHWC)
         return np.exp(losses.log_softmax(logits_BHWK)).astype(np.float32)
+
+    @property
+    def options(self) -> pixel_softmax.Options:
+        """The settings of the model."""
+        return self._options
+
+    def logits(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Return logits B×H×W×K."""
+        return self._logits(self._features(images_BHWC), self._scored)
 
     def predict_labels(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.integer]:
         """Return the most probable class, B×H×W uint8 or uint16."""
-        logits_BHWK = self._logits(self._features(images_BHWC), self._scored)
+        logits_BHWK = self.logits(images_BHWC)
         labels_BHW: NDArray[np.integer] = logits_BHWK.argmax(axis=-1).astype(self._label_dtype)
         return labels_BHW
 

@@ -6,6 +6,7 @@ float16, and a scale of 8 bits for them would leave nothing of what normalisatio
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,27 @@ def to_int8(file: Path, form: GraphForm, calibration: Iterable[NDArray[np.generi
         calibration: images 1×H×W×C of training, as their files have them.
     """
     import onnx
-    from onnxruntime import quantization
 
     model = onnx.load(str(file))
     result = file.with_name("quantized.onnx")
+    # It logs advice on simplifying the graph first, which the exporters have done.
+    logging.getLogger().addFilter(_no_advice)
+    try:
+        _quantize(model, result, form, calibration)
+    finally:
+        logging.getLogger().removeFilter(_no_advice)
+    result.replace(file)
+
+
+def _no_advice(record: logging.LogRecord) -> bool:
+    return "pre-processing before quantization" not in record.getMessage()
+
+
+def _quantize(
+    model: Any, result: Path, form: GraphForm, calibration: Iterable[NDArray[np.generic]]
+) -> None:
+    from onnxruntime import quantization
+
     quantization.quantize_static(
         model,
         str(result),
@@ -78,7 +96,6 @@ def to_int8(file: Path, form: GraphForm, calibration: Iterable[NDArray[np.generi
         nodes_to_exclude=_unweighted(model.graph),
         extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
     )
-    result.replace(file)
 
 
 class _Calibration:
