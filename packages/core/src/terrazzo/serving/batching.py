@@ -12,14 +12,14 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as WaitedTooLong
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.processes import World
 from terrazzo.data.sample import Bands
-from terrazzo.models.contract import Trainer
+from terrazzo.models.contract import Predictor
 from terrazzo.models.memory import ForwardPasses
 from terrazzo.serving.deadline import Deadline, TooLate
 from terrazzo.serving.settings import ServeSettings
@@ -52,7 +52,7 @@ class Batcher:
 
     def __init__(
         self,
-        trainer: Trainer,
+        trainer: Predictor,
         settings: ServeSettings,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -135,7 +135,7 @@ class Batcher:
 
 
 class SharedPredictor:
-    """The predicting part of a trainer, for one request.
+    """A `Predictor` for one request.
 
     Args:
         batcher: has the model.
@@ -184,10 +184,6 @@ class SharedPredictor:
             TooLate: nobody waits for them.
         """
         return self._all("predict_labels", images_BHWC)
-
-    def as_trainer(self) -> Trainer:
-        """Return itself for those who take a trainer and only predict with it."""
-        return cast(Trainer, self)
 
     def _all(self, kind: _Kind, images_BHWC: NDArray[np.generic]) -> NDArray[Any]:
         self._deadline.require()
