@@ -99,10 +99,6 @@ class ReferenceTrainer:
             )
         return Step(loss)
 
-    def logits(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Return logits B×H×W×K."""
-        return self._logits(self._features(images_BHWC), self._scored)
-
     def predict(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
         """Return probabilities B×H×W×K, float32, summing to 1 over K."""
         logits_BHWK = self.logits(images_BHWC)
