@@ -111,7 +111,8 @@ def test_import_contracts_hold():
         ),
         (
             "evaluate",
-            "--any-pixel-size --boundary --calibration --data --help --ray --split --workers",
+            "--any-pixel-size --boundary --calibration --data --help --precision --ray --runtime "
+            "--split --workers",
         ),
         ("study", "--help --out --ray --resume --set --workers"),
         (
@@ -119,6 +120,11 @@ def test_import_contracts_hold():
             "--allow-remote --any-pixel-size --bands --batch-size --blend --cog --help "
             "--labels-for --out --overlap --overwrite --polygons --precision --probabilities --ray "
             "--resume --runtime --tile --workers",
+        ),
+        (
+            "export",
+            "--author --cite --cm-per-pixel --doi --for --help --layout --license --out "
+            "--overwrite --precision --score --tile-size --to",
         ),
         (
             "serve",

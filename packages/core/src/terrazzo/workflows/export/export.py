@@ -101,7 +101,10 @@ def export(
             temporary, card, form, given, None if data is None else run.absolute()
         )
         with writing(temporary, problem="the exported model could not be written"):
-            page = readme.text(str(origin["name"]), card, to, form, verified)
+            if to == "huggingface":  # the page of a hub: its own form, and how it is loaded
+                page = own.model_card(card, readme.hub_scores(verified))
+            else:
+                page = readme.text(str(origin["name"]), card, to, form, verified)
             (temporary / "README.md").write_text(page, encoding="utf-8")
             exported_model.write(temporary, card, description, verified)
     return out
