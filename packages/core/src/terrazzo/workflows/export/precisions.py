@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from terrazzo.models import openvino_conversion
 from terrazzo.models.exporter import INPUT, GraphForm
 from terrazzo.models.runtimes.arrays import as_input
 
@@ -146,6 +147,6 @@ def openvino_from_onnx(file: Path, folder: Path) -> None:
     import openvino
 
     openvino.save_model(
-        openvino.convert_model(str(file)), str(folder / "model.xml"), compress_to_fp16=False
+        openvino_conversion.convert(str(file)), str(folder / "model.xml"), compress_to_fp16=False
     )
     file.unlink()
