@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FRAMEWORKS = {"torch", "torchvision", "keras", "tensorflow", "jax", "timm", "transformers"}
 HEAVY = FRAMEWORKS | {"rasterio", "cv2", "numba", "pydantic", "matplotlib", "PIL", "rich"}
-HEAVY |= {"requests"}
+HEAVY |= {"requests", "uvicorn"}
 TRACKERS = {"mlflow", "tensorboardX", "sqlalchemy"}
 
 
@@ -114,6 +114,17 @@ def test_import_contracts_hold():
             "--any-pixel-size --boundary --calibration --data --help --ray --split --workers",
         ),
         ("study", "--help --out --ray --resume --set --workers"),
+        (
+            "predict",
+            "--allow-remote --any-pixel-size --bands --batch-size --blend --cog --help "
+            "--labels-for --out --overlap --overwrite --polygons --precision --probabilities --ray "
+            "--resume --runtime --tile --workers",
+        ),
+        (
+            "serve",
+            "--allow-host --any-pixel-size --batch --help --host --max-bytes --max-pixels --port "
+            "--queue --timeout",
+        ),
         ("data", "--help --root"),
         ("list", "--help"),
     ],

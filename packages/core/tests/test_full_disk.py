@@ -28,6 +28,8 @@ from terrazzo.comparison.compare import Comparison, compare
 from terrazzo.data.datasets import demo
 from terrazzo.evaluation import result
 from terrazzo.inference import polygonize, predict
+from terrazzo.inference.labelling import programs
+from terrazzo.inference.labelling.source import PredictedImage
 from terrazzo.inference.outputs import Settings
 from terrazzo.io import archives, images, rasters
 from terrazzo.report import comparison_figure_files, write_report
@@ -91,6 +93,8 @@ def inputs() -> Iterator[Inputs]:
         make_model(root / "model")
         make_scene(root / "scene.tif", (70, 65, 3))
         Image.fromarray(IMAGE).save(root / "photo.png")
+        Image.fromarray(IMAGE[..., 0] % len(LABELS)).save(root / "map.png")
+        (root / "confidence.json").write_text('{"mean_probability": 0.5, "classes": {}}')
         for path in root.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)
         with zipfile.ZipFile(root / "archive.zip", "w") as archive:
@@ -163,6 +167,14 @@ def write_image_map(inputs: Inputs, folder: Path) -> None:
     )
 
 
+def write_labelling(inputs: Inputs, folder: Path, program: str) -> None:
+    image = PredictedImage(
+        inputs.photo, "photo.png", inputs.root / "map.png", inputs.root / "confidence.json", LABELS
+    )
+    atomic_write.make_folder(folder)
+    programs.write(program, folder, [image], LABELS, "model", lambda _: None)
+
+
 def write_map(inputs: Inputs, path: Path, **settings: object) -> None:
     predict.predict(inputs.model, inputs.scene, path, Settings(overwrite=True, **settings))
 
@@ -222,6 +234,12 @@ WRITERS = {
             polygons=path.with_suffix(".gpkg"),
         ),
         ".tif",
+    ),
+    "labels for CVAT": Writer(
+        lambda inputs, path: write_labelling(inputs, path, "cvat"), makes_folder=True
+    ),
+    "labels for Label Studio": Writer(
+        lambda inputs, path: write_labelling(inputs, path, "labelstudio"), makes_folder=True
     ),
     "archive": Writer(
         lambda inputs, path: archives.unpack(inputs.archive, path, most_bytes=1 << 20),

@@ -217,7 +217,7 @@ def test_killed_and_resumed_maps_are_equal(tmp_path, model):
 def test_a_resume_does_only_what_is_left(tmp_path, model, monkeypatch):
     source = make_scene(tmp_path / "s.tif", (200, 40, 3))
     out = tmp_path / "map.tif"
-    monkeypatch.setattr(predict, "_unlike_training", lambda *_: None)  # it reads a few windows
+    monkeypatch.setattr(predict, "scene_unlike_training", lambda *_: None)  # it reads a few windows
     asked = []
     original = rasters.read_window
 

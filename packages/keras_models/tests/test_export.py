@@ -20,6 +20,7 @@ from terrazzo.models.card import ModelCard
 from terrazzo.models.exporter import GraphForm, exporter
 from terrazzo.models.runtimes import agreement
 from terrazzo.testing.trainer_checks import Factory, Task
+from terrazzo.workflows.export import precisions
 from terrazzo_keras.backend import backend
 
 export = exporter("keras")
@@ -123,13 +124,13 @@ def require_agreement(to, name, form, folder):
 
 @on_tensorflow
 @pytest.mark.parametrize("to", CONVERTED)
-@pytest.mark.parametrize("dtype", ["float32", "uint16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("uint16", marks=pytest.mark.slow)])
 def test_unet(to, dtype, tmp_path):
     given = require_agreement(to, "unet", GraphForm(dtype), tmp_path)
     assert given.labels == (to != "litert")
 
 
-@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("uint8", marks=pytest.mark.slow)])
 def test_keras_file_of_unet(dtype, tmp_path):
     assert not require_agreement("keras", "unet", GraphForm(dtype), tmp_path).labels
 
@@ -176,7 +177,7 @@ def test_normalisation_outside_and_a_fixed_size(to, tmp_path):
 
 
 @on_tensorflow
-@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize("to", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_missing_values_of_whole_numbers_come_as_nan(to, tmp_path):
     require(to)
     given = written(to, "unet", GraphForm("uint8"), tmp_path)
@@ -239,6 +240,23 @@ def test_smaller_litert(precision, tmp_path):
 
 
 @on_tensorflow
+def test_sizes_and_raw_values_stay_exact_in_onnx_of_float16(tmp_path):
+    require("onnx")
+    given = written("onnx", "unet", GraphForm("uint16"), tmp_path)
+    precisions.to_float16(tmp_path / "model.onnx")
+    images = images_of(given, ((61, 97), (2051, 7), (7, 9)))  # float16 has no 2051
+    images["brightest"] = np.full((1, 8, 9, 4), 65535, np.uint16)  # nor this
+    answers = answers_of(tmp_path, "onnx", given, images)
+    trainer, _ = trained("unet", "uint16")
+    spread = np.ptp(trainer.logits(images["(61, 97)"]))
+    for each, images_BHWC in images.items():
+        expected, scores = trainer.logits(images_BHWC), answers[f"scores {each}"]
+        np.testing.assert_allclose(scores, expected, atol=0.01 * spread, err_msg=each)
+    assert np.abs(answers["scores brightest"] - expected).max() > 0
+
+
+@on_tensorflow
+@pytest.mark.slow
 def test_openvino_of_float16_has_half_the_weights(tmp_path):
     require("openvino")
     for precision in ("float32", "float16"):

@@ -45,15 +45,10 @@ def _onnxruntime(folder: Path, form: GraphForm, *, layout: str = "NHWC"):
 
 
 def _program(folder: Path, form: GraphForm, *, layout: str = "NHWC"):
-    module = torch.export.load(folder / "model.pt2").module()
-
-    def run(images: np.ndarray) -> tuple[np.ndarray, ...]:
-        with torch.no_grad():
-            outputs = module(torch.from_numpy(_turned(images, layout)))
-        named = dict(zip((form.output, "labels"), (o.numpy() for o in outputs), strict=True))
-        return _in_order(named, form, layout)
-
-    return run
+    assert layout == form.layout
+    session = export.open("torch", folder, None, form)
+    first = session.logits if form.output == "logits" else session.probabilities
+    return lambda images: (first(images), session.labels(images))
 
 
 def _turned(images_BHWC: np.ndarray, layout: str) -> np.ndarray:

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from terrazzo.base.errors import ConfigError
+from terrazzo.models.card import ModelCard
 from terrazzo.models.exporter import GraphForm
-from terrazzo.testing.exporter_checks import noise, trained
+from terrazzo.testing.exporter_checks import Run, assert_same, noise, trained
 from terrazzo_torch import export
 from terrazzo_torch.backend import backend
-from terrazzo_torch.export.model_card import model_card
+from terrazzo_torch.export.hub_page import model_card
 
 FORM = GraphForm("uint8")
 
@@ -30,6 +31,11 @@ def _run_readme(folder: Path, monkeypatch: pytest.MonkeyPatch, **names: object) 
     with torch.no_grad():
         exec(snippet, names)
     return names["logits"]
+
+
+def _opened(folder: Path, card: ModelCard) -> Run:
+    session = export.open("huggingface", folder, card, FORM)
+    return lambda images_BHWC: (session.logits(images_BHWC), session.labels(images_BHWC))
 
 
 @pytest.mark.parametrize("num_bands", [3, 5])
@@ -55,6 +61,7 @@ def test_transformers_reads_a_segformer(
     torch.testing.assert_close(
         given["pixel_values"], _normalised(trainer, images_BHWC), rtol=0, atol=1e-5
     )
+    assert_same(trainer, card, _opened(tmp_path, card))
     by_readme = _run_readme(tmp_path, monkeypatch, image=images_BHWC[0])
     torch.testing.assert_close(by_readme, quarter, rtol=0, atol=1e-4)
 
@@ -91,6 +98,7 @@ def test_other_weights_load_strictly_as_the_readme_says(
     images_BHWC = noise("uint8", 1, 64, 96, num_bands)
     given = _normalised(trainer, images_BHWC)
     logits = _run_readme(tmp_path, monkeypatch, normalised_images=given)
+    assert_same(trainer, card, _opened(tmp_path, card))
     expected = export.logits(trainer, images_BHWC)
     found = logits.permute(0, 2, 3, 1).numpy()
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.ptp(expected))

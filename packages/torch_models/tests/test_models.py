@@ -181,6 +181,18 @@ def test_padding_repeats_the_border_and_shifts_nothing() -> None:
     assert pad_to_multiple(padded, 1, two_cells=True).shape[-2:] == (4, 4)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("two_cells", [False, True])
+def test_padding_traced_at_one_size_is_right_at_others(two_cells: bool) -> None:
+    def pad(images_BCHW: torch.Tensor) -> torch.Tensor:
+        return pad_to_multiple(images_BCHW, 4, two_cells=two_cells)
+
+    traced = torch.jit.trace(pad, torch.zeros(1, 1, 8, 12), check_trace=False)
+    for size in ((8, 12), (7, 13), (3, 1), (4, 4)):
+        images_BCHW = torch.randn(1, 1, *size)
+        assert torch.equal(traced(images_BCHW), pad(images_BCHW))
+
+
 def test_unet_has_the_size_of_the_paper() -> None:
     # Two 3×3 convolutions without bias and two norms of two weights each, level after level.
     convolutions = sum(

@@ -7,6 +7,7 @@ its square metre a quarter. Nothing here takes a projection at its word.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -175,3 +176,27 @@ def _zone(geod: Any, latitude: Floats) -> Floats:
         / 2
         * (sine / (1 - geod.es * sine**2) + np.arctanh(eccentricity * sine) / eccentricity)
     )
+
+
+def to_longitude_latitude(crs: Any) -> Callable[[Floats], Floats] | None:
+    """Return what turns N×2 coordinates into longitude and latitude on WGS 84, in degrees.
+
+    None where the CRS has no place on the Earth. Coordinates that it does not reach become
+    infinite.
+
+    Args:
+        crs: rasterio CRS.
+    """
+    import pyproj
+
+    try:
+        transformer = pyproj.Transformer.from_crs(
+            pyproj.CRS.from_wkt(crs.to_wkt()), "OGC:CRS84", always_xy=True
+        )
+    except pyproj.exceptions.ProjError:
+        return None
+
+    def transformed(places: Floats) -> Floats:
+        return np.stack(transformer.transform(places[:, 0], places[:, 1]), axis=1)
+
+    return transformed

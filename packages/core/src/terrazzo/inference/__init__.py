@@ -3,5 +3,6 @@
 ``model`` takes arrays; ``predict`` takes files and names every output before one is written.
 ``tiles`` cuts a scene, ``tiled_prediction`` and ``blending`` make rows of classes of the tiles,
 ``map_writer`` makes files of the rows. ``jobs`` shares the rows among executors: this process,
-``process_pool`` or ``ray_pool``.
+``process_pool`` or ``ray_pool``. ``labelling`` writes what labelling programs read;
+``cvat_function`` is what CVAT's command line calls.
 """

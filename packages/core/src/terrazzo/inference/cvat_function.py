@@ -34,7 +34,7 @@ def create(run: str, tile: int = 0, tolerance: float = 1.0) -> CvatFunction:
     """Return the function; CVAT's command line calls this with the values of its option ``-p``.
 
     Args:
-        run: a run folder, or its ``model/``.
+        run: a run folder, its ``model/``, or an exported folder.
         tile: rows and columns of a tile; 0: images of up to 4 megapixels whole, larger ones by
             tiles of 512.
         tolerance: pixels by which a polygon may be off to have fewer corners, where polygons are

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from terrazzo.base.atomic_write import flush_file, make_folder
 from terrazzo.base.errors import CheckpointError
@@ -25,6 +26,7 @@ from terrazzo.inference.row_journal import Layer
 from terrazzo.inference.tiled_prediction import Scene, Tally, Tiling
 from terrazzo.inference.unfinished_map import PartialMap
 from terrazzo.io import rasters
+from terrazzo.io.rasters import RasterInfo
 
 _SECONDS_BETWEEN_LOOKS = 0.02  # at rows that are not there yet
 
@@ -201,13 +203,48 @@ def make_maps(
             one.give_up()
 
 
+def write_map(
+    path: Path,
+    size: RasterInfo,
+    groups: Iterable[NDArray[np.integer]],
+    label_map: LabelMap,
+    *,
+    cloud_optimised: bool = False,
+) -> None:
+    """Write the map of a scene; its bytes depend on nothing but the arguments.
+
+    Args:
+        path: where to, ending in ``.tif``.
+        size: of the scene, with its CRS and transform.
+        groups: labels R×W from the first row to the last, as `rasters.write_rows` takes them.
+        label_map: K classes, written as palette and tags.
+        cloud_optimised: write cloud optimised GeoTIFF, with overviews.
+
+    Raises:
+        ResourceError: SEG-R004, the disk is full or refuses.
+    """
+    rasters.write_rows(
+        path,
+        size,
+        (group_RW[None] for group_RW in groups),
+        dtype=str(label_map.dtype),
+        nodata=label_map.ignore_index,
+        band_names=("class",),
+        colours_K3=label_map.colours,
+        tags=_class_tags(label_map),
+        cloud_optimised=cloud_optimised,
+    )
+
+
+def _class_tags(label_map: LabelMap) -> dict[str, str]:
+    tags = {"TERRAZZO_CLASSES": json.dumps(list(label_map.names), ensure_ascii=False)}
+    return tags | {f"CLASS_{k}": name for k, name in enumerate(label_map.names)}
+
+
 def _write_files(order: MapOrder, rows: PartialMap, wait: Callable[[], None]) -> list[Path]:
     """Write all files inside the journal; return them in the order of `Work.files`."""
     work = order.work.inside(rows.folder)
     label_map, size = order.label_map, order.scene.info
-    tags = {"TERRAZZO_CLASSES": json.dumps(list(label_map.names), ensure_ascii=False)}
-    tags |= {f"CLASS_{k}": name for k, name in enumerate(label_map.names)}
-    common: dict[str, Any] = {"tags": tags, "cloud_optimised": order.cloud_optimised}
     if work.probabilities is not None:
         rasters.write_rows(
             work.probabilities,
@@ -216,7 +253,8 @@ def _write_files(order: MapOrder, rows: PartialMap, wait: Callable[[], None]) ->
             dtype="float32",
             nodata=float("nan"),
             band_names=label_map.names,
-            **common,
+            tags=_class_tags(label_map),
+            cloud_optimised=order.cloud_optimised,
         )
     if work.polygons is not None:
         polygonize.write(
@@ -225,15 +263,12 @@ def _write_files(order: MapOrder, rows: PartialMap, wait: Callable[[], None]) ->
             size,
             label_map,
         )
-    rasters.write_rows(
+    write_map(
         work.map,
         size,
-        (group_RW[None] for group_RW in rows.groups("labels", rasters.BLOCK, wait)),
-        dtype=str(label_map.dtype),
-        nodata=label_map.ignore_index,
-        band_names=("class",),
-        colours_K3=label_map.colours,
-        **common,
+        rows.groups("labels", rasters.BLOCK, wait),
+        label_map,
+        cloud_optimised=order.cloud_optimised,
     )
     for path in work.files:  # to the disk before its name
         with row_journal.writing_rows(path.parent):

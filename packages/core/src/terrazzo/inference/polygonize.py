@@ -13,6 +13,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,21 +78,13 @@ def write(
     with writing(path):
         path.unlink(missing_ok=True)
     features = 0
-    t = size.transform
-    matrix = (t.a, t.b, t.d, t.e, t.c, t.f)
-    for finished in _whole_shapes(groups, size.rows, label_map.ignore_index):
-        ids = np.repeat(list(finished), [len(shapes) for shapes in finished.values()])
-        shapes = np.array([s for shapes in finished.values() for s in shapes], dtype=object)
-        pixels = np.round(shapely.area(shapes)).astype(np.int64)
-        areas = ground.areas_m2(shapes, size)
-        placed = shapely.transform(shapes, lambda xy: _place(xy, matrix))
-        names = np.array(label_map.names, dtype=object)[ids] if len(ids) else ids.astype(object)
-        features += len(ids)
+    for found in _areas(groups, size, label_map):
+        features += len(found.ids)
         with _gdal_writes(path):
             pyogrio.raw.write(
                 str(path),
-                geometry=shapely.to_wkb(placed),
-                field_data=[ids.astype(np.int32), names, pixels, areas],
+                geometry=shapely.to_wkb(found.placed),
+                field_data=[found.ids.astype(np.int32), found.names, found.pixels, found.areas_m2],
                 fields=["class_id", "class_name", "pixels", "area_m2"],
                 geometry_type="Polygon",
                 crs=_NOWHERE if size.crs is None else size.crs.to_wkt(),
@@ -101,6 +94,71 @@ def write(
             )
     with _gdal_writes(path):
         _refuse_unlike(path, features)
+
+
+def geojson(
+    labels_HW: NDArray[np.integer], size: RasterInfo, label_map: LabelMap
+) -> dict[str, Any]:
+    """Return the features of `write` as a GeoJSON FeatureCollection (RFC 7946).
+
+    Coordinates are longitude and latitude on WGS 84, as the standard wants them. Where the image
+    has no CRS they are those of its transform, or pixels (column and row) where it has none, and
+    ``coordinates`` says so beside the features.
+
+    Args:
+        labels_HW: the map.
+        size: CRS and transform.
+        label_map: classes; its ignore value becomes no polygon.
+
+    Raises:
+        ConfigError: SEG-X003, the extra is not installed.
+    """
+    shapely, _ = _libraries()
+    to_degrees = None if size.crs is None else ground.to_longitude_latitude(size.crs)
+    features = []
+    for found in _areas([labels_HW], size, label_map):
+        shapes = found.placed
+        if to_degrees is not None:
+            shapes = shapely.transform(shapes, to_degrees)
+        columns = (shapes, found.ids, found.names, found.pixels, found.areas_m2)
+        for shape, k, name, pixels, area in zip(*columns, strict=True):
+            properties = {"class_id": int(k), "class_name": str(name), "pixels": int(pixels)}
+            properties["area_m2"] = float(area) if np.isfinite(area) else None
+            geometry = shapely.geometry.mapping(shapely.geometry.polygon.orient(shape))
+            features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+    answer: dict[str, Any] = {"type": "FeatureCollection", "features": features}
+    if to_degrees is None:
+        what = "units of the transform, no CRS" if size.has_place else "pixels: column, row"
+        answer["coordinates"] = what
+    return answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Areas:
+    """N polygons with what is told of each."""
+
+    ids: NDArray[np.integer]
+    names: NDArray[Any]
+    pixels: NDArray[np.int64]
+    areas_m2: NDArray[np.float64]
+    placed: NDArray[Any]
+
+
+def _areas(
+    groups: Iterable[NDArray[np.integer]], size: RasterInfo, label_map: LabelMap
+) -> Iterator[_Areas]:
+    """Yield the polygons that no further row touches, after each group of rows."""
+    import shapely
+
+    t = size.transform
+    matrix = (t.a, t.b, t.d, t.e, t.c, t.f)
+    for finished in _whole_shapes(groups, size.rows, label_map.ignore_index):
+        ids = np.repeat(list(finished), [len(shapes) for shapes in finished.values()])
+        shapes = np.array([s for shapes in finished.values() for s in shapes], dtype=object)
+        pixels = np.round(shapely.area(shapes)).astype(np.int64)
+        placed = shapely.transform(shapes, lambda xy: _place(xy, matrix))
+        names = np.array(label_map.names, dtype=object)[ids] if len(ids) else ids.astype(object)
+        yield _Areas(ids, names, pixels, ground.areas_m2(shapes, size), placed)
 
 
 @contextmanager

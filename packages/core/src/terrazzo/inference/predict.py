@@ -87,7 +87,7 @@ def predict(
     if settings.labels_for is not None:
         programs.refuse_unfit(settings.labels_for, card.label_map, _images_of(works, card))
     scenes = {
-        work.source: _open_scene(work.source, card, settings, progress)
+        work.source: open_scene(work.source, card, settings, progress)
         for work in works
         if work.is_scene
     }
@@ -98,7 +98,7 @@ def predict(
         )
     _say_what_does_nothing(works, card, settings, progress)
     for scene in scenes.values():
-        if (warning := _unlike_training(scene, card)) is not None:
+        if (warning := scene_unlike_training(scene, card)) is not None:
             progress.say(f"warning {radiometry.CODE}: {scene.path}: {warning}")
     with _no_empty_folder_left([path.parent for work in works for path in work.files]):
         written = _make_maps(works, scenes, card, folder, settings, progress)
@@ -212,8 +212,19 @@ def _say_what_does_nothing(
         )
 
 
-def _open_scene(path: Path, card: ModelCard, settings: Settings, progress: Progress) -> Scene:
-    """Find the model's bands in a scene, and refuse one that the model does not know."""
+def open_scene(path: Path, card: ModelCard, settings: Settings, progress: Progress) -> Scene:
+    """Find the model's bands in a scene, and refuse one that the model does not know.
+
+    Args:
+        path: a GeoTIFF file.
+        card: what the model is.
+        settings: which bands are chosen, and whether any size of pixels will do.
+        progress: told how alpha bands and georeferencing are taken.
+
+    Raises:
+        DataError: as `rasters.info` and `compatibility.require_known_pixels`.
+        ConfigError: SEG-X031, a chosen band is not there.
+    """
     alpha = _alpha(path, card, settings, progress)
     info = rasters.info(path, alpha=alpha)
     bands = compatibility.chosen_bands(path, info, settings.bands)
@@ -248,8 +259,12 @@ def _alpha(path: Path, card: ModelCard, settings: Settings, progress: Progress) 
     return "none" if wanted else None
 
 
-def _unlike_training(scene: Scene, card: ModelCard) -> str | None:
-    """Say whether the values of a scene are far from those of training, by some windows of it."""
+def scene_unlike_training(scene: Scene, card: ModelCard) -> str | None:
+    """Say whether the values of a scene are far from those of training, by some windows of it.
+
+    Raises:
+        DataError: as `rasters.read_window`.
+    """
     if isinstance(scene.path, RemotePath):  # each window would be a request
         return None
     size, side = scene.info, _SAMPLE_SIDE

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import pydantic
@@ -23,7 +23,7 @@ from pydantic import Field
 from terrazzo.base.config_parsing import Count, Frozen
 from terrazzo.inference import tiles
 from terrazzo.inference.blending import Blender
-from terrazzo.inference.row_journal import RowBand, RowJournal
+from terrazzo.inference.row_journal import Layer, RowBand
 from terrazzo.inference.threads import in_background, read_ahead
 from terrazzo.inference.tiles import Blend, Share, first_open
 from terrazzo.io import rasters
@@ -108,6 +108,29 @@ class Scene:
         return rasters.info(self.path, alpha=self.rules.alpha)
 
 
+class RowStore(Protocol):
+    """Where finished rows are put: a `row_journal.RowJournal`, or memory."""
+
+    @property
+    def band(self) -> RowBand:
+        """The rows of the scene that it takes."""
+        ...
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What it holds of each row: ``labels``, and ``probabilities`` where asked for."""
+        ...
+
+    @property
+    def next_row(self) -> int:
+        """First row that is not finished."""
+        ...
+
+    def append(self, arrays: Mapping[str, NDArray[Any]], note: Mapping[str, Any]) -> None:
+        """Add finished rows R×… to every layer, with what is counted in them."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Strip:
     """The scene's rows under one row of tiles."""
@@ -150,7 +173,7 @@ def predict_rows(
     scene: Scene,
     num_classes: int,
     tiling: Tiling,
-    journal: RowJournal,
+    journal: RowStore,
     *,
     nodata: int,
     row_done: Callable[[], None],
@@ -270,7 +293,7 @@ class _RowKeeper:
         tiling: Tiling,
         num_classes: int,
         nodata: int,
-        journal: RowJournal,
+        journal: RowStore,
         begin: int,
     ) -> None:
         size = scene.info

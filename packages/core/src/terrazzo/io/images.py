@@ -76,6 +76,24 @@ def image_info(path: Path) -> ImageInfo:
         header = image_headers.parse(data, whole=False)
     except (image_headers.CutShortError, image_headers.DamagedError):
         header = _parse(path, _read_bytes(path))
+    return _info_of(path, data, header)
+
+
+def decoded_info(data: bytes, path: Path) -> ImageInfo:
+    """Read the header of a whole file in memory; see `image_info`.
+
+    Args:
+        data: the file.
+        path: its name, for messages; nothing is read there.
+
+    Raises:
+        DataError: as `read_image`, as far as the header can tell, and SEG-D011 where the file is
+            not whole.
+    """
+    return _info_of(path, data, _parse(path, data))
+
+
+def _info_of(path: Path, data: bytes, header: Header | None) -> ImageInfo:
     if header is None:
         raise _not_an_image(path, data)
     _check_header(path, header)
@@ -125,7 +143,20 @@ def read_image(path: Path, *, coarse: bool = False) -> NDArray[Any]:
             neither PNG nor JPEG; SEG-D013 missing, empty or unreadable; SEG-D019 transparent pixels
             or CMYK; SEG-D031 more than `PIXEL_LIMIT` pixels.
     """
-    data = _read_bytes(path)
+    return decode_image(_read_bytes(path), path, coarse=coarse)
+
+
+def decode_image(data: bytes, path: Path, *, coarse: bool = False) -> NDArray[Any]:
+    """Decode the bytes of a file; see `read_image`.
+
+    Args:
+        data: the file.
+        path: its name, for messages; nothing is read there.
+        coarse: see `read_image`.
+
+    Raises:
+        DataError: as `read_image`.
+    """
     header = _parse(path, data)
     if header is None:
         raise _not_an_image(path, data)

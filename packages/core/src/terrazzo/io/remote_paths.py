@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
+import stat
 from pathlib import Path, PosixPath, WindowsPath
+from typing import Any
 
 from terrazzo.base.errors import DataError
 
@@ -31,6 +34,33 @@ class RemotePath(_Path):  # type: ignore[misc, valid-type]
         scheme, rest = url.groups()
         prefix = f"{scheme}://" if _SYSTEMS[scheme] == "vsicurl" else ""
         return f"/{_SYSTEMS[scheme]}/{prefix}{rest}"
+
+
+class MemoryPath(_Path):  # type: ignore[misc, valid-type]
+    """A file that lies in memory alone, under a name that GDAL knows; see `rasters.in_memory`.
+
+    It can be read by those who ask the path itself; no file beside it is there.
+    """
+
+    data: bytes | None = None
+
+    def open(self, mode: str = "r", *_: Any, **__: Any) -> Any:
+        """Open it for reading bytes."""
+        assert mode == "rb"
+        return io.BytesIO(self._content())
+
+    def stat(self, **_: Any) -> os.stat_result:
+        """Return its size; it never changes."""
+        size = len(self._content())
+        return os.stat_result((stat.S_IFREG | stat.S_IRUSR, 0, 0, 1, 0, 0, size, 0, 0, 0))
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Do nothing: it goes with the block that made it."""
+
+    def _content(self) -> bytes:
+        if self.data is None:
+            raise FileNotFoundError(2, os.strerror(2), str(self))
+        return self.data
 
 
 def is_remote(path: str | Path) -> bool:

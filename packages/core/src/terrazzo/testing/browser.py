@@ -70,9 +70,10 @@ class Browser:
         with urllib.request.urlopen(request, timeout=120) as response:  # noqa: S310 - this machine
             return json.load(response)["value"]
 
-    def open(self, page: Path) -> None:
-        """Load a page and wait until it is there."""
-        self._call("/url", {"url": page.resolve().as_uri()})
+    def open(self, page: Path | str) -> None:
+        """Load a page, by its file or its address, and wait until it is there."""
+        url = page if isinstance(page, str) else page.resolve().as_uri()
+        self._call("/url", {"url": url})
 
     def script(self, code: str) -> Any:
         """Run JavaScript; returns what it returns."""

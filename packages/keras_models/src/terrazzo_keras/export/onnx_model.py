@@ -70,7 +70,7 @@ def _require_tf2onnx() -> None:
             "SEG-X081",
             "what writes ONNX from TensorFlow is not installed",
             observed=f"no package {', '.join(missing)}",
-            next_step="pip install 'terrazzo-keras[onnx]'",
+            next_step="pip install 'terrazzo-keras[export]'",
         )
 
 

@@ -5,18 +5,20 @@ Imports no framework.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import ConfigError
+from terrazzo.models import backends
 
 if TYPE_CHECKING:
     from terrazzo.models.card import ModelCard
     from terrazzo.models.exporter import GraphForm
+    from terrazzo.models.session import Session
     from terrazzo_torch.trainer import TorchTrainer
 
 FORMATS = ("onnx", "openvino", "torch", "huggingface")
@@ -64,6 +66,26 @@ def write(
         allowed=", ".join(FORMATS),
         next_step="choose one of these formats",
     )
+
+
+def open(  # noqa: A001 - the name in `Exporter`
+    to: str, folder: Path, card: ModelCard, form: GraphForm
+) -> Session:
+    """Open a written ``torch`` or ``huggingface`` folder; see `Exporter.open`."""
+    assert to in ("torch", "huggingface"), to
+    backends.claim_process("torch", "torch")
+    from terrazzo_torch.export import session
+
+    if to == "torch":
+        return session.open_program(folder, form)
+    return session.open_hugging_face(folder, card, form)
+
+
+def model_card(card: ModelCard, scores: Mapping[str, Any] | None = None) -> str:
+    """Return the ``README.md`` of a Hugging Face folder; see `hub_page.model_card`."""
+    from terrazzo_torch.export import hub_page
+
+    return hub_page.model_card(card, scores)
 
 
 def logits(trainer: TorchTrainer, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from terrazzo.base.errors import ConfigError
-from terrazzo_torch.export import model_card
+from terrazzo_torch.export import hub_page
 
 if TYPE_CHECKING:
     from terrazzo.models.card import ModelCard
@@ -44,7 +44,7 @@ def write(
         )
     if form.precision == "float16":
         network.half()
-    library = model_card.library(card)
+    library = hub_page.library(card)
     if library == "transformers":
         _write_transformers(network, card, folder)
     else:
@@ -52,7 +52,7 @@ def write(
             save_file(part, folder / name, metadata={"format": "pt"})
         text = json.dumps(_config(card), indent=2, ensure_ascii=False) + "\n"
         (folder / "config.json").write_text(text, encoding="utf-8")
-    (folder / "README.md").write_text(model_card.model_card(card), encoding="utf-8")
+    (folder / "README.md").write_text(hub_page.model_card(card), encoding="utf-8")
     package = "terrazzo-torch" if library == "terrazzo" else library
     return {"library": library, library: metadata.version(package)}
 
@@ -83,7 +83,7 @@ def _write_transformers(network: nn.Module, card: ModelCard, folder: Path) -> No
 def _parts(network: nn.Module, card: ModelCard) -> dict[str, dict[str, Tensor]]:
     """Return the weights of each file, by the names of the module that loads it."""
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    match model_card.library(card):
+    match hub_page.library(card):
         case "torchvision":
             return {"model.safetensors": _under("network.", weights)}
         case "timm":
@@ -99,7 +99,7 @@ def _under(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _config(card: ModelCard) -> dict[str, object]:
     return {
-        "library": model_card.library(card),
+        "library": hub_page.library(card),
         "model": card.model.name,
         "options": card.model.options,
         "num_classes": len(card.label_map),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from xml.sax.saxutils import quoteattr
+from collections.abc import Iterator, Sequence
+from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
 
@@ -17,6 +17,10 @@ from terrazzo.inference.labelling.source import PredictedImage
 ANNOTATIONS, LABELS = "cvat_annotations.xml", "cvat_labels.json"
 LONGEST_NAME = 64
 """Characters that CVAT keeps of the name of a label."""
+_FIRST_ID = 1_000_000_000
+"""CVAT finds the frame of an image by its name, and where no name fits, by this number: masks would
+land on other images without a word. No frame has such a number, so CVAT says which name it lacks.
+"""
 
 
 def refuse_names(label_map: LabelMap) -> None:
@@ -63,23 +67,34 @@ def labels_text(label_map: LabelMap) -> str:
     return json.dumps(entries, indent=1) + "\n"
 
 
-def annotation_text(
-    images: Iterator[PredictedImage], label_map: LabelMap, frames: Mapping[str, int]
-) -> Iterator[str]:
+def annotation_text(images: Sequence[PredictedImage], label_map: LabelMap) -> Iterator[str]:
     """Yield the text of the annotations, an image at a time.
 
     Args:
         images: what was predicted.
         label_map: its classes.
-        frames: number of each image's frame in a task that was made of all of them.
     """
     yield '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n'
-    for image in images:
-        yield _image(image, label_map, frames[image.name])
+    yield _meta(label_map, len(images))
+    for number, image in enumerate(images, _FIRST_ID):
+        yield _image(image, label_map, number)
     yield "</annotations>\n"
 
 
-def _image(image: PredictedImage, label_map: LabelMap, frame: int) -> str:
+def _meta(label_map: LabelMap, images: int) -> str:
+    """Return what an exported task would tell of itself; other readers of this format need it."""
+    entries = "".join(
+        f"        <label><name>{escape(each.name)}</name><color>{each.colour.lower()}</color>"
+        "<type>mask</type><attributes></attributes></label>\n"
+        for each in label_map.classes
+    )
+    return (
+        f"  <meta>\n    <task>\n      <size>{images}</size>\n      <mode>annotation</mode>\n"
+        f"      <labels>\n{entries}      </labels>\n    </task>\n  </meta>\n"
+    )
+
+
+def _image(image: PredictedImage, label_map: LabelMap, number: int) -> str:
     labels_HW = image.labels()
     rows, columns = labels_HW.shape
     masks = "".join(
@@ -87,7 +102,7 @@ def _image(image: PredictedImage, label_map: LabelMap, frame: int) -> str:
         for k in np.unique(labels_HW).tolist()
         if k != label_map.ignore_index
     )
-    head = f'  <image id="{frame}" name={quoteattr(image.name)}'
+    head = f'  <image id="{number}" name={quoteattr(image.name)}'
     return f'{head} width="{columns}" height="{rows}">\n{masks}  </image>\n'
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -38,7 +38,7 @@ def config_text(label_map: LabelMap) -> str:
 
 
 def task_text(
-    images: Iterator[PredictedImage], label_map: LabelMap, root: Path, version: str
+    images: Sequence[PredictedImage], label_map: LabelMap, root: Path, version: str
 ) -> Iterator[str]:
     """Yield the text of the list of tasks, a task at a time.
 

@@ -84,16 +84,15 @@ def write(
     """
     classes, predictions = files(program, out)
     if program == "cvat":
-        frames = {name: number for number, name in enumerate(sorted(i.name for i in images))}
         _write(classes, iter([cvat.labels_text(label_map)]))
-        _write(predictions, cvat.annotation_text(iter(images), label_map, frames))
-        say(f"{len(images)} images for CVAT → {predictions}; labels of its task: {classes}")
+        _write(predictions, cvat.annotation_text(images, label_map))
+        say(f"images for CVAT: {len(images)} → {predictions}; labels of its task: {classes}")
     else:
         root = common_folder([_folder_of(image) for image in images])
         _write(classes, iter([label_studio.config_text(label_map)]))
-        _write(predictions, label_studio.task_text(iter(images), label_map, root, version))
+        _write(predictions, label_studio.task_text(images, label_map, root, version))
         say(
-            f"{len(images)} images for Label Studio → {predictions}; its labelling interface: "
+            f"images for Label Studio: {len(images)} → {predictions}; its labelling interface: "
             f"{classes}; it finds them with {label_studio.ROOT_VARIABLE}={root}"
         )
 

@@ -2,8 +2,9 @@
 
 from terrazzo.io.rasters.georeferencing import unused_georeferencing
 from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
-from terrazzo.io.rasters.handles import info, refuse_other_than_utf8, small_cache
+from terrazzo.io.rasters.handles import block_shape, info, refuse_other_than_utf8, small_cache
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
+from terrazzo.io.rasters.memory_files import in_memory, written_in_memory
 from terrazzo.io.rasters.rasterize import Burnt, attribute_text, inside, rasterize_shapes
 from terrazzo.io.rasters.read_images import (
     BYTE_LIMIT,
@@ -37,7 +38,9 @@ __all__ = [
     "areas_of_equal_pixels",
     "attribute_text",
     "attributes",
+    "block_shape",
     "boxes_on",
+    "in_memory",
     "info",
     "inside",
     "is_vector",
@@ -61,4 +64,5 @@ __all__ = [
     "widen_shapes",
     "write",
     "write_rows",
+    "written_in_memory",
 ]

@@ -35,7 +35,7 @@ from terrazzo.base.reading import now_reading
 from terrazzo.io import image_headers
 from terrazzo.io.rasters import microscopy, tiff_kinds
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
-from terrazzo.io.remote_paths import RemotePath, is_remote
+from terrazzo.io.remote_paths import MemoryPath, RemotePath, is_remote
 from terrazzo.io.special_files import refuse_special
 
 ENVIRONMENT = {
@@ -186,6 +186,15 @@ def info(path: Path, *, alpha: str | None = None) -> RasterInfo:
     )
 
 
+def block_shape(path: Path) -> tuple[int, int]:
+    """Return rows and columns of the blocks that a GeoTIFF is made of, and is decoded by.
+
+    Raises:
+        DataError: as `info`.
+    """
+    return handle(path).block
+
+
 def _scaling(opened: Handle) -> tuple[tuple[float, float], ...]:
     if opened.palette_PC is not None:
         return ((1.0, 0.0),) * len(tiff_kinds.PALETTE_BANDS)
@@ -205,8 +214,10 @@ def _band_names(opened: Handle) -> tuple[str, ...]:
     if opened.palette_PC is not None:
         return tiff_kinds.PALETTE_BANDS
     dataset, numbers = opened.dataset, opened.image_bands
-    told = [dataset.descriptions[number - 1] for number in numbers]
-    colours = [_COLOURS.get(dataset.colorinterp[number - 1]) for number in numbers]
+    # Each asks every band of the file, so once: thousands of bands would take minutes.
+    descriptions, kinds = dataset.descriptions, dataset.colorinterp
+    told = [descriptions[number - 1] for number in numbers]
+    colours = [_COLOURS.get(kinds[number - 1]) for number in numbers]
     if not any(told) and all(colours.count(colour) == 1 for colour in _COLOURS.values()):
         told = colours
     return tuple(name or f"band {number}" for name, number in zip(told, numbers, strict=True))
@@ -231,6 +242,12 @@ def handle(path: Path, alpha: str | None = None) -> Handle:
             _handles.open.popitem(last=False)[1].close()
     _handles.open.move_to_end(key)
     return found
+
+
+def close(path: Path) -> None:
+    """Close what this thread has open of a file."""
+    for key in [key for key in _handles.open if key[0] == str(path)]:
+        _handles.open.pop(key).close()
 
 
 def _key(path: Path) -> tuple[str, int, int]:
@@ -365,6 +382,8 @@ def refuse_remote(path: Path) -> None:
     Raises:
         DataError: SEG-D030; as `refuse_other_than_utf8`.
     """
+    if isinstance(path, MemoryPath):
+        return
     if is_remote(path):
         raise DataError(
             "SEG-D030",

@@ -205,4 +205,7 @@ def _spread_images(split: datasets.Split, card: ModelCard) -> Iterator[NDArray[n
     indices = np.linspace(0, len(split) - 1, min(len(split), _CALIBRATION_IMAGES)).astype(int)
     for index in itertools.islice(indices, _CALIBRATION_IMAGES):
         image_HWC = verification.seen(split, int(index), card)
+        if image_HWC.dtype != card.bands.dtype:  # values are missing
+            filled_HWC = np.where(np.isnan(image_HWC), card.bands.mean, image_HWC)
+            image_HWC = filled_HWC.astype(card.bands.dtype)
         yield image_HWC[None, :_CALIBRATION_SIDE, :_CALIBRATION_SIDE]

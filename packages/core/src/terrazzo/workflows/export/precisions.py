@@ -6,6 +6,7 @@ float16, and a scale of 8 bits for them would leave nothing of what normalisatio
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,29 @@ def to_float16(file: Path) -> None:
     converted = float16.convert_float_to_float16(
         model,
         keep_io_types=True,
-        node_block_list=_unweighted(model.graph),
-        # Sizes and positions are computed exactly, and sums over many values keep their digits.
+        # Sizes and positions are computed exactly (some exporters do it in float32, and float16
+        # has not even 2049), and sums over many values keep their digits.
+        node_block_list=[*_unweighted(model.graph), *_of_sizes(model.graph)],
         op_block_list=[*float16.DEFAULT_OP_BLOCK_LIST, "Resize", "Upsample", "ArgMax", "Softmax"],
     )
+    _skip_detours(converted.graph)
     onnx.save(converted, str(file))
+
+
+def _skip_detours(graph: Any) -> None:
+    """Give each node that stays float32 what the one before it has computed.
+
+    The converter casts all it leaves alone to float16 and back, one by one: values of 16 bits
+    would be lost in between.
+    """
+    import onnx
+
+    casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
+    kinds = {name: node.attribute[0].i for name, node in casts.items()}
+    for name, node in casts.items():
+        (source,) = node.input
+        if (kinds[name], kinds.get(source)) == (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
+            node.input[0] = casts[source].input[0]
 
 
 def to_int8(file: Path, form: GraphForm, calibration: Iterable[NDArray[np.generic]]) -> None:
@@ -44,10 +63,27 @@ def to_int8(file: Path, form: GraphForm, calibration: Iterable[NDArray[np.generi
         calibration: images 1×H×W×C of training, as their files have them.
     """
     import onnx
-    from onnxruntime import quantization
 
     model = onnx.load(str(file))
     result = file.with_name("quantized.onnx")
+    # It logs advice on simplifying the graph first, which the exporters have done.
+    logging.getLogger().addFilter(_no_advice)
+    try:
+        _quantize(model, result, form, calibration)
+    finally:
+        logging.getLogger().removeFilter(_no_advice)
+    result.replace(file)
+
+
+def _no_advice(record: logging.LogRecord) -> bool:
+    return "pre-processing before quantization" not in record.getMessage()
+
+
+def _quantize(
+    model: Any, result: Path, form: GraphForm, calibration: Iterable[NDArray[np.generic]]
+) -> None:
+    from onnxruntime import quantization
+
     quantization.quantize_static(
         model,
         str(result),
@@ -60,7 +96,6 @@ def to_int8(file: Path, form: GraphForm, calibration: Iterable[NDArray[np.generi
         nodes_to_exclude=_unweighted(model.graph),
         extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
     )
-    result.replace(file)
 
 
 class _Calibration:
@@ -86,6 +121,22 @@ def _unweighted(graph: Any) -> list[str]:
             continue
         before.update(node.output)
         names.append(node.name)
+    return names
+
+
+def _of_sizes(graph: Any) -> list[str]:
+    """Return the names of the nodes that compute with sizes alone: from shapes and constants."""
+    constants = {each.name for each in graph.initializer} | {""}
+    sizes: set[str] = set()
+    names = []
+    for node in graph.node:  # in the order of computation
+        if node.op_type == "Constant":
+            constants.update(node.output)
+        elif node.op_type == "Shape" or (
+            sizes.intersection(node.input) and not (set(node.input) - sizes - constants)
+        ):
+            sizes.update(node.output)
+            names.append(node.name)
     return names
 
 

@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import ConfigError
+from terrazzo.models import openvino_conversion
 from terrazzo.models.exporter import INPUT, LABELS, GraphForm
 from terrazzo.testing.reference.models import pixel_softmax
 
 if TYPE_CHECKING:
     from terrazzo.models.card import ModelCard
+    from terrazzo.models.session import Session
     from terrazzo.testing.reference.trainer import ReferenceTrainer
 
-FORMATS = ("onnx",)
+FORMATS = ("onnx", "openvino")
 
 
 def write(
@@ -29,7 +31,7 @@ def write(
     folder: Path,
     calibration: Iterable[NDArray[np.generic]] | None = None,  # noqa: ARG001
 ) -> dict[str, str | int]:
-    """Write ``model.onnx``.
+    """Write ``model.onnx``, or ``model.xml`` and ``model.bin`` made from it.
 
     Raises:
         ConfigError: SEG-X080, another format, or a precision below float32.
@@ -38,7 +40,7 @@ def write(
         raise ConfigError(
             "SEG-X080",
             f"the reference model cannot be exported to {to} in {form.precision}",
-            allowed="onnx in float32",
+            allowed=f"{' and '.join(FORMATS)} in float32",
         )
     onnx: Any = importlib.import_module("onnx")
     graph = _Graph(onnx, trainer, card, form)
@@ -49,8 +51,22 @@ def write(
         producer_name="terrazzo reference",
     )
     onnx.checker.check_model(model)
-    onnx.save(model, folder / "model.onnx")
+    file = folder / "model.onnx"
+    onnx.save(model, file)
+    if to == "openvino":
+        openvino: Any = importlib.import_module("openvino")
+        openvino.save_model(
+            openvino_conversion.convert(str(file)), folder / "model.xml", compress_to_fp16=False
+        )
+        file.unlink()
     return {"onnx": onnx.__version__, "opset": form.opset}
+
+
+def open(  # noqa: A001 - the name in `Exporter`
+    to: str, folder: Path, card: ModelCard, form: GraphForm
+) -> Session:
+    """There is no format that NumPy reads."""
+    raise NotImplementedError(to, folder, card, form)
 
 
 def logits(trainer: ReferenceTrainer, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -101,8 +117,6 @@ class _Graph:
             for values in (bands.mean, bands.std)
         )
         normalised = self._add("Div", self._add("Sub", pixels, mean), std)
-        if self._form.dtype != "float32":
-            return normalised
         zero = self._constant(np.zeros((), np.float32))
         return self._add("Where", self._add("IsNaN", normalised), zero, normalised)
 
