@@ -431,7 +431,7 @@ def test_a_run_becomes_a_folder_that_says_what_it_is(tmp_path, stored_run, clien
     text = refused("SEG-C002", for_client.export_for, stored_run, client, out)
     assert "--overwrite" in text
     for_client.export_for(stored_run, client, out, overwrite=True)
-    refused("SEG-X032", for_client.export_for, stored_run, client, stored_run / "model")
+    refused("SEG-X032", for_client.export_for, stored_run, client, stored_run)
 
 
 def test_options_of_formats_and_of_programs_do_not_mix():
