@@ -131,7 +131,7 @@ def test_import_contracts_hold():
         (
             "serve",
             "--allow-host --any-pixel-size --batch --help --host --max-bytes --max-pixels --port "
-            "--queue --timeout",
+            "--precision --queue --runtime --timeout",
         ),
         ("data", "--help --root"),
         ("list", "--help"),

@@ -47,7 +47,9 @@ def serve(
                 f"warning: whoever reaches {settings.host} can use this server: there is no "
                 "authentication and no encryption; put a proxy before it (docs/serving.md)"
             )
-        loaded = load_model(model, progress=progress)
+        loaded = load_model(
+            model, runtime=settings.runtime, precision=settings.precision, progress=progress
+        )
         cv2.setNumThreads(0)  # each request has a thread of its own
         app = create_app(loaded, settings, progress.say)
         try:
