@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-core test-torch test-keras test-across test-slow lint bench faults
+.PHONY: help demo test test-core test-torch test-keras test-across test-slow clients lint bench faults
 
 help: ## list what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,16 @@ test-slow: .venv/ready ## InceptionResNetV2, ViT-L, several processes, compilers
 	$(PYTEST) tests -m slow
 	$(PYTEST) packages/torch_models/tests -m slow
 	$(PYTEST) packages/keras_models/tests -m slow
+
+clients: ## environments of the programs that exports are opened in, in .clients, for make test-slow
+	for line in "deepness onnxruntime==1.17.* numpy<2" \
+	    "bioimageio bioimageio.core==0.11.* pydantic<2.14 onnxruntime onnx" \
+	    "mlflow mlflow==3.17.* onnxruntime" \
+	    "triton tritonclient[grpc]"; do \
+	    set -- $$line; name=$$1; shift; \
+	    test -d .clients/$$name || $(PYTHON) -m venv .clients/$$name; \
+	    .clients/$$name/bin/pip install --quiet --disable-pip-version-check "$$@" || exit 1; \
+	done
 
 lint: .venv/ready ## format, lint, types, import boundaries
 	$(BIN)/ruff format --check .

@@ -207,20 +207,16 @@ def test_deepness_on_tiles_that_qgis_cuts(place, answers):
 BIOIMAGEIO = """
 import sys
 import numpy as np
-from bioimageio.core import Tensor, predict
-from bioimageio.core.sample import Sample
+from bioimageio.core import create_prediction_pipeline, predict
 from bioimageio.spec import load_model_description
 model = load_model_description(sys.argv[1])
+pipeline = create_prediction_pipeline(model, weight_format=sys.argv[4])
 tiles = np.load(sys.argv[2]).transpose(0, 3, 1, 2)
 answers = []
 for tile in tiles:
-    for weights in sys.argv[4:]:
-        inputs = {"image": tile[None]}
-        answer = predict(
-            model=model, inputs=inputs, weight_format=weights, skip_input_padding=True
-        )
-        answers.append(np.asarray(answer.members["probabilities"].data.data))
-        assert answers[-1].shape == (1, 7, *tile.shape[1:])
+    answer = predict(model=pipeline, inputs={"image": tile[None]})
+    answers.append(np.asarray(answer.members["probabilities"].data.data))
+    assert answers[-1].shape == (1, 7, *tile.shape[1:])
 np.save(sys.argv[3], np.concatenate(answers).argmax(axis=1))
 """
 

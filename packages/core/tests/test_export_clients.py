@@ -12,17 +12,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from affine import Affine
 
 from terrazzo import export_clients
 from terrazzo.base.errors import CheckpointError, ConfigError
+from terrazzo.data import ground
 from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.data.pixel_size import PixelSizes
 from terrazzo.export_clients import ClientOptions, ClientOrder
 from terrazzo.inference.model import Model
+from terrazzo.io import rasters
 from terrazzo.models import exporter
-from terrazzo.runs import saved_model
+from terrazzo.runs import exported_model, saved_model
 from terrazzo.testing.reference import export as reference_export
-from terrazzo.testing.scenes import make_model
+from terrazzo.testing.scenes import make_model, make_scene
+from terrazzo.workflows.export import for_client
 
 pytest.importorskip("onnx", reason="needs terrazzo[onnxruntime]")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs terrazzo[onnxruntime]")
@@ -406,3 +410,72 @@ def test_images_with_missing_values_verify_models_of_whole_numbers(tmp_path):
     images[0, 10:20, 10:20] = np.nan
     written = export_clients.write("triton", order.with_images(images), tmp_path / "out")
     assert written.agreement.differing == 0
+
+
+@pytest.fixture
+def stored_run(tmp_path):
+    return make_model(tmp_path / "run" / "model", pixel_metres=HALF_A_METRE).parent
+
+
+@pytest.mark.parametrize("client", ["triton", "deepness"])
+def test_a_run_becomes_a_folder_that_says_what_it_is(tmp_path, stored_run, client):
+    out = tmp_path / "out"
+    limits = for_client.export_for(stored_run, client, out)
+    assert limits
+    description = json.loads((out / "export.json").read_text(encoding="utf-8"))
+    assert description["to"] == client
+    assert description["run"]["name"] == "run"
+    assert description["verified"]["differing"] == 0
+    assert exported_model.read(out).card.bands.names == ("band 1", "band 2", "band 3")
+    refused("SEG-X082", exported_model.load, out)
+    text = refused("SEG-C002", for_client.export_for, stored_run, client, out)
+    assert "--overwrite" in text
+    for_client.export_for(stored_run, client, out, overwrite=True)
+    refused("SEG-X032", for_client.export_for, stored_run, client, stored_run)
+
+
+def test_options_of_formats_and_of_programs_do_not_mix():
+    nothing = ClientOptions()
+    for_client.require_one_aim("onnx", None, "float16", "NCHW", nothing)
+    for_client.require_one_aim(None, "triton", "float32", "NHWC", nothing)
+    for wrong in (
+        ("onnx", "triton", "float32", "NHWC", nothing),
+        (None, "triton", "float16", "NHWC", nothing),
+        (None, "triton", "float32", "NCHW", nothing),
+        (None, None, "float32", "NHWC", ClientOptions(authors=("A",))),
+        ("onnx", None, "float32", "NHWC", ClientOptions(tile_size=64)),
+    ):
+        refused("SEG-X090", for_client.require_one_aim, *wrong)
+
+
+@pytest.mark.parametrize(
+    ("crs", "side", "expected"),
+    [
+        ("EPSG:3857", 2.0, (2.0, 2.0)),
+        ("EPSG:32633", 0.5, (0.5, 0.5)),
+        ("EPSG:4326", 1e-5, None),
+        ("EPSG:2264", 3.0, None),  # feet
+        (None, 1.0, None),
+    ],
+)
+def test_sizes_on_the_map_are_the_maps_own(tmp_path, crs, side, expected):
+    """Of a map that stretches they are not those on the ground."""
+    corner = {"EPSG:4326": (10, 50), "EPSG:3857": (1_000_000, 8_000_000)}
+    x, y = corner.get(crs, (392_000, 5_820_000))
+    transform = Affine(side, 0, x, 0, -side, y)
+    path = make_scene(tmp_path / "a.tif", (20, 30, 3), crs=crs, transform=transform)
+    assert ground.sides_on_map(rasters.info(path)) == expected
+    if crs == "EPSG:3857":
+        assert ground.pixel_sides(rasters.info(path))[0] < 1.2
+
+
+def test_the_size_on_the_map_goes_before_the_one_on_the_ground(tmp_path):
+    order = make_order(tmp_path, "deepness")
+    assert order.cm_per_pixel == 50
+    limits = export_clients.write("deepness", order, tmp_path / "ground").limits
+    assert any("Web Mercator" in limit for limit in limits)
+    order = replace(order, on_map=PixelSizes.square(0.8, 0.8))
+    assert order.cm_per_pixel == 80
+    limits = export_clients.write("deepness", order, tmp_path / "map").limits
+    assert not any("Web Mercator" in limit for limit in limits)
+    assert replace(order, options=ClientOptions(cm_per_pixel=30)).cm_per_pixel == 30

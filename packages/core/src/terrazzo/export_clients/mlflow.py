@@ -30,6 +30,17 @@ from terrazzo.models.exporter import GraphForm
 
 OPTIONS: frozenset[str] = frozenset()
 _SOURCE = "mlflow_model.py"
+_REGISTRATION = '''
+
+import mlflow
+
+
+class Model(SegmentationModel, mlflow.pyfunc.PythonModel):
+    """The same, as MLflow knows it."""
+
+
+mlflow.models.set_model(Model())
+'''
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -60,7 +71,7 @@ def write(order: ClientOrder, folder: Path) -> tuple[str, ...]:
     with tempfile.TemporaryDirectory() as beside, _quiet():
         path = write_graph(order, form(order), Path(beside))
         code = Path(beside) / _SOURCE
-        code.write_bytes(source.read_bytes())
+        code.write_text(source.read_text(encoding="utf-8") + _REGISTRATION, encoding="utf-8")
         mlflow.pyfunc.save_model(
             path=str(folder),
             python_model=str(code),

@@ -1,18 +1,17 @@
 """A model of MLflow's kind ``python_function`` around an ONNX file of Terrazzo.
 
 MLflow runs this file by itself when it loads or serves the model: it needs NumPy, onnxruntime and
-MLflow, and nothing of Terrazzo.
+MLflow, and nothing of Terrazzo. In a written model the lines that make it known to MLflow follow.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import mlflow
 import numpy as np
 
 
-class SegmentationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class SegmentationModel:
     """Images as their files hold them in, labels out."""
 
     def load_context(self, context: Any) -> None:
@@ -41,6 +40,3 @@ class SegmentationModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         wanted = names if (params or {}).get("probabilities") else names[:1]
         outputs = self._session.run(wanted, {"image": images_BHWC})
         return outputs[0] if len(wanted) == 1 else dict(zip(names, outputs, strict=True))
-
-
-mlflow.models.set_model(SegmentationModel())

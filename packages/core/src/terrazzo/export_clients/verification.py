@@ -100,9 +100,10 @@ def sized_images(order: ClientOrder, *, missing: bool = True) -> Iterator[NDArra
         size = _NOISE
     else:
         size = order.card.image_size
-    for images_BHWC in (*real, noise(order.card.bands, 3, size, seed=0)):
+    for images_BHWC in real:
         if min(images_BHWC.shape) > 0:
             yield images_BHWC if missing else without_missing(order, images_BHWC)
+    yield noise(order.card.bands, 3, size, seed=0) if missing else _noise(order, 3, size)
 
 
 def real_images(order: ClientOrder) -> list[NDArray[np.generic]]:
@@ -125,7 +126,21 @@ def tiles(order: ClientOrder, side: int) -> Iterator[NDArray[np.generic]]:
         cut_BHWC = images_BHWC[:1, :side, :side]
         missing = [(0, side - length) for length in cut_BHWC.shape[1:3]]
         yield without_missing(order, np.pad(cut_BHWC, ((0, 0), *missing, (0, 0))))
-    yield without_missing(order, noise(order.card.bands, 1, (side, side), seed=0))
+    yield _noise(order, 1, (side, side))
+
+
+def _noise(order: ClientOrder, batch: int, size: tuple[int, int]) -> NDArray[np.generic]:
+    """Return noise without missing values.
+
+    The means would not do in their place: where all pixels are the mean, classes may be level.
+    """
+    images_BHWC = noise(order.card.bands, batch, size, seed=0)
+    if images_BHWC.dtype != np.float32:
+        return images_BHWC
+    bands = order.card.bands
+    random = np.random.default_rng(1)
+    other_BHWC = random.normal(bands.mean, bands.std, images_BHWC.shape).astype(np.float32)
+    return np.where(np.isnan(images_BHWC), other_BHWC, images_BHWC)
 
 
 def without_missing(order: ClientOrder, images_BHWC: NDArray[np.generic]) -> NDArray[np.generic]:

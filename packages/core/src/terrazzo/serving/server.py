@@ -31,7 +31,7 @@ def serve(
     """Serve a model until SIGINT or SIGTERM; requests at work are finished first.
 
     Args:
-        model: a run folder, or its ``model/``.
+        model: a run folder, its ``model/``, or an exported folder.
         settings: where to listen, and limits.
         progress: told of what a person should know.
         ready: told the address once requests are taken.

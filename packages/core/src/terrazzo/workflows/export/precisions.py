@@ -114,10 +114,11 @@ class _Calibration:
 
 
 def _unweighted(graph: Any) -> list[str]:
-    """Return the names of the nodes that come before any layer with weights."""
+    """Return the names of the nodes that come before any layer with weights; all get one."""
     before = {INPUT}
     names = []
-    for node in graph.node:  # in the order of computation
+    for number, node in enumerate(graph.node):  # in the order of computation
+        node.name = node.name or f"node_{number}"
         if node.op_type in _WEIGHTED or not before.intersection(node.input):
             continue
         before.update(node.output)
