@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import types
 import zipfile
 from dataclasses import replace
 
@@ -19,7 +20,7 @@ from terrazzo.base.errors import CheckpointError, ConfigError
 from terrazzo.data import ground
 from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.data.pixel_size import PixelSizes
-from terrazzo.export_clients import ClientOptions, ClientOrder
+from terrazzo.export_clients import ClientOptions, ClientOrder, mlflow, mlflow_model
 from terrazzo.inference.model import Model
 from terrazzo.io import rasters
 from terrazzo.models import exporter
@@ -218,6 +219,9 @@ def test_deepness_asks_for_one_size_of_pixels(tmp_path):
     tiny = PixelSizes.square(1e-7, 1e-7)
     microscope = replace(order, card=replace(order.card, pixel_metres=tiny))
     assert "bioimageio" in refused("SEG-X091", export_clients.check, "deepness", microscope)
+    single = LabelMap("one", order.card.label_map.classes[:1])
+    one_class = replace(given, card=replace(given.card, label_map=single))
+    assert "one class" in refused("SEG-X091", export_clients.check, "deepness", one_class)
     for wrong in (0.0, -1.0, float("nan")):
         order = replace(given, options=ClientOptions(cm_per_pixel=wrong))
         refused("SEG-X090", export_clients.check, "deepness", order)
@@ -401,6 +405,23 @@ def test_missing_mlflow_is_told_with_the_pip_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow.pyfunc", None)
     order = replace(make_order(tmp_path, "triton"), options=ClientOptions())
     assert "pip install mlflow" in refused("SEG-X081", export_clients.check, "mlflow", order)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_what_mlflow_runs_takes_raw_pixels(tmp_path, dtype):
+    """The code of the model, without MLflow around it."""
+    order = make_order(tmp_path, "triton", dtype)
+    reference_export.write("onnx", order.trainer, order.card, mlflow.form(order), tmp_path)
+    model = mlflow_model.SegmentationModel()
+    artifacts = {"model": str(tmp_path / "model.onnx")}
+    model.load_context(types.SimpleNamespace(artifacts=artifacts))
+    images_BHWC = order.images[0]
+    expected_HW = Model(order.card, order.trainer).predict(images_BHWC[0])
+    np.testing.assert_array_equal(model.predict(None, images_BHWC)[0], expected_HW)
+    both = model.predict(None, images_BHWC, {"probabilities": True})
+    np.testing.assert_array_equal(both["labels"][0], expected_HW)
+    expected_BHWK = order.trainer.predict(images_BHWC)
+    np.testing.assert_allclose(both["probabilities"], expected_BHWK, atol=1e-5)
 
 
 def test_images_with_missing_values_verify_models_of_whole_numbers(tmp_path):
