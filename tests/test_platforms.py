@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+GIVEN_AWAY = {"mlflow_model.py"}
+"""Files that are written beside an exported model, for a program that runs them by itself."""
 CORE = sorted(
     ".".join(path.relative_to(ROOT / "packages/core/src").with_suffix("").parts)
     for path in (ROOT / "packages/core/src/terrazzo").rglob("*.py")
-    if path.name not in ("__init__.py", "__main__.py")
+    if path.name not in {"__init__.py", "__main__.py"} | GIVEN_AWAY
 )
 
 HIDING = """

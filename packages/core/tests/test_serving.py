@@ -404,8 +404,8 @@ def test_paths_and_methods(address):
     ],
 )
 def test_a_page_from_elsewhere_gets_no_answer(address, headers):
-    refused(post(address, GOOD, PNG, headers.items()), 403, "SEG-X087")
-    refused(requests.get(f"{address}/model", headers=headers, timeout=9), 403, "SEG-X087")
+    refused(post(address, GOOD, PNG, headers.items()), 403, "SEG-X088")
+    refused(requests.get(f"{address}/model", headers=headers, timeout=9), 403, "SEG-X088")
 
 
 def test_this_machine_gets_one_and_no_other_origin_is_allowed(address):

@@ -14,9 +14,9 @@ from terrazzo.models.card import ModelCard
 from terrazzo.testing.trainer_checks import Factory, Task
 from terrazzo_keras.backend import backend
 
-SLOW = {"deeplabv3plus", "inception_resnet_v2_unet"}  # their encoders have one size
+QUICK = "unet"
 MODELS = [
-    pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+    pytest.param(name, marks=[] if name == QUICK else [pytest.mark.slow])
     for name in backend.models()
 ]
 TASK = Task(num_classes=3, num_bands=4, dtype="float32")
@@ -90,7 +90,7 @@ def test_saves_and_loads_in_a_fresh_process(name, tmp_path):
     )
     answer = subprocess.run(
         # XLA, Keras's own choice, takes two minutes for the large ones.
-        [sys.executable, "-c", IN_A_FRESH_PROCESS, tmp_path, "xla" if name == "unet" else "none"],
+        [sys.executable, "-c", IN_A_FRESH_PROCESS, tmp_path, "xla" if name == QUICK else "none"],
         env=os.environ,
         capture_output=True,
         text=True,

@@ -2,6 +2,8 @@
 
 import io
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,3 +66,15 @@ def test_what_is_done_with_it_leaves_the_trainer_alone(training: dict) -> None:
     weights = {name: tensor.clone() for name, tensor in kept.state_dict().items()}
     trainer.load_state({name: np.zeros_like(array) for name, array in before.items()})
     assert all(torch.equal(weights[name], t) for name, t in kept.state_dict().items())
+
+
+def test_the_example_of_the_documentation_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path(__file__).parents[3]
+    page = (root / "docs" / "models.md").read_text("utf-8")
+    section = page.partition("## In your own PyTorch code")[2]
+    example = re.search(r"```python\n(.+?)```", section, re.S)[1]
+    monkeypatch.chdir(tmp_path)
+    exec(example, {"run": root / "tests/stored_runs/torch", "image_HWC": noise("uint8", 33, 46, 3)})
+    assert torch.load(tmp_path / "network.pt", weights_only=True)

@@ -34,18 +34,26 @@ def serve(
     any_pixel_size: Annotated[
         bool, typer.Option("--any-pixel-size", help="Take pixels of another size than trained on.")
     ] = False,
+    runtime: Annotated[
+        str | None,
+        typer.Option(help="torch or keras (a run's own), openvino or onnxruntime."),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the arithmetic: float32 or bfloat16.")
+    ] = None,
 ) -> None:
     """Answer images with maps over HTTP: a page to drop them on, and POST /predict.
 
     \b
     Examples:
         terrazzo serve runs/demo_torch
-        terrazzo serve runs/demo_torch --port 8080 --max-pixels 4000000
+        terrazzo serve runs/demo_torch --port 8080 --max-pixels 4000000 --runtime openvino
         curl --data-binary @photo.png -H 'Content-Type: image/png' \\
             http://127.0.0.1:8000/predict -o mask.png
     """
     from terrazzo.base import config_parsing, printable
     from terrazzo.base.progress import PlainLines
+    from terrazzo.cli.options import compute_precision
     from terrazzo.serving.server import serve
     from terrazzo.serving.settings import ServeSettings
 
@@ -61,6 +69,8 @@ def serve(
         "port": port,
         "allow_hosts": tuple(allow_host or ()),
         "any_pixel_size": any_pixel_size,
+        "runtime": runtime,
+        "precision": compute_precision(precision),
         **{name: value for name, value in given.items() if value is not None},
     }
     settings = config_parsing.parse(ServeSettings, values, where="command line")

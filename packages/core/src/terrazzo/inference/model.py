@@ -22,7 +22,8 @@ from terrazzo.models.card import ModelCard
 from terrazzo.models.contract import Predictor
 from terrazzo.models.memory import ForwardPasses
 from terrazzo.models.probabilities import labels_at_size, planes_at_size
-from terrazzo.runs import exported_model, saved_model
+from terrazzo.models.runtimes import ComputePrecision
+from terrazzo.runs import exported_model, model_source, saved_model
 from terrazzo.runs.folder import RunFolder
 
 
@@ -168,12 +169,22 @@ class Model:
         return image_HWC if size is None else resize_image(image_HWC, size)
 
 
-def load_model(run: StrPath, *, progress: Progress | None = None) -> Model:
+def load_model(
+    run: StrPath,
+    *,
+    runtime: str | None = None,
+    precision: ComputePrecision | None = None,
+    progress: Progress | None = None,
+) -> Model:
     """Load the model of a finished run, or an exported one.
 
     Args:
         run: a run folder, its ``model/``, or an exported folder, which needs no framework.
-        progress: told of a folder of an earlier version, which cannot be verified; None: nothing.
+        runtime: what computes it, see `terrazzo.runs.model_source.choose`; None: the framework of
+            a run, the runtime that an exported folder is for.
+        precision: of its arithmetic; None: that of training, or float32.
+        progress: told of a folder of an earlier version, which cannot be verified, and of the
+            runtime; None: nothing.
 
     Raises:
         CheckpointError: SEG-C012 there is no finished model; SEG-C006 it is damaged; SEG-C007 it is
@@ -182,11 +193,18 @@ def load_model(run: StrPath, *, progress: Progress | None = None) -> Model:
         ConfigError: SEG-X003, its backend is not installed; for an exported folder as
             `exported_model.load`.
     """
-    say = None if progress is None else progress.say
     folder = model_folder(Path(run))
-    if exported_model.is_exported(folder):
-        return Model(*exported_model.load(folder))
-    return Model(*saved_model.load(folder, say))
+    say = _nothing if progress is None else progress.say
+    card = saved_model.read_card(folder, None if progress is None else say)
+    asked = runtime
+    if asked is None and not exported_model.is_exported(folder):
+        asked = model_source.OWN
+    source = model_source.choose(folder, card, runtime=asked, precision=precision, say=say)
+    return Model(*source.load())
+
+
+def _nothing(_: str) -> None:
+    """Take a line that nobody reads."""
 
 
 def model_folder(folder: Path) -> Path:

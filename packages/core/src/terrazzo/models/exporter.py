@@ -8,7 +8,7 @@ made from others.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -95,6 +95,16 @@ class Exporter(Protocol):
 
     def open(self, to: str, folder: Path, card: ModelCard, form: GraphForm) -> Session:
         """Open what `write` has written in a format that the framework itself reads."""
+        ...
+
+    def model_card(self, card: ModelCard, scores: Mapping[str, Any] | None) -> str:
+        """Return the ``README.md`` of a Hugging Face folder, where that is one of `FORMATS`.
+
+        Args:
+            card: what the model is.
+            scores: ``split``, ``definition``, ``scores``, ``intervals``, ``interval_definition``;
+                None: not known.
+        """
         ...
 
     def logits(self, trainer: Any, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -187,10 +187,10 @@ def read(folder: Path) -> Exported:
     listed = manifest.read(folder, KIND)
     if listed is None:
         raise manifest.damaged(KIND, folder / manifest.NAME, "no such file", "a list of sums")
+    listed.verify()
     values = read_json(folder / NAME)
     if isinstance(number := values.get("format"), int):
         manifest.require_known_format(number, folder, KIND)
-    listed.verify()
     table = config_parsing.parse(_File, values, where=folder / NAME)
     form = GraphForm(**table.graph.model_dump())
     return Exported(folder, saved_model.read_card(folder), table.to, form)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as WaitedTooLong
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,7 +135,7 @@ class Batcher:
 
 
 class SharedPredictor:
-    """The predicting part of a trainer, for one request.
+    """A `Predictor` for one request.
 
     Args:
         batcher: has the model.
@@ -184,10 +184,6 @@ class SharedPredictor:
             TooLate: nobody waits for them.
         """
         return self._all("predict_labels", images_BHWC)
-
-    def as_predictor(self) -> Predictor:
-        """Return itself for those who take a trainer and only predict with it."""
-        return cast(Predictor, self)
 
     def _all(self, kind: _Kind, images_BHWC: NDArray[np.generic]) -> NDArray[Any]:
         self._deadline.require()

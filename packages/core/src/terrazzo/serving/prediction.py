@@ -77,7 +77,7 @@ def predict_body(
         TooLate: nobody waits for it.
     """
     _refuse_other_files(body)
-    model = Model(card, SharedPredictor(batcher, deadline).as_predictor())
+    model = Model(card, SharedPredictor(batcher, deadline))
     how = Settings(any_pixel_size=settings.any_pixel_size)
     said = _Said()
     if image_headers.content_name(body) == "TIFF":

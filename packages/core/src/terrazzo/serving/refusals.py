@@ -19,7 +19,7 @@ _STATUS = {
     "SEG-R065": 503,
     "SEG-R066": 504,
     "SEG-X003": 501,  # what an answer needs is not installed
-    "SEG-X087": 403,
+    "SEG-X088": 403,
 }
 _LATER = {"SEG-R065", "SEG-R006"}
 
@@ -124,7 +124,7 @@ def too_late(seconds: float) -> ResourceError:
 def foreign(header: str, observed: str) -> ConfigError:
     """Compose the error for a request that another page or name has led here."""
     return ConfigError(
-        "SEG-X087",
+        "SEG-X088",
         f"requests of this {header} are not answered",
         observed=observed or "(none)",
         allowed="the address that the server listens at, loopback names, and --allow-host names",

@@ -31,7 +31,7 @@ def serve(
     """Serve a model until SIGINT or SIGTERM; requests at work are finished first.
 
     Args:
-        model: a run folder, or its ``model/``.
+        model: a run folder, its ``model/``, or an exported folder.
         settings: where to listen, and limits.
         progress: told of what a person should know.
         ready: told the address once requests are taken.
@@ -47,7 +47,9 @@ def serve(
                 f"warning: whoever reaches {settings.host} can use this server: there is no "
                 "authentication and no encryption; put a proxy before it (docs/serving.md)"
             )
-        loaded = load_model(model, progress=progress)
+        loaded = load_model(
+            model, runtime=settings.runtime, precision=settings.precision, progress=progress
+        )
         cv2.setNumThreads(0)  # each request has a thread of its own
         app = create_app(loaded, settings, progress.say)
         try:

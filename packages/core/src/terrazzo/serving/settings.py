@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from terrazzo.base.config_parsing import Count, Frozen
+from terrazzo.models.runtimes import ComputePrecision
 
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
@@ -41,6 +42,10 @@ class ServeSettings(Frozen):
     """Names, beside those of loopback, by which requests may call this server."""
     any_pixel_size: bool = False
     """Take pixels of another size on the ground than those of training."""
+    runtime: str | None = None
+    """What computes the model; None: the framework of a run, the runtime an export is for."""
+    precision: ComputePrecision | None = None
+    """Of its arithmetic; None: that of training, or float32."""
 
     @property
     def is_loopback(self) -> bool:

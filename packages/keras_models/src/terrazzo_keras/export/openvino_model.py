@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.models import runtimes
+from terrazzo.models import openvino_conversion, runtimes
 from terrazzo.models.exporter import LABELS
 from terrazzo_keras.export.graph import graph, graph_function
 
@@ -36,7 +36,7 @@ def write(
 
     labels = card.label_map.dtype.name if form.labels else None
     function = graph_function(graph(trainer, form), form, labels)
-    model = _in_order(openvino.convert_model(function.get_concrete_function()), form)
+    model = _in_order(openvino_conversion.convert(function.get_concrete_function()), form)
     openvino.save_model(
         model, str(folder / "model.xml"), compress_to_fp16=form.precision == "float16"
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import importlib.util
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from terrazzo.base.errors import ConfigError
 from terrazzo.models.exporter import INPUT
+from terrazzo.models.graph_metadata import graph_metadata
 from terrazzo_torch.export.graph import Graph, graph
 from terrazzo_torch.export.program import export
 
@@ -28,13 +30,14 @@ def write(
 
     Raises:
         ConfigError: SEG-X080, this precision cannot be written, or the network decides by the size
-            of its input.
+            of its input; SEG-X081, a package is missing.
     """
+    _require_packages()
     import onnx
 
     module = graph(trainer, card, form)
     model = _converted(module, card, form)
-    onnx.helper.set_model_props(model, _metadata(card, form))
+    onnx.helper.set_model_props(model, graph_metadata(card, form))
     onnx.checker.check_model(model)
     onnx.save_model(model, folder / "model.onnx")
     return {
@@ -43,6 +46,17 @@ def write(
         "opset": form.opset,
         "ir": model.ir_version,
     }
+
+
+def _require_packages() -> None:
+    missing = [name for name in ("onnx", "onnxscript") if not importlib.util.find_spec(name)]
+    if missing:
+        raise ConfigError(
+            "SEG-X081",
+            "what writes ONNX from PyTorch is not installed",
+            observed=f"no package {', '.join(missing)}",
+            next_step="pip install 'terrazzo-torch[export]'",
+        )
 
 
 def _converted(module: Graph, card: ModelCard, form: GraphForm) -> onnx.ModelProto:
@@ -76,21 +90,3 @@ def _name_axes(model: onnx.ModelProto, form: GraphForm) -> None:
                 axis.dim_param = name
             else:
                 axis.dim_value = name
-
-
-def _metadata(card: ModelCard, form: GraphForm) -> dict[str, str]:
-    """Return what a reader of the file alone needs to know; every value is JSON."""
-    facts = {
-        "class_names": card.label_map.names,
-        "class_colours": tuple(c.colour for c in card.label_map.classes),
-        "band_names": card.bands.names,
-        "band_mean": card.bands.mean,
-        "band_std": card.bands.std,
-        "normalization": form.normalization,
-        "layout": form.layout,
-        "input_dtype": form.dtype,
-        "output": form.output,
-        "model": card.model.name,
-        "step": card.step,
-    }
-    return {name: json.dumps(value) for name, value in facts.items()}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.jit._trace import TracerWarning
 
-from terrazzo.models import openvino_conversion
+from terrazzo.models import openvino_conversion, runtimes
 from terrazzo.models.exporter import INPUT, LABELS
 from terrazzo_torch.export.graph import example, graph
 
@@ -28,8 +28,10 @@ def write(
     """Write ``model.xml`` and ``model.bin``; half of the bits of the weights for float16.
 
     Raises:
-        ConfigError: SEG-X080, this precision cannot be written.
+        ConfigError: SEG-X080, this precision cannot be written; SEG-X081, OpenVINO is not
+            installed.
     """
+    runtimes.require("openvino")
     import openvino
 
     # OpenVINO halves weights itself, and computes in what its device is good at.
@@ -54,7 +56,7 @@ def write(
         output.set_names({name})
     model = _with_types(model, form, card)
     openvino.save_model(model, folder / "model.xml", compress_to_fp16=halved)
-    return {"openvino": openvino.__version__}
+    return {"openvino": runtimes.version("openvino")}
 
 
 def _with_types(model: openvino.Model, form: GraphForm, card: ModelCard) -> openvino.Model:

@@ -82,14 +82,21 @@ def export(
         runtimes.require(_RUNTIME_OF[to])
     refuse_place(out, run, overwrite=overwrite)
     form = replace(raw_form(card), layout=layout, precision=precision)
-    _, trainer = saved_model.load(folder)
+    _, trainer = saved_model.load(folder, precision="float32")
     data = validation_data(run, progress) if score else None
+    if to == "litert" and data is not None and data.recipe.data.format == "geotiff":
+        # Values may be missing, which NaN says; its runtime cannot be given another type.
+        form = replace(form, dtype="float32")
     calibration = _calibration(run, card) if precision == "int8" else None
     make_folder(out.absolute().parent)
     with replacing_folder(out.absolute()) as temporary:
         progress.say(f"writing {to} in {precision}")
         facts = _write(own, trainer, card, to, form, temporary, calibration)
-        form = replace(form, labels=form.labels and facts.pop("labels", True) is True)
+        form = replace(
+            form,
+            labels=form.labels and facts.pop("labels", True) is True,
+            opset=int(facts.get("opset", form.opset)),
+        )
         digest = saved_model.sha256_of_weights(folder)
         origin = {"name": run.absolute().name, "weights_sha256": digest, "step": card.step}
         description = exported_model.describe(card, to, form, facts, origin)
@@ -101,7 +108,10 @@ def export(
             temporary, card, form, given, None if data is None else run.absolute()
         )
         with writing(temporary, problem="the exported model could not be written"):
-            page = readme.text(str(origin["name"]), card, to, form, verified)
+            if to == "huggingface":  # the page of a hub: its own form, and how it is loaded
+                page = own.model_card(card, readme.hub_scores(verified))
+            else:
+                page = readme.text(str(origin["name"]), card, to, form, verified)
             (temporary / "README.md").write_text(page, encoding="utf-8")
             exported_model.write(temporary, card, description, verified)
     return out

@@ -74,7 +74,7 @@ def export_for(
     )
     export_clients.check(client, order)
     refuse_place(out, run, overwrite=overwrite)
-    _, trainer = saved_model.load(folder)
+    _, trainer = saved_model.load(folder, precision="float32")
     order = replace(order, trainer=trainer, images=_images(data, card))
     make_folder(out.absolute().parent)
     with replacing_folder(out.absolute()) as temporary:

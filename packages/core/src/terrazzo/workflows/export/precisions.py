@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from terrazzo.models import openvino_conversion
 from terrazzo.models.exporter import INPUT, GraphForm
 from terrazzo.models.runtimes.arrays import as_input
 
@@ -113,10 +114,11 @@ class _Calibration:
 
 
 def _unweighted(graph: Any) -> list[str]:
-    """Return the names of the nodes that come before any layer with weights."""
+    """Return the names of the nodes that come before any layer with weights; all get one."""
     before = {INPUT}
     names = []
-    for node in graph.node:  # in the order of computation
+    for number, node in enumerate(graph.node):  # in the order of computation
+        node.name = node.name or f"node_{number}"
         if node.op_type in _WEIGHTED or not before.intersection(node.input):
             continue
         before.update(node.output)
@@ -145,6 +147,6 @@ def openvino_from_onnx(file: Path, folder: Path) -> None:
     import openvino
 
     openvino.save_model(
-        openvino.convert_model(str(file)), str(folder / "model.xml"), compress_to_fp16=False
+        openvino_conversion.convert(str(file)), str(folder / "model.xml"), compress_to_fp16=False
     )
     file.unlink()

@@ -65,6 +65,27 @@ def text(name: str, card: ModelCard, to: str, form: GraphForm, verified: Mapping
     return "\n".join(lines) + "\n"
 
 
+def hub_scores(verified: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the scores on ``val`` as `Exporter.model_card` takes them; None: not scored."""
+    val = verified.get("val")
+    if val is None:
+        return None
+    exported = val["exported"]
+    scores = {name: exported[name] for name in ("mean_iou", "pixel_accuracy")}
+    classes = {f"iou of {name}": value for name, value in exported["iou"].items()}
+    return {
+        "split": "val",
+        "definition": f"{val['images']} images; {val['definition']}",
+        "scores": {name: v for name, v in (scores | classes).items() if v is not None},
+        "intervals": {
+            name: ends
+            for name, ends in exported.get("intervals_95", {}).items()
+            if None not in ends
+        },
+        "interval_definition": "Intervals hold 95 % of the scores of images drawn again.",
+    }
+
+
 def _told(verified: Mapping[str, Any]) -> str:
     told = (
         f"Verified in its runtime: logits within {verified['largest_error']:.1e} of their range, "

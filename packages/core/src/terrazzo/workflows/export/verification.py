@@ -22,7 +22,7 @@ from terrazzo.evaluation import loop
 from terrazzo.io import named_arrays
 from terrazzo.io.pixels import ImagePixels
 from terrazzo.metrics import scores
-from terrazzo.metrics.confidence_intervals import paired_bootstrap
+from terrazzo.metrics.confidence_intervals import bootstrap, paired_bootstrap
 from terrazzo.models.card import ModelCard
 from terrazzo.models.contract import Trainer
 from terrazzo.models.exporter import Exporter, GraphForm
@@ -252,7 +252,7 @@ def _share(found: Sequence[Agreement]) -> float:
 def _scores(
     counts_NKK: NDArray[np.int64], exported_NKK: NDArray[np.generic], card: ModelCard
 ) -> dict[str, Any]:
-    """Return the scores of both, and the interval of their difference."""
+    """Return the scores of both; of two images or more, intervals as well."""
     own, other = counts_NKK, exported_NKK.astype(np.int64)
     result: dict[str, Any] = {"images": len(own)}
     for name, counts in (("framework", own), ("exported", other)):
@@ -262,14 +262,20 @@ def _scores(
             "pixel_accuracy": _number(each.pixel_accuracy),
             "iou": dict(zip(card.label_map.names, map(_number, each.iou), strict=True)),
         }
-    interval = paired_bootstrap(other, own).scalars["mean_iou"]
-    result["mean_iou_difference"] = {
-        "exported_minus_framework": _number(interval.estimate),
-        "interval_95": [_number(interval.low), _number(interval.high)],
-    }
+    if len(own) > 1:
+        interval = paired_bootstrap(other, own).scalars["mean_iou"]
+        result["mean_iou_difference"] = {
+            "exported_minus_framework": _number(interval.estimate),
+            "interval_95": [_number(interval.low), _number(interval.high)],
+        }
+        drawn = bootstrap(other).scalars
+        result["exported"]["intervals_95"] = {
+            name: [_number(drawn[name].low), _number(drawn[name].high)]
+            for name in ("mean_iou", "pixel_accuracy")
+        }
     result["definition"] = (
         "intersection over union of each class over all pixels of the split, mean over the classes "
-        "that occur; the interval is of images drawn again"
+        "that occur; intervals are of images drawn again"
     )
     return result
 
