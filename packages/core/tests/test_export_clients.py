@@ -10,6 +10,7 @@ import sys
 import types
 import zipfile
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from affine import Affine
 
 from terrazzo import export_clients
 from terrazzo.base.errors import CheckpointError, ConfigError
+from terrazzo.cli import export as command
 from terrazzo.data import ground
 from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.data.pixel_size import PixelSizes
@@ -500,3 +502,15 @@ def test_the_size_on_the_map_goes_before_the_one_on_the_ground(tmp_path):
     limits = export_clients.write("deepness", order, tmp_path / "map").limits
     assert not any("Web Mercator" in limit for limit in limits)
     assert replace(order, options=ClientOptions(cm_per_pixel=30)).cm_per_pixel == 30
+
+
+def test_the_command_prints_place_and_limits(tmp_path, stored_run, capsys):
+    command.export(stored_run, client="deepness", out=tmp_path / "out", tile_size=32)
+    place, *limits = capsys.readouterr().out.splitlines()
+    assert place == str(tmp_path / "out")
+    assert len(limits) >= 5
+    assert all(limit.startswith("- ") for limit in limits)
+    model = onnx.load(tmp_path / "out" / "model.onnx")
+    assert model.graph.input[0].type.tensor_type.shape.dim[3].dim_value == 32
+    refused("SEG-X090", partial(command.export, stored_run, license_id="MIT", out=tmp_path / "b"))
+    assert not (tmp_path / "b").exists()
