@@ -7,8 +7,10 @@ import json
 import re
 import subprocess
 import sys
+import types
 import zipfile
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,10 +18,11 @@ from affine import Affine
 
 from terrazzo import export_clients
 from terrazzo.base.errors import CheckpointError, ConfigError
+from terrazzo.cli import export as command
 from terrazzo.data import ground
 from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.data.pixel_size import PixelSizes
-from terrazzo.export_clients import ClientOptions, ClientOrder
+from terrazzo.export_clients import ClientOptions, ClientOrder, mlflow, mlflow_model
 from terrazzo.inference.model import Model
 from terrazzo.io import rasters
 from terrazzo.models import exporter
@@ -218,6 +221,9 @@ def test_deepness_asks_for_one_size_of_pixels(tmp_path):
     tiny = PixelSizes.square(1e-7, 1e-7)
     microscope = replace(order, card=replace(order.card, pixel_metres=tiny))
     assert "bioimageio" in refused("SEG-X091", export_clients.check, "deepness", microscope)
+    single = LabelMap("one", order.card.label_map.classes[:1])
+    one_class = replace(given, card=replace(given.card, label_map=single))
+    assert "one class" in refused("SEG-X091", export_clients.check, "deepness", one_class)
     for wrong in (0.0, -1.0, float("nan")):
         order = replace(given, options=ClientOptions(cm_per_pixel=wrong))
         refused("SEG-X090", export_clients.check, "deepness", order)
@@ -403,6 +409,23 @@ def test_missing_mlflow_is_told_with_the_pip_line(tmp_path, monkeypatch):
     assert "pip install mlflow" in refused("SEG-X081", export_clients.check, "mlflow", order)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_what_mlflow_runs_takes_raw_pixels(tmp_path, dtype):
+    """The code of the model, without MLflow around it."""
+    order = make_order(tmp_path, "triton", dtype)
+    reference_export.write("onnx", order.trainer, order.card, mlflow.form(order), tmp_path)
+    model = mlflow_model.SegmentationModel()
+    artifacts = {"model": str(tmp_path / "model.onnx")}
+    model.load_context(types.SimpleNamespace(artifacts=artifacts))
+    images_BHWC = order.images[0]
+    expected_HW = Model(order.card, order.trainer).predict(images_BHWC[0])
+    np.testing.assert_array_equal(model.predict(None, images_BHWC)[0], expected_HW)
+    both = model.predict(None, images_BHWC, {"probabilities": True})
+    np.testing.assert_array_equal(both["labels"][0], expected_HW)
+    expected_BHWK = order.trainer.predict(images_BHWC)
+    np.testing.assert_allclose(both["probabilities"], expected_BHWK, atol=1e-5)
+
+
 def test_images_with_missing_values_verify_models_of_whole_numbers(tmp_path):
     """Such images come as floats with NaN."""
     order = make_order(tmp_path, "triton")
@@ -479,3 +502,15 @@ def test_the_size_on_the_map_goes_before_the_one_on_the_ground(tmp_path):
     limits = export_clients.write("deepness", order, tmp_path / "map").limits
     assert not any("Web Mercator" in limit for limit in limits)
     assert replace(order, options=ClientOptions(cm_per_pixel=30)).cm_per_pixel == 30
+
+
+def test_the_command_prints_place_and_limits(tmp_path, stored_run, capsys):
+    command.export(stored_run, client="deepness", out=tmp_path / "out", tile_size=32)
+    place, *limits = capsys.readouterr().out.splitlines()
+    assert place == str(tmp_path / "out")
+    assert len(limits) >= 5
+    assert all(limit.startswith("- ") for limit in limits)
+    model = onnx.load(tmp_path / "out" / "model.onnx")
+    assert model.graph.input[0].type.tensor_type.shape.dim[3].dim_value == 32
+    refused("SEG-X090", partial(command.export, stored_run, license_id="MIT", out=tmp_path / "b"))
+    assert not (tmp_path / "b").exists()

@@ -1,8 +1,8 @@
 """Trained models for programs of others: what QGIS, MLflow, Triton and the like open.
 
-One module a program, each with the function ``write(order, folder)``, which fills a folder, and
-``predict(folder, images)``, which does with that folder what the program does. Each folder is
-held against the model itself before it is left where the user wants it.
+One module a program: ``check`` refuses what cannot be, ``write`` fills a folder, the class
+`Program` does with that folder what the program does, and ``verify`` holds that against the model
+itself, before the folder is left where the user wants it.
 """
 
 from __future__ import annotations

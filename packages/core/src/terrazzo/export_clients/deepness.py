@@ -30,9 +30,17 @@ def check(order: ClientOrder) -> None:
 
     Raises:
         ConfigError: SEG-X090 the size of tiles or of a pixel is not known, or wrong; SEG-X091 the
-            model sees every image at one size, or its pixels are too small.
+            model sees every image at one size, its pixels are too small, or it has one class.
     """
     require_own_size("Deepness", order.card)
+    if len(order.card.label_map) == 1:
+        raise ConfigError(
+            "SEG-X091",
+            "Deepness takes an answer of one class for a mask of its own kind",
+            observed=f"one class, {order.card.label_map.names[0]}",
+            allowed="two classes and more",
+            next_step="export to another program, or train with a class for the rest",
+        )
     _resolution(order)
     form(order)
 
