@@ -12,9 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import metadata
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from terrazzo.base.atomic_write import make_folder, replacing_folder
+from terrazzo.base.child_module import ChildModuleError, answer, run_module
 from terrazzo.base.config_parsing import cache_folder
 from terrazzo.base.errors import TerrazzoError
 from terrazzo.models import backends, runtimes
@@ -37,7 +36,7 @@ _GRAPH_DTYPES = ("uint8", "uint16", "float32")
 _LONGEST = 1800.0  # seconds
 
 
-class NotConvertedError(Exception):
+class NotConvertedError(ChildModuleError):
     """Why a model is not used in the runtime: a line for the user."""
 
 
@@ -71,9 +70,9 @@ def converted(folder: Path, card: ModelCard, to: str, say: Callable[[str], None]
     try:
         make_folder(place.parent)
         with replacing_folder(place) as temporary:
-            _run_child(folder, to, temporary)
+            run_module(__name__, [folder.absolute(), to, temporary], longest=_LONGEST)
         _forget_oldest(place.parent)
-    except TerrazzoError as error:
+    except (TerrazzoError, ChildModuleError) as error:
         raise NotConvertedError(str(error).partition("\n")[0]) from error
     return place
 
@@ -94,24 +93,6 @@ def _name(folder: Path, card: ModelCard, to: str) -> str:
     ]
     digest = hashlib.sha256(json.dumps(depends_on, default=str).encode()).hexdigest()
     return f"{to}-{digest[:32]}"
-
-
-def _run_child(folder: Path, to: str, out: Path) -> None:
-    with tempfile.TemporaryFile() as errors:
-        child = subprocess.run(  # noqa: S603 - our own module
-            [sys.executable, "-m", "terrazzo.runs.conversion", str(folder.absolute()), to, out],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            timeout=_LONGEST,
-            check=False,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
-        )
-        if child.returncode == 0:
-            return
-        errors.seek(0)
-        last = errors.read().decode(errors="replace").strip().splitlines()[-1:]
-    said = child.stdout.decode(errors="replace").strip().splitlines()[-1:] or last
-    raise NotConvertedError(said[0] if said else f"code {child.returncode}")
 
 
 def _forget_oldest(parent: Path) -> None:
@@ -163,16 +144,7 @@ def _compare_on_noise(own: Exporter, trainer: Any, predictor: SessionPredictor) 
 def main(arguments: list[str]) -> int:
     """Convert in a process of its own; say in one line what went wrong."""
     folder, to, out = arguments
-    try:
-        convert(Path(folder), to, Path(out))
-    except TerrazzoError as error:
-        sys.stdout.write(str(error).partition("\n")[0] + "\n")
-        return 1
-    except Exception as error:  # a framework or a converter has errors of every kind
-        first = str(error).strip().partition("\n")[0]
-        sys.stdout.write(f"{type(error).__name__}: {first}\n")
-        return 1
-    return 0
+    return answer(lambda: convert(Path(folder), to, Path(out)))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from terrazzo.base.errors import ConfigError
 from terrazzo.models.exporter import LABELS
-from terrazzo.models.graph_metadata import graph_metadata
+from terrazzo.models.graph_metadata import graph_metadata, name_axes
 from terrazzo_keras.export.graph import graph, graph_function
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def write(
     model = _converted(graph(trainer, form), form, opset)
     if form.labels:
         _add_labels(model, form, card.label_map.dtype)
-    _name_axes(model, form)
+    name_axes(model, form)
     model.graph.name = card.model.name
     onnx.helper.set_model_props(model, graph_metadata(card, form))
     # Operators that no runtime knows are found here, not by who opens the file.
@@ -128,17 +128,3 @@ def _add_labels(model: onnx.ModelProto, form: GraphForm, dtype: np.dtype[Any]) -
         ]
     )
     model.graph.output.append(helper.make_tensor_value_info(LABELS, kind, [None, None, None]))
-
-
-def _name_axes(model: onnx.ModelProto, form: GraphForm) -> None:
-    """Call free axes batch, height and width; tf2onnx numbers them."""
-    planes = ("height", "width") if form.size is None else form.size
-    for value in (*model.graph.input, *model.graph.output):
-        axes = value.type.tensor_type.shape.dim
-        channels_first = len(axes) == 4 and form.layout == "NCHW"
-        spatial = axes[2:4] if channels_first else axes[1:3]
-        for axis, name in zip((axes[0], *spatial), ("batch", *planes), strict=True):
-            if isinstance(name, str):
-                axis.dim_param = name
-            else:
-                axis.dim_value = name

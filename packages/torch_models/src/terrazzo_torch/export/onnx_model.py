@@ -11,7 +11,7 @@ import torch
 
 from terrazzo.base.errors import ConfigError
 from terrazzo.models.exporter import INPUT
-from terrazzo.models.graph_metadata import graph_metadata
+from terrazzo.models.graph_metadata import graph_metadata, name_axes
 from terrazzo_torch.export.graph import Graph, graph
 from terrazzo_torch.export.program import export
 
@@ -74,19 +74,5 @@ def _converted(module: Graph, card: ModelCard, form: GraphForm) -> onnx.ModelPro
         )
     assert converted is not None
     model: onnx.ModelProto = converted.model_proto
-    _name_axes(model, form)
+    name_axes(model, form)
     return model
-
-
-def _name_axes(model: onnx.ModelProto, form: GraphForm) -> None:
-    """Call free axes batch, height and width; torch numbers them."""
-    planes = ("height", "width") if form.size is None else form.size
-    for value in (*model.graph.input, *model.graph.output):
-        axes = value.type.tensor_type.shape.dim
-        channels_first = len(axes) == 4 and form.layout == "NCHW"
-        spatial = axes[2:4] if channels_first else axes[1:3]
-        for axis, name in zip((axes[0], *spatial), ("batch", *planes), strict=True):
-            if isinstance(name, str):
-                axis.dim_param = name
-            else:
-                axis.dim_value = name

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from terrazzo.base.errors import TerrazzoError
+from terrazzo.base import child_module
 from terrazzo.base.progress import Silent
 from terrazzo.data import datasets
 from terrazzo.evaluation import loop
@@ -75,16 +75,7 @@ def answer(folder: Path, scratch: Path, run: Path | None) -> None:
 def main(arguments: list[str]) -> int:
     """Answer; say in one line what went wrong."""
     folder, scratch, *run = map(Path, arguments)
-    try:
-        answer(folder, scratch, run[0] if run else None)
-    except TerrazzoError as error:
-        sys.stdout.write(str(error) + "\n")
-        return 1
-    except Exception as error:  # a runtime has errors of every kind
-        first = str(error).strip().partition("\n")[0]
-        sys.stdout.write(f"{type(error).__name__}: {first}\n")
-        return 1
-    return 0
+    return child_module.answer(lambda: answer(folder, scratch, run[0] if run else None))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from terrazzo.base.child_module import ChildModuleError, run_module
 from terrazzo.base.errors import CheckpointError
 from terrazzo.base.progress import Progress
 from terrazzo.base.recipe import Config
@@ -180,28 +179,18 @@ def verify(
 
 
 def _run_target(folder: Path, scratch: Path, run: Path | None) -> None:
-    arguments = [str(folder), str(scratch), *([] if run is None else [str(run)])]
-    with tempfile.TemporaryFile() as errors:
-        child = subprocess.run(  # noqa: S603 - our own module
-            [sys.executable, "-W", "ignore", "-m", target_process.__name__, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            timeout=_LONGEST,
-            check=False,
-        )
-        errors.seek(0)
-        last = errors.read().decode(errors="replace").strip().splitlines()[-1:]
-    if child.returncode == 0:
-        return
-    said = child.stdout.decode(errors="replace").strip().splitlines() or last
-    raise CheckpointError(
-        "SEG-C070",
-        "the exported model does not run in the runtime it is for",
-        file=folder,
-        observed=said[0] if said else f"the process ended with code {child.returncode}",
-        next_step="no file is left behind; export it to another format, or report this with the "
-        "versions in run.json",
-    )
+    arguments = [folder, scratch, *([] if run is None else [run])]
+    try:
+        run_module(target_process.__name__, arguments, longest=_LONGEST)
+    except ChildModuleError as error:
+        raise CheckpointError(
+            "SEG-C070",
+            "the exported model does not run in the runtime it is for",
+            file=folder,
+            observed=str(error),
+            next_step="no file is left behind; export it to another format, or report this with "
+            "the versions in run.json",
+        ) from error
 
 
 def _require(name: str, found: Agreement, form: GraphForm, folder: Path) -> None:
