@@ -102,6 +102,8 @@ def test_both_scores_stand_in_the_card_and_in_the_readme(tmp_path):
     val = json.loads((folder / "export.json").read_text())["verified"]["val"]
     own = evaluate(run, "val")
     assert val["framework"]["mean_iou"] == pytest.approx(own.scores.mean_iou, abs=1e-6)
+    low, high = val["exported"].pop("intervals_95")["mean_iou"]
+    assert low <= own.scores.mean_iou <= high
     assert val["exported"] == val["framework"]
     assert val["mean_iou_difference"]["interval_95"] == [0, 0]
     assert f"{own.scores.mean_iou:.4f}" in (folder / "README.md").read_text()
