@@ -353,6 +353,7 @@ def test_runtimes_that_do_not_fit_are_refused(tmp_path, monkeypatch):
         assert caught.value.code == "SEG-X082", asked
     with pytest.raises(ConfigError, match="SEG-X083"):
         exported_model.load(folder, precision="bfloat16")
+    assert chosen(folder, runtime="framework")[0].runtime == "onnxruntime"  # as on a cluster
     monkeypatch.setitem(runtimes._PACKAGES, "onnxruntime", ("onnxruntime_that_is_not_there",))
     with pytest.raises(ConfigError, match="SEG-X081") as caught:
         load_model(folder)

@@ -16,7 +16,7 @@ from terrazzo.runs import conversion, exported_model, saved_model
 from terrazzo.runs.conversion import NotConvertedError
 
 OWN = "framework"
-"""The word for a run's own framework, whichever it is."""
+"""The word for a run's own framework, or an exported folder's own runtime, whichever it is."""
 VARIABLE = "TERRAZZO_RUNTIME"
 """The environment variable that is asked where no runtime is given."""
 DEFAULT = "openvino"
@@ -110,7 +110,7 @@ def choose(
     """
     if exported_model.is_exported(folder):
         exported = exported_model.read(folder)
-        exported_model.require_readable(exported.to, folder, runtime)
+        exported_model.require_readable(exported.to, folder, None if runtime == OWN else runtime)
         assert exported.runtime is not None
         runtimes.require(exported.runtime)
         return ModelSource(folder, exported.runtime, precision, fixed_size)
