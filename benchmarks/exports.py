@@ -4,16 +4,16 @@
     python benchmarks/exports.py --backend torch --model unet lraspp --format onnx openvino
     python benchmarks/exports.py --backend keras --keep exports  leaves the exported folders there
 
-Each model is trained for a few steps on 8 images of CamVid (``TERRAZZO_DATA``), exported by
-`terrazzo.workflows.export.export` and scored on 3 images of ``val``. Rows of Markdown are printed
-as they come:
+Each model is trained for a few steps on 8 images of CamVid (``TERRAZZO_DATA``) resized to
+180×240, exported by `terrazzo.workflows.export.export` and scored on 3 images of ``val``. Rows of
+Markdown are printed as they come:
 
     files     size of the model's files, and as a share of the run's ``model/``
     error     largest difference of logits on any input of the verification, in percent of their
               range
     labels    share of labels that change on real images
     mean IoU  of the exported model on ``val``, and of the framework's
-    ratio     seconds of the framework ÷ seconds of the runtime, labels of one image as its file is;
+    ratio     seconds of the framework ÷ seconds of the runtime, labels of one image of 360×480;
               medians of 3 in turn; none where a format is not predicted with here
     seconds   to write and to verify
 """
@@ -78,6 +78,7 @@ def recipe_of(backend: str, model: str, options: dict[str, Any], steps: int) -> 
             "data": {
                 "format": "camvid",
                 "root": "$TERRAZZO_DATA/camvid",
+                "image_size": [180, 240],
                 "limit": {"train": 8, "val": 3, "test": 1},
             },
             "augment": {"crop": [128, 160], "flip_horizontal": 0.5},
@@ -166,7 +167,7 @@ def main() -> None:
     parser.add_argument("--backend", choices=[*MODELS, "all"], default="all")
     parser.add_argument("--model", nargs="*", default=[])
     parser.add_argument("--format", nargs="*", default=[], choices=[*formats.PRECISIONS])
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--keep", type=Path, metavar="DIR", help="leave the exports there")
     asked = parser.parse_args()
     backends = list(MODELS) if asked.backend == "all" else [asked.backend]
