@@ -109,6 +109,18 @@ def test_both_scores_stand_in_the_card_and_in_the_readme(tmp_path):
     assert f"{own.scores.mean_iou:.4f}" in (folder / "README.md").read_text()
 
 
+def test_files_that_a_library_keeps_to_one_user_get_the_rights_of_the_others(tmp_path):
+    folder = export(make_model(tmp_path / "model", 3, "uint8"), "onnx", tmp_path / "out")
+    private = folder / "model.onnx"
+    private.chmod(0o600)  # as safetensors writes its files
+    exported = exported_model.read(folder)
+    exported_model.write(
+        folder, exported.card, json.loads((folder / "export.json").read_text()), {}
+    )
+    assert len({each.stat().st_mode for each in folder.iterdir()}) == 1
+    assert exported_model.read(folder).card == exported.card
+
+
 def alter(folder, change):
     """Change the graph of an exported folder, and make its sums fit again."""
     exported = exported_model.read(folder)

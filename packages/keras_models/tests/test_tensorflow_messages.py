@@ -101,3 +101,25 @@ def test_a_failing_import_shows_its_traceback():
     assert code == 1
     assert lines[0] == "ours before"
     assert lines[-1] == "ImportError: no such library"
+
+
+MANY_MODELS = """
+import tensorflow as tf
+import terrazzo_keras.engines.tensorflow
+
+class {name}:
+    def _probabilities(self, number):
+        return tf.constant(number)
+
+function = tf.function({name}()._probabilities)
+for number in range(10):
+    function(number)
+"""
+
+
+def test_many_models_in_one_process_are_not_taken_for_one_that_is_traced_again():
+    imported = "backend.import_trainer('tensorflow')\n"
+    code, lines = messages(imported + MANY_MODELS.format(name="KerasTrainer"))
+    assert (code, lines) == (0, ["ours before", "ours after"])
+    code, lines = messages(imported + MANY_MODELS.format(name="OfAUser"))
+    assert "triggered tf.function retracing" in "".join(lines)

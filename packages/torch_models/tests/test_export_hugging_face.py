@@ -1,5 +1,6 @@
 """A folder for Hugging Face is read by the library that it is for, as its README says."""
 
+import logging
 import re
 from pathlib import Path
 
@@ -64,6 +65,26 @@ def test_transformers_reads_a_segformer(
     assert_same(trainer, card, _opened(tmp_path, card))
     by_readme = _run_readme(tmp_path, monkeypatch, image=images_BHWC[0])
     torch.testing.assert_close(by_readme, quarter, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("to", ["huggingface", "openvino"])
+def test_transformers_tells_nothing_while_it_is_written(
+    to: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers.utils import logging as transformers_logging
+
+    told: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = told.append
+    trainer, card = trained(backend, "segformer")
+    transformers_logging.warning_once.cache_clear()
+    logging.getLogger("transformers").addHandler(handler)
+    try:
+        export.write(to, trainer, card, FORM, tmp_path)
+    finally:
+        logging.getLogger("transformers").removeHandler(handler)
+    assert told == []
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

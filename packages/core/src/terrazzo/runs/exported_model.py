@@ -173,7 +173,19 @@ def write(
     """
     saved_model.write_card(folder, card)
     write_json(folder / NAME, {**description, "verified": dict(verified)})
+    _share_alike(folder)
     manifest.write(folder, card.step)
+
+
+def _share_alike(folder: Path) -> None:
+    """Give every file the rights of ``export.json``: libraries write some that one user can read.
+
+    safetensors does, with the folders of Hugging Face.
+    """
+    mode = (folder / NAME).stat().st_mode
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 def read(folder: Path) -> Exported:

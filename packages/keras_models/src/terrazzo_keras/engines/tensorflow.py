@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,18 @@ import keras
 import tensorflow as tf
 
 from terrazzo.base.processes import usable_processors
+
+
+def _is_no_false_alarm(record: logging.LogRecord) -> bool:
+    """Tell apart the advice on functions that are traced again and again.
+
+    Ours are traced once each, but TensorFlow counts those of all models of a process together.
+    """
+    message = record.getMessage()
+    return not ("triggered tf.function retracing" in message and "KerasTrainer._" in message)
+
+
+logging.getLogger("tensorflow").addFilter(_is_no_false_alarm)
 
 
 def device() -> str:

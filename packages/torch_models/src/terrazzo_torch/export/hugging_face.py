@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from terrazzo.base.errors import ConfigError
 from terrazzo_torch.export import hub_page
+from terrazzo_torch.transformers_messages import transformers_messages_hidden
 
 if TYPE_CHECKING:
     from terrazzo.models.card import ModelCard
@@ -46,7 +47,8 @@ def write(
         network.half()
     library = hub_page.library(card)
     if library == "transformers":
-        _write_transformers(network, card, folder)
+        with transformers_messages_hidden():
+            _write_transformers(network, card, folder)
     else:
         for name, part in _parts(network, card).items():
             save_file(part, folder / name, metadata={"format": "pt"})

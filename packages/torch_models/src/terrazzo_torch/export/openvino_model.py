@@ -13,6 +13,7 @@ from torch.jit._trace import TracerWarning
 from terrazzo.models import openvino_conversion, runtimes
 from terrazzo.models.exporter import INPUT, LABELS
 from terrazzo_torch.export.graph import example, graph
+from terrazzo_torch.transformers_messages import transformers_messages_hidden
 
 if TYPE_CHECKING:
     import openvino
@@ -43,9 +44,10 @@ def write(
     images = example(form, len(card.bands))
     if images.dtype == torch.uint16:
         images = images.float()
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings(), transformers_messages_hidden():
         # What is traced has no branch on the size, see `pad_to_multiple`; torch calls its own
-        # tracer old, and transformers its own names.
+        # tracer old, and transformers its own names. It also warns of the loss when the tracer
+        # looks at every attribute.
         for category in (TracerWarning, FutureWarning):
             warnings.filterwarnings("ignore", category=category)
         model = openvino_conversion.convert(

@@ -6,15 +6,13 @@ Segmentation with Transformers", 2021; sizes as in its table 6.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
-from transformers.utils import logging
 
 from terrazzo.base.config_parsing import Fraction, Frozen
 from terrazzo.models.pretrained_errors import Pretrained, does_not_fit, path_of
@@ -24,6 +22,7 @@ from terrazzo_torch import pretrained
 from terrazzo_torch.batch_norm import replace_batch_norms
 from terrazzo_torch.padding import crop, pad_to_multiple
 from terrazzo_torch.pretrained import Revision
+from terrazzo_torch.transformers_messages import transformers_messages_hidden
 
 FACTS = {
     "option": "size",
@@ -184,7 +183,7 @@ def _renamed(
         CheckpointError: SEG-C020, they are of another model or another size.
     """
     bands, classes = _bands_and_classes(stored)
-    with _quiet():
+    with transformers_messages_hidden():
         model, found = SegformerForSemanticSegmentation.from_pretrained(
             None,
             config=_config(options, bands, classes),
@@ -221,17 +220,3 @@ def _bands_and_classes(stored: Mapping[str, Tensor]) -> tuple[int, int]:
     first += [t for n, t in stored.items() if n.endswith("stages.0.patch_embeddings.proj.weight")]
     last = stored.get("decode_head.classifier.weight")
     return first[0].shape[1] if first else 3, 1 if last is None else last.shape[0]
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the progress bar and the table of transformers back: what matters is in our error."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
