@@ -151,7 +151,8 @@ def verify(
     Raises:
         CheckpointError: SEG-C070, the folder does not give what the model gives.
     """
-    with tempfile.TemporaryDirectory(prefix="terrazzo_") as name:
+    # In the folder that is being made: what a killed process leaves goes with it.
+    with tempfile.TemporaryDirectory(prefix="scratch_", dir=folder) as name:
         scratch = Path(name)
         checkpoint.write_arrays(scratch / target_process.IMAGES, given.images)
         _run_target(folder, scratch, run)
