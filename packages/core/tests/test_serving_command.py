@@ -16,7 +16,12 @@ from PIL import Image
 from terrazzo.testing.scenes import make_model
 
 pytest.importorskip("uvicorn", reason="needs terrazzo[serve]")
-COMMAND = [sys.executable, "-c", "from terrazzo.cli.app import main; main()", "serve"]
+# A shell that starts the tests in the background has SIGINT ignored, and all below them too.
+PROGRAM = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    "from terrazzo.cli.app import main; main()"
+)
+COMMAND = [sys.executable, "-c", PROGRAM, "serve"]
 
 
 @pytest.fixture(scope="module")

@@ -182,7 +182,9 @@ def test_the_cache_of_a_user_without_a_home_lies_with_the_temporary_files(monkey
 def started(folder, *before):
     recipe = (folder / "tiny.toml").read_text().replace("epochs = 2", "epochs = 100000")
     (folder / "long.toml").write_text(recipe)
-    program = [sys.executable, "-c", "from terrazzo.cli.app import main; main()"]
+    # The tests may run under nohup themselves.
+    heeding = "" if before else "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+    program = [sys.executable, "-c", f"{heeding}from terrazzo.cli.app import main; main()"]
     process = subprocess.Popen(
         [*before, *program, "run", "--config", "long.toml", "--out", "out"],
         cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
