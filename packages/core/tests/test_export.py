@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -442,3 +444,19 @@ def test_a_form_is_as_files_hold_pixels(tmp_path):
     card = saved_model.read_card(make_model(tmp_path / "model", 2, "uint16"))
     assert conversion.raw_form(card) == GraphForm("uint16")
     assert Path(tmp_path / "model" / "model.toml").is_file()
+
+
+def test_processes_that_convert_a_model_at_once_do_not_disturb_each_other(tmp_path):
+    model = make_model(tmp_path / "model")
+    card = saved_model.read_card(model)
+    with ThreadPoolExecutor(3) as pool:
+        waiting = []
+        for _ in range(3):
+            waiting.append(
+                pool.submit(conversion.converted, model, card, "openvino", lambda _: None)
+            )
+            time.sleep(0.3)
+        places = {each.result() for each in waiting}
+    (place,) = places
+    exported_model.read(place)
+    assert list(place.parent.iterdir()) == [place]

@@ -13,13 +13,14 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from terrazzo.base.atomic_write import make_folder, replacing_folder
+from terrazzo.base.atomic_write import make_folder
 from terrazzo.base.child_module import ChildModuleError, answer, run_module
 from terrazzo.base.config_parsing import cache_folder
 from terrazzo.base.errors import TerrazzoError
@@ -61,20 +62,40 @@ def converted(folder: Path, card: ModelCard, to: str, say: Callable[[str], None]
         ResourceError: as `saved_model.sha256_of_weights`.
     """
     place = cache_folder() / "converted" / _name(folder, card, to)
-    with suppress(TerrazzoError):
-        exported_model.read(place)
+    if _is_whole(place):
         with suppress(OSError):
             os.utime(place)
         return place
     say(f"preparing the model for {_runtime(to)}, once: kept in {place}")
     try:
         make_folder(place.parent)
-        with replacing_folder(place) as temporary:
-            run_module(__name__, [folder.absolute(), to, temporary], longest=_LONGEST)
+        _make(place, folder, to)
         _forget_oldest(place.parent)
-    except (TerrazzoError, ChildModuleError) as error:
+    except (OSError, TerrazzoError, ChildModuleError) as error:
         raise NotConvertedError(str(error).partition("\n")[0]) from error
     return place
+
+
+def _is_whole(place: Path) -> bool:
+    try:
+        exported_model.read(place)
+    except TerrazzoError:
+        return False
+    return True
+
+
+def _make(place: Path, folder: Path, to: str) -> None:
+    """Convert in a folder of this process's own: others may be converting the same model."""
+    unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=place.parent))
+    try:
+        run_module(__name__, [folder.absolute(), to, unfinished], longest=_LONGEST)
+        if not _is_whole(place):  # damaged, or not there
+            shutil.rmtree(place, ignore_errors=True)
+        with suppress(OSError):  # another process was first, with the same
+            unfinished.replace(place)
+        exported_model.read(place)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _runtime(to: str) -> str:
