@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from terrazzo.cli.options import compute_precision, require_ray
+from terrazzo.cli.options import PrecisionOption, compute_precision, require_ray
 
 
 def evaluate(
@@ -34,9 +34,7 @@ def evaluate(
         str | None,
         typer.Option(help="torch or keras (the run's own), openvino or onnxruntime."),
     ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="Of the arithmetic: float32 or bfloat16.")
-    ] = None,
+    precision: PrecisionOption = None,
     ray: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Ray cluster whose processes score together."),

@@ -14,6 +14,10 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated."),
 ]
 
+PrecisionOption = Annotated[
+    str | None, typer.Option("--precision", help="Of the arithmetic: float32 or bfloat16.")
+]
+
 
 def require_ray(address: str | None, workers: int | None) -> None:
     """Refuse a number of workers without a cluster that has them.

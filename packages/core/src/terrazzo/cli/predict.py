@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from terrazzo.cli.options import PrecisionOption, compute_precision
+
 
 def predict(
     run_folder: Annotated[
@@ -61,9 +63,7 @@ def predict(
             "and there is no GPU."
         ),
     ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="Of the arithmetic: float32 or bfloat16.")
-    ] = None,
+    precision: PrecisionOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a map that was interrupted.")
     ] = False,
@@ -81,7 +81,6 @@ def predict(
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/ --labels-for cvat
     """
     from terrazzo.base import config_parsing, printable, progress
-    from terrazzo.cli.options import compute_precision
     from terrazzo.inference import predict
     from terrazzo.inference.outputs import Settings
     from terrazzo.inference.tiled_prediction import Tiling

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from terrazzo.cli.options import PrecisionOption, compute_precision
+
 
 def serve(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A finished run, or an export.")],
@@ -38,9 +40,7 @@ def serve(
         str | None,
         typer.Option(help="torch or keras (a run's own), openvino or onnxruntime."),
     ] = None,
-    precision: Annotated[
-        str | None, typer.Option(help="Of the arithmetic: float32 or bfloat16.")
-    ] = None,
+    precision: PrecisionOption = None,
 ) -> None:
     """Answer images with maps over HTTP: a page to drop them on, and POST /predict.
 
@@ -53,7 +53,6 @@ def serve(
     """
     from terrazzo.base import config_parsing, printable
     from terrazzo.base.progress import PlainLines
-    from terrazzo.cli.options import compute_precision
     from terrazzo.serving.server import serve
     from terrazzo.serving.settings import ServeSettings
 
