@@ -134,23 +134,16 @@ def estimate(
     shares_SKK = counts_SKK / points_S[:, None, None]
     right_SK = np.diagonal(shares_SKK, axis1=1, axis2=2)
     mapped_SK, reference_SK = shares_SKK.sum(axis=2), shares_SKK.sum(axis=1)
+    ratios = [(right_SK[:, k], mapped_SK[:, k], reference_SK[:, k]) for k in range(len(right_SK.T))]
     return AreaEstimates(
         counts_SKK.sum(axis=0, dtype=np.int64),
         np.einsum("s,sij->ij", weights_S, shares_SKK),
         _mean(right_SK.sum(axis=1), weights_S, spread_S),
-        tuple(
-            _ratio(right_SK[:, k], mapped_SK[:, k], weights_S, spread_S) for k in _each(right_SK)
-        ),
-        tuple(
-            _ratio(right_SK[:, k], reference_SK[:, k], weights_S, spread_S) for k in _each(right_SK)
-        ),
-        tuple(_mean(reference_SK[:, k], weights_S, spread_S) for k in _each(right_SK)),
+        tuple(_ratio(right, mapped, weights_S, spread_S) for right, mapped, _ in ratios),
+        tuple(_ratio(right, truth, weights_S, spread_S) for right, _, truth in ratios),
+        tuple(_mean(truth, weights_S, spread_S) for _, _, truth in ratios),
         weights_S @ mapped_SK,
     )
-
-
-def _each(shares_SK: Floats) -> range:
-    return range(shares_SK.shape[1])
 
 
 def _refuse_too_few(counts_SKK: NDArray[np.integer], weights_S: Floats) -> None:

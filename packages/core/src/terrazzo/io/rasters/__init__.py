@@ -2,7 +2,7 @@
 
 from terrazzo.io.rasters.georeferencing import unused_georeferencing
 from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
-from terrazzo.io.rasters.handles import block_shape, info, refuse_other_than_utf8, small_cache
+from terrazzo.io.rasters.handles import block_shape, info, refuse_other_than_utf8, small_cache, tags
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.rasters.memory_files import in_memory, written_in_memory
 from terrazzo.io.rasters.rasterize import Burnt, attribute_text, inside, rasterize_shapes
@@ -59,6 +59,7 @@ __all__ = [
     "refuse_other_than_utf8",
     "require_same_grid",
     "small_cache",
+    "tags",
     "undeclared_nan",
     "unused_georeferencing",
     "widen_shapes",
