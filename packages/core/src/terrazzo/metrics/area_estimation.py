@@ -162,7 +162,7 @@ def _refuse_too_few(counts_SKK: NDArray[np.integer], weights_S: Floats) -> None:
 def _mean(share_S: Floats, weights_S: Floats, spread_S: Floats) -> Estimate:
     """Return the weighted mean of an indicator, by its share in each stratum."""
     variance = spread_S @ (share_S * (1 - share_S))
-    return Estimate(float(weights_S @ share_S), math.sqrt(max(variance, 0.0)))
+    return Estimate(float(weights_S @ share_S), math.sqrt(max(float(variance), 0.0)))
 
 
 def _ratio(part_S: Floats, whole_S: Floats, weights_S: Floats, spread_S: Floats) -> Estimate:
