@@ -18,6 +18,7 @@ from terrazzo.io.rasters import RasterInfo
 
 CLASS_TAG = "TERRAZZO_CLASSES"
 """Where a map keeps the names of its classes: a JSON list in the order of their ids."""
+ROWS_AT_ONCE = rasters.BLOCK
 MOST_CLASSES = 1000
 _WIDEST = 1 << 16  # between the smallest id and the largest
 
@@ -47,8 +48,8 @@ class ClassMap:
             DataError: as `rasters.read_label_with_mask`.
         """
         with rasters.small_cache():
-            for row in range(0, self.info.rows, rasters.BLOCK):
-                yield self.rows(row, min(rasters.BLOCK, self.info.rows - row))
+            for row in range(0, self.info.rows, ROWS_AT_ONCE):
+                yield self.rows(row, min(ROWS_AT_ONCE, self.info.rows - row))
 
     def rows(self, first: int, count: int) -> tuple[NDArray[np.integer], NDArray[np.bool_]]:
         """Return class ids of some rows, and where there are any."""

@@ -23,14 +23,17 @@ from terrazzo.io.rasters.read_vectors import (
     is_vector,
     read_features,
 )
+from terrazzo.io.rasters.vector_layer import NO_CRS
 from terrazzo.io.rasters.vectorize import areas_of_equal_pixels
 from terrazzo.io.rasters.widen import refuse_lines, widen_shapes
+from terrazzo.io.rasters.write_points import write_points
 from terrazzo.io.rasters.write_rasters import BLOCK, write, write_rows
 
 __all__ = [
     "BLOCK",
     "BYTE_LIMIT",
     "IMAGE_DTYPES",
+    "NO_CRS",
     "Burnt",
     "Features",
     "Part",
@@ -64,6 +67,7 @@ __all__ = [
     "unused_georeferencing",
     "widen_shapes",
     "write",
+    "write_points",
     "write_rows",
     "written_in_memory",
 ]
