@@ -18,6 +18,7 @@ from terrazzo.base.disk_errors import not_allowed, not_written
 from terrazzo.base.errors import ResourceError, TerrazzoError
 from terrazzo.base.memory import host_ran_out, out_of_memory
 from terrazzo.base.terminal import flush_output, guard_streams
+from terrazzo.cli.assess import assess
 from terrazzo.cli.check import check
 from terrazzo.cli.compare import compare
 from terrazzo.cli.convert import convert
@@ -43,7 +44,7 @@ metrics_app = typer.Typer(help="What a score means.", no_args_is_help=True, rich
 app.add_typer(metrics_app, name="metrics")
 metrics_app.command()(explain)
 for command in (
-    *(run, evaluate, study, check, predict, sample, export, serve, convert, compare, data),
+    *(run, evaluate, study, check, predict, sample, assess, export, serve, convert, compare, data),
 ):
     app.command()(command)
 app.command("list")(list_)

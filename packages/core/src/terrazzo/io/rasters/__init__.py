@@ -21,6 +21,7 @@ from terrazzo.io.rasters.read_vectors import (
     Features,
     attributes,
     is_vector,
+    layer_of,
     read_features,
 )
 from terrazzo.io.rasters.vector_layer import NO_CRS
@@ -47,6 +48,7 @@ __all__ = [
     "info",
     "inside",
     "is_vector",
+    "layer_of",
     "may_lack_pixels",
     "neighbours",
     "rasterize_shapes",
