@@ -129,7 +129,8 @@ def test_import_contracts_hold():
         ),
         (
             "assess",
-            "--class-field --design --help --layer --out --overwrite --reference --stratum-field",
+            "--class-field --design --help --layer --out --overwrite --reference --run --split "
+            "--stratum-field",
         ),
         (
             "export",

@@ -225,7 +225,7 @@ def test_points_without_a_class_are_left_out_and_told(tmp_path, filled):
     count = iter(range(1000))
     fill(points, lambda x, y: " " if next(count) % 8 == 0 else truth_of(x, y).upper())
     found, (_, _, page) = assess(path, points, "reference")
-    assert found.points_used == 140
+    assert found.sample == "140 reference points"
     assert found.left_out == {"'reference' is empty": 20}
     assert "20 points left out" in page.read_text("utf-8")
     assert "&lt;b&gt;water&lt;/b&gt;" in page.read_text("utf-8")
@@ -244,7 +244,7 @@ def test_points_beside_the_map_and_on_no_data_are_left_out(tmp_path, filled):
     rasters.write_points(tmp_path / "q.gpkg", x_N, y_N, info.crs, fields, "any")
     found = reference_points.assess(path, tmp_path / "q.gpkg", "t", design="simple")
     assert found.left_out == {"not on a class of the map": 3}
-    assert found.points_used == 150
+    assert found.sample == "150 reference points"
 
 
 def test_classes_that_the_map_does_not_have_are_named(tmp_path, filled):
@@ -316,7 +316,7 @@ def test_styles_of_qgis_beside_the_points(filled):
         crs=None, geometry_type=None, driver="GPKG", layer="layer_styles", append=True,
     )  # fmt: skip
     assert len(pyogrio.list_layers(points)) == 2
-    assert assess(path, points, "reference")[0].points_used == 160
+    assert assess(path, points, "reference")[0].sample == "160 reference points"
 
 
 def test_what_is_there_is_not_replaced(filled):

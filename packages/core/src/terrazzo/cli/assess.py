@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from terrazzo.evaluation.reference_points import Assessment
+    from terrazzo.evaluation.map_assessment import Assessment
 
 
 def assess(
     map_path: Annotated[Path, typer.Argument(metavar="MAP", help="A GeoTIFF of classes.")],
     reference: Annotated[
-        Path, typer.Option(metavar="POINTS", help="GeoPackage, GeoJSON or Shapefile of points.")
-    ],
+        Path | None,
+        typer.Option(metavar="POINTS", help="GeoPackage, GeoJSON or Shapefile of points."),
+    ] = None,
     class_field: Annotated[
         str, typer.Option(metavar="FIELD", help="Field with the true class: its name or its id.")
     ] = "reference",
@@ -29,6 +30,10 @@ def assess(
     stratum_field: Annotated[
         str | None, typer.Option(metavar="FIELD", help="Field with the stratum of a point.")
     ] = None,
+    run: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Instead: by the test blocks of this run.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Of the run: train, val or test.")] = "test",
     layer: Annotated[str | None, typer.Option(help="Of a GeoPackage with several.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files.")] = False,
 ) -> None:
@@ -38,9 +43,10 @@ def assess(
     Examples:
         terrazzo assess map.tif --reference points.gpkg
         terrazzo assess map.tif --reference points.gpkg --class-field reference --out assessment
+        terrazzo assess map.tif --run runs/demo_torch
     """
     from terrazzo.base import printable
-    from terrazzo.evaluation.reference_points import METHODS
+    from terrazzo.evaluation.map_assessment import METHODS, QUESTIONS
     from terrazzo.workflows import assess as assessing
 
     found, paths = assessing.assess(
@@ -48,12 +54,15 @@ def assess(
         reference,
         class_field,
         out,
+        run=run,
+        split=split,
         design=design,
         stratum_field=stratum_field,
         layer=layer,
         overwrite=overwrite,
     )
-    print(f"{found.points_used} points; {METHODS[found.method]}")
+    print(f"{found.sample}; {METHODS[found.method]}")
+    print(QUESTIONS[found.method])
     for reason, count in found.left_out.items():
         print(printable.one_line(f"{count} points left out: {reason}"))
     _print_table(found)

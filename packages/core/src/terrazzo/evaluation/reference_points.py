@@ -14,76 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import ConfigError, DataError, unknown_name
-from terrazzo.data import class_areas, class_map
+from terrazzo.data import class_map
 from terrazzo.data.class_map import ClassMap
 from terrazzo.data.point_sampling import KINDS, WHOLE_MAP
+from terrazzo.evaluation import map_assessment
+from terrazzo.evaluation.map_assessment import Assessment
 from terrazzo.io import rasters
 from terrazzo.metrics import area_estimation
-from terrazzo.metrics.area_estimation import AreaEstimates, Estimate
 
 _OTHER_FIELDS = ("stratum_ha", "stratum_px", "design")
 _SHOWN = 5  # values of a field in a message
-
-METHODS = {
-    "map classes": "stratified random sampling whose strata are the classes of the map "
-    "(Olofsson et al. 2014)",
-    "other strata": "stratified random sampling whose strata are not the classes of this map "
-    "(Stehman 2014)",
-    "simple": "simple random sampling",
-    "systematic": "systematic sampling, with the standard errors of simple random sampling, which "
-    "are as a rule too large for it: intervals are conservative",
-}
-"""What the estimates take the points for."""
-
-
-@dataclass(frozen=True, slots=True)
-class MappedClass:
-    """A class, as the map has it and as the points say it is.
-
-    Attributes:
-        id: its value on the map.
-        name: of the class.
-        mapped: size on the map in `Assessment.unit`.
-        estimated: size by the reference points: error-adjusted.
-        users: accuracy: share of the mapped class that is right.
-        producers: accuracy: share of the real class that the map has right.
-        points_mapped: reference points on the mapped class.
-        points_reference: reference points of the class.
-    """
-
-    id: int
-    name: str
-    mapped: float
-    estimated: Estimate
-    users: Estimate
-    producers: Estimate
-    points_mapped: int
-    points_reference: int
-
-
-@dataclass(frozen=True, slots=True)
-class Assessment:
-    """What reference points say of a map.
-
-    Attributes:
-        map: the map.
-        points: the file of the points.
-        method: one of the keys of `METHODS`.
-        unit: ``hectares``, or ``pixels`` where the map does not say where it lies.
-        classes: K classes on the map or in the reference.
-        estimates: of K classes in this order.
-        points_used: how many.
-        left_out: points that were not used, by the reason.
-    """
-
-    map: Path
-    points: Path
-    method: str
-    unit: str
-    classes: tuple[MappedClass, ...]
-    estimates: AreaEstimates
-    points_used: int
-    left_out: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +35,7 @@ class _Points:
         reference_N: class by the field that was named.
         fields: N values of other fields, by name; those that the file has.
         all_fields: of all points of the file, used or not.
-        left_out: as of `Assessment`.
+        left_out: points that are not used, by the reason.
     """
 
     mapped_N: NDArray[np.int64]
@@ -130,17 +70,14 @@ def assess(
         ConfigError: SEG-X096, the design is not known, or the sizes of the strata; SEG-X004, no
             such design.
         DataError: SEG-D080, a stratum has too few points; SEG-D083, the shapes are no points, a
-            class is not known, or no point can be used; as `class_areas.of_map` and
-            `rasters.read_features`.
+            class is not known, or no point can be used; as `map_assessment.sizes_on`
+            and `rasters.read_features`.
     """
     source = class_map.open_map(map_path)
-    areas = {each.id: each for each in class_areas.of_map(map_path)[:-1] if each.id is not None}
-    points = _read(source, points_path, class_field, stratum_field, layer, sorted(areas))
-    ids = sorted({*areas, *points.reference_N.tolist()})
-    unit = "pixels" if any(math.isnan(each.hectares) for each in areas.values()) else "hectares"
-    sizes_K = np.array(
-        [getattr(areas[id_], unit) if id_ in areas else 0.0 for id_ in ids], np.float64
-    )
+    on_map = map_assessment.sizes_on(map_path)
+    points = _read(source, points_path, class_field, stratum_field, layer, sorted(on_map.of_class))
+    ids = sorted({*on_map.of_class, *points.reference_N.tolist()})
+    sizes_K = np.array([on_map.of_class.get(id_, 0.0) for id_ in ids], np.float64)
     mapped_N, reference_N = (
         np.searchsorted(ids, each) for each in (points.mapped_N, points.reference_N)
     )
@@ -164,23 +101,15 @@ def assess(
         counts_SKK = _counts(at_N, mapped_N, reference_N, len(strata), len(ids))
         _refuse_too_few(points_path, counts_SKK, sizes, [f"stratum {each}" for each in strata])
         estimates = area_estimation.estimate(counts_SKK, sizes, pixels_S=pixels_S)
-    total = float(sizes.sum())
-    rows = (estimates.area_shares, estimates.users, estimates.producers)
-    classes = tuple(
-        MappedClass(
-            id_,
-            names[k],
-            float(sizes_K[k]),
-            share.times(total),
-            users,
-            producers,
-            int(estimates.counts_KK[k].sum()),
-            int(estimates.counts_KK[:, k].sum()),
-        )
-        for k, (id_, share, users, producers) in enumerate(zip(ids, *rows, strict=True))
-    )
     return Assessment(
-        map_path, points_path, method, unit, classes, estimates, len(mapped_N), points.left_out
+        map_path,
+        points_path,
+        method,
+        on_map.unit,
+        map_assessment.mapped_classes(ids, names, sizes_K.tolist(), estimates, float(sizes.sum())),
+        estimates,
+        f"{len(mapped_N)} reference points",
+        points.left_out,
     )
 
 

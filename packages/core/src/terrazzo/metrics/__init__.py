@@ -4,6 +4,7 @@ from terrazzo.metrics.area_estimation import (
     AreaEstimates,
     Estimate,
     estimate,
+    estimate_by_blocks,
     estimate_by_map_classes,
 )
 from terrazzo.metrics.confusion import ConfusionMatrix
@@ -15,5 +16,6 @@ __all__ = [
     "Estimate",
     "Scores",
     "estimate",
+    "estimate_by_blocks",
     "estimate_by_map_classes",
 ]

@@ -17,12 +17,14 @@ larger (Olofsson et al. 2014, section 5.1): its intervals are then wider than th
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import DataError
+from terrazzo.metrics.bootstrap import RESAMPLES, resampled, units
 
 Floats = NDArray[np.float64]
 
@@ -144,6 +146,95 @@ def estimate(
         tuple(_mean(truth, weights_S, spread_S) for _, _, truth in ratios),
         weights_S @ mapped_SK,
     )
+
+
+def estimate_by_blocks(
+    counts_NKK: NDArray[np.integer],
+    areas_K: Floats,
+    groups: Sequence[object] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> AreaEstimates:
+    """Estimate from the pixels of test images, by bootstrap over groups of them.
+
+    What the map calls a class is shared among the true classes as the test pixels that were
+    predicted to be that class are. This is no sample of the map: it holds where the map errs as the
+    model does on the test images. Standard errors are the deviation over draws of whole groups.
+
+    Args:
+        counts_NKK: int64 confusion counts an image, rows truth, columns prediction.
+        areas_K: mapped areas of the classes, in any unit.
+        groups: N labels; images of one label are drawn together. None: every image by itself.
+        resamples: draws.
+        seed: of the draws.
+
+    Returns:
+        Estimates; `AreaEstimates.counts_KK` are pixels, rows the prediction.
+
+    Raises:
+        DataError: SEG-M010 there are fewer than two groups; SEG-M011 there are not as many labels
+            as images; SEG-D080, a class of the map is never predicted on the test images.
+    """
+    num, shares_K = len(areas_K), np.asarray(areas_K, np.float64) / np.sum(areas_K)
+    cells_NF = np.swapaxes(counts_NKK, 1, 2).reshape(len(counts_NKK), -1).astype(np.float64)
+    lacking = np.flatnonzero(
+        (cells_NF.sum(axis=0).reshape(num, num).sum(axis=1) == 0) & (shares_K > 0)
+    )
+    if len(lacking):
+        raise DataError(
+            "SEG-D080",
+            "the model predicts a class of the map nowhere on the test images",
+            observed=f"class {', '.join(map(str, lacking))}",
+            allowed="test pixels of every class that is on the map",
+            next_step="assess the map by reference points: terrazzo sample",
+        )
+
+    def scores(cells_DF: Floats) -> Floats:
+        return _scores_of_cells(cells_DF.reshape(*cells_DF.shape[:-1], num, num), shares_K)
+
+    units_UF = units(cells_NF, groups)
+    drawn_RS = resampled(units_UF, scores, resamples, seed)
+    values_S, counts_KK = scores(units_UF.sum(axis=0)), units_UF.sum(axis=0).reshape(num, num)
+    found = [
+        Estimate(float(value), _deviation(draws))
+        for value, draws in zip(values_S, drawn_RS.T, strict=True)
+    ]
+    return AreaEstimates(
+        counts_KK.astype(np.int64),
+        _proportions(counts_KK, shares_K),
+        found[0],
+        tuple(found[1 : num + 1]),
+        tuple(found[num + 1 : 2 * num + 1]),
+        tuple(found[2 * num + 1 :]),
+        shares_K,
+    )
+
+
+def _proportions(cells: Floats, shares_K: Floats) -> Floats:
+    """Share the mapped classes among the true ones: …×K×K, rows the map; NaN where unknown."""
+    rows = cells.sum(axis=-1, keepdims=True)
+    given = np.divide(cells, rows, out=np.full_like(cells, np.nan), where=rows > 0)
+    return np.where(shares_K[:, None] > 0, shares_K[:, None] * given, 0.0)
+
+
+def _scores_of_cells(cells: Floats, shares_K: Floats) -> Floats:
+    """Return …×(1 + 3K): overall, then user's, producer's accuracy and share of each class."""
+    proportions = _proportions(cells, shares_K)
+    right = np.diagonal(proportions, axis1=-2, axis2=-1)
+    truth, mapped = proportions.sum(axis=-2), np.broadcast_to(shares_K, right.shape)
+    with np.errstate(invalid="ignore"):
+        ratios = [
+            np.divide(right, whole, where=whole != 0, out=np.full_like(right, np.nan))
+            for whole in (mapped, truth)
+        ]
+    return np.concatenate([right.sum(axis=-1, keepdims=True), *ratios, truth], axis=-1)
+
+
+def _deviation(draws: Floats) -> float:
+    """Return the standard deviation over the draws in which a score is defined."""
+    defined = draws[~np.isnan(draws)]
+    return float(defined.std(ddof=1)) if len(defined) > 1 else math.nan
 
 
 def _refuse_too_few(counts_SKK: NDArray[np.integer], weights_S: Floats) -> None:

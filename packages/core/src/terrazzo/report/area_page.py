@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from terrazzo.base.csv_names import csv_text
-from terrazzo.evaluation.reference_points import METHODS, Assessment
+from terrazzo.evaluation.map_assessment import METHODS, QUESTIONS, Assessment
 from terrazzo.metrics.area_estimation import Estimate
 from terrazzo.report import page_assets
 from terrazzo.report.confusion_matrix import MAX_MATRIX_CLASSES
@@ -22,7 +22,8 @@ def render(found: Assessment) -> str:
     values = {
         "found": found,
         "name": found.map.name,
-        "points_name": found.points.name,
+        "source_name": found.source.name,
+        "question": QUESTIONS[found.method],
         "method": METHODS[found.method],
         "total": total,
         "matrix_shown": len(found.classes) <= MAX_MATRIX_CLASSES,
