@@ -16,11 +16,13 @@ from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.data import class_areas, point_sampling
 from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.data.point_sampling import Design
-from terrazzo.evaluation import reference_points
+from terrazzo.evaluation import reference_points, result
+from terrazzo.evaluation.result import Evaluation
 from terrazzo.inference import map_writer
 from terrazzo.io import rasters
 from terrazzo.io.rasters import RasterInfo
-from terrazzo.metrics import estimate, estimate_by_map_classes
+from terrazzo.metrics import estimate, estimate_by_blocks, estimate_by_map_classes
+from terrazzo.testing.compared_runs import write_run
 from terrazzo.workflows.assess import FILES, assess
 from terrazzo.workflows.sample import sample
 
@@ -330,3 +332,84 @@ def test_what_is_there_is_not_replaced(filled):
     assert paths[1].read_text() == "mine\n"
     assess(path, points, "reference", overwrite=True)
     assert [each.read_bytes() for each in paths] == before
+
+
+def write_scored_run(folder, counts_NKK, names, label_map, data_format="geotiff"):
+    write_run(folder, error=0.2, label_map=label_map, extra=False)
+    config = (folder / "config.toml").read_text()
+    options = "\n[data.options]\nblock = 2\nscenes = []" if data_format == "geotiff" else ""
+    config = config.replace('format = "camvid"', f'format = "{data_format}"')
+    (folder / "config.toml").write_text(config + options)
+    scored = Evaluation("test", 40, names, counts_NKK, np.zeros(len(names), np.int64), ())
+    for path in (folder / "evaluation").iterdir():
+        if path.is_file():
+            path.unlink()
+    result.write(scored, label_map, folder / "evaluation")
+    return folder
+
+
+def scored_chips(seed=0):
+    """Return counts of 64 chips whose errors are alike within blocks of 2×2 chips, and names."""
+    rng = np.random.default_rng(seed)
+    counts_NKK, names = [], []
+    for row in range(8):
+        for column in range(8):
+            block = np.random.default_rng([row // 2, column // 2])
+            error = block.uniform(0.05, 0.5)
+            truth = rng.multinomial(1000, [0.5, 0.3, 0.2])
+            right = rng.binomial(truth, 1 - error)
+            counts_KK = np.diag(right)
+            counts_KK[np.arange(3), (np.arange(3) + 1) % 3] += truth - right
+            counts_NKK.append(counts_KK)
+            names.append(f"north/r{row:04d}_c{column:04d}")
+    return np.array(counts_NKK), tuple(names)
+
+
+def test_the_same_from_spatial_test_blocks(tmp_path):
+    classes = LabelMap("map", tuple(LabelClass(n, "#102030", (k,)) for k, n in enumerate(NAMES)))
+    counts_NKK, names = scored_chips()
+    run = write_scored_run(tmp_path / "run", counts_NKK, names, classes)
+    labels_HW, _ = map_and_truth()
+    path = write_map(tmp_path / "m.tif", labels_HW)
+    found, (_, _, page) = assess(path, None, run=run)
+    assert found.sample == "16 blocks of test, 64,000 pixels"
+    assert "reference points answer for this map" in page.read_text("utf-8").lower()
+    mapped = np.array([each.mapped for each in found.classes])
+    pixels_KK = counts_NKK.sum(axis=0)
+    really_K = (pixels_KK / pixels_KK.sum(axis=0)) @ mapped
+    for each, really in zip(found.classes, really_K, strict=True):
+        assert each.estimated.value == pytest.approx(really)
+    assert found.estimates.overall.value == pytest.approx(
+        np.diagonal(pixels_KK / pixels_KK.sum(axis=0)) @ mapped / mapped.sum()
+    )
+    # Chips of one block err alike: taken for independent they would promise too much.
+    by_chip = estimate_by_blocks(counts_NKK, mapped, resamples=2000)
+    assert found.estimates.overall.standard_error > 1.5 * by_chip.overall.standard_error
+    # With equal shares of classes, the deviation of the mean over blocks is known.
+    right_B = np.trace(counts_NKK, axis1=1, axis2=2).reshape(4, 2, 4, 2).mean(axis=(1, 3)) / 1000
+    assert found.estimates.overall.standard_error == pytest.approx(
+        right_B.std(ddof=1) / 4, rel=0.15
+    )
+
+
+def test_runs_that_cannot_answer_are_refused(tmp_path):
+    classes = LabelMap("map", tuple(LabelClass(n, "#102030", (k,)) for k, n in enumerate(NAMES)))
+    counts_NKK, names = scored_chips()
+    path = write_map(tmp_path / "m.tif", map_and_truth()[0])
+    with pytest.raises(ConfigError, match="SEG-X096"):
+        assess(path, None)
+    run = write_scored_run(tmp_path / "images", counts_NKK, names, classes, "camvid")
+    with pytest.raises(ConfigError, match="no spatial test blocks"):
+        assess(path, None, run=run)
+    with pytest.raises(ConfigError, match="points and a run"):
+        assess(path, run / "labels.toml", run=run)
+    with pytest.raises(CheckpointError, match="SEG-C040"):
+        assess(path, None, run=run, split="val")
+    others = write_map(tmp_path / "o.tif", map_and_truth()[0], names=("a", "b", "c"))
+    with pytest.raises(DataError, match="SEG-D083"):
+        assess(others, None, run=write_scored_run(tmp_path / "r", counts_NKK, names, classes))
+    counts_NKK[:, :, 2] = 0
+    never = write_scored_run(tmp_path / "never", counts_NKK, names, classes)
+    with pytest.raises(DataError, match="SEG-D080"):
+        assess(path, None, run=never)
+    assert not (tmp_path / "m_assessment").exists()

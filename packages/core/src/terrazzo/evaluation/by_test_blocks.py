@@ -16,8 +16,8 @@ from terrazzo.evaluation.stored import Record, Scored
 from terrazzo.metrics import area_estimation
 from terrazzo.runs.folder import RunFolder
 
-_CHIP = re.compile(r"(.*)/r(\d+)_c(\d+)")
-"""Names of chips, as `terrazzo.data.datasets.geotiff` gives them."""
+_CHIP = re.compile(r"(?:(.*)/)?r(\d+)_c(\d+)")
+"""Names of chips, as the formats ``geotiff`` and ``demo`` give them: scene, row and column."""
 
 
 def assess(map_path: Path, run: Path, split: str) -> Assessment:
@@ -37,15 +37,6 @@ def assess(map_path: Path, run: Path, split: str) -> Assessment:
     """
     record = stored.read(RunFolder(run))
     scored = _scored(record, run, split)
-    if record.config.data.format != "geotiff":
-        raise ConfigError(
-            "SEG-X096",
-            "the run has no spatial test blocks",
-            file=run,
-            observed=f"data of the format {record.config.data.format!r}",
-            allowed="data.format = 'geotiff'",
-            next_step="assess the map by reference points: terrazzo sample",
-        )
     names, on_map = record.label_map.names, map_assessment.sizes_on(map_path)
     if class_map.open_map(map_path).names != names:
         raise DataError(
@@ -56,7 +47,7 @@ def assess(map_path: Path, run: Path, split: str) -> Assessment:
             allowed=", ".join(names),
             next_step="name a map that a model of this run has made",
         )
-    blocks = _blocks(record, scored)
+    blocks = _blocks(run, record, scored)
     sizes_K = np.array([on_map.of_class[id_] for id_ in range(len(names))])
     estimates = area_estimation.estimate_by_blocks(scored.counts_NKK, sizes_K, blocks)
     return Assessment(
@@ -87,14 +78,24 @@ def _scored(record: Record, run: Path, split: str) -> Scored:
     )
 
 
-def _blocks(record: Record, scored: Scored) -> list[tuple[str, int, int]]:
+def _blocks(run: Path, record: Record, scored: Scored) -> list[tuple[str, int, int]]:
     """Return the block of each chip: scene, row and column of blocks."""
-    side = int(
-        record.config.data.options.get("block", geotiff.Options.model_fields["block"].default)
-    )
-    blocks = []
-    for name in scored.names:
-        found = _CHIP.match(name)
-        assert found is not None, name
-        blocks.append((found[1], int(found[2]) // side, int(found[3]) // side))
-    return blocks
+    data = record.config.data
+    chips = [_CHIP.match(name) for name in scored.names]
+    if data.format not in ("geotiff", "demo") or None in chips:
+        raise ConfigError(
+            "SEG-X096",
+            "the run has no spatial test blocks",
+            file=run,
+            observed=f"data of the format {data.format!r}",
+            allowed="a run on GeoTIFF scenes, whose splits are blocks of them",
+            next_step="assess the map by reference points: terrazzo sample",
+        )
+    # A chip of the demo is a block.
+    usual = geotiff.Options.model_fields["block"].default
+    side = int(data.options.get("block", usual)) if data.format == "geotiff" else 1
+    return [
+        (found[1] or "", int(found[2]) // side, int(found[3]) // side)
+        for found in chips
+        if found is not None
+    ]
