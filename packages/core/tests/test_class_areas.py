@@ -68,6 +68,20 @@ def test_areas_are_those_of_every_pixel_by_itself(tmp_path, place):
     )
 
 
+def test_pixels_at_the_edge_of_a_projection_count(tmp_path):
+    """Beyond the disc of the Earth there is no data; up to it every pixel has an area."""
+    place = ("+proj=ortho +lon_0=10 +ellps=WGS84", Affine(500, 0, 6.33e6, 0, -500, 40_000))
+    labels_HW = np.ones((60, 170), np.uint8)
+    info = rasters.info(write_map(tmp_path / "s.tif", labels_HW, *place))
+    rows, columns = np.indices(labels_HW.shape).reshape(2, -1)
+    square_metres = ground.areas_m2(shapely.box(columns, rows, columns + 1, rows + 1), info)
+    labels_HW[np.isnan(square_metres).reshape(labels_HW.shape)] = 255
+    assert 0.3 < (labels_HW == 255).mean() < 0.6
+    inside, beyond = class_areas.of_map(write_map(tmp_path / "m.tif", labels_HW, *place))
+    assert inside.hectares == pytest.approx(np.nansum(square_metres) / 1e4, rel=0.01)
+    assert np.isnan(beyond.hectares)
+
+
 def test_the_whole_world_has_its_area(tmp_path):
     path = write_map(
         tmp_path / "m.tif",

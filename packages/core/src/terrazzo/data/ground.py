@@ -142,7 +142,8 @@ class PixelAreas:
     """The areas of the pixels of a raster on the ground, a row at a time.
 
     Areas of single pixels are worked out as `areas_m2` does, at most `_STRAIGHT` apart, and taken
-    to change evenly in between: right to 1e-7. Memory holds two rows of them.
+    to change evenly in between: right to 1e-7 (less so at the very edge of a projection). Memory
+    holds two rows of them.
     """
 
     def __init__(self, info: RasterInfo) -> None:
