@@ -70,7 +70,7 @@ def test_areas_are_those_of_every_pixel_by_itself(tmp_path, place):
 
 def test_pixels_at_the_edge_of_a_projection_count(tmp_path):
     """Beyond the disc of the Earth there is no data; up to it every pixel has an area."""
-    place = ("+proj=ortho +lon_0=10 +ellps=WGS84", Affine(500, 0, 6.33e6, 0, -500, 40_000))
+    place = ("+proj=ortho +lon_0=10 +ellps=WGS84", Affine(1, 0, 6_378_137 - 96, 0, -1, 30))
     labels_HW = np.ones((60, 170), np.uint8)
     info = rasters.info(write_map(tmp_path / "s.tif", labels_HW, *place))
     rows, columns = np.indices(labels_HW.shape).reshape(2, -1)
