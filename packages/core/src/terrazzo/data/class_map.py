@@ -20,6 +20,7 @@ CLASS_TAG = "TERRAZZO_CLASSES"
 """Where a map keeps the names of its classes: a JSON list in the order of their ids."""
 ROWS_AT_ONCE = rasters.BLOCK
 MOST_CLASSES = 1000
+_FEW = 256  # ids of 8 bits are not looked for: all may be there
 _WIDEST = 1 << 16  # between the smallest id and the largest
 
 
@@ -109,44 +110,54 @@ def sums_by_row(
     """
     areas, first = PixelAreas(info), 0
     for labels_RW, valid_RW in groups:
-        ids_V, codes_RW = _codes(labels_RW, valid_RW, path)
-        num, rows = len(ids_V), len(labels_RW)
-        pixels = np.zeros((rows, num + 1), np.int64)
-        square_metres = np.full((rows, num + 1), np.nan)
-        for row in range(rows):
-            pixels[row] = np.bincount(codes_RW[row], minlength=num + 1)
-            if areas.known:
-                areas_W = areas.row(first + row, valid_RW[row])
-                square_metres[row] = np.bincount(codes_RW[row], areas_W, minlength=num + 1)
+        numbers_RW, low, span = _from_zero(labels_RW, valid_RW, path)
+        found = np.arange(span)
+        if span > _FEW:
+            is_there = np.zeros(span, bool)
+            is_there[numbers_RW] = True
+            found = np.flatnonzero(is_there)
+        table = np.zeros(span, np.intp)
+        table[found] = np.arange(len(found))
+        pixels = np.zeros((len(labels_RW), len(found) + 1), np.int64)
+        square_metres = np.full(pixels.shape, np.nan)
+        for row, valid_W in enumerate(valid_RW):
+            codes_W = np.take(table, numbers_RW[row])
+            np.copyto(codes_W, len(found), where=~valid_W)
+            pixels[row] = np.bincount(codes_W, minlength=len(found) + 1)
+            square_metres[row] = areas.sums(first + row, valid_W, codes_W, pixels[row])
+        used = np.flatnonzero(pixels[:, :-1].any(axis=0))  # others are nodata alone
+        if len(used) > MOST_CLASSES:
+            raise no_class_map(path, f"{len(used)} different numbers")
         yield RowSums(
             first,
-            ids_V,
-            pixels[:, :num],
-            square_metres[:, :num],
-            pixels[:, num],
-            square_metres[:, num],
+            found[used].astype(np.int64) + low,
+            pixels[:, used],
+            square_metres[:, used],
+            pixels[:, -1],
+            square_metres[:, -1],
         )
-        first += rows
+        first += len(labels_RW)
 
 
-def _codes(
+def _from_zero(
     labels_RW: NDArray[np.integer], valid_RW: NDArray[np.bool_], path: Path
-) -> tuple[NDArray[np.int64], NDArray[np.intp]]:
-    """Return the ids that are there, and each pixel's position among them: V where it has none."""
-    inside = labels_RW[valid_RW]
+) -> tuple[NDArray[np.integer], int, int]:
+    """Return the ids counted from a smallest one; that one; and how many there may be.
+
+    Ids of 16 bits and fewer are taken as they are: it is much faster than to look for their range.
+    """
+    kind = np.iinfo(labels_RW.dtype)
+    if kind.max - kind.min < _WIDEST:
+        if kind.min == 0:
+            return labels_RW, 0, kind.max + 1
+        return labels_RW.astype(np.int32) - kind.min, kind.min, kind.max - kind.min + 1
+    inside = labels_RW[valid_RW].astype(np.int64)
     if inside.size == 0:
-        return np.zeros(0, np.int64), np.zeros(labels_RW.shape, np.intp)
+        return np.zeros(labels_RW.shape, np.int64), 0, 1
     low, high = int(inside.min()), int(inside.max())
     if high - low >= _WIDEST:
         raise no_class_map(path, f"numbers from {low} to {high}")
-    ids_V = np.flatnonzero(np.bincount(inside.astype(np.int64) - low)).astype(np.int64)
-    if len(ids_V) > MOST_CLASSES:
-        raise no_class_map(path, f"{len(ids_V)} different numbers")
-    table = np.zeros(high - low + 1, np.intp)
-    table[ids_V] = np.arange(len(ids_V))
-    codes_RW = np.full(labels_RW.shape, len(ids_V), np.intp)
-    codes_RW[valid_RW] = table[inside.astype(np.int64) - low]
-    return ids_V + low, codes_RW
+    return np.where(valid_RW, labels_RW.astype(np.int64) - low, 0), low, high - low + 1
 
 
 def no_class_map(path: Path, observed: str) -> DataError:

@@ -160,31 +160,52 @@ class PixelAreas:
         middle = (self._rows[0], self._rows[len(self._rows) // 2], self._rows[-1])
         if all(_is_even(self._exact(self._columns, int(row))) for row in middle):
             self._columns = self._columns[:1]  # parallels are rows: longitude makes no difference
+        self._lengths = np.diff(self._columns, append=info.columns)
+        self._beyond_W = np.arange(info.columns) - np.repeat(self._columns, self._lengths)
 
-    def row(self, number: int, wanted_W: NDArray[np.bool_]) -> Floats:
-        """Return the areas of the pixels of a row in square metres.
+    def sums(
+        self,
+        number: int,
+        wanted_W: NDArray[np.bool_],
+        codes_W: NDArray[np.intp],
+        pixels_K: NDArray[np.int64],
+    ) -> Floats:
+        """Add up the areas of the pixels of a row that have the same code.
 
         Args:
             number: of the row.
             wanted_W: pixels whose area matters; others may be NaN where a projection ends.
+            codes_W: 0…K-1.
+            pixels_K: how many pixels have each code.
 
         Returns:
-            W float64; NaN where the raster does not say where it lies, or beyond its projection.
+            K square metres; NaN where the raster does not say where it lies, or beyond its
+            projection.
         """
-        width = self._info.columns
         if not self.known:
-            return np.full(width, np.nan)
+            return np.full(len(pixels_K), np.nan)
+        nodes = self._row_of_nodes(number)
+        if len(nodes) == 1 and np.isfinite(nodes[0]):
+            return np.asarray(pixels_K * nodes[0])
+        # Node by node: the area at it, and how much it changes with each column after it.
+        change = np.append(np.diff(nodes) / np.diff(self._columns), 0.0)
+        areas_W = np.repeat(change, self._lengths)
+        areas_W *= self._beyond_W
+        areas_W += np.repeat(nodes, self._lengths)
+        if np.isnan(nodes).any():
+            unknown = np.flatnonzero(np.isnan(areas_W) & wanted_W)
+            areas_W[unknown] = self._exact(unknown, number)
+        return np.bincount(codes_W, areas_W, minlength=len(pixels_K)).astype(np.float64)
+
+    def _row_of_nodes(self, number: int) -> Floats:
+        """Return the areas at the columns of nodes of any row."""
         after = int(np.searchsorted(self._rows, number))
         areas = self._at(int(self._rows[after]))
         if self._rows[after] != number:
             above = int(self._rows[after - 1])
             share = (number - above) / (int(self._rows[after]) - above)
             areas = (1 - share) * self._at(above) + share * areas
-        areas_W: Floats = np.interp(np.arange(width), self._columns, areas)
-        unknown = np.flatnonzero(np.isnan(areas_W) & wanted_W)
-        if len(unknown):
-            areas_W[unknown] = self._exact(unknown, number)
-        return areas_W
+        return areas
 
     def _at(self, row: int) -> Floats:
         """Return the exact areas at the nodes of a row of nodes; two rows are kept."""
@@ -209,7 +230,7 @@ class PixelAreas:
                 [(some[:, None] + x).reshape(-1), np.tile(row + y, len(some))], axis=1
             )
             found.append(_ring_areas(self._ground, places, np.arange(len(some)) * corners))
-        areas: Floats = np.concatenate(found)
+        areas: Floats = np.concatenate([np.zeros(0), *found])
         return areas
 
 
