@@ -138,3 +138,17 @@ def test_a_stratum_without_points_is_refused():
     with pytest.raises(DataError, match="SEG-D080") as caught:
         estimate_by_map_classes(np.diag([5, 1]), np.array([10.0, 20.0]))
     assert "stratum 1: 1" in str(caught.value)
+
+
+def test_a_stratum_that_was_seen_whole_adds_no_error():
+    """One pixel is enough of a class of one pixel."""
+    counts_KK = np.array([[1, 0], [20, 80]])
+    found = estimate(
+        np.array([[[1, 0], [0, 0]], [[0, 0], [20, 80]]]),
+        np.array([1.0, 9.0]),
+        whole_S=np.array([True, False]),
+    )
+    assert found.users[0].value == 1
+    assert found.overall.value == pytest.approx(0.1 + 0.9 * 0.8)
+    assert found.overall.standard_error == pytest.approx(0.9 * math.sqrt(0.16 / 99))
+    np.testing.assert_array_equal(found.counts_KK, counts_KK)

@@ -279,6 +279,19 @@ def test_a_class_without_points_is_refused(tmp_path, filled):
     assert "% of the area): 0" in str(caught.value)
 
 
+def test_a_class_of_one_pixel_is_assessed_too(tmp_path):
+    labels_HW, truth_HW = map_and_truth()
+    labels_HW[labels_HW == 2] = 1
+    labels_HW[150, 150] = 2
+    path = write_map(tmp_path / "m.tif", labels_HW)
+    sample(path, tmp_path / "p.gpkg", Design(160, min_per_class=30))
+    fill(tmp_path / "p.gpkg", reading(path, truth_HW))
+    found, _ = assess(path, tmp_path / "p.gpkg", "reference")
+    assert found.method == "map classes"
+    assert found.classes[2].points_mapped == 1
+    assert found.classes[2].users.standard_error == 0
+
+
 def test_shapes_that_are_no_points_are_refused(tmp_path, filled):
     path, _, _ = filled
     ring = [[0, 0], [1000, 0], [1000, 900], [0, 0]]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from terrazzo.data import class_areas
-from terrazzo.data.class_areas import ClassArea
 from terrazzo.metrics.area_estimation import AreaEstimates, Estimate
 
 METHODS = {
@@ -98,10 +97,12 @@ class Sizes:
     Attributes:
         unit: ``hectares``, or ``pixels`` where the map does not say where it lies.
         of_class: sizes in this unit by the ids of the classes.
+        pixels: of the classes, likewise.
     """
 
     unit: str
     of_class: Mapping[int, float]
+    pixels: Mapping[int, int]
 
 
 def sizes_on(map_path: Path) -> Sizes:
@@ -110,10 +111,12 @@ def sizes_on(map_path: Path) -> Sizes:
     Raises:
         DataError: as `class_areas.of_map`.
     """
-    areas: list[ClassArea] = [each for each in class_areas.of_map(map_path) if each.id is not None]
-    unit = "pixels" if any(math.isnan(each.hectares) for each in areas) else "hectares"
+    areas = {each.id: each for each in class_areas.of_map(map_path) if each.id is not None}
+    unit = "pixels" if any(math.isnan(each.hectares) for each in areas.values()) else "hectares"
     return Sizes(
-        unit, {each.id: float(getattr(each, unit)) for each in areas if each.id is not None}
+        unit,
+        {id_: float(getattr(each, unit)) for id_, each in areas.items()},
+        {id_: each.pixels for id_, each in areas.items()},
     )
 
 

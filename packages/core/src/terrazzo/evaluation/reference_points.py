@@ -91,15 +91,19 @@ def assess(
     elif _strata_are_classes(points):
         method = "map classes"
         counts_SKK = _counts(mapped_N, mapped_N, reference_N, len(ids), len(ids))
-        _refuse_too_few(points_path, counts_SKK, sizes_K, names)
-        estimates = area_estimation.estimate(counts_SKK, sizes_K)
+        pixels_K = np.array([on_map.pixels.get(id_, 0) for id_ in ids])
+        whole_K = counts_SKK.sum(axis=(1, 2)) >= np.maximum(pixels_K, 1)
+        _refuse_too_few(points_path, counts_SKK, np.where(whole_K, 0.0, sizes_K), names)
+        estimates = area_estimation.estimate(counts_SKK, sizes_K, whole_S=whole_K)
     else:
         method = "other strata"
         strata = sorted({*points.all_fields["stratum"]}, key=str)
         sizes, pixels_S = _sizes_of_strata(points_path, points, strata)
         at_N = np.array([strata.index(each) for each in points.fields["stratum"].tolist()], np.intp)
         counts_SKK = _counts(at_N, mapped_N, reference_N, len(strata), len(ids))
-        _refuse_too_few(points_path, counts_SKK, sizes, [f"stratum {each}" for each in strata])
+        whole_S = counts_SKK.sum(axis=(1, 2)) >= (np.inf if pixels_S is None else pixels_S)
+        sampled_S = np.where(whole_S, 0.0, sizes)
+        _refuse_too_few(points_path, counts_SKK, sampled_S, [f"stratum {each}" for each in strata])
         estimates = area_estimation.estimate(counts_SKK, sizes, pixels_S=pixels_S)
     return Assessment(
         map_path,
@@ -314,7 +318,6 @@ def _refuse_too_few(
     names: Sequence[str],
 ) -> None:
     points_S = counts_SKK.sum(axis=(1, 2))
-    share_S = sizes_S / sizes_S.sum()
     lacking = np.flatnonzero((sizes_S > 0) & (points_S < 2)).tolist()
     if lacking:
         raise DataError(
@@ -322,7 +325,7 @@ def _refuse_too_few(
             "a stratum has too few reference points for a standard error",
             file=path,
             observed=", ".join(
-                f"{names[at]} ({100 * share_S[at]:.3g} % of the area): {points_S[at]}"
+                f"{names[at]} ({100 * sizes_S[at] / sizes_S.sum():.3g} % of the area): {points_S[at]}"
                 for at in lacking
             ),
             allowed="two or more in every stratum that has an area",

@@ -109,6 +109,7 @@ def estimate(
     areas_S: Floats,
     *,
     pixels_S: NDArray[np.integer] | None = None,
+    whole_S: NDArray[np.bool_] | None = None,
 ) -> AreaEstimates:
     """Estimate from a stratified random sample (Stehman 2014); a simple one is one stratum.
 
@@ -118,6 +119,8 @@ def estimate(
         areas_S: areas of the strata, in any unit. A stratum without area counts for nothing.
         pixels_S: how many pixels the points of each stratum were drawn from, for the finite
             population correction; None: so many that it does not matter.
+        whole_S: strata of which every pixel is in the sample, which so have no sampling error, be
+            it one pixel; None: those that `pixels_S` says.
 
     Returns:
         Estimates with standard errors; NaN where a class is neither in the sample nor on the map.
@@ -126,13 +129,15 @@ def estimate(
         DataError: SEG-D080, a stratum that has an area has fewer than two points.
     """
     weights_S = np.asarray(areas_S, np.float64)
-    _refuse_too_few(counts_SKK, weights_S)
+    points_S = np.asarray(counts_SKK).sum(axis=(1, 2))
+    unseen_S = np.ones(len(points_S)) if pixels_S is None else 1 - points_S / np.asarray(pixels_S)
+    unseen_S = np.where(False if whole_S is None else whole_S, 0.0, np.maximum(unseen_S, 0.0))
+    _refuse_too_few(points_S, (weights_S > 0) & ((unseen_S > 0) | (points_S == 0)))
     used = weights_S > 0
     counts_SKK, weights_S = np.asarray(counts_SKK)[used], weights_S[used] / weights_S[used].sum()
-    points_S = counts_SKK.sum(axis=(1, 2))
-    unseen_S = 1.0 if pixels_S is None else np.maximum(1 - points_S / np.asarray(pixels_S)[used], 0)
+    points_S, unseen_S = points_S[used], unseen_S[used]
     # What a stratum adds to a variance, for each unit of the variance of an indicator in it.
-    spread_S = weights_S**2 * unseen_S / (points_S - 1)
+    spread_S = weights_S**2 * unseen_S / np.maximum(points_S - 1, 1)
     shares_SKK = counts_SKK / points_S[:, None, None]
     right_SK = np.diagonal(shares_SKK, axis1=1, axis2=2)
     mapped_SK, reference_SK = shares_SKK.sum(axis=2), shares_SKK.sum(axis=1)
@@ -237,9 +242,8 @@ def _deviation(draws: Floats) -> float:
     return float(defined.std(ddof=1)) if len(defined) > 1 else math.nan
 
 
-def _refuse_too_few(counts_SKK: NDArray[np.integer], weights_S: Floats) -> None:
-    points_S = np.asarray(counts_SKK).sum(axis=(1, 2))
-    lacking = np.flatnonzero((weights_S > 0) & (points_S < 2))
+def _refuse_too_few(points_S: NDArray[np.integer], sampled_S: NDArray[np.bool_]) -> None:
+    lacking = np.flatnonzero(sampled_S & (points_S < 2))
     if len(lacking):
         raise DataError(
             "SEG-D080",
