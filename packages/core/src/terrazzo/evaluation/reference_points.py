@@ -317,7 +317,7 @@ def _refuse_too_few(
     sizes_S: NDArray[np.float64],
     names: Sequence[str],
 ) -> None:
-    points_S = counts_SKK.sum(axis=(1, 2))
+    points_S, percent_S = counts_SKK.sum(axis=(1, 2)), 100 * sizes_S
     lacking = np.flatnonzero((sizes_S > 0) & (points_S < 2)).tolist()
     if lacking:
         raise DataError(
@@ -325,7 +325,7 @@ def _refuse_too_few(
             "a stratum has too few reference points for a standard error",
             file=path,
             observed=", ".join(
-                f"{names[at]} ({100 * sizes_S[at] / sizes_S.sum():.3g} % of the area): {points_S[at]}"
+                f"{names[at]} ({percent_S[at] / sizes_S.sum():.3g} % of the area): {points_S[at]}"
                 for at in lacking
             ),
             allowed="two or more in every stratum that has an area",
