@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from terrazzo.base.errors import ConfigError, DataError, unknown_name
 from terrazzo.data import class_map
 from terrazzo.data.class_map import ClassMap
-from terrazzo.data.point_sampling import KINDS, WHOLE_MAP
+from terrazzo.data.point_sampling import KINDS
 from terrazzo.evaluation import map_assessment
 from terrazzo.evaluation.map_assessment import Assessment
 from terrazzo.io import rasters
@@ -305,8 +305,7 @@ def _strata_unknown(path: Path, observed: str) -> ConfigError:
         "how large are the strata that the points were drawn from?",
         file=path,
         observed=observed,
-        allowed=f"a field 'stratum_ha' with the size of the point's stratum; stratum {WHOLE_MAP} "
-        "of all for points of one stratum",
+        allowed="a field 'stratum_ha' with the size of each point's stratum",
         next_step="add the field, or name with --stratum-field the strata that are meant",
     )
 
