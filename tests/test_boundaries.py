@@ -124,6 +124,15 @@ def test_import_contracts_hold():
             "--resume --runtime --tile --workers",
         ),
         (
+            "sample",
+            "--design --help --min-distance --min-per-class --out --overwrite --points --seed",
+        ),
+        (
+            "assess",
+            "--class-field --design --help --layer --out --overwrite --reference --run --split "
+            "--stratum-field",
+        ),
+        (
             "export",
             "--author --cite --cm-per-pixel --doi --for --help --layout --license --out "
             "--overwrite --precision --score --tile-size --to",

@@ -64,7 +64,7 @@ def test_maps_do_not_depend_on_the_number_that_marks_nodata(tmp_path, backend):
     )
     assert answer.returncode == 0, answer.stderr
     maps = {}
-    for path in (tmp_path / "maps").iterdir():
+    for path in (tmp_path / "maps").glob("*.tif"):
         with rasterio.open(path) as opened:
             maps[path.name] = opened.read(1)
     assert len(maps) == sum(map(len, MARKERS.values()))

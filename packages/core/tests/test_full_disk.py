@@ -140,6 +140,12 @@ def write_polygons(inputs: Inputs, path: Path) -> None:
         polygonize.write(temporary, [labels], rasters.info(inputs.scene), LABELS)
 
 
+def write_points(inputs: Inputs, path: Path) -> None:
+    at = np.arange(300.0)
+    fields = {"reference": np.full(300, "class " * 20, dtype=object)}
+    rasters.write_points(path, at, at, rasters.info(inputs.scene).crs, fields, "points")
+
+
 def write_evaluation(inputs: Inputs, path: Path) -> None:
     found = result.Evaluation(
         "test",
@@ -207,6 +213,7 @@ WRITERS = {
         lambda inputs, path: write_raster_rows(inputs, path, cog=True), ".tif"
     ),
     "polygons": Writer(write_polygons, ".gpkg"),
+    "points": Writer(write_points, ".gpkg"),
     "evaluation": Writer(write_evaluation, makes_folder=True),
     "comparison": Writer(
         lambda inputs, path: write_comparison_files(inputs.comparison, path, overwrite=True),

@@ -18,6 +18,7 @@ from terrazzo.base.disk_errors import not_allowed, not_written
 from terrazzo.base.errors import ResourceError, TerrazzoError
 from terrazzo.base.memory import host_ran_out, out_of_memory
 from terrazzo.base.terminal import flush_output, guard_streams
+from terrazzo.cli.assess import assess
 from terrazzo.cli.check import check
 from terrazzo.cli.compare import compare
 from terrazzo.cli.convert import convert
@@ -28,6 +29,7 @@ from terrazzo.cli.export import export
 from terrazzo.cli.listing import list_
 from terrazzo.cli.predict import predict
 from terrazzo.cli.run import run
+from terrazzo.cli.sample import sample
 from terrazzo.cli.serve import serve
 from terrazzo.cli.study import study
 
@@ -41,7 +43,9 @@ app = typer.Typer(
 metrics_app = typer.Typer(help="What a score means.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(metrics_app, name="metrics")
 metrics_app.command()(explain)
-for command in (run, evaluate, study, check, predict, export, serve, convert, compare, data):
+for command in (
+    *(run, evaluate, study, check, predict, sample, assess, export, serve, convert, compare, data),
+):
     app.command()(command)
 app.command("list")(list_)
 

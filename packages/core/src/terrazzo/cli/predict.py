@@ -81,6 +81,7 @@ def predict(
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/ --labels-for cvat
     """
     from terrazzo.base import config_parsing, printable, progress
+    from terrazzo.data import class_areas
     from terrazzo.inference import predict
     from terrazzo.inference.outputs import Settings
     from terrazzo.inference.tiled_prediction import Tiling
@@ -113,3 +114,5 @@ def predict(
         score = "" if each.tally is None else f"  seam score {each.tally.seam_score:.2f}"
         score = "" if score.endswith("nan") else score  # of one tile, which has no seams
         print(f"{printable.one_line(str(each.path))}{score}")
+        if each.areas is not None:
+            print(*class_areas.text_lines(class_areas.read(each.areas)), sep="\n")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import math
-import re
 from collections.abc import Iterator, Sequence
 
 from terrazzo.base import printable
+from terrazzo.base.csv_names import csv_text as csv_text
+from terrazzo.base.csv_names import name_from_csv as name_from_csv
 from terrazzo.comparison import tables
 from terrazzo.comparison.compare import Comparison
 from terrazzo.comparison.tables import Column, Entry, Table
@@ -19,10 +20,6 @@ _LATEX = str.maketrans(
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "\u2009": r"\,"}
 )
-
-_FORMULA = re.compile("'*[=+\\-@\\t\\r\\n]")
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
-"""What a file of text cannot hold."""
 
 
 def all_tables(comparison: Comparison) -> dict[str, str]:
@@ -81,21 +78,6 @@ def _csv_fields(entry: Entry, has_intervals: bool) -> list[str]:
         return ["" if math.isnan(value) else f"{value:.6f}" for value in values]
     text = csv_text(entry) if isinstance(entry, str) else "" if entry is None else str(entry)
     return [text, "", ""] if has_intervals else [text]
-
-
-def csv_text(name: str) -> str:
-    """Return a name that a spreadsheet does not take for a formula; `name_from_csv` undoes it.
-
-    A name that begins with one of ``= + - @``, a tab or a line end gets the apostrophe by which
-    spreadsheets know text; so does one that would look as if it had got it.
-    """
-    name = _NO_TEXT.sub("\ufffd", name)
-    return f"'{name}" if _FORMULA.match(name) else name
-
-
-def name_from_csv(field: str) -> str:
-    """Return the name that `csv_text` made a field of."""
-    return field[1:] if field.startswith("'") and _FORMULA.match(field) else field
 
 
 def as_latex(table: Table) -> str:

@@ -24,6 +24,10 @@ _STRAIGHT = 2_000.0
 1e-6 at any size of the scene (less so where a side passes within 1,000 km of a pole)."""
 
 
+_POINTS_AT_ONCE = 1 << 18  # corners of pixels whose places are worked out together
+_EVEN = 1e-8  # of an area: what the rounding of coordinates makes of equal ones
+
+
 @dataclass(frozen=True)
 class Ground:
     """From pixels to longitude and latitude, with the ellipsoid these are on.
@@ -132,6 +136,112 @@ def areas_m2(shapes: NDArray[np.object_], info: RasterInfo) -> Floats:
     signed = np.where(is_hole, -area_of_ring, area_of_ring)
     # Of no ring at all, `bincount` would make integers.
     return np.bincount(polygon_of_ring, weights=signed, minlength=len(shapes)).astype(np.float64)
+
+
+class PixelAreas:
+    """The areas of the pixels of a raster on the ground, a row at a time.
+
+    Areas of single pixels are worked out as `areas_m2` does, at most `_STRAIGHT` apart, and taken
+    to change evenly in between: right to 1e-7 (less so at the very edge of a projection). Memory
+    holds two rows of them.
+    """
+
+    def __init__(self, info: RasterInfo) -> None:
+        self._info, self._ground, sides = info, of_raster(info), pixel_sides(info)
+        width, height = (np.nan, np.nan) if self._ground is None or sides is None else sides
+        self.known: bool = bool(np.isfinite(width + height))
+        """Whether the raster says where on an ellipsoid it lies."""
+        if not self.known:
+            return
+        self._parts = max(1, math.ceil(max(width, height) / _STRAIGHT))
+        self._columns = _nodes(info.columns, width)
+        self._rows = _nodes(info.rows, height)
+        self._kept: dict[int, Floats] = {}
+        middle = (self._rows[0], self._rows[len(self._rows) // 2], self._rows[-1])
+        if all(_is_even(self._exact(self._columns, int(row))) for row in middle):
+            self._columns = self._columns[:1]  # parallels are rows: longitude makes no difference
+        self._lengths = np.diff(self._columns, append=info.columns)
+        self._beyond_W = np.arange(info.columns) - np.repeat(self._columns, self._lengths)
+
+    def sums(
+        self,
+        number: int,
+        wanted_W: NDArray[np.bool_],
+        codes_W: NDArray[np.intp],
+        pixels_K: NDArray[np.int64],
+    ) -> Floats:
+        """Add up the areas of the pixels of a row that have the same code.
+
+        Args:
+            number: of the row.
+            wanted_W: pixels whose area matters; others may be NaN where a projection ends.
+            codes_W: 0…K-1.
+            pixels_K: how many pixels have each code.
+
+        Returns:
+            K square metres; NaN where the raster does not say where it lies, or beyond its
+            projection.
+        """
+        if not self.known:
+            return np.full(len(pixels_K), np.nan)
+        nodes = self._row_of_nodes(number)
+        if len(nodes) == 1 and np.isfinite(nodes[0]):
+            return np.asarray(pixels_K * nodes[0])
+        # Node by node: the area at it, and how much it changes with each column after it.
+        change = np.append(np.diff(nodes) / np.diff(self._columns), 0.0)
+        areas_W = np.repeat(change, self._lengths)
+        areas_W *= self._beyond_W
+        areas_W += np.repeat(nodes, self._lengths)
+        if np.isnan(nodes).any():
+            unknown = np.flatnonzero(np.isnan(areas_W) & wanted_W)
+            areas_W[unknown] = self._exact(unknown, number)
+        return np.bincount(codes_W, areas_W, minlength=len(pixels_K)).astype(np.float64)
+
+    def _row_of_nodes(self, number: int) -> Floats:
+        """Return the areas at the columns of nodes of any row."""
+        after = int(np.searchsorted(self._rows, number))
+        areas = self._at(int(self._rows[after]))
+        if self._rows[after] != number:
+            above = int(self._rows[after - 1])
+            share = (number - above) / (int(self._rows[after]) - above)
+            areas = (1 - share) * self._at(above) + share * areas
+        return areas
+
+    def _at(self, row: int) -> Floats:
+        """Return the exact areas at the nodes of a row of nodes; two rows are kept."""
+        if row not in self._kept:
+            while len(self._kept) > 1:
+                del self._kept[min(self._kept)]
+            self._kept[row] = self._exact(self._columns, row)
+        return self._kept[row]
+
+    def _exact(self, columns: NDArray[np.intp], row: int) -> Floats:
+        assert self._ground is not None
+        sides = np.arange(self._parts) / self._parts
+        flat = np.zeros(self._parts)
+        x = np.concatenate([sides, flat + 1, 1 - sides, flat, [0.0]])
+        y = np.concatenate([flat, sides, flat + 1, 1 - sides, [0.0]])
+        corners = len(x)
+        at_once = max(1, _POINTS_AT_ONCE // corners)
+        found = []
+        for start in range(0, len(columns), at_once):
+            some = columns[start : start + at_once]
+            places = np.stack(
+                [(some[:, None] + x).reshape(-1), np.tile(row + y, len(some))], axis=1
+            )
+            found.append(_ring_areas(self._ground, places, np.arange(len(some)) * corners))
+        areas: Floats = np.concatenate([np.zeros(0), *found])
+        return areas
+
+
+def _nodes(length: int, side: float) -> NDArray[np.intp]:
+    """Return the first pixel of an axis, the last, and pixels at most `_STRAIGHT` metres apart."""
+    step = max(1, int(_STRAIGHT / side))
+    return np.unique(np.append(np.arange(0, length, step), length - 1))
+
+
+def _is_even(areas: Floats) -> bool:
+    return bool(np.isfinite(areas).all() and np.ptp(areas) <= _EVEN * areas.mean())
 
 
 def _ring_areas(ground: Ground, places: Floats, first_places: NDArray[np.intp]) -> Floats:

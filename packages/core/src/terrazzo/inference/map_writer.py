@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from terrazzo.base.atomic_write import flush_file, make_folder
 from terrazzo.base.errors import CheckpointError
 from terrazzo.base.file_lock import locked
+from terrazzo.data import class_areas
+from terrazzo.data.class_map import CLASS_TAG
 from terrazzo.data.labels import LabelMap
 from terrazzo.inference import polygonize, row_journal, tiled_prediction, unfinished_map
 from terrazzo.inference.jobs import BandTask, Executor
@@ -237,7 +239,7 @@ def write_map(
 
 
 def _class_tags(label_map: LabelMap) -> dict[str, str]:
-    tags = {"TERRAZZO_CLASSES": json.dumps(list(label_map.names), ensure_ascii=False)}
+    tags = {CLASS_TAG: json.dumps(list(label_map.names), ensure_ascii=False)}
     return tags | {f"CLASS_{k}": name for k, name in enumerate(label_map.names)}
 
 
@@ -262,6 +264,11 @@ def _write_files(order: MapOrder, rows: PartialMap, wait: Callable[[], None]) ->
             rows.groups("labels", rasters.BLOCK, wait),
             size,
             label_map,
+        )
+    if work.areas is not None:
+        groups = rows.groups("labels", rasters.BLOCK, wait)
+        class_areas.write(
+            work.areas, class_areas.of_groups(groups, size, label_map, order.work.map)
         )
     write_map(
         work.map,

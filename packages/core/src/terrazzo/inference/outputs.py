@@ -73,6 +73,8 @@ class Work:
         overlay: of the map on an ordinary image; None for a scene.
         confidence: mean probabilities of the classes on an ordinary image, JSON; None: not asked
             for.
+        areas: pixels, hectares and share of each class on the map of a scene, CSV; None for an
+            image.
         name: of the source in the folder that was named.
         replaces: whether files that are there may go: by ``--overwrite``, in this process or in one
             that was killed.
@@ -84,6 +86,7 @@ class Work:
     probabilities: Path | None = None
     overlay: Path | None = None
     confidence: Path | None = None
+    areas: Path | None = None
     name: Path = Path()
     replaces: bool = False
 
@@ -95,7 +98,13 @@ class Work:
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file that will be written, the map first."""
-        others = (self.polygons, self.probabilities, self.overlay, self.confidence)
+        others = (
+            self.polygons,
+            self.probabilities,
+            self.overlay,
+            self.confidence,
+            self.areas,
+        )
         return (self.map, *(path for path in others if path is not None))
 
     def inside(self, folder: Path) -> Work:
@@ -111,6 +120,7 @@ class Work:
             place("probabilities", self.probabilities),
             place("overlay", self.overlay),
             place("confidence", self.confidence),
+            place("areas", self.areas),
         )
 
     def put_in_place(self, unfinished: Sequence[Path]) -> None:
@@ -236,13 +246,14 @@ def _works(files: list[tuple[Path, Path]], out: Path, settings: Settings) -> Ite
                 probabilities,
                 overlay,
                 confidence.with_suffix(".json") if settings.labels_for in programs.SCORED else None,
-                name,
+                name=name,
             )
 
 
 def _scene(source: Path, map_path: Path, polygons: Path | None, settings: Settings) -> Work:
     probabilities = _beside(map_path, "probabilities") if settings.probabilities else None
-    return Work(source, map_path, polygons, probabilities)
+    areas = _beside(map_path, "areas").with_suffix(".csv")
+    return Work(source, map_path, polygons, probabilities, areas=areas)
 
 
 def _beside(map_path: Path, what: str) -> Path:

@@ -30,12 +30,6 @@ from terrazzo.io.rasters import RasterInfo
 SUFFIX = ".gpkg"
 """GeoPackage: features can be added to it, it holds any CRS, and every GIS reads it."""
 
-_NOWHERE = (
-    'ENGCRS["Undefined Cartesian SRS with unknown unit",EDATUM["Unknown engineering datum"],'
-    'CS[Cartesian,2],AXIS["x",unspecified],AXIS["y",unspecified],LENGTHUNIT["unknown",1]]'
-)
-"""What GeoPackage calls a scene without a CRS."""
-
 Shapes = dict[int, list[Any]]
 """shapely polygons by class, in pixels: x is the column, y the row."""
 
@@ -87,7 +81,7 @@ def write(
                 field_data=[found.ids.astype(np.int32), found.names, found.pixels, found.areas_m2],
                 fields=["class_id", "class_name", "pixels", "area_m2"],
                 geometry_type="Polygon",
-                crs=_NOWHERE if size.crs is None else size.crs.to_wkt(),
+                crs=rasters.NO_CRS if size.crs is None else size.crs.to_wkt(),
                 driver="GPKG",
                 layer="classes",
                 append=path.exists(),

@@ -11,6 +11,7 @@ from pathlib import Path
 from terrazzo.base.atomic_write import make_folder, sweep_temporaries
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.progress import Progress, Silent
+from terrazzo.data import class_areas
 from terrazzo.data.normalization import moments
 from terrazzo.inference import map_writer, polygonize
 from terrazzo.inference.images import predict_image
@@ -35,10 +36,11 @@ _FORMAT = 3  # of what a journal holds; raise it when rows would come out differ
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """One map: where it is, and what is on it; no tally for an ordinary image."""
+    """One map: where it is, and what is on it; no tally and no areas for an ordinary image."""
 
     path: Path
     tally: Tally | None
+    areas: Path | None = None
 
 
 def predict(
@@ -166,7 +168,7 @@ def _make_maps(
         for work in works
         if work.is_scene
     ]
-    written = [Written(*made) for made in _predict_scenes(orders, source, settings, progress)]
+    written = list(_predict_scenes(orders, source, settings, progress))
     images = [work for work in works if not work.is_scene]
     if images:
         model = Model(*source.load())
@@ -179,7 +181,10 @@ def _make_maps(
 
 def _is_finished(work: Work, progress: Progress) -> bool:
     """Tell whether all that is asked for is there; what is not is made, and the map again."""
-    if work.is_finished:
+    if work.areas is not None and work.missing == (work.areas,):
+        class_areas.write(work.areas, class_areas.of_map(work.map))  # maps of earlier versions
+        progress.say(f"{work.map} was finished before; {work.areas.name} was made from it")
+    elif work.is_finished:
         progress.say(f"{work.map} was finished before")
     elif work.missing and work.map.exists():
         lacking = ", ".join(path.name for path in work.missing)
@@ -328,7 +333,7 @@ def _fingerprint(path: Path) -> list[str | int]:
 
 def _predict_scenes(
     orders: Sequence[MapOrder], source: ModelSource, settings: Settings, progress: Progress
-) -> Iterator[tuple[Path, Tally]]:
+) -> Iterator[Written]:
     if not orders:
         return
     counter = _RowsDone(progress, sum(_tile_rows(order) for order in orders))
@@ -343,7 +348,7 @@ def _predict_scenes(
                     f"pixels are nodata ({nodata}), and so is the map"
                 )
             progress.say(f"{order.scene.path} → {order.out}")
-            yield order.out, tally
+            yield Written(order.out, tally, order.work.areas)
 
 
 @contextmanager

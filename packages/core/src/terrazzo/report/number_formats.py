@@ -51,6 +51,14 @@ def gigabytes(num_bytes: int) -> str:
     return f"{num_bytes / 2**30:.2f} GiB"
 
 
+def amount(value: float) -> str:
+    """Return hectares or pixels: whole ones from a thousand on; "absent" where not defined."""
+    if math.isnan(value):
+        return "absent"
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4g}"
+    return text.replace("-", "−")
+
+
 def coordinate(value: float) -> str:
     """Return a coordinate: degrees to about a decimetre, metres to a centimetre."""
     decimals = 6 if abs(value) < 1000 else 2
@@ -62,5 +70,6 @@ FILTERS: dict[str, Callable[..., str]] = {
     each.__name__: each
     for each in (
         score, score4, signed, count, percent, whole_percent, gigabytes, duration, coordinate,
+        amount,
     )
 }  # fmt: skip

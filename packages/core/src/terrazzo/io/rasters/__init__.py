@@ -2,7 +2,7 @@
 
 from terrazzo.io.rasters.georeferencing import unused_georeferencing
 from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
-from terrazzo.io.rasters.handles import block_shape, info, refuse_other_than_utf8, small_cache
+from terrazzo.io.rasters.handles import block_shape, info, refuse_other_than_utf8, small_cache, tags
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.rasters.memory_files import in_memory, written_in_memory
 from terrazzo.io.rasters.rasterize import Burnt, attribute_text, inside, rasterize_shapes
@@ -21,16 +21,20 @@ from terrazzo.io.rasters.read_vectors import (
     Features,
     attributes,
     is_vector,
+    layer_of,
     read_features,
 )
+from terrazzo.io.rasters.vector_layer import NO_CRS
 from terrazzo.io.rasters.vectorize import areas_of_equal_pixels
 from terrazzo.io.rasters.widen import refuse_lines, widen_shapes
+from terrazzo.io.rasters.write_points import write_points
 from terrazzo.io.rasters.write_rasters import BLOCK, write, write_rows
 
 __all__ = [
     "BLOCK",
     "BYTE_LIMIT",
     "IMAGE_DTYPES",
+    "NO_CRS",
     "Burnt",
     "Features",
     "Part",
@@ -44,6 +48,7 @@ __all__ = [
     "info",
     "inside",
     "is_vector",
+    "layer_of",
     "may_lack_pixels",
     "neighbours",
     "rasterize_shapes",
@@ -59,10 +64,12 @@ __all__ = [
     "refuse_other_than_utf8",
     "require_same_grid",
     "small_cache",
+    "tags",
     "undeclared_nan",
     "unused_georeferencing",
     "widen_shapes",
     "write",
+    "write_points",
     "write_rows",
     "written_in_memory",
 ]

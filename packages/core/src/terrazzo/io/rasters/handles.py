@@ -195,6 +195,15 @@ def block_shape(path: Path) -> tuple[int, int]:
     return handle(path).block
 
 
+def tags(path: Path) -> dict[str, str]:
+    """Return the words about the file that a GeoTIFF holds, by their names.
+
+    Raises:
+        DataError: as `info`.
+    """
+    return dict(handle(path).dataset.tags())
+
+
 def _scaling(opened: Handle) -> tuple[tuple[float, float], ...]:
     if opened.palette_PC is not None:
         return ((1.0, 0.0),) * len(tiff_kinds.PALETTE_BANDS)

@@ -114,6 +114,27 @@ def read_features(
     )
 
 
+def layer_of(path: Path, *, preferred: str) -> str | None:
+    """Return the layer of a name where a GeoPackage has it among others; else None.
+
+    QGIS puts styles into a GeoPackage as another layer.
+
+    Raises:
+        ConfigError: SEG-X003 pyogrio is missing.
+        DataError: as `read_features`.
+    """
+    if path.suffix.lower() != ".gpkg":
+        return None
+    refuse_remote(path)
+    _refuse_other_than_geopackage(path)
+    pyogrio = import_vector_package("pyogrio")
+    try:
+        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+    except pyogrio.errors.DataSourceError as error:
+        raise damaged(path, error) from None
+    return preferred if preferred in layers else None
+
+
 def attributes(path: Path, layer: str | None = None) -> dict[str, bool]:
     """Return the attributes of a file, and which may tell classes apart: text, repeated numbers.
 
@@ -215,10 +236,14 @@ def _pyogrio_columns(path: Path, layer: str | None) -> dict[str, list[Any]]:
 
 
 def _read_geopackage(path: Path, attribute: str | None, layer: str | None) -> Layer:
+    _refuse_other_than_geopackage(path)
+    return _read_with_pyogrio(path, attribute, layer)
+
+
+def _refuse_other_than_geopackage(path: Path) -> None:
     head = first_bytes(path)
     if not (head.startswith(b"SQLite format 3\0") and head[68:72] in (b"GPKG", b"GP10", b"GP11")):
         raise wrong(path, "the content is no GeoPackage")
-    return _read_with_pyogrio(path, attribute, layer)
 
 
 def _read_shapefile(path: Path, attribute: str | None, layer: str | None) -> Layer:
@@ -249,10 +274,12 @@ def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> 
         None if shape is None or shape.is_empty else shapely.geometry.mapping(shape)
         for shape in shapes
     ]
-    crs = None if not meta["crs"] else named_crs(meta["crs"])
+    no_crs = not meta["crs"] or _NO_CRS in meta["crs"]
+    crs = None if no_crs else named_crs(meta["crs"])
     return Layer(geometries, values, crs)
 
 
+_NO_CRS = "Undefined Cartesian SRS"  # what a GeoPackage says where coordinates have none
 _GEOJSON = (".geojson", ".json")
 _READERS: dict[str, Callable[[Path, str | None, str | None], Layer]] = {
     ".geojson": read_geojson,

@@ -17,6 +17,11 @@ from terrazzo.io.rasters.handles import ENVIRONMENT
 
 _CRS84 = ("urn:ogc:def:crs:OGC:1.3:CRS84", "urn:ogc:def:crs:OGC::CRS84", "OGC:CRS84")
 """EPSG:4326 with the longitude first, which is how coordinates are given here anyhow."""
+NO_CRS = (
+    'ENGCRS["Undefined Cartesian SRS with unknown unit",EDATUM["Unknown engineering datum"],'
+    'CS[Cartesian,2],AXIS["x",unspecified],AXIS["y",unspecified],LENGTHUNIT["unknown",1]]'
+)
+"""What GeoPackage calls the coordinates of a raster without a CRS."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,7 +245,7 @@ def row_r07(place: Place) -> None:
     run = places.finished_run(place)
     answer = place.process(*predict_words(run, "in", "maps"), preexec_fn=_few_files(most))
     place.expect(answer, None, exit=0)
-    assert len(list((place.folder / "maps").iterdir())) == scenes
+    assert len(list((place.folder / "maps").glob("*.tif"))) == scenes
     answer = place.process(
         *places.run_words(*sets("loader.threads=8")), preexec_fn=_few_files(most)
     )

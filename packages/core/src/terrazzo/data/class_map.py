@@ -1,0 +1,172 @@
+"""A raster of classes, read some rows at a time: pixels and areas of its classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from terrazzo.base.errors import DataError
+from terrazzo.data.ground import PixelAreas
+from terrazzo.io import rasters
+from terrazzo.io.rasters import RasterInfo
+
+CLASS_TAG = "TERRAZZO_CLASSES"
+"""Where a map keeps the names of its classes: a JSON list in the order of their ids."""
+ROWS_AT_ONCE = rasters.BLOCK
+MOST_CLASSES = 1000
+_FEW = 256  # ids of 8 bits are not looked for: all may be there
+_WIDEST = 1 << 16  # between the smallest id and the largest
+
+
+@dataclass(frozen=True, slots=True)
+class ClassMap:
+    """A GeoTIFF of class ids; made by `open_map`.
+
+    Attributes:
+        path: the file.
+        info: what it says of itself.
+        names: of the classes in the order of their ids, as the file has them; maybe none.
+    """
+
+    path: Path
+    info: RasterInfo
+    names: tuple[str, ...]
+
+    def name_of(self, id_: int) -> str:
+        """Return the name of a class; one that the file does not name is called by its id."""
+        return self.names[id_] if 0 <= id_ < len(self.names) else f"class {id_}"
+
+    def groups(self) -> Iterator[tuple[NDArray[np.integer], NDArray[np.bool_]]]:
+        """Yield class ids R×W with where there are any, from the first row to the last.
+
+        Raises:
+            DataError: as `rasters.read_label_with_mask`.
+        """
+        with rasters.small_cache():
+            for row in range(0, self.info.rows, ROWS_AT_ONCE):
+                yield self.rows(row, min(ROWS_AT_ONCE, self.info.rows - row))
+
+    def rows(self, first: int, count: int) -> tuple[NDArray[np.integer], NDArray[np.bool_]]:
+        """Return class ids of some rows, and where there are any."""
+        return rasters.read_label_with_mask(self.path, first, 0, count, self.info.columns)
+
+
+def open_map(path: Path) -> ClassMap:
+    """Look at a raster of classes.
+
+    Raises:
+        DataError: as `rasters.info`; SEG-D007, it is not one band of integers; SEG-D008, it is
+            compressed with losses.
+    """
+    info = rasters.info(path)
+    rasters.read_label_with_mask(path, 0, 0, 1, 1)  # refuses what holds no ids
+    names: object = None
+    with suppress(ValueError):
+        names = json.loads(rasters.tags(path).get(CLASS_TAG, "null"))
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        names = []
+    return ClassMap(path, info, tuple(names))
+
+
+@dataclass(frozen=True, slots=True)
+class RowSums:
+    """What R rows hold of V classes.
+
+    Attributes:
+        first_row: of the R.
+        ids_V: of the classes that are there, in order.
+        pixels_RV: int64.
+        areas_RV: square metres on the ground; NaN where the map does not say where it lies.
+        nodata_R: pixels without a class.
+        nodata_areas_R: square metres of these.
+    """
+
+    first_row: int
+    ids_V: NDArray[np.int64]
+    pixels_RV: NDArray[np.int64]
+    areas_RV: NDArray[np.float64]
+    nodata_R: NDArray[np.int64]
+    nodata_areas_R: NDArray[np.float64]
+
+
+def sums_by_row(
+    groups: Iterable[tuple[NDArray[np.integer], NDArray[np.bool_]]], info: RasterInfo, path: Path
+) -> Iterator[RowSums]:
+    """Yield what each group of rows holds of each class.
+
+    Args:
+        groups: class ids R×W and where there are any, from the first row to the last.
+        info: of the map.
+        path: of the map, for messages.
+
+    Raises:
+        DataError: SEG-D081, the numbers are too many or too far apart to be ids of classes.
+    """
+    areas, first = PixelAreas(info), 0
+    for labels_RW, valid_RW in groups:
+        numbers_RW, low, span = _from_zero(labels_RW, valid_RW, path)
+        found = np.arange(span)
+        if span > _FEW:
+            is_there = np.zeros(span, bool)
+            is_there[numbers_RW] = True
+            found = np.flatnonzero(is_there)
+        table = np.zeros(span, np.intp)
+        table[found] = np.arange(len(found))
+        pixels = np.zeros((len(labels_RW), len(found) + 1), np.int64)
+        square_metres = np.full(pixels.shape, np.nan)
+        for row, valid_W in enumerate(valid_RW):
+            codes_W = np.take(table, numbers_RW[row])
+            np.copyto(codes_W, len(found), where=~valid_W)
+            pixels[row] = np.bincount(codes_W, minlength=len(found) + 1)
+            square_metres[row] = areas.sums(first + row, valid_W, codes_W, pixels[row])
+        used = np.flatnonzero(pixels[:, :-1].any(axis=0))  # others are nodata alone
+        if len(used) > MOST_CLASSES:
+            raise no_class_map(path, f"{len(used)} different numbers")
+        yield RowSums(
+            first,
+            found[used].astype(np.int64) + low,
+            pixels[:, used],
+            square_metres[:, used],
+            pixels[:, -1],
+            square_metres[:, -1],
+        )
+        first += len(labels_RW)
+
+
+def _from_zero(
+    labels_RW: NDArray[np.integer], valid_RW: NDArray[np.bool_], path: Path
+) -> tuple[NDArray[np.integer], int, int]:
+    """Return the ids counted from a smallest one; that one; and how many there may be.
+
+    Ids of 16 bits and fewer are taken as they are: it is much faster than to look for their range.
+    """
+    kind = np.iinfo(labels_RW.dtype)
+    if kind.max - kind.min < _WIDEST:
+        if kind.min == 0:
+            return labels_RW, 0, kind.max + 1
+        return labels_RW.astype(np.int32) - kind.min, kind.min, kind.max - kind.min + 1
+    inside = labels_RW[valid_RW].astype(np.int64)
+    if inside.size == 0:
+        return np.zeros(labels_RW.shape, np.int64), 0, 1
+    low, high = int(inside.min()), int(inside.max())
+    if high - low >= _WIDEST:
+        raise no_class_map(path, f"numbers from {low} to {high}")
+    return np.where(valid_RW, labels_RW.astype(np.int64) - low, 0), low, high - low + 1
+
+
+def no_class_map(path: Path, observed: str) -> DataError:
+    """Compose the error for a raster whose numbers are no classes."""
+    return DataError(
+        "SEG-D081",
+        "the raster does not look like a map of classes",
+        file=path,
+        observed=observed,
+        allowed=f"ids of at most {MOST_CLASSES} classes, fewer than {_WIDEST} apart",
+        next_step="name a map of classes, not an image or a map of measured values",
+    )
