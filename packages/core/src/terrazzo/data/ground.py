@@ -118,20 +118,57 @@ def areas_m2(shapes: NDArray[np.object_], info: RasterInfo) -> Floats:
     """
     import shapely
 
+    if len(shapes) == 0:
+        return np.zeros(0)
+    _, corners, (ring_offsets, polygon_offsets) = shapely.to_ragged_array(shapes)
+    return areas_of_rings_m2(corners, ring_offsets, polygon_offsets, info)
+
+
+def areas_of_rings_m2(
+    corners: Floats,
+    ring_offsets: NDArray[np.integer],
+    polygon_offsets: NDArray[np.integer],
+    info: RasterInfo,
+) -> Floats:
+    """Return the area of polygons on the ground as `areas_m2` does.
+
+    Args:
+        corners: N×2 columns and rows of all rings, the first one of each repeated as its last.
+        ring_offsets: where each ring begins in `corners`, and N.
+        polygon_offsets: where each of P polygons begins among the rings, and their number. The
+            first ring of a polygon is its outline, the others are holes in it.
+        info: of the raster.
+
+    Returns:
+        P float64; NaN where the CRS has no ellipsoid or does not reach.
+    """
+    count = len(polygon_offsets) - 1
     ground, sides = of_raster(info), pixel_sides(info)
     if ground is None or sides is None:
-        return np.full(len(shapes), np.nan)
-    rings, polygon_of_ring = shapely.get_rings(
-        shapely.segmentize(shapes, _STRAIGHT / max(sides)), return_index=True
-    )
-    places, ring_of_place = shapely.get_coordinates(rings, return_index=True)
-    first_places = np.flatnonzero(np.diff(ring_of_place, prepend=-1))
-    area_of_ring = _ring_areas(ground, places, first_places)
-    # The first ring of a polygon is its outline, the others are holes in it.
-    is_hole = np.diff(polygon_of_ring, prepend=-1) == 0
-    signed = np.where(is_hole, -area_of_ring, area_of_ring)
+        return np.full(count, np.nan)
+    first = np.asarray(ring_offsets[:-1], np.int64)
+    places, first = _with_short_sides(corners, first, _STRAIGHT / max(sides))
+    areas = _ring_areas(ground, places, first)
+    signed = -areas
+    signed[polygon_offsets[:-1]] *= -1
+    polygon_of_ring = np.repeat(np.arange(count), np.diff(polygon_offsets))
     # Of no ring at all, `bincount` would make integers.
-    return np.bincount(polygon_of_ring, weights=signed, minlength=len(shapes)).astype(np.float64)
+    return np.bincount(polygon_of_ring, weights=signed, minlength=count).astype(np.float64)
+
+
+def _with_short_sides(
+    corners: Floats, first: NDArray[np.int64], longest: float
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Cut the sides of rings into equal parts that are not longer than some pixels."""
+    steps = np.diff(corners, axis=0, append=corners[-1:])
+    steps[first[1:] - 1] = 0  # from the end of one ring to the next is no side
+    parts = np.maximum(np.ceil(np.hypot(steps[:, 0], steps[:, 1]) / longest), 1).astype(np.int64)
+    if parts.max(initial=1) == 1:
+        return corners, first
+    begins = np.cumsum(parts) - parts
+    share = (np.arange(parts.sum()) - np.repeat(begins, parts)) / np.repeat(parts, parts)
+    places = np.repeat(corners, parts, axis=0) + np.repeat(steps, parts, axis=0) * share[:, None]
+    return places, begins[first]
 
 
 def _ring_areas(ground: Ground, places: Floats, first_places: NDArray[np.intp]) -> Floats:

@@ -5,6 +5,7 @@ from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
 from terrazzo.io.rasters.handles import block_shape, info, refuse_other_than_utf8, small_cache
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.rasters.memory_files import in_memory, written_in_memory
+from terrazzo.io.rasters.outlines import Outlines, outlines_of
 from terrazzo.io.rasters.rasterize import Burnt, attribute_text, inside, rasterize_shapes
 from terrazzo.io.rasters.read_images import (
     BYTE_LIMIT,
@@ -33,6 +34,7 @@ __all__ = [
     "IMAGE_DTYPES",
     "Burnt",
     "Features",
+    "Outlines",
     "Part",
     "RasterInfo",
     "areas_of_equal_pixels",
@@ -46,6 +48,7 @@ __all__ = [
     "is_vector",
     "may_lack_pixels",
     "neighbours",
+    "outlines_of",
     "rasterize_shapes",
     "read",
     "read_features",
