@@ -24,6 +24,10 @@ _STRAIGHT = 2_000.0
 1e-6 at any size of the scene (less so where a side passes within 1,000 km of a pole)."""
 
 
+_POINTS_AT_ONCE = 1 << 18  # corners of pixels whose places are worked out together
+_EVEN = 1e-8  # of an area: what the rounding of coordinates makes of equal ones
+
+
 @dataclass(frozen=True)
 class Ground:
     """From pixels to longitude and latitude, with the ellipsoid these are on.
@@ -169,6 +173,90 @@ def _with_short_sides(
     share = (np.arange(parts.sum()) - np.repeat(begins, parts)) / np.repeat(parts, parts)
     places = np.repeat(corners, parts, axis=0) + np.repeat(steps, parts, axis=0) * share[:, None]
     return places, begins[first]
+
+
+class PixelAreas:
+    """The areas of the pixels of a raster on the ground, a row at a time.
+
+    Areas of single pixels are worked out as `areas_m2` does, at most `_STRAIGHT` apart, and taken
+    to change evenly in between: right to 1e-7. Memory holds two rows of them.
+    """
+
+    def __init__(self, info: RasterInfo) -> None:
+        self._info, self._ground, sides = info, of_raster(info), pixel_sides(info)
+        width, height = (np.nan, np.nan) if self._ground is None or sides is None else sides
+        self.known: bool = bool(np.isfinite(width + height))
+        """Whether the raster says where on an ellipsoid it lies."""
+        if not self.known:
+            return
+        self._parts = max(1, math.ceil(max(width, height) / _STRAIGHT))
+        self._columns = _nodes(info.columns, width)
+        self._rows = _nodes(info.rows, height)
+        self._kept: dict[int, Floats] = {}
+        middle = (self._rows[0], self._rows[len(self._rows) // 2], self._rows[-1])
+        if all(_is_even(self._exact(self._columns, int(row))) for row in middle):
+            self._columns = self._columns[:1]  # parallels are rows: longitude makes no difference
+
+    def row(self, number: int, wanted_W: NDArray[np.bool_]) -> Floats:
+        """Return the areas of the pixels of a row in square metres.
+
+        Args:
+            number: of the row.
+            wanted_W: pixels whose area matters; others may be NaN where a projection ends.
+
+        Returns:
+            W float64; NaN where the raster does not say where it lies, or beyond its projection.
+        """
+        width = self._info.columns
+        if not self.known:
+            return np.full(width, np.nan)
+        after = int(np.searchsorted(self._rows, number))
+        areas = self._at(int(self._rows[after]))
+        if self._rows[after] != number:
+            above = int(self._rows[after - 1])
+            share = (number - above) / (int(self._rows[after]) - above)
+            areas = (1 - share) * self._at(above) + share * areas
+        areas_W: Floats = np.interp(np.arange(width), self._columns, areas)
+        unknown = np.flatnonzero(np.isnan(areas_W) & wanted_W)
+        if len(unknown):
+            areas_W[unknown] = self._exact(unknown, number)
+        return areas_W
+
+    def _at(self, row: int) -> Floats:
+        """Return the exact areas at the nodes of a row of nodes; two rows are kept."""
+        if row not in self._kept:
+            while len(self._kept) > 1:
+                del self._kept[min(self._kept)]
+            self._kept[row] = self._exact(self._columns, row)
+        return self._kept[row]
+
+    def _exact(self, columns: NDArray[np.intp], row: int) -> Floats:
+        assert self._ground is not None
+        sides = np.arange(self._parts) / self._parts
+        flat = np.zeros(self._parts)
+        x = np.concatenate([sides, flat + 1, 1 - sides, flat, [0.0]])
+        y = np.concatenate([flat, sides, flat + 1, 1 - sides, [0.0]])
+        corners = len(x)
+        at_once = max(1, _POINTS_AT_ONCE // corners)
+        found = []
+        for start in range(0, len(columns), at_once):
+            some = columns[start : start + at_once]
+            places = np.stack(
+                [(some[:, None] + x).reshape(-1), np.tile(row + y, len(some))], axis=1
+            )
+            found.append(_ring_areas(self._ground, places, np.arange(len(some)) * corners))
+        areas: Floats = np.concatenate(found)
+        return areas
+
+
+def _nodes(length: int, side: float) -> NDArray[np.intp]:
+    """Return the first pixel of an axis, the last, and pixels at most `_STRAIGHT` metres apart."""
+    step = max(1, int(_STRAIGHT / side))
+    return np.unique(np.append(np.arange(0, length, step), length - 1))
+
+
+def _is_even(areas: Floats) -> bool:
+    return bool(np.isfinite(areas).all() and np.ptp(areas) <= _EVEN * areas.mean())
 
 
 def _ring_areas(ground: Ground, places: Floats, first_places: NDArray[np.intp]) -> Floats:

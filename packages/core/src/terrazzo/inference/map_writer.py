@@ -21,6 +21,7 @@ from terrazzo.base.file_lock import locked
 from terrazzo.data.labels import LabelMap
 from terrazzo.inference import polygonize, row_journal, tiled_prediction, unfinished_map
 from terrazzo.inference.jobs import BandTask, Executor
+from terrazzo.inference.min_area import MinArea
 from terrazzo.inference.outputs import Work
 from terrazzo.inference.row_journal import Layer
 from terrazzo.inference.tiled_prediction import Scene, Tally, Tiling
@@ -42,6 +43,9 @@ class MapOrder:
         tiling: tiles and their blending.
         plan: all that the rows depend on, as JSON holds it.
         cloud_optimised: write cloud optimised GeoTIFF, with overviews.
+        layer_per_class: write a layer of polygons for each class.
+        min_area: of a patch on the polygons; None: any.
+        sieve_map: of a patch on the map, too.
     """
 
     scene: Scene
@@ -50,6 +54,9 @@ class MapOrder:
     tiling: Tiling
     plan: Mapping[str, object]
     cloud_optimised: bool = False
+    layer_per_class: bool = False
+    min_area: MinArea | None = None
+    sieve_map: bool = False
 
     @property
     def out(self) -> Path:
@@ -256,17 +263,21 @@ def _write_files(order: MapOrder, rows: PartialMap, wait: Callable[[], None]) ->
             tags=_class_tags(label_map),
             cloud_optimised=order.cloud_optimised,
         )
+
+    def labels() -> Iterator[NDArray[np.integer]]:
+        return rows.groups("labels", rasters.BLOCK, wait)
+
+    sieved: rasters.Groups = labels
+    if order.min_area is not None:
+        sieved = order.min_area.sieved(labels, size, label_map.ignore_index)
     if work.polygons is not None:
         polygonize.write(
-            work.polygons,
-            rows.groups("labels", rasters.BLOCK, wait),
-            size,
-            label_map,
+            work.polygons, sieved(), size, label_map, layer_per_class=order.layer_per_class
         )
     write_map(
         work.map,
         size,
-        rows.groups("labels", rasters.BLOCK, wait),
+        sieved() if order.sieve_map else labels(),
         label_map,
         cloud_optimised=order.cloud_optimised,
     )

@@ -18,10 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.io.rasters.linked_order import Chains, chains_of
-from terrazzo.io.rasters.pixel_runs import components, runs_of
-
-_STEP_PIXELS = 1 << 19
-"""Pixels that are looked at together: memory grows with them."""
+from terrazzo.io.rasters.pixel_runs import components, runs_of, strips_of
 
 Corners = NDArray[np.int32]
 """N×2: twice the column, plus one where four pixels meet of which two diagonal ones are equal; and
@@ -107,18 +104,11 @@ def outlines_of(
     """
     seam: _Seam | None = None
     row = 0
-    for strip_RW in _strips(groups):
+    for strip_RW in strips_of(groups):
         row += len(strip_RW)
         finished, seam = _Strip(strip_RW, seam, row, nodata, is_last=row == num_rows).work()
         if finished is not None:
             yield finished
-
-
-def _strips(groups: Iterable[NDArray[np.integer]]) -> Iterator[NDArray[np.integer]]:
-    for group_RW in groups:
-        step = max(1, _STEP_PIXELS // group_RW.shape[1])
-        for first in range(0, len(group_RW), step):
-            yield group_RW[first : first + step]
 
 
 class _Strip:
@@ -427,11 +417,13 @@ def _outlines(
     place = row * along + column
     begin = np.minimum.reduceat(place, first)
     lowest = np.maximum.reduceat(row * along - column, first)
+    last_row = -(-lowest // along)
+    end_of_ring = 2 * last_row * along - lowest  # by row, then by the first column there
     is_outline = size > 0
     _, polygon = np.unique(area, return_inverse=True)
     end = np.empty(int(is_outline.sum()), np.int64)
     assert np.array_equal(np.sort(polygon[is_outline]), np.arange(len(end)))
-    end[polygon[is_outline]] = lowest[is_outline]
+    end[polygon[is_outline]] = end_of_ring[is_outline]
     order = np.lexsort((begin, ~is_outline, end[polygon]))
     turn = np.flatnonzero(place == begin[ring_of_corner]) - first
     lengths = rings.lengths[order] + 1

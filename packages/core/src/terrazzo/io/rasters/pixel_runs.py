@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+_STRIP_PIXELS = 1 << 19
+"""Pixels that are looked at together: memory grows with them."""
 
 Numbers = NDArray[np.integer]
 
@@ -46,6 +50,14 @@ class Runs:
             number_N[self.upper[pairs]],
             number_N[self.lower[pairs]],
         )
+
+
+def strips_of(groups: Iterable[NDArray[np.integer]]) -> Iterator[NDArray[np.integer]]:
+    """Yield the rows of groups in strips of some pixels, none across two groups."""
+    for group_RW in groups:
+        step = max(1, _STRIP_PIXELS // group_RW.shape[1])
+        for first in range(0, len(group_RW), step):
+            yield group_RW[first : first + step]
 
 
 def runs_of(labels_RW: NDArray[np.integer]) -> Runs:
