@@ -24,7 +24,7 @@ from terrazzo.io.rasters.read_vectors import (
     is_vector,
     read_features,
 )
-from terrazzo.io.rasters.sieve import Groups, pixels_of_runs, sieved
+from terrazzo.io.rasters.sieve import Groups, sieved
 from terrazzo.io.rasters.vectorize import areas_of_equal_pixels
 from terrazzo.io.rasters.widen import refuse_lines, widen_shapes
 from terrazzo.io.rasters.write_rasters import BLOCK, write, write_rows
@@ -51,7 +51,6 @@ __all__ = [
     "may_lack_pixels",
     "neighbours",
     "outlines_of",
-    "pixels_of_runs",
     "rasterize_shapes",
     "read",
     "read_features",

@@ -29,19 +29,13 @@ SizeOfRuns = Callable[[NDArray[Any], NDArray[Any], NDArray[Any]], NDArray[np.int
 so that sums do not depend on their order."""
 
 
-def pixels_of_runs(_: NDArray[Any], starts: NDArray[Any], stops: NDArray[Any]) -> NDArray[np.int64]:
-    """Return how many pixels runs have."""
-    pixels: NDArray[np.int64] = (stops - starts).astype(np.int64)
-    return pixels
-
-
 def sieved(
     groups: Groups,
     nodata: int,
     least: int,
     *,
     connectivity: Literal[4, 8] = 4,
-    size_of_runs: SizeOfRuns = pixels_of_runs,
+    size_of_runs: SizeOfRuns | None = None,
 ) -> Groups:
     """Return the map without small patches, grouped as it came.
 
@@ -50,7 +44,8 @@ def sieved(
         nodata: label of pixels that belong to no patch, and that take none in.
         least: size of the smallest patch that stays.
         connectivity: 4: pixels of a patch share a side; 8: or a corner. So for neighbours.
-        size_of_runs: what the size of a patch is the sum of.
+        size_of_runs: what the size of a patch is the sum of, where it is told if it stays; None:
+            of pixels. Of neighbours the one of most pixels is the largest.
     """
     patches = _Patches.of(groups, nodata, connectivity, size_of_runs)
     label_of_patch = patches.labels[_takers(patches, groups, nodata, connectivity, least)]
@@ -176,20 +171,22 @@ class _Patches:
 
     Attributes:
         own: number of each one's patch.
-        sizes: of the patches, at their own numbers.
+        pixels: of the patches, at their own numbers.
+        sizes: likewise.
         labels: likewise.
     """
 
     own: NDArray[np.int64]
+    pixels: NDArray[np.int64]
     sizes: NDArray[np.int64]
     labels: NDArray[Any]
 
     @classmethod
     def of(
-        cls, groups: Groups, nodata: int, connectivity: int, size_of_runs: SizeOfRuns
+        cls, groups: Groups, nodata: int, connectivity: int, size_of_runs: SizeOfRuns | None
     ) -> _Patches:
         """Look at all rows."""
-        sizes = _Growing(np.dtype(np.int64))
+        pixels, sizes = _Growing(np.dtype(np.int64)), _Growing(np.dtype(np.int64))
         labels: _Growing | None = None
         same = [np.empty((0, 2), np.int64)]
         for strip in _numbered(groups(), nodata, connectivity):
@@ -197,15 +194,20 @@ class _Patches:
             if labels is None:
                 labels = _Growing(strip.labels_RW.dtype)
             labels.to(strip.patches)[strip.patch] = runs.label
-            size = size_of_runs(strip.first_row + runs.row[new:], runs.start[new:], runs.stop[new:])
-            np.add.at(sizes.to(strip.patches), strip.patch[new:], size)
+            some = (strip.first_row + runs.row[new:], runs.start[new:], runs.stop[new:])
+            np.add.at(pixels.to(strip.patches), strip.patch[new:], some[2] - some[1])
+            if size_of_runs is not None:
+                np.add.at(sizes.to(strip.patches), strip.patch[new:], size_of_runs(*some))
             same.append(strip.same)
         assert labels is not None
         links = np.concatenate(same)
-        own = components(sizes.length, links[:, 0], links[:, 1])
-        together = np.zeros(sizes.length, np.int64)
-        np.add.at(together, own, sizes.to(sizes.length))
-        return cls(own, together, labels.to(labels.length))
+        own = components(pixels.length, links[:, 0], links[:, 1])
+        summed = np.zeros((2, pixels.length), np.int64)
+        np.add.at(summed[0], own, pixels.to(pixels.length))
+        if size_of_runs is not None:
+            np.add.at(summed[1], own, sizes.to(pixels.length))
+        size = summed[0] if size_of_runs is None else summed[1]
+        return cls(own, summed[0], size, labels.to(labels.length))
 
 
 class _Growing:
@@ -235,10 +237,10 @@ def _takers(
         ones, others = (patches.own[strip.patch[each]] for each in pairs)
         for one, other in ((ones, others), (others, ones)):
             counts = is_small[one] & (one != other)
-            _keep_largest(best, one[counts], other[counts], patches.sizes)
+            _keep_largest(best, one[counts], other[counts], patches.pixels)
     taker = np.where(is_small & (best >= 0), best, np.arange(len(best)))
     for _ in range(len(best).bit_length()):
-        # Sizes grow along the way, until one is large, or two small ones name each other.
+        # Patches grow along the way, until one is large, or two small ones name each other.
         further = taker[taker]
         if np.array_equal(further, taker):
             break
@@ -261,14 +263,14 @@ def _keep_largest(
     best: NDArray[np.int64],
     patch: NDArray[np.int64],
     neighbour: NDArray[np.int64],
-    sizes: NDArray[np.int64],
+    pixels: NDArray[np.int64],
 ) -> None:
     """Put the largest neighbour of each patch into `best`, where it is larger than that there."""
-    order = np.lexsort((neighbour, -sizes[neighbour], patch))
+    order = np.lexsort((neighbour, -pixels[neighbour], patch))
     patch, neighbour = patch[order], neighbour[order]
     is_first = np.diff(patch, prepend=-1) != 0
     patch, neighbour = patch[is_first], neighbour[is_first]
     before = best[patch]
-    size, size_before = sizes[neighbour], np.where(before < 0, -1, sizes[before])
+    size, size_before = pixels[neighbour], np.where(before < 0, -1, pixels[before])
     better = (size > size_before) | ((size == size_before) & (neighbour < before))
     best[patch[better]] = neighbour[better]
