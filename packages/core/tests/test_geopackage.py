@@ -8,6 +8,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 import rasterio
+from affine import Affine
 
 from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.inference import polygonize
@@ -25,12 +26,10 @@ CLASSES = LabelMap(
 )
 
 
-def write(path, labels_HW, classes=CLASSES, **settings):
+def write(path, labels_HW, place=UTM["transform"], **settings):
     crs = rasterio.crs.CRS.from_user_input(UTM["crs"])
-    size = RasterInfo(
-        *labels_HW.shape, ("class",), "uint8", 255, crs, UTM["transform"], str(labels_HW.dtype)
-    )
-    polygonize.write(path, [labels_HW], size, classes, **settings)
+    size = RasterInfo(*labels_HW.shape, ("class",), "uint8", 255, crs, place, "uint8")
+    polygonize.write(path, [labels_HW], size, CLASSES, **settings)
 
 
 def labels(shape, seed=0):
@@ -71,6 +70,20 @@ def test_the_index_answers_as_the_shapes_do(tmp_path):
             # The index may hold a box a float32 wider; GDAL looks at the shapes themselves.
             exact = fids[shapely.intersects(shapely.box(*box), shapes)]
             assert set(exact) <= set(found) <= set(expected)
+
+
+def test_the_boxes_of_the_index_are_not_smaller_than_the_shapes(tmp_path):
+    """They are float32, which these coordinates are not."""
+    path = tmp_path / "p.gpkg"
+    write(path, labels((20, 20)), Affine(0.013, 0, 392_000.07, 0, -0.013, 5_820_000.03))
+    bounds = shapely.bounds(shapely.from_wkb(pyogrio.raw.read(path)[2]))
+    with closing(sqlite3.connect(path)) as database:
+        columns = "minx, miny, maxx, maxy"
+        rows = database.execute(f"SELECT {columns} FROM rtree_classes_geom ORDER BY id").fetchall()
+    boxes = np.array(rows)
+    assert (boxes[:, :2] <= bounds[:, :2]).all()
+    assert (boxes[:, 2:] >= bounds[:, 2:]).all()
+    assert np.abs(boxes - bounds).max() < 1
 
 
 def test_what_is_added_later_is_counted_and_indexed(tmp_path):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -82,6 +86,8 @@ def test_of_equal_neighbours_the_first_one_takes():
     assert sieved(labels_HW, 2).tolist() == [[1, 1, 1, 2, 2]]
     assert sieved(labels_HW[:, ::-1], 2).tolist() == [[2, 2, 2, 1, 1]]
     assert sieved(labels_HW.T, 2, rows=1).T.tolist() == [[1, 1, 1, 2, 2]]
+    between = np.array([[1, 1, 2, 2], [1, 0, 0, 2], [1, 1, 2, 2]], np.uint8)
+    assert sieved(between, 3)[1].tolist() == [1, 1, 1, 2]
 
 
 def test_small_ones_lead_to_a_large_one_or_stay():
@@ -222,3 +228,43 @@ def test_images_are_sieved_too(tmp_path):
     fields = pyogrio.raw.read(tmp_path / "p" / "a.gpkg")[3]
     counts = np.bincount(fields[0], fields[2], minlength=256)
     np.testing.assert_array_equal(counts, np.bincount(expected_HW.ravel(), minlength=256))
+
+
+def command(module, *words):
+    return subprocess.run(
+        [sys.executable, "-m", *module, "predict", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@needs_extra
+def test_from_the_command_line_and_after_a_kill(tmp_path):
+    model, source = make_model(tmp_path / "model"), tmp_path / "s.tif"
+    make_scene(source, (90, 50, 3), nodata=0)
+    expected = None
+    for name, kill in (("straight", "step:0"), ("killed", "sync:5")):
+        out, polygons = tmp_path / f"{name}.tif", tmp_path / f"{name}.gpkg"
+        words = (model, source, "--out", out, "--tile", 32, "--overlap", 12, "--sieve-map")
+        words += ("--polygons", polygons, "--layer-per-class", "--min-area", "2px")
+        answer = command(("terrazzo.testing.kill", kill), *words)
+        if name == "killed":
+            assert answer.returncode == -signal.SIGKILL
+            assert not out.exists()
+            assert not polygons.exists()
+            answer = command(("terrazzo",), *words, "--resume")
+        assert answer.returncode == 0, answer.stderr
+        layers = [
+            [column.tolist() for column in (*read[1:3], *read[3])]
+            for k in range(6)
+            for read in [pyogrio.raw.read(polygons, layer=f"{k} class {k}", return_fids=True)]
+        ]
+        found = (out.read_bytes(), repr(layers))
+        assert expected is None or found == expected
+        expected = found
+    assert (labels_of(out) == sieved(labels_of(out), 2)).all()
+    refused = command(("terrazzo",), *words[:-1], "2 feet", "--overwrite")
+    assert refused.returncode == 2
+    assert "SEG-X092" in refused.stderr
+    assert "Traceback" not in refused.stderr
