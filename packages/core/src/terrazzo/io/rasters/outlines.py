@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.io.rasters.linked_order import Chains, chains_of
-from terrazzo.io.rasters.pixel_runs import components, runs_of, strips_of
+from terrazzo.io.rasters.linked_order import chains_of
+from terrazzo.io.rasters.pixel_runs import components, ranges, runs_of, strips_of
 
 Corners = NDArray[np.int32]
 """N×2: twice the column, plus one where four pixels meet of which two diagonal ones are equal; and
@@ -109,10 +109,33 @@ def outlines_of(
         finished, seam = _Strip(strip_RW, seam, row, nodata, is_last=row == num_rows).work()
         if finished is not None:
             yield finished
+    assert row == num_rows
 
 
 class _Strip:
-    """Some rows below a seam; each run has its left side as side 2n, its right one as 2n + 1."""
+    """Some rows below a seam, with their sides followed from one to the next.
+
+    Each run has its left side as side 2n, its right one as 2n + 1. Chains of sides are closed or
+    cross a seam; those that do are numbered from 0, in their order.
+
+    Attributes:
+        labels_RW: the rows, that of the seam above included.
+        above: the seam, or None at the top of the map.
+        is_last: whether no rows follow.
+        first_row: of `labels_RW` in the map.
+        runs: that have a label.
+        num_above: how many of them lie in the row of the seam above.
+        below: those that go on below the strip.
+        chains: of sides.
+        chain_of_side: one for each.
+        label: of the pixels of each chain.
+        corners: of all chains.
+        corner_of_place: where those of each side in the order of `chains` begin, and their number.
+        first_corner: of each chain, and their number.
+        crosses: whether a chain crosses a seam.
+        number: of each chain that does.
+        root: of each chain one of the same area; see `_roots`.
+    """
 
     def __init__(
         self,
@@ -131,42 +154,39 @@ class _Strip:
         self.runs = every.only(every.label != nodata)
         self.num_above = 0 if above is None else len(above.target)
         last = np.searchsorted(self.runs.row, len(labels_RW) - 1)
-        self.runs_below = np.arange(len(self.runs) if is_last else last, len(self.runs))
+        self.below = np.arange(len(self.runs) if is_last else last, len(self.runs))
+        follows = self._links()
+        self.chains = chains_of(follows)
+        self.chain_of_side = np.empty(len(follows), np.int64)
+        self.chain_of_side[self.chains.order] = self.chains.chain
+        self.label = self.runs.label[self.chains.order[self.chains.first[:-1]] // 2]
+        self.corners, self.corner_of_place = self._corners(follows)
+        self.first_corner = self.corner_of_place[self.chains.first]
+        self.crosses = np.zeros(len(self.label), bool)
+        self.crosses[self.chain_of_side[2 * np.arange(self.num_above)]] = True
+        self.crosses[self.chain_of_side[2 * self.below]] = True
+        self.number = np.cumsum(self.crosses) - 1
+        self.root = self._roots()
 
     def work(self) -> tuple[Outlines | None, _Seam | None]:
-        """Follow all sides; return the areas that are whole, and what stays open."""
-        follows = self._links()
-        chains = chains_of(follows)
-        chain_of_side = np.empty(len(follows), np.int64)
-        chain_of_side[chains.order] = chains.chain
-        corners, corner_of_place = self._corners(chains, follows)
-        first_corner = corner_of_place[chains.first]
-        crosses = np.zeros(len(chains.first) - 1, bool)
-        crosses[chain_of_side[2 * np.arange(self.num_above)]] = True
-        crosses[chain_of_side[2 * self.runs_below]] = True
-        root = self._roots(chains, chain_of_side, crosses)
-        whole = ~crosses & ~crosses[root]
-        rings = [_taken(corners, first_corner, np.flatnonzero(whole))]
-        area_of_ring = [root[whole]]
-        label_of_chain = self.runs.label[chains.order[chains.first[:-1]] // 2]
-        ended, seam = self._across(
-            chains, chain_of_side, corners, corner_of_place, crosses, root, label_of_chain
-        )
-        label = [label_of_chain]
-        for number, area in enumerate(ended, start=len(root)):
+        """Return the areas that are whole, and what stays open."""
+        ended, seam = self._across()
+        whole = ~self.crosses & ~self.crosses[self.root]
+        rings, area_of_ring = [self._taken(np.flatnonzero(whole))], [self.root[whole]]
+        label = [self.label]
+        for number, area in enumerate(ended, start=len(self.label)):
             rings += area.rings
             area_of_ring += [np.full(len(each.lengths), number) for each in area.rings]
-            label.append(np.array([area.label], label_of_chain.dtype))
+            label.append(np.array([area.label], self.label.dtype))
         together = _Rings(
             np.concatenate([each.corners for each in rings]),
             np.concatenate([each.lengths for each in rings]),
         )
-        columns = self.labels_RW.shape[1]
         if len(together.lengths) == 0:
             return None, seam
-        return _outlines(
-            together, np.concatenate(area_of_ring), np.concatenate(label), columns
-        ), seam
+        columns = self.labels_RW.shape[1]
+        areas, labels = np.concatenate(area_of_ring), np.concatenate(label)
+        return _outlines(together, areas, labels, columns), seam
 
     def _links(self) -> NDArray[np.int64]:
         """Return which side is followed after each; -1 where that is below the strip."""
@@ -190,14 +210,12 @@ class _Strip:
         self.last_upper[lower] = upper  # of several for one run the last
         if self.above is not None:
             follows[2 * np.arange(self.num_above)] = 2 * self.above.target + 1
-        follows[2 * self.runs_below + 1] = -1
+        follows[2 * self.below + 1] = -1
         return follows
 
-    def _corners(
-        self, chains: Chains, follows: NDArray[np.int64]
-    ) -> tuple[Corners, NDArray[np.int64]]:
+    def _corners(self, follows: NDArray[np.int64]) -> tuple[Corners, NDArray[np.int64]]:
         """Return the corners of all chains, and where those of each place in them begin."""
-        runs = self.runs
+        runs, chains = self.runs, self.chains
         column = np.empty(len(follows), np.int32)
         column[0::2], column[1::2] = runs.start, runs.stop
         after = follows[chains.order]
@@ -231,158 +249,122 @@ class _Strip:
         marked[row[diagonal] + 1, column[diagonal] + 1] = True
         return marked
 
-    def _roots(
-        self, chains: Chains, chain_of_side: NDArray[np.int64], crosses: NDArray[np.bool_]
-    ) -> NDArray[np.int64]:
-        """Return for each chain one of the same area: for a hole its outline, or an open chain."""
-        root = np.arange(len(crosses))
+    def _roots(self) -> NDArray[np.int64]:
+        """Return for each chain one of its area: of a hole the outline, or one across a seam."""
+        chains, root = self.chains, np.arange(len(self.label))
         if len(root) == 0:
             return root
-        column = np.empty(len(chain_of_side), np.int64)
+        column = np.empty(len(chains.order), np.int64)
         column[0::2], column[1::2] = -self.runs.start.astype(np.int64), self.runs.stop
         size = np.add.reduceat(column[chains.order], chains.first[:-1])
         first_side = np.minimum.reduceat(chains.order, chains.first[:-1])
-        holes = np.flatnonzero((size < 0) & ~crosses)
+        holes = np.flatnonzero((size < 0) & ~self.crosses)
         over = self.last_upper[first_side[holes] // 2]
-        root[holes] = chain_of_side[2 * over]
+        root[holes] = self.chain_of_side[2 * over]
         while True:
             further = root[root]
             if np.array_equal(further, root):
                 return root
             root = further
 
-    def _across(
-        self,
-        chains: Chains,
-        chain_of_side: NDArray[np.int64],
-        corners: Corners,
-        corner_of_place: NDArray[np.int64],
-        crosses: NDArray[np.bool_],
-        root: NDArray[np.int64],
-        label_of_chain: NDArray[Any],
-    ) -> tuple[list[_OpenArea], _Seam | None]:
+    def _across(self) -> tuple[list[_OpenArea], _Seam | None]:
         """Continue the areas of the seam above; return those that end here, and the seam below."""
-        crossing = np.flatnonzero(crosses)
-        number = np.cumsum(crosses) - 1
-        below = self.runs_below
-        ways = self._ways(chains, crossing, corners, corner_of_place)
-        area_of_way, num_areas = self._joined(chain_of_side, crossing, number)
-        found = [_OpenArea(0) for _ in range(num_areas)]
-        for way, chain in enumerate(crossing):
-            found[area_of_way[way]].label = int(label_of_chain[chain])
-        if self.above is not None:
-            for old, area in enumerate(self.above.areas):
-                into = found[area_of_way[len(crossing) + old]]
-                if len(into.rings) < len(area.rings):
-                    into.rings, area.rings = area.rings, into.rings
-                into.rings += area.rings
-        self._keep_holes(found, area_of_way, corners, corner_of_place[chains.first], root, crosses)
-        is_open = np.zeros(len(crossing), bool)
-        is_open[number[chain_of_side[2 * below]]] = True
+        ways = self._ways()
+        area_of_way, num_areas = self._joined()
+        areas = self._continued(area_of_way, num_areas)
+        is_open = np.zeros(len(ways), bool)
+        is_open[self.number[self.chain_of_side[2 * self.below]]] = True
         for closed in np.flatnonzero(~is_open):
             ring = _flat(ways[closed])
-            found[area_of_way[closed]].rings.append(_Rings(ring, np.array([len(ring)])))
+            areas[area_of_way[closed]].rings.append(_Rings(ring, np.array([len(ring)])))
         goes_on = np.zeros(num_areas, bool)
-        goes_on[area_of_way[: len(crossing)][is_open]] = True
-        ended = [area for area, on in zip(found, goes_on, strict=True) if not on]
+        goes_on[area_of_way[: len(ways)][is_open]] = True
+        ended = [area for area, on in zip(areas, goes_on, strict=True) if not on]
         if self.is_last:
             return ended, None
-        last = chains.order[chains.first[1:] - 1]  # the right side where each open chain ends
-        chain_below = chain_of_side[2 * below]
+        chain = self.chain_of_side[2 * self.below]
+        last_side = self.chains.order[self.chains.first[1:] - 1]
         renumbered = np.cumsum(goes_on) - 1
         seam = _Seam(
             self.labels_RW[-1].copy(),
-            last[chain_below] // 2 - (below[0] if len(below) else 0),
-            [ways[way] for way in number[chain_below]],
-            renumbered[area_of_way[number[chain_below]]],
-            [area for area, on in zip(found, goes_on, strict=True) if on],
+            last_side[chain] // 2 - (len(self.runs) - len(self.below)),
+            [ways[way] for way in self.number[chain]],
+            renumbered[area_of_way[self.number[chain]]],
+            [area for area, on in zip(areas, goes_on, strict=True) if on],
         )
         return ended, seam
 
-    def _ways(
-        self,
-        chains: Chains,
-        crossing: NDArray[np.int64],
-        corners: Corners,
-        corner_of_place: NDArray[np.int64],
-    ) -> list[_Pieces]:
+    def _ways(self) -> list[_Pieces]:
         """Return the corners of the chains that cross a seam, with those from above in between."""
+        chains, crossing = self.chains, np.flatnonzero(self.crosses)
         is_above = (chains.order < 2 * self.num_above) & (chains.order % 2 == 0)
         places = np.flatnonzero(is_above)
-        firsts = np.searchsorted(places, chains.first[crossing])
-        lasts = np.searchsorted(places, chains.first[crossing + 1])
-        begins = corner_of_place[chains.first[crossing]].tolist()
-        ends = corner_of_place[chains.first[crossing + 1]].tolist()
-        runs, cuts = (chains.order[places] // 2).tolist(), corner_of_place[places].tolist()
+        cuts, runs = self.corner_of_place[places].tolist(), (chains.order[places] // 2).tolist()
+        bounds = np.stack(
+            [
+                self.first_corner[crossing],
+                self.first_corner[crossing + 1],
+                np.searchsorted(places, chains.first[crossing]),
+                np.searchsorted(places, chains.first[crossing + 1]),
+            ],
+            axis=1,
+        )
         ways = []
-        for begin, end, first, last in zip(
-            begins, ends, firsts.tolist(), lasts.tolist(), strict=True
-        ):
+        for begin, end, first, last in bounds.tolist():
             pieces: _Pieces = []
             for each in range(first, last):
                 if cuts[each] > begin:
-                    pieces.append(corners[begin : cuts[each]].copy())
+                    pieces.append(self.corners[begin : cuts[each]].copy())
                     begin = cuts[each]
                 assert self.above is not None
                 pieces.append(self.above.pieces[runs[each]])
             if end > begin:
-                pieces.append(corners[begin:end].copy())
+                pieces.append(self.corners[begin:end].copy())
             ways.append(pieces)
         return ways
 
-    def _joined(
-        self,
-        chain_of_side: NDArray[np.int64],
-        crossing: NDArray[np.int64],
-        number: NDArray[np.integer],
-    ) -> tuple[NDArray[np.integer], int]:
-        """Return the area of each crossing chain and of each area from above, and their number."""
-        below, above = self.runs_below, np.arange(self.num_above)
-        ones = [number[chain_of_side[2 * below]], number[chain_of_side[2 * above]]]
-        others = [number[chain_of_side[2 * below + 1]]]
-        count = len(crossing)
+    def _joined(self) -> tuple[NDArray[np.integer], int]:
+        """Return the areas, from 0, of the chains that cross a seam and of the areas from above.
+
+        Returns:
+            Area of each crossing chain, then of each area from above; and how many there are.
+        """
+        count = int(self.crosses.sum())
+        ones = [self.number[self.chain_of_side[2 * self.below]]]
+        others = [self.number[self.chain_of_side[2 * self.below + 1]]]
         if self.above is not None:
-            others.append(len(crossing) + self.above.area)
+            ones.append(self.number[self.chain_of_side[2 * np.arange(self.num_above)]])
+            others.append(count + self.above.area)
             count += len(self.above.areas)
-        else:
-            ones.pop()
         least = components(count, np.concatenate(ones), np.concatenate(others))
         found, area = np.unique(least, return_inverse=True)
         return area, len(found)
 
-    def _keep_holes(
-        self,
-        found: list[_OpenArea],
-        area_of_way: NDArray[np.integer],
-        corners: Corners,
-        first_corner: NDArray[np.int64],
-        root: NDArray[np.int64],
-        crosses: NDArray[np.bool_],
-    ) -> None:
-        """Give the closed holes of this strip to the areas that cross a seam."""
-        holes = np.flatnonzero(~crosses & crosses[root])
-        if len(holes) == 0:
-            return
-        number = np.cumsum(crosses) - 1
-        area = area_of_way[number[root[holes]]]
-        order = np.argsort(area, kind="stable")
-        bounds = np.flatnonzero(np.diff(area[order], prepend=-1, append=-1))
+    def _continued(self, area_of_way: NDArray[np.integer], num_areas: int) -> list[_OpenArea]:
+        """Return the areas that cross a seam, with their rings from above and the holes of here."""
+        areas = [_OpenArea(0) for _ in range(num_areas)]
+        crossing = np.flatnonzero(self.crosses)
+        for number, label in zip(area_of_way.tolist(), self.label[crossing].tolist(), strict=False):
+            areas[number].label = label
+        above = [] if self.above is None else self.above.areas
+        for number, area in zip(area_of_way[len(crossing) :].tolist(), above, strict=True):
+            into = areas[number]
+            if len(into.rings) < len(area.rings):
+                into.rings, area.rings = area.rings, into.rings
+            into.rings += area.rings
+        holes = np.flatnonzero(~self.crosses & self.crosses[self.root])
+        area_of_hole = area_of_way[self.number[self.root[holes]]]
+        order = np.argsort(area_of_hole, kind="stable")
+        bounds = np.flatnonzero(np.diff(area_of_hole[order], prepend=-1, append=-1))
         for begin, end in pairwise(bounds):
-            some = holes[order[begin:end]]
-            found[area[order[begin]]].rings.append(_taken(corners, first_corner, some))
+            areas[area_of_hole[order[begin]]].rings.append(self._taken(holes[order[begin:end]]))
+        return areas
 
-
-def _taken(corners: Corners, first_corner: NDArray[np.int64], chains: NDArray[np.int64]) -> _Rings:
-    """Return the corners of some chains, one after the other."""
-    lengths = first_corner[chains + 1] - first_corner[chains]
-    return _Rings(corners[_ranges(first_corner[chains], lengths)], lengths)
-
-
-def _ranges(first: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return `lengths` numbers from each `first` on, one after the other."""
-    begins = np.cumsum(lengths) - lengths
-    numbers: NDArray[np.int64] = np.arange(lengths.sum()) + np.repeat(first - begins, lengths)
-    return numbers
+    def _taken(self, chains: NDArray[np.int64]) -> _Rings:
+        """Return the corners of some chains, one after the other."""
+        first = self.first_corner[chains]
+        lengths = self.first_corner[chains + 1] - first
+        return _Rings(self.corners[ranges(first, lengths)], lengths)
 
 
 def _flat(pieces: _Pieces) -> Corners:

@@ -110,3 +110,10 @@ def components(size: int, ones: Numbers, others: Numbers) -> NDArray[np.int64]:
                 break
             least_N = further_N
     return least_N
+
+
+def ranges(first: Numbers, lengths: Numbers) -> NDArray[np.int64]:
+    """Return `lengths` numbers from each `first` on, one after the other."""
+    begins = np.cumsum(lengths) - lengths
+    numbers: NDArray[np.int64] = np.arange(lengths.sum()) + np.repeat(first - begins, lengths)
+    return numbers

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.io.rasters.pixel_runs import Runs, components, runs_of, strips_of
+from terrazzo.io.rasters.pixel_runs import Runs, components, ranges, runs_of, strips_of
 
 Groups = Callable[[], Iterable[NDArray[np.integer]]]
 """Gives the rows of a map from the first to the last, as often as it is called."""
@@ -51,36 +51,44 @@ def sieved(
     label_of_patch = patches.labels[_takers(patches, groups, nodata, connectivity, least)]
 
     def changed() -> Iterator[NDArray[np.integer]]:
-        rows_of_groups: deque[int] = deque()
-        waiting: list[NDArray[np.integer]] = []
-        for strip_RW in changed_strips(rows_of_groups):
-            waiting.append(strip_RW)
-            if sum(map(len, waiting)) == rows_of_groups[0]:
-                rows_of_groups.popleft()
-                yield np.concatenate(waiting)
-                waiting = []
-
-    def noted(rows_of_groups: deque[int]) -> Iterator[NDArray[np.integer]]:
-        for group_RW in groups():
-            rows_of_groups.append(len(group_RW))
-            yield group_RW
-
-    def changed_strips(rows_of_groups: deque[int]) -> Iterator[NDArray[np.integer]]:
-        for strip in _numbered(noted(rows_of_groups), nodata, connectivity):
-            runs, new = strip.runs, strip.first_new
-            labels_RW = strip.labels_RW[strip.context :].copy()
-            label_of_run = label_of_patch[strip.patch[new:]]
-            differs = label_of_run != runs.label[new:]
-            where = np.flatnonzero(differs) + new
-            lengths = runs.stop[where] - runs.start[where]
-            first = (runs.row[where] - strip.context) * np.int64(labels_RW.shape[1])
-            first += runs.start[where]
-            before = np.cumsum(lengths) - lengths
-            pixels = np.arange(lengths.sum()) + np.repeat(first - before, lengths)
-            labels_RW.reshape(-1)[pixels] = np.repeat(label_of_run[differs], lengths)
-            yield labels_RW
+        rows: deque[int] = deque()
+        strips = _numbered(_noted(groups(), rows), nodata, connectivity)
+        return _grouped((_changed(strip, label_of_patch) for strip in strips), rows)
 
     return changed
+
+
+def _noted(
+    groups: Iterable[NDArray[np.integer]], rows: deque[int]
+) -> Iterator[NDArray[np.integer]]:
+    for group_RW in groups:
+        rows.append(len(group_RW))
+        yield group_RW
+
+
+def _grouped(
+    strips: Iterable[NDArray[np.integer]], rows: deque[int]
+) -> Iterator[NDArray[np.integer]]:
+    """Put strips together to groups of as many rows as were noted."""
+    waiting: list[NDArray[np.integer]] = []
+    for strip_RW in strips:
+        waiting.append(strip_RW)
+        if sum(map(len, waiting)) == rows[0]:
+            rows.popleft()
+            yield np.concatenate(waiting)
+            waiting = []
+
+
+def _changed(strip: _NumberedStrip, label_of_patch: NDArray[Any]) -> NDArray[np.integer]:
+    runs, new = strip.runs, strip.first_new
+    labels_RW = strip.labels_RW[strip.context :].copy()
+    label_of_run = label_of_patch[strip.patch[new:]]
+    differs = label_of_run != runs.label[new:]
+    some = np.flatnonzero(differs) + new
+    lengths = runs.stop[some] - runs.start[some]
+    first = (runs.row[some] - strip.context) * np.int64(labels_RW.shape[1]) + runs.start[some]
+    labels_RW.reshape(-1)[ranges(first, lengths)] = np.repeat(label_of_run[differs], lengths)
+    return labels_RW
 
 
 @dataclass(frozen=True, slots=True)
