@@ -46,6 +46,8 @@ def test_the_index_answers_as_the_shapes_do(tmp_path):
         with closing(sqlite3.connect(path)) as database:
             assert database.execute("SELECT rtreecheck('rtree_classes_geom')").fetchone() == ("ok",)
             (indexed,) = database.execute("SELECT count(*) FROM rtree_classes_geom").fetchone()
+            extent = database.execute("SELECT min_x, min_y, max_x, max_y FROM gpkg_contents")
+            (extent,) = extent.fetchall()
             depth = database.execute("SELECT data FROM rtree_classes_geom_node WHERE nodeno = 1")
             assert int.from_bytes(depth.fetchone()[0][:2], "big") == (0, 1, 1, 2)[number]
         fids, shapes = pyogrio.raw.read(path, return_fids=True)[1:3]
@@ -56,6 +58,7 @@ def test_the_index_answers_as_the_shapes_do(tmp_path):
         assert info["features"] == len(shapes)
         assert info["capabilities"]["fast_spatial_filter"]
         np.testing.assert_array_equal(info["total_bounds"], shapely.total_bounds(shapes))
+        assert extent == info["total_bounds"]
         left, bottom, right, top = info["total_bounds"]
         for low, high in ((0.1, 0.3), (0.5, 0.52), (-1, -0.5)):
             box = (

@@ -67,7 +67,7 @@ class PolygonFile:
                 layer_options={"SPATIAL_INDEX": "YES" if _has_rtree() else "NO"},
                 append=number > 0,
             )
-        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._database = sqlite3.connect(path, isolation_level=None)
         self._database.execute("PRAGMA journal_mode = OFF")  # the file is new: there is no way back
         self._database.execute("PRAGMA synchronous = OFF")
         self._layers = {layer: _Layer(self._database, layer, list(fields)) for layer in layers}
