@@ -1,6 +1,6 @@
 """The R*-tree index of an SQLite table filled at once, node by node.
 
-Added one by one, boxes take twenty times as long. The format of the nodes is SQLite's own
+Added one by one, boxes take several times as long. The format of the nodes is SQLite's own
 (https://www.sqlite.org/rtree.html, section 5): big-endian, the depth of the tree in the first two
 bytes of the root, the number of cells, then for each an id and the box in float32.
 """

@@ -206,8 +206,8 @@ class _Strip:
             left, right = upper[:-1][same_lower], upper[1:][same_lower]
             follows[2 * left + 1] = 2 * right
         # A hole's first side is the right one of a run; what that touches above is of its area.
-        self.an_upper = np.full(len(runs), -1)
-        self.an_upper[lower] = upper
+        self.upper_run = np.full(len(runs), -1)
+        self.upper_run[lower] = upper
         if self.above is not None:
             follows[2 * np.arange(self.num_above)] = 2 * self.above.target + 1
         follows[2 * self.below + 1] = -1
@@ -259,7 +259,7 @@ class _Strip:
         size = np.add.reduceat(column[chains.order], chains.first[:-1])
         first_side = np.minimum.reduceat(chains.order, chains.first[:-1])
         holes = np.flatnonzero((size < 0) & ~self.crosses)
-        over = self.an_upper[first_side[holes] // 2]
+        over = self.upper_run[first_side[holes] // 2]
         root[holes] = self.chain_of_side[2 * over]
         while True:
             further = root[root]
