@@ -120,8 +120,8 @@ def test_import_contracts_hold():
         (
             "predict",
             "--allow-remote --any-pixel-size --bands --batch-size --blend --cog --help "
-            "--labels-for --out --overlap --overwrite --polygons --precision --probabilities --ray "
-            "--resume --runtime --tile --workers",
+            "--labels-for --layer-per-class --min-area --out --overlap --overwrite --polygons "
+            "--precision --probabilities --ray --resume --runtime --sieve-map --tile --workers",
         ),
         (
             "sample",

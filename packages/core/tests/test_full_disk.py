@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import resource
@@ -137,7 +138,9 @@ def write_raster_rows(inputs: Inputs, path: Path, *, cog: bool = False) -> None:
 def write_polygons(inputs: Inputs, path: Path) -> None:
     with atomic_write.replacing(path) as temporary:
         labels = IMAGE[..., 0] % len(LABELS)
-        polygonize.write(temporary, [labels], rasters.info(inputs.scene), LABELS)
+        rows, columns = labels.shape
+        size = dataclasses.replace(rasters.info(inputs.scene), rows=rows, columns=columns)
+        polygonize.write(temporary, [labels], size, LABELS)
 
 
 def write_points(inputs: Inputs, path: Path) -> None:

@@ -14,6 +14,7 @@ from rasterio import features
 from terrazzo.base.errors import CheckpointError, ConfigError
 from terrazzo.base.progress import Silent
 from terrazzo.data import ground
+from terrazzo.data.datasets import demo
 from terrazzo.inference import polygonize
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.predict import predict as predict_scenes
@@ -140,3 +141,32 @@ def test_what_cannot_be_written_is_refused_first(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"terrazzo\[vector\]"):
         predict("p.gpkg")
     assert not (tmp_path / "m.tif").exists()
+
+
+@needs_extra
+def test_polygons_of_the_demo_are_those_of_the_whole_map(tmp_path):
+    """Class, shape with its holes, and area, with noise on it too."""
+    demo.open_split(tmp_path, "val", demo.Options())  # draws the scene
+    labels_HW = rasters.read(tmp_path / "labels.tif")[0][:300, :320, 0]
+    noise = np.random.default_rng(0).random(labels_HW.shape) < 0.05
+    labels_HW[150:][noise[150:]] = 1
+    labels_HW[labels_HW > 4] = 255
+    _, shapes, fields = write(tmp_path / "p.gpkg", labels_HW, 64)
+    found = features.shapes(labels_HW, labels_HW != 255, 4)
+    expected = [(int(k), shapely.geometry.shape(one)) for one, k in found]
+    in_pixels = np.array([one for _, one in expected], object)
+    size = RasterInfo(300, 320, ("c",), "uint8", 255, CRS_OF_UTM, UTM["transform"], "uint8")
+    areas_m2 = ground.areas_m2(in_pixels, size)
+    a, b, c, d, e, f = UTM["transform"][:6]
+    placed = shapely.transform(in_pixels, lambda xy: xy @ [[a, d], [b, e]] + [c, f])
+    assert shapely.is_valid(shapes).all()
+
+    def rows(ids, polygons, pixels, areas):
+        wkb = shapely.to_wkb(shapely.normalize(polygons)).tolist()
+        return sorted(zip(ids, wkb, pixels, np.round(areas, 6), strict=True))
+
+    ids = [k for k, _ in expected]
+    wanted = rows(ids, placed, shapely.area(in_pixels).astype(int).tolist(), areas_m2)
+    ids, pixels = (fields[name].tolist() for name in ("class_id", "pixels"))
+    assert rows(ids, shapes, pixels, fields["area_m2"]) == wanted
+    assert sum(len(one.interiors) > 3 for one in shapes) > 5

@@ -43,6 +43,17 @@ def predict(
         Path | None,
         typer.Option(metavar="OUT.gpkg", help="Also write polygons; a folder for several inputs."),
     ] = None,
+    layer_per_class: Annotated[
+        bool, typer.Option("--layer-per-class", help="A layer of polygons for each class.")
+    ] = False,
+    min_area: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AREA",
+            help="Give patches below 500m2, 0.5ha, 1km2 or 20px to a neighbour before polygons.",
+        ),
+    ] = None,
+    sieve_map: Annotated[bool, typer.Option("--sieve-map", help="Do so in the map, too.")] = False,
     labels_for: Annotated[
         str | None,
         typer.Option(metavar="PROGRAM", help="Also write masks to correct in cvat or labelstudio."),
@@ -76,6 +87,7 @@ def predict(
         terrazzo predict runs/demo_torch scene.tif --out map.tif
         terrazzo predict runs/demo_torch scene.tif --out map.tif --resume
         terrazzo predict runs/demo_torch scene.tif --out map.tif --polygons map.gpkg --workers 2
+        terrazzo predict runs/demo_torch scene.tif --out map.tif --polygons map.gpkg --min-area 20m2
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/
         terrazzo predict exported/demo scene.tif --out map.tif
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/ --labels-for cvat
@@ -83,6 +95,7 @@ def predict(
     from terrazzo.base import config_parsing, printable, progress
     from terrazzo.data import class_areas
     from terrazzo.inference import predict
+    from terrazzo.inference.min_area import MinArea
     from terrazzo.inference.outputs import Settings
     from terrazzo.inference.tiled_prediction import Tiling
     from terrazzo.io import remote_paths
@@ -96,6 +109,9 @@ def predict(
         probabilities=probabilities,
         cloud_optimised=cog,
         polygons=polygons,
+        layer_per_class=layer_per_class,
+        min_area=None if min_area is None else MinArea.parse(min_area),
+        sieve_map=sieve_map,
         labels_for=labels_for,
         any_pixel_size=any_pixel_size,
         workers=workers,

@@ -122,20 +122,57 @@ def areas_m2(shapes: NDArray[np.object_], info: RasterInfo) -> Floats:
     """
     import shapely
 
+    if len(shapes) == 0:
+        return np.zeros(0)
+    _, corners, (ring_offsets, polygon_offsets) = shapely.to_ragged_array(shapes)
+    return areas_of_rings_m2(corners, ring_offsets, polygon_offsets, info)
+
+
+def areas_of_rings_m2(
+    corners: Floats,
+    ring_offsets: NDArray[np.integer],
+    polygon_offsets: NDArray[np.integer],
+    info: RasterInfo,
+) -> Floats:
+    """Return the area of polygons on the ground as `areas_m2` does.
+
+    Args:
+        corners: N×2 columns and rows of all rings, the first one of each repeated as its last.
+        ring_offsets: where each ring begins in `corners`, and N.
+        polygon_offsets: where each of P polygons begins among the rings, and their number. The
+            first ring of a polygon is its outline, the others are holes in it.
+        info: of the raster.
+
+    Returns:
+        P float64; NaN where the CRS has no ellipsoid or does not reach.
+    """
+    count = len(polygon_offsets) - 1
     ground, sides = of_raster(info), pixel_sides(info)
     if ground is None or sides is None:
-        return np.full(len(shapes), np.nan)
-    rings, polygon_of_ring = shapely.get_rings(
-        shapely.segmentize(shapes, _STRAIGHT / max(sides)), return_index=True
-    )
-    places, ring_of_place = shapely.get_coordinates(rings, return_index=True)
-    first_places = np.flatnonzero(np.diff(ring_of_place, prepend=-1))
-    area_of_ring = _ring_areas(ground, places, first_places)
-    # The first ring of a polygon is its outline, the others are holes in it.
-    is_hole = np.diff(polygon_of_ring, prepend=-1) == 0
-    signed = np.where(is_hole, -area_of_ring, area_of_ring)
+        return np.full(count, np.nan)
+    first = np.asarray(ring_offsets[:-1], np.int64)
+    places, first = _with_short_sides(corners, first, _STRAIGHT / max(sides))
+    areas = _ring_areas(ground, places, first)
+    signed = -areas
+    signed[polygon_offsets[:-1]] *= -1
+    polygon_of_ring = np.repeat(np.arange(count), np.diff(polygon_offsets))
     # Of no ring at all, `bincount` would make integers.
-    return np.bincount(polygon_of_ring, weights=signed, minlength=len(shapes)).astype(np.float64)
+    return np.bincount(polygon_of_ring, weights=signed, minlength=count).astype(np.float64)
+
+
+def _with_short_sides(
+    corners: Floats, first: NDArray[np.int64], longest: float
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Cut the sides of rings into equal parts that are not longer than some pixels."""
+    steps = np.diff(corners, axis=0, append=corners[-1:])
+    steps[first[1:] - 1] = 0  # from the end of one ring to the next is no side
+    parts = np.maximum(np.ceil(np.hypot(steps[:, 0], steps[:, 1]) / longest), 1).astype(np.int64)
+    if parts.max(initial=1) == 1:
+        return corners, first
+    begins = np.cumsum(parts) - parts
+    share = (np.arange(parts.sum()) - np.repeat(begins, parts)) / np.repeat(parts, parts)
+    places = np.repeat(corners, parts, axis=0) + np.repeat(steps, parts, axis=0) * share[:, None]
+    return places, begins[first]
 
 
 class PixelAreas:
@@ -187,15 +224,33 @@ class PixelAreas:
         nodes = self._row_of_nodes(number)
         if len(nodes) == 1 and np.isfinite(nodes[0]):
             return np.asarray(pixels_K * nodes[0])
+        areas_W = self._row(number, nodes, wanted_W)
+        return np.bincount(codes_W, areas_W, minlength=len(pixels_K)).astype(np.float64)
+
+    def row(self, number: int, wanted_W: NDArray[np.bool_]) -> Floats:
+        """Return the areas of the pixels of a row in square metres.
+
+        Args:
+            number: of the row.
+            wanted_W: pixels whose area matters; others may be NaN where a projection ends.
+
+        Returns:
+            W float64; NaN where the raster does not say where it lies, or beyond its projection.
+        """
+        if not self.known:
+            return np.full(self._info.columns, np.nan)
+        return self._row(number, self._row_of_nodes(number), wanted_W)
+
+    def _row(self, number: int, nodes: Floats, wanted_W: NDArray[np.bool_]) -> Floats:
         # Node by node: the area at it, and how much it changes with each column after it.
         change = np.append(np.diff(nodes) / np.diff(self._columns), 0.0)
-        areas_W = np.repeat(change, self._lengths)
+        areas_W: Floats = np.repeat(change, self._lengths)
         areas_W *= self._beyond_W
         areas_W += np.repeat(nodes, self._lengths)
         if np.isnan(nodes).any():
             unknown = np.flatnonzero(np.isnan(areas_W) & wanted_W)
             areas_W[unknown] = self._exact(unknown, number)
-        return np.bincount(codes_W, areas_W, minlength=len(pixels_K)).astype(np.float64)
+        return areas_W
 
     def _row_of_nodes(self, number: int) -> Floats:
         """Return the areas at the columns of nodes of any row."""

@@ -74,16 +74,25 @@ def _write_files(model: Model, work: Work, settings: Settings, progress: Progres
     warning = radiometry.unlike_training(bands, *moments([ImagePixels(image_HWC)], len(bands)))
     if warning is not None:
         progress.say(f"warning {radiometry.CODE}: {work.source}: {warning}")
+    sieved_HW, label_map = labels_HW, model.card.label_map
+    if settings.min_area is not None:
+        groups = settings.min_area.sieved(
+            lambda: [labels_HW], _grid(labels_HW.shape, "uint8"), label_map.ignore_index
+        )
+        (sieved_HW,) = groups()
     if work.polygons is not None:
         size = _grid(labels_HW.shape, "uint8")
-        polygonize.write(work.polygons, [labels_HW], size, model.card.label_map)
+        polygonize.write(
+            work.polygons, [sieved_HW], size, label_map, layer_per_class=settings.layer_per_class
+        )
+    map_HW = sieved_HW if settings.sieve_map else labels_HW
     if confidence is not None and work.confidence is not None:
         confidence.write(work.confidence, model.card.label_map.names)
     assert work.overlay is not None
-    colours_HWC = model.card.label_map.colourise(labels_HW)
+    colours_HWC = model.card.label_map.colourise(map_HW)
     overlay_HWC = cv2.addWeighted(as_rgb(image_HWC), 1 - _OVERLAY, colours_HWC, _OVERLAY, 0)
     images.write_png(work.overlay, overlay_HWC)
-    images.write_png(work.map, labels_HW)
+    images.write_png(work.map, map_HW)
 
 
 def predicted_rows(

@@ -23,6 +23,7 @@ from terrazzo.data.class_map import CLASS_TAG
 from terrazzo.data.labels import LabelMap
 from terrazzo.inference import polygonize, row_journal, tiled_prediction, unfinished_map
 from terrazzo.inference.jobs import BandTask, Executor
+from terrazzo.inference.min_area import MinArea
 from terrazzo.inference.outputs import Work
 from terrazzo.inference.row_journal import Layer
 from terrazzo.inference.tiled_prediction import Scene, Tally, Tiling
@@ -44,6 +45,9 @@ class MapOrder:
         tiling: tiles and their blending.
         plan: all that the rows depend on, as JSON holds it.
         cloud_optimised: write cloud optimised GeoTIFF, with overviews.
+        layer_per_class: write a layer of polygons for each class.
+        min_area: of a patch on the polygons; None: any.
+        sieve_map: of a patch on the map, too.
     """
 
     scene: Scene
@@ -52,6 +56,9 @@ class MapOrder:
     tiling: Tiling
     plan: Mapping[str, object]
     cloud_optimised: bool = False
+    layer_per_class: bool = False
+    min_area: MinArea | None = None
+    sieve_map: bool = False
 
     @property
     def out(self) -> Path:
@@ -258,25 +265,22 @@ def _write_files(order: MapOrder, rows: PartialMap, wait: Callable[[], None]) ->
             tags=_class_tags(label_map),
             cloud_optimised=order.cloud_optimised,
         )
+
+    def labels() -> Iterator[NDArray[np.integer]]:
+        return rows.groups("labels", rasters.BLOCK, wait)
+
+    sieved: rasters.Groups = labels
+    if order.min_area is not None:
+        sieved = order.min_area.sieved(labels, size, label_map.ignore_index)
+    on_map = sieved if order.sieve_map else labels
     if work.polygons is not None:
         polygonize.write(
-            work.polygons,
-            rows.groups("labels", rasters.BLOCK, wait),
-            size,
-            label_map,
+            work.polygons, sieved(), size, label_map, layer_per_class=order.layer_per_class
         )
     if work.areas is not None:
-        groups = rows.groups("labels", rasters.BLOCK, wait)
-        class_areas.write(
-            work.areas, class_areas.of_groups(groups, size, label_map, order.work.map)
-        )
-    write_map(
-        work.map,
-        size,
-        rows.groups("labels", rasters.BLOCK, wait),
-        label_map,
-        cloud_optimised=order.cloud_optimised,
-    )
+        areas = class_areas.of_groups(on_map(), size, label_map, order.work.map)
+        class_areas.write(work.areas, areas)
+    write_map(work.map, size, on_map(), label_map, cloud_optimised=order.cloud_optimised)
     for path in work.files:  # to the disk before its name
         with row_journal.writing_rows(path.parent):
             flush_file(path)

@@ -14,6 +14,7 @@ from terrazzo.base.output_paths import refuse_existing, refuse_inputs
 from terrazzo.data.datasets._paired_files import RASTER_SUFFIXES, is_raster
 from terrazzo.inference import polygonize
 from terrazzo.inference.labelling import programs
+from terrazzo.inference.min_area import MinArea
 from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.inference.unfinished_map import folder_of, has_rows
 from terrazzo.io import images
@@ -33,6 +34,9 @@ class Settings:
         probabilities: also write the probabilities of all classes.
         cloud_optimised: write cloud optimised GeoTIFF, with overviews.
         polygons: also write polygons: a GeoPackage for one map, a folder for several.
+        layer_per_class: write a layer of polygons for each class in place of one.
+        min_area: of a patch; smaller ones are given to a neighbour before polygons are made.
+        sieve_map: do so in the map, too.
         labels_for: also write what this labelling program reads, one of `programs.NAMES`; None:
             nothing.
         any_pixel_size: take pixels of another size on the ground than those of training.
@@ -51,6 +55,9 @@ class Settings:
     probabilities: bool = False
     cloud_optimised: bool = False
     polygons: Path | None = None
+    layer_per_class: bool = False
+    min_area: MinArea | None = None
+    sieve_map: bool = False
     labels_for: str | None = None
     any_pixel_size: bool = False
     workers: int | None = None
@@ -174,16 +181,45 @@ def plan_outputs(
     Raises:
         ConfigError: SEG-X032, `out` or the place of polygons does not fit the inputs, an output is
             an input, or two outputs are one; SEG-X003, what writes polygons is not installed;
-            SEG-X004, no such labelling program; SEG-X087, it does not show a scene.
+            SEG-X094, an option has nothing to work on; SEG-X093, the least area is on the ground
+            and an image is not; SEG-X004, no such labelling program; SEG-X087, it does not show a
+            scene.
         CheckpointError: SEG-C002, an output or its beginnings exist.
         DataError: SEG-D016, a folder holds nothing to predict.
     """
+    _refuse_idle_options(settings)
     shared = () if settings.labels_for is None else programs.files(settings.labels_for, out)
     works = list(_works(list(_files(inputs)), out, settings))
+    if settings.min_area is not None:
+        for work in works:
+            if not work.is_scene:
+                settings.min_area.refuse_unknown_ground(work.source, None)
     _refuse_clashes(works, shared, model, settings)
     return [
         replace(work, replaces=settings.overwrite or folder_of(work.map).exists()) for work in works
     ]
+
+
+def _refuse_idle_options(settings: Settings) -> None:
+    """Refuse options that change what is not asked for."""
+    given = settings.min_area is not None
+    for option, is_idle, needs in (
+        ("--layer-per-class", settings.layer_per_class and settings.polygons is None, "--polygons"),
+        ("--sieve-map", settings.sieve_map and not given, "--min-area"),
+        (
+            "--min-area",
+            given and settings.polygons is None and not settings.sieve_map,
+            "--polygons or --sieve-map",
+        ),
+    ):
+        if is_idle:
+            raise ConfigError(
+                "SEG-X094",
+                f"{option} has nothing to work on",
+                observed=f"{option} without {needs}",
+                allowed=f"{option} with {needs}",
+                next_step=f"add {needs}, or leave {option} out",
+            )
 
 
 def _files(inputs: Sequence[Path]) -> Iterator[tuple[Path, Path]]:

@@ -1,17 +1,15 @@
-"""Rows of classes as polygons in a GeoPackage, a band of rows at a time.
+"""Rows of classes as polygons in a GeoPackage, a strip of rows at a time.
 
-A polygon that reaches the lower edge of a band is kept open and joined with those of the next band
-that touch it, so that the file holds whole polygons and memory only those that are open. Corners
-are whole numbers of pixels until the end, so joining is exact.
+`rasters.outlines_of` follows the outlines; here they get their place, their area on the ground and
+the name of their class.
 
-Needs the extra ``terrazzo[vector]``: shapely joins, pyogrio writes.
+Needs the extra ``terrazzo[vector]``: shapely holds polygons, pyogrio makes the file.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +22,16 @@ from terrazzo.base.disk_errors import not_written, writing
 from terrazzo.base.errors import ConfigError, ResourceError, TerrazzoError
 from terrazzo.data import ground
 from terrazzo.data.labels import LabelMap
-from terrazzo.io import rasters
+from terrazzo.io import geopackage, rasters
 from terrazzo.io.rasters import RasterInfo
 
 SUFFIX = ".gpkg"
 """GeoPackage: features can be added to it, it holds any CRS, and every GIS reads it."""
 
-Shapes = dict[int, list[Any]]
-"""shapely polygons by class, in pixels: x is the column, y the row."""
+LAYER = "classes"
+"""Its one layer, where there is none for each class."""
+
+_FIELDS = {"class_id": np.int32, "class_name": object, "pixels": np.int64, "area_m2": np.float64}
 
 
 def require_extra(path: Path) -> None:
@@ -51,43 +51,68 @@ def require_extra(path: Path) -> None:
 
 
 def write(
-    path: Path, groups: Iterable[NDArray[np.integer]], size: RasterInfo, label_map: LabelMap
+    path: Path,
+    groups: Iterable[NDArray[np.integer]],
+    size: RasterInfo,
+    label_map: LabelMap,
+    *,
+    layer_per_class: bool = False,
 ) -> None:
     """Write one feature for each connected area of a class; pixels that share a side connect.
 
     Features have ``class_id``, ``class_name``, ``pixels`` and ``area_m2`` on the ground, which is
-    NaN where the CRS has no ellipsoid.
+    NaN where the CRS has no ellipsoid. They are ordered by their lowest row, then by the first
+    column they have there.
 
     Args:
         path: where to, ending in `SUFFIX`.
         groups: labels R×W from the first row of the scene to the last.
         size: CRS and transform.
         label_map: classes; its ignore value becomes no polygon.
+        layer_per_class: write a layer for each class, called as `layer_names` says, also for one
+            without an area; otherwise one layer `LAYER`.
 
     Raises:
         ConfigError: as `require_extra`.
         ResourceError: SEG-R004, the disk is full or refuses.
     """
-    shapely, pyogrio = _libraries()
-    with writing(path):
-        path.unlink(missing_ok=True)
-    features = 0
-    for found in _areas(groups, size, label_map):
-        features += len(found.ids)
+    _libraries()
+    layers = layer_names(label_map) if layer_per_class else (LAYER,)
+    crs = rasters.NO_CRS if size.crs is None else size.crs.to_wkt()
+    counts = dict.fromkeys(layers, 0)
+    with writing(path), _gdal_writes(path):
+        file = geopackage.PolygonFile(path, layers, _FIELDS, crs)
+    try:
+        for found in _areas(groups, size, label_map):
+            for layer, some in _by_layer(found, layers):
+                counts[layer] += len(some.ids)
+                with _gdal_writes(path):
+                    _add(file, layer, some)
         with _gdal_writes(path):
-            pyogrio.raw.write(
-                str(path),
-                geometry=shapely.to_wkb(found.placed),
-                field_data=[found.ids.astype(np.int32), found.names, found.pixels, found.areas_m2],
-                fields=["class_id", "class_name", "pixels", "area_m2"],
-                geometry_type="Polygon",
-                crs=rasters.NO_CRS if size.crs is None else size.crs.to_wkt(),
-                driver="GPKG",
-                layer="classes",
-                append=path.exists(),
-            )
-    with _gdal_writes(path):
-        _refuse_unlike(path, features)
+            file.complete()
+            _refuse_unlike(path, counts)
+    finally:
+        file.abandon()
+
+
+def layer_names(label_map: LabelMap) -> tuple[str, ...]:
+    """Return what the layers of classes are called: id and name, so that no two are the same."""
+    return tuple(f"{k} {name}" for k, name in enumerate(label_map.names))
+
+
+def _by_layer(found: _Areas, layers: tuple[str, ...]) -> Iterator[tuple[str, _Areas]]:
+    if layers == (LAYER,):
+        yield LAYER, found
+        return
+    for k in np.unique(found.ids):
+        yield layers[k], found.only(found.ids == k)
+
+
+def _add(file: geopackage.PolygonFile, layer: str, found: _Areas) -> None:
+    import shapely
+
+    columns = (found.ids, found.names, found.pixels, found.areas_m2)
+    file.add(layer, shapely.to_wkb(found.placed), shapely.bounds(found.placed), columns)
 
 
 def geojson(
@@ -137,22 +162,33 @@ class _Areas:
     areas_m2: NDArray[np.float64]
     placed: NDArray[Any]
 
+    def only(self, kept: NDArray[np.bool_]) -> _Areas:
+        """Return some of them."""
+        return _Areas(
+            self.ids[kept],
+            self.names[kept],
+            self.pixels[kept],
+            self.areas_m2[kept],
+            self.placed[kept],
+        )
+
 
 def _areas(
     groups: Iterable[NDArray[np.integer]], size: RasterInfo, label_map: LabelMap
 ) -> Iterator[_Areas]:
-    """Yield the polygons that no further row touches, after each group of rows."""
+    """Yield the polygons that no further row touches, strip by strip."""
     import shapely
 
     t = size.transform
     matrix = (t.a, t.b, t.d, t.e, t.c, t.f)
-    for finished in _whole_shapes(groups, size.rows, label_map.ignore_index):
-        ids = np.repeat(list(finished), [len(shapes) for shapes in finished.values()])
-        shapes = np.array([s for shapes in finished.values() for s in shapes], dtype=object)
-        pixels = np.round(shapely.area(shapes)).astype(np.int64)
-        placed = shapely.transform(shapes, lambda xy: _place(xy, matrix))
-        names = np.array(label_map.names, dtype=object)[ids] if len(ids) else ids.astype(object)
-        yield _Areas(ids, names, pixels, ground.areas_m2(shapes, size), placed)
+    names = np.array(label_map.names, dtype=object)
+    for found in rasters.outlines_of(groups, size.rows, label_map.ignore_index):
+        offsets = (found.ring_offsets, found.polygon_offsets)
+        placed = shapely.from_ragged_array(
+            shapely.GeometryType.POLYGON, _place(found.corners, matrix), offsets
+        )
+        areas_m2 = ground.areas_of_rings_m2(found.corners, *offsets, size)
+        yield _Areas(found.label, names[found.label], found.pixels, areas_m2, placed)
 
 
 @contextmanager
@@ -171,18 +207,18 @@ def _gdal_writes(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _refuse_unlike(path: Path, features: int) -> None:
-    """GDAL does not report every failed write when it closes a file, so look."""
+def _refuse_unlike(path: Path, counts: Mapping[str, int]) -> None:
+    """A disk does not report every failed write when a file is closed, so look."""
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as database:
         faults = [text for (text,) in database.execute("PRAGMA quick_check")]
-        (found,) = database.execute("SELECT count(*) FROM classes").fetchone()
-    if faults != ["ok"] or found != features:
+        found = geopackage.feature_counts(database, counts)
+    if faults != ["ok"] or found != counts:
         raise ResourceError(
             "SEG-R004",
             "the polygons could not be read back as they were written",
             file=path,
-            observed=f"{found} polygons; {faults[0]}",
-            allowed=f"{features} polygons",
+            observed=f"{sum(found.values())} polygons; {faults[0]}",
+            allowed=f"{sum(counts.values())} polygons",
             next_step="check the disk, then run the same command again",
         )
 
@@ -191,50 +227,6 @@ def _place(xy: NDArray[np.float64], matrix: tuple[float, ...]) -> NDArray[np.flo
     a, b, d, e, c, f = matrix
     x, y = xy[:, 0], xy[:, 1]
     return np.stack([a * x + b * y + c, d * x + e * y + f], axis=1)
-
-
-def _whole_shapes(
-    groups: Iterable[NDArray[np.integer]], num_rows: int, nodata: int
-) -> Iterator[Shapes]:
-    """Yield polygons that no further row touches, after each group of rows."""
-    import shapely
-
-    open_shapes: Shapes = {}
-    row = 0
-    for labels_RW in groups:
-        found = _shapes_of(labels_RW, row, nodata)
-        top, row = row, row + len(labels_RW)
-        finished: Shapes = defaultdict(list)
-        still_open: Shapes = defaultdict(list)
-        for k in found.keys() | open_shapes.keys():
-            whole = _joined(open_shapes.get(k, []), found.get(k, []), top)
-            ends = shapely.bounds(whole)[:, 3] if whole else []
-            for shape, end in zip(whole, ends, strict=True):
-                (finished if end < row or row == num_rows else still_open)[k].append(shape)
-        open_shapes = still_open
-        yield dict(sorted(finished.items()))
-
-
-def _shapes_of(labels_RW: NDArray[np.integer], row: int, nodata: int) -> Shapes:
-    from shapely.geometry import shape
-
-    found: Shapes = defaultdict(list)
-    for geometry, k in rasters.areas_of_equal_pixels(labels_RW, row, nodata):
-        found[k].append(shape(geometry))
-    return found
-
-
-def _joined(above: list[Any], below: list[Any], seam: int) -> list[Any]:
-    """Join polygons that share a side along the row `seam`; `above` all reach down to it."""
-    import shapely
-
-    if not above:
-        return below
-    touching = [shape for shape in below if shape.bounds[1] == seam]
-    others = [shape for shape in below if shape.bounds[1] > seam]
-    joined = shapely.get_parts(shapely.union_all([*above, *touching]))
-    # The ends of the seam are left as corners on straight sides.
-    return [*shapely.simplify(joined, 0), *others]
 
 
 def _libraries() -> tuple[Any, Any]:

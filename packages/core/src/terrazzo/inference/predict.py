@@ -93,6 +93,9 @@ def predict(
         for work in works
         if work.is_scene
     }
+    if settings.min_area is not None:
+        for scene in scenes.values():
+            settings.min_area.refuse_unknown_ground(scene.path, scene.info)
     if scenes and card.image_size is not None:
         progress.say(
             "the model was trained on images resized to "
@@ -321,6 +324,9 @@ def order_for(
         settings.tiling,
         plan,
         settings.cloud_optimised,
+        settings.layer_per_class,
+        settings.min_area,
+        settings.sieve_map,
     )
 
 

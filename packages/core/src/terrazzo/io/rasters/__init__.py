@@ -5,6 +5,7 @@ from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
 from terrazzo.io.rasters.handles import block_shape, info, refuse_other_than_utf8, small_cache, tags
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.rasters.memory_files import in_memory, written_in_memory
+from terrazzo.io.rasters.outlines import Outlines, outlines_of
 from terrazzo.io.rasters.rasterize import Burnt, attribute_text, inside, rasterize_shapes
 from terrazzo.io.rasters.read_images import (
     BYTE_LIMIT,
@@ -24,6 +25,7 @@ from terrazzo.io.rasters.read_vectors import (
     layer_of,
     read_features,
 )
+from terrazzo.io.rasters.sieve import Groups, sieved
 from terrazzo.io.rasters.vector_layer import NO_CRS
 from terrazzo.io.rasters.vectorize import areas_of_equal_pixels
 from terrazzo.io.rasters.widen import refuse_lines, widen_shapes
@@ -37,6 +39,8 @@ __all__ = [
     "NO_CRS",
     "Burnt",
     "Features",
+    "Groups",
+    "Outlines",
     "Part",
     "RasterInfo",
     "areas_of_equal_pixels",
@@ -51,6 +55,7 @@ __all__ = [
     "layer_of",
     "may_lack_pixels",
     "neighbours",
+    "outlines_of",
     "rasterize_shapes",
     "read",
     "read_features",
@@ -63,6 +68,7 @@ __all__ = [
     "refuse_lines",
     "refuse_other_than_utf8",
     "require_same_grid",
+    "sieved",
     "small_cache",
     "tags",
     "undeclared_nan",
