@@ -216,8 +216,8 @@ def write_map(
     Args:
         path: where to, ending in ``.tif``.
         size: of the scene, with its CRS and transform.
-        groups: labels R×W from the first row to the last, as `rasters.write_rows` takes them.
-        label_map: K classes, written as palette and tags.
+        groups: labels R×W from the first row to the last.
+        label_map: K classes, written as attribute table, palette and tags.
         cloud_optimised: write cloud optimised GeoTIFF, with overviews.
 
     Raises:
@@ -230,7 +230,7 @@ def write_map(
         dtype=str(label_map.dtype),
         nodata=label_map.ignore_index,
         band_names=("class",),
-        colours_K3=label_map.colours,
+        classes=rasters.ClassTable(label_map.names, label_map.colours),
         tags=_class_tags(label_map),
         cloud_optimised=cloud_optimised,
     )
