@@ -106,7 +106,7 @@ def check_same_grid(source: Path, out: Path) -> None:
 def test_what_the_map_says_of_itself(tmp_path, model):
     source = make_scene(tmp_path / "s.tif", (80, 600, 3))
     run(model, source, tmp_path / "map.tif")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["map.tif", "model", "s.tif"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["map.qml", "map.tif", "model", "s.tif"]
     with rasterio.open(tmp_path / "map.tif") as dataset:
         assert dataset.profile["tiled"]
         assert dataset.compression.name == "deflate"
@@ -530,7 +530,7 @@ def test_images_and_folders(tmp_path, image_size):
     out = tmp_path / "out"
     predict.predict(model, [tmp_path / "in"], out, Settings(tiling=SMALL), progress=Silent())
     found = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
-    assert found == ["a.png", "a_overlay.png", "c.tif", "sub/b.png", "sub/b_overlay.png"]
+    assert found == ["a.png", "a_overlay.png", "c.qml", "c.tif", "sub/b.png", "sub/b_overlay.png"]
     for name in ("a", "sub/b"):
         with Image.open(out / f"{name}.png") as mask:
             assert (mask.size, mask.mode) == ((47, 33), "L")

@@ -19,7 +19,13 @@ from terrazzo.base.atomic_write import flush_file, make_folder
 from terrazzo.base.errors import CheckpointError
 from terrazzo.base.file_lock import locked
 from terrazzo.data.labels import LabelMap
-from terrazzo.inference import polygonize, row_journal, tiled_prediction, unfinished_map
+from terrazzo.inference import (
+    polygonize,
+    qgis_styles,
+    row_journal,
+    tiled_prediction,
+    unfinished_map,
+)
 from terrazzo.inference.jobs import BandTask, Executor
 from terrazzo.inference.outputs import Work
 from terrazzo.inference.row_journal import Layer
@@ -263,6 +269,8 @@ def _write_files(order: MapOrder, rows: PartialMap, wait: Callable[[], None]) ->
             size,
             label_map,
         )
+    if work.style is not None:
+        qgis_styles.write_map_style(work.style, label_map)
     write_map(
         work.map,
         size,

@@ -12,7 +12,7 @@ from terrazzo.base.atomic_write import move_into_place, refuse_folder
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.output_paths import refuse_existing, refuse_inputs
 from terrazzo.data.datasets._paired_files import RASTER_SUFFIXES, is_raster
-from terrazzo.inference import polygonize
+from terrazzo.inference import polygonize, qgis_styles
 from terrazzo.inference.labelling import programs
 from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.inference.unfinished_map import folder_of, has_rows
@@ -73,6 +73,8 @@ class Work:
         overlay: of the map on an ordinary image; None for a scene.
         confidence: mean probabilities of the classes on an ordinary image, JSON; None: not asked
             for.
+        style: by which QGIS shows the map of a scene, beside it under its name; None for an
+            ordinary image.
         name: of the source in the folder that was named.
         replaces: whether files that are there may go: by ``--overwrite``, in this process or in one
             that was killed.
@@ -84,6 +86,7 @@ class Work:
     probabilities: Path | None = None
     overlay: Path | None = None
     confidence: Path | None = None
+    style: Path | None = None
     name: Path = Path()
     replaces: bool = False
 
@@ -95,7 +98,7 @@ class Work:
     @property
     def files(self) -> tuple[Path, ...]:
         """Every file that will be written, the map first."""
-        others = (self.polygons, self.probabilities, self.overlay, self.confidence)
+        others = (self.polygons, self.probabilities, self.overlay, self.confidence, self.style)
         return (self.map, *(path for path in others if path is not None))
 
     def inside(self, folder: Path) -> Work:
@@ -111,6 +114,7 @@ class Work:
             place("probabilities", self.probabilities),
             place("overlay", self.overlay),
             place("confidence", self.confidence),
+            place("style", self.style),
         )
 
     def put_in_place(self, unfinished: Sequence[Path]) -> None:
@@ -141,13 +145,13 @@ class Work:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all files are there and none is about to be replaced."""
+        """Whether nothing is `missing` and no file is about to be replaced."""
         return not self.missing and not folder_of(self.map).exists()
 
     @property
     def missing(self) -> tuple[Path, ...]:
-        """Those of the files that are not there."""
-        return tuple(path for path in self.files if not path.exists())
+        """Those of the files that are not there, but for the style: it needs no prediction."""
+        return tuple(path for path in self.files if path != self.style and not path.exists())
 
 
 def plan_outputs(
@@ -236,13 +240,14 @@ def _works(files: list[tuple[Path, Path]], out: Path, settings: Settings) -> Ite
                 probabilities,
                 overlay,
                 confidence.with_suffix(".json") if settings.labels_for in programs.SCORED else None,
-                name,
+                name=name,
             )
 
 
 def _scene(source: Path, map_path: Path, polygons: Path | None, settings: Settings) -> Work:
     probabilities = _beside(map_path, "probabilities") if settings.probabilities else None
-    return Work(source, map_path, polygons, probabilities)
+    style = map_path.with_suffix(qgis_styles.SUFFIX)
+    return Work(source, map_path, polygons, probabilities, style=style)
 
 
 def _beside(map_path: Path, what: str) -> Path:

@@ -24,11 +24,14 @@ from terrazzo.base.disk_errors import not_written, writing
 from terrazzo.base.errors import ConfigError, ResourceError, TerrazzoError
 from terrazzo.data import ground
 from terrazzo.data.labels import LabelMap
+from terrazzo.inference import qgis_styles
 from terrazzo.io import rasters
 from terrazzo.io.rasters import RasterInfo
 
 SUFFIX = ".gpkg"
 """GeoPackage: features can be added to it, it holds any CRS, and every GIS reads it."""
+
+_TABLE = "classes"
 
 _NOWHERE = (
     'ENGCRS["Undefined Cartesian SRS with unknown unit",EDATUM["Unknown engineering datum"],'
@@ -62,7 +65,7 @@ def write(
     """Write one feature for each connected area of a class; pixels that share a side connect.
 
     Features have ``class_id``, ``class_name``, ``pixels`` and ``area_m2`` on the ground, which is
-    NaN where the CRS has no ellipsoid.
+    NaN where the CRS has no ellipsoid. The file holds the style by which QGIS shows them.
 
     Args:
         path: where to, ending in `SUFFIX`.
@@ -89,10 +92,12 @@ def write(
                 geometry_type="Polygon",
                 crs=_NOWHERE if size.crs is None else size.crs.to_wkt(),
                 driver="GPKG",
-                layer="classes",
+                layer=_TABLE,
                 append=path.exists(),
             )
     with _gdal_writes(path):
+        with closing(sqlite3.connect(path)) as database:
+            qgis_styles.add_to_geopackage(database, _TABLE, "geom", "class_name", label_map)
         _refuse_unlike(path, features)
 
 

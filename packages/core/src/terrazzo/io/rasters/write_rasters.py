@@ -107,7 +107,8 @@ def write_rows(
 
     Overviews hold the commonest class of what lies below each of their pixels, or the mean of
     numbers. The bytes depend on nothing but the arguments, and not on how the rows are grouped:
-    whole tiles are written, since one that is compressed again leaves a hole in the file. Nothing is renamed here: use a temporary path.
+    whole tiles are written, since one that is compressed again leaves a hole in the file. Nothing
+    is renamed here: use a temporary path.
 
     Args:
         path: where to; replaced if it is there.
