@@ -198,7 +198,7 @@ def test_killed_and_resumed_maps_are_equal(tmp_path, model):
     source = make_scene(tmp_path / "s.tif", (100, 90, 3), nodata=0)
     done = process(MAIN, command(model, source, tmp_path / "straight.tif"))
     assert done.returncode == 0, done.stderr
-    names = ("{}.tif", "{}_probabilities.tif")
+    names = ("{}.tif", "{}_probabilities.tif", "{}.qml")
     expected = [(tmp_path / name.format("straight")).read_bytes() for name in names]
     for kill in KILLS:
         stem = kill.replace(":", "")
