@@ -1,6 +1,7 @@
 """What QGIS itself shows of a map and of its polygons, without a screen.
 
-Runs the Python of the system, which is where a distribution's package ``python3-qgis`` lies.
+Runs the Python of the system, which is where a distribution's package ``python3-qgis`` lies, or the
+one that TERRAZZO_QGIS_PYTHON names.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.io.rasters import RasterInfo
 from terrazzo.testing.scenes import LABELS, make_model, make_scene
 
-PYTHON = Path("/usr/bin/python3")
-WITHOUT_A_SCREEN = {"QT_QPA_PLATFORM": "offscreen", "PATH": os.defpath}
+PYTHON = Path(os.environ.get("TERRAZZO_QGIS_PYTHON", "/usr/bin/python3"))
+WITHOUT_A_SCREEN = {**os.environ, "QT_QPA_PLATFORM": "offscreen", "PYTHONPATH": ""}
 ODD = LabelMap(
     "odd",
     tuple(
@@ -37,7 +38,7 @@ ODD = LabelMap(
 )
 
 PROGRAM = """
-import json, sys
+import json, os, sys
 from qgis.core import (
     QgsApplication, QgsDistanceArea, QgsProject, QgsRasterLayer, QgsRenderContext, QgsVectorLayer
 )
@@ -81,7 +82,8 @@ def of_polygons(path, side):
     }
 
 path, side = sys.argv[1:]
-print(json.dumps([of_map(f"{path}.tif"), of_polygons(f"{path}.gpkg", float(side))]))
+print(json.dumps([of_map(f"{path}.tif"), of_polygons(f"{path}.gpkg", float(side))]), flush=True)
+os._exit(0)  # QGIS may fall over its own layers when Python clears them away
 """
 
 
