@@ -124,7 +124,7 @@ def add_to_geopackage(
             "FROM gpkg_contents WHERE table_name = ?",
             (geometry_column, _STYLE_NAME, style, f"classes of {label_map.name}", table),
         )
-        # A table that is named in none of GeoPackage's own is no layer, but some readers list it.
+        # As GeoPackage wants of every table with content; QGIS does the same.
         database.execute(
             "INSERT INTO gpkg_contents (table_name, data_type, identifier, last_change, srs_id) "
             "SELECT 'layer_styles', 'attributes', 'layer_styles', last_change, 0 "

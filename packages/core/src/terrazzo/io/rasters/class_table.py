@@ -10,6 +10,7 @@ Source: documentation of GDAL 3.12, GTiff driver, and the tables its own driver 
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -59,20 +60,27 @@ class ClassTable:
         """The item of the band's metadata that `put_into` turns into the table."""
         return {_KEY: _FILLING * self._length}
 
-    def put_into(self, path: Path) -> None:
+    def put_into(self, path: Path) -> bool:
         """Put the table where a GeoTIFF has `place_holder`; no other byte of it changes.
+
+        Returns:
+            Whether the place was found. It is not in a file that was cut short.
 
         Raises:
             OSError: the disk refuses.
         """
-        found = image_headers.tiff_metadata(path)
-        assert found is not None
-        first, text = found
-        old, new = self._old_item, self._new_item
-        at = text.index(old)
+        try:
+            found = image_headers.tiff_metadata(path)
+        except struct.error:
+            return False
+        first, text = found or (0, b"")
+        at = text.find(self._old_item)
+        if at < 0:
+            return False
         with path.open("r+b") as file:
             file.seek(first + at)
-            file.write(new)
+            file.write(self._new_item)
+        return True
 
     @property
     def _length(self) -> int:

@@ -164,8 +164,8 @@ def write_rows(
         assert row == like.rows
         if cloud_optimised:
             _make_cloud_optimised(path, "AVERAGE" if classes is None else "MODE")
-        if classes is not None:
-            classes.put_into(path)
+        if classes is not None and not classes.put_into(path):
+            raise _other_than_written(path, "no place for the table of classes")
         _refuse_unlike(path, sums)
 
 
@@ -230,11 +230,14 @@ def _refuse_unlike(path: Path, sums: list[tuple[int, int]]) -> None:
         for rows, expected in sums:
             values_CHW = dataset.read(window=Window(0, row, dataset.width, rows))
             if zlib.crc32(np.ascontiguousarray(values_CHW).data) != expected:
-                raise ResourceError(
-                    "SEG-R004",
-                    "the raster could not be read back as it was written",
-                    file=path,
-                    observed=f"rows {row}…{row + rows - 1} differ",
-                    next_step="check the disk, then go on with --resume",
-                )
+                raise _other_than_written(path, f"rows {row}…{row + rows - 1} differ")
             row += rows
+
+
+def _other_than_written(path: Path, observed: str) -> ResourceError:
+    return not_written(
+        path,
+        ValueError(observed),  # most often for want of space, which GDAL did not tell
+        problem="the raster could not be read back as it was written",
+        then="then run the same command again (--resume goes on with a scene)",
+    )
