@@ -125,6 +125,16 @@ def test_names_and_colours_lie_in_the_map(tmp_path, cog, label_map):
     assert rows == expected_table(label_map)
 
 
+def test_a_file_that_was_cut_short_has_no_place_for_the_table(tmp_path):
+    path = write_map(tmp_path / "m.tif", np.zeros((40, 50), np.uint8), ODD)
+    table = rasters.ClassTable(ODD.names, ODD.colours)
+    assert not table.put_into(path)  # it is there already
+    data = path.read_bytes()
+    for length in (0, 6, 40, len(data) // 2):
+        path.write_bytes(data[:length])
+        assert not table.put_into(path)
+
+
 @pytest.mark.skipif(not has_newer_gdal(), reason="no GDAL from 3.12 on comes with pyogrio")
 @pytest.mark.parametrize("cog", [False, True])
 def test_gdal_reads_the_attribute_table(tmp_path, cog):

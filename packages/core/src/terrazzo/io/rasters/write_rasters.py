@@ -164,9 +164,9 @@ def write_rows(
         assert row == like.rows
         if cloud_optimised:
             _make_cloud_optimised(path, "AVERAGE" if classes is None else "MODE")
+        _refuse_unlike(path, sums)
         if classes is not None and not classes.put_into(path):
             raise _other_than_written(path, "no place for the table of classes")
-        _refuse_unlike(path, sums)
 
 
 def _of_whole_tiles(groups: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
