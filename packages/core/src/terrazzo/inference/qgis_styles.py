@@ -79,9 +79,9 @@ def polygons_style(label_map: LabelMap, attribute: str) -> str:
     """Return a style of polygons whose class name is an attribute."""
     shown = list(_shown(label_map))
     categories = (
-        f'      <category value={quoteattr(name)} label={quoteattr(told)} symbol="{k}" '
-        'render="true"/>'
-        for k, (name, (told, _)) in enumerate(zip(label_map.names, shown, strict=True))
+        f"      <category value={quoteattr(name)} label={quoteattr(name)} "
+        f'symbol="{k}" render="true"/>'
+        for k, (name, _) in enumerate(shown)
     )
     symbols = (line for k, (_, colour) in enumerate(shown) for line in _fill(k, colour))
     return _text(
