@@ -41,7 +41,8 @@ def write(path, bands=3, *, names=None, colours=None, dtype="uint8", seed=0):
 
 def map_of(root, model, scene, *bands):
     out = root / "map.tif"
-    out.unlink(missing_ok=True)
+    for path in (out, out.with_suffix(".qml"), root / "map_areas.csv"):
+        path.unlink(missing_ok=True)
     settings = Settings(tiling=Tiling(tile=32, overlap=12), bands=bands)
     predict(model, [scene], out, settings, progress=Silent())
     with rasterio.open(out) as dataset:

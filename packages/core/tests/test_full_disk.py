@@ -130,6 +130,7 @@ def write_raster_rows(inputs: Inputs, path: Path, *, cog: bool = False) -> None:
             dtype="uint8",
             nodata=255,
             band_names=("class",),
+            classes=rasters.ClassTable(LABELS.names, LABELS.colours),
             tags={},
             cloud_optimised=cog,
         )

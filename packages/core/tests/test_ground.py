@@ -112,6 +112,7 @@ SCENES = [
     ("EPSG:3857", mercator(60, 1000.0)[0], (400, 400)),
     ("EPSG:32633", Affine(10, 0, 392_000, 0, -10, 5_820_000), (400, 400)),
     ("EPSG:4326", Affine(1e-5, 0, 13, 0, -1e-5, 60), (400, 400)),
+    ("EPSG:3035", Affine(30, 0, 4_500_000, 0, -30, 3_200_000), (400, 400)),
     ("EPSG:2264", Affine(10, 0, 2_000_000, 0, -10, 700_000), (400, 400)),
     ("EPSG:3413", Affine(25_000, 0, -5_000_000, 0, -25_000, 5_000_000), (400, 400)),  # the pole
     WORLD,
@@ -124,7 +125,11 @@ def test_areas_are_those_on_the_ellipsoid(tmp_path, crs, transform, size):
     rasters.write(path, np.ones((*size, 1), np.uint8), crs=crs, transform=transform)
     info = rasters.info(path)
     ring = shapely.box(40, 50, 300, 330).difference(shapely.box(100, 110, 220, 260))
-    shapes = [ring, shapely.box(7, 8, 8, 9), shapely.box(100, 110, 220, 260)]
+    # The bow of a long side is not that of the short ones that face it.
+    stairs = shapely.union_all(
+        [shapely.box(40, 50 + step, 52 + step, 51 + step) for step in range(60)]
+    )
+    shapes = [ring, shapely.box(7, 8, 8, 9), shapely.box(100, 110, 220, 260), stairs]
     found = ground.areas_m2(np.array(shapes, dtype=object), info)
     for area, shape in zip(found, shapes, strict=True):
         assert area == pytest.approx(geodesic_m2(info, shape), rel=1e-6)

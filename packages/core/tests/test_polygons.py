@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
+from contextlib import closing
+from xml.etree import ElementTree as Xml
 
 import cv2
 import numpy as np
@@ -50,7 +53,7 @@ def write(path, labels_HW, rows, crs="EPSG:32633", transform=UTM["transform"]):
     size = RasterInfo(*labels_HW.shape, ("class",), "uint8", 255, crs, transform, "uint8")
     groups = (labels_HW[row : row + rows] for row in range(0, len(labels_HW), rows))
     polygonize.write(path, groups, size, LABELS)
-    meta, _, geometry, fields = pyogrio.raw.read(path)
+    meta, _, geometry, fields = pyogrio.raw.read(path, layer="classes")
     return meta, shapely.from_wkb(geometry), dict(zip(meta["fields"], fields, strict=True))
 
 
@@ -110,6 +113,33 @@ def test_places_and_units(tmp_path, crs):
 
 
 @needs_extra
+def test_the_file_holds_their_style(tmp_path):
+    write(tmp_path / "p.gpkg", blobs((30, 40)), 16)
+    with closing(sqlite3.connect(tmp_path / "p.gpkg")) as database:
+        wanted = "f_table_name, f_geometry_column, useAsDefault, styleQML"
+        ((table, column, default, style),) = database.execute(f"SELECT {wanted} FROM layer_styles")
+        known = database.execute("SELECT column_name FROM gpkg_geometry_columns").fetchall()
+    assert (table, [(column,)], default) == ("classes", known, 1)
+    root = Xml.fromstring(style)
+    (renderer,) = root.iter("renderer-v2")
+    assert renderer.get("attr") == "class_name"
+    shown = [(one.get("value"), one.get("label")) for one in root.iter("category")]
+    assert shown == [(name, name) for name in LABELS.names]
+    colours = [one.get("value") for one in root.iter("Option") if one.get("name") == "color"]
+    assert colours == [",".join(map(str, (*colour, 255))) for colour in LABELS.colours.tolist()]
+
+
+@needs_extra
+def test_they_are_read_as_labels_without_naming_a_layer(tmp_path):
+    labels_HW = blobs((90, 70))
+    _, shapes, _ = write(tmp_path / "p.gpkg", labels_HW, 90)
+    size = RasterInfo(90, 70, ("class",), "uint8", 255, CRS_OF_UTM, UTM["transform"], "uint8")
+    found = rasters.read_features(tmp_path / "p.gpkg", size, attribute="class_name")
+    assert len(found.geometries) == len(shapes)
+    assert rasters.attributes(tmp_path / "p.gpkg")["class_name"]
+
+
+@needs_extra
 def test_polygons_of_predicted_scenes(tmp_path):
     model = make_model(tmp_path / "model")
     (tmp_path / "in").mkdir()
@@ -118,7 +148,8 @@ def test_polygons_of_predicted_scenes(tmp_path):
     settings = Settings(tiling=SMALL, polygons=tmp_path / "vectors")
     predict_scenes(model, [tmp_path / "in"], tmp_path / "out", settings, progress=Silent())
     for name in ("a", "b"):
-        meta, _, geometry, fields = pyogrio.raw.read(tmp_path / "vectors" / f"{name}.gpkg")
+        path = tmp_path / "vectors" / f"{name}.gpkg"
+        meta, _, geometry, fields = pyogrio.raw.read(path, layer="classes")
         assert meta["crs"] == "EPSG:32633"
         labels_HW = rasters.read(tmp_path / "out" / f"{name}.tif")[0][..., 0]
         burned_HW = burn(shapely.from_wkb(geometry), fields[0], (90, 50), UTM["transform"])

@@ -108,7 +108,7 @@ def test_polygons_of_an_image_lie_in_its_pixels(tmp_path, model):
 
     source = make_image(tmp_path / "in" / "a.png")
     run(model, source, tmp_path / "out", polygons=tmp_path / "polygons")
-    _, _, shapes, fields = pyogrio.raw.read(tmp_path / "polygons" / "a.gpkg")
+    _, _, shapes, fields = pyogrio.raw.read(tmp_path / "polygons" / "a.gpkg", layer="classes")
     counts_K = np.bincount(labels_of(tmp_path / "out" / "a.png").ravel(), minlength=6)
     pixels_K = np.bincount(fields[0], fields[2], minlength=6)
     np.testing.assert_array_equal(pixels_K, counts_K)

@@ -107,7 +107,7 @@ def test_what_the_map_says_of_itself(tmp_path, model):
     source = make_scene(tmp_path / "s.tif", (80, 600, 3))
     run(model, source, tmp_path / "map.tif")
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "map.tif", "map_areas.csv", "model", "s.tif"
+        "map.qml", "map.tif", "map_areas.csv", "model", "s.tif"
     ]  # fmt: skip
     with rasterio.open(tmp_path / "map.tif") as dataset:
         assert dataset.profile["tiled"]
@@ -200,7 +200,7 @@ def test_killed_and_resumed_maps_are_equal(tmp_path, model):
     source = make_scene(tmp_path / "s.tif", (100, 90, 3), nodata=0)
     done = process(MAIN, command(model, source, tmp_path / "straight.tif"))
     assert done.returncode == 0, done.stderr
-    names = ("{}.tif", "{}_probabilities.tif")
+    names = ("{}.tif", "{}_probabilities.tif", "{}.qml")
     expected = [(tmp_path / name.format("straight")).read_bytes() for name in names]
     for kill in KILLS:
         stem = kill.replace(":", "")
@@ -533,7 +533,8 @@ def test_images_and_folders(tmp_path, image_size):
     predict.predict(model, [tmp_path / "in"], out, Settings(tiling=SMALL), progress=Silent())
     found = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
     assert found == [
-        *("a.png", "a_overlay.png", "c.tif", "c_areas.csv", "sub/b.png", "sub/b_overlay.png")
+        *("a.png", "a_overlay.png", "c.qml", "c.tif", "c_areas.csv"),
+        *("sub/b.png", "sub/b_overlay.png"),
     ]
     for name in ("a", "sub/b"):
         with Image.open(out / f"{name}.png") as mask:

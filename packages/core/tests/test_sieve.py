@@ -182,7 +182,7 @@ def test_polygons_and_on_request_the_map_have_no_small_patches(tmp_path):
         )
         predict(model, source, out, settings, progress=Silent())
         np.testing.assert_array_equal(labels_of(out), expected_HW if sieve_map else labels_HW)
-        _, _, _, (ids, _, pixels, areas) = pyogrio.raw.read(polygons)
+        _, _, _, (ids, _, pixels, areas) = pyogrio.raw.read(polygons, layer="classes")
         counts = np.bincount(ids, pixels, minlength=6)
         np.testing.assert_array_equal(counts, np.bincount(expected_HW.ravel(), minlength=256)[:6])
         assert areas.sum() == pytest.approx(pixels.sum() * 0.25, rel=1e-3)
@@ -225,7 +225,7 @@ def test_images_are_sieved_too(tmp_path):
     found_HW = images.read_label(tmp_path / "sieved" / "a.png", "index")
     np.testing.assert_array_equal(found_HW, expected_HW)
     assert (found_HW != labels_HW).any()
-    fields = pyogrio.raw.read(tmp_path / "p" / "a.gpkg")[3]
+    fields = pyogrio.raw.read(tmp_path / "p" / "a.gpkg", layer="classes")[3]
     counts = np.bincount(fields[0], fields[2], minlength=256)
     np.testing.assert_array_equal(counts, np.bincount(expected_HW.ravel(), minlength=256))
 

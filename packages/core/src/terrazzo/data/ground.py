@@ -309,18 +309,21 @@ def _ring_areas(ground: Ground, places: Floats, first_places: NDArray[np.intp]) 
     """
     if len(places) == 0:
         return np.zeros(0)
-    longitude, latitude = ground.radians(places[:, 0], places[:, 1])
-    reached = np.isfinite(longitude) & (np.abs(latitude) < np.pi / 2 + 1e-9)
-    longitude, latitude = (np.where(reached, each, np.nan) for each in (longitude, latitude))
+    is_side = np.ones(len(places), bool)
+    is_side[first_places[1:] - 1] = is_side[-1] = False  # from a ring's end to the next is none
+    longitude, latitude = _reached(ground, places)
+    middle_longitude, middle_latitude = _reached(ground, (places + np.roll(places, -1, axis=0)) / 2)
     zone = _zone(ground.geod, latitude)
     lengths = np.diff(first_places, append=len(places))
     origin = np.repeat(zone[first_places], lengths)
     # Small numbers before they are multiplied: a pixel is 1e-15 of what lies below its parallel.
-    height = zone - origin
-    step = np.diff(longitude, append=longitude[-1])
-    step[first_places[1:] - 1] = 0  # from the end of one ring to the next is no side
-    step -= 2 * np.pi * np.round(step / (2 * np.pi))  # across the antimeridian
-    sides = (height + np.roll(height, -1)) / 2 * step
+    height, middle_height = zone - origin, _zone(ground.geod, middle_latitude) - origin
+    next_height = np.roll(height, -1)
+    step = np.where(is_side, _turned(np.roll(longitude, -1) - longitude), 0)
+    # A side that is straight on the map is bent here: two thirds of the bow beside its chord.
+    bow = (middle_height - (height + next_height) / 2) * step
+    bow -= (_turned(middle_longitude - longitude) - step / 2) * (next_height - height)
+    sides = np.where(is_side, (height + next_height) / 2 * step + bow * (2 / 3), 0)
     areas = np.add.reduceat(sides, first_places)
     # Around a pole the steps add up to a whole turn, and the area reaches from ring to pole.
     turns = np.round(np.add.reduceat(step, first_places) / (2 * np.pi))
@@ -329,6 +332,18 @@ def _ring_areas(ground: Ground, places: Floats, first_places: NDArray[np.intp]) 
         areas += 2 * np.pi * turns * (zone[first_places] - pole)
     found: Floats = np.abs(areas)
     return found
+
+
+def _reached(ground: Ground, places: Floats) -> tuple[Floats, Floats]:
+    """Return longitude and latitude of places; NaN where the CRS does not reach."""
+    longitude, latitude = ground.radians(places[:, 0], places[:, 1])
+    reached = np.isfinite(longitude) & (np.abs(latitude) < np.pi / 2 + 1e-9)
+    return np.where(reached, longitude, np.nan), np.where(reached, latitude, np.nan)
+
+
+def _turned(angle: Floats) -> Floats:
+    """Return the shorter way: less than half a turn, across the antimeridian too."""
+    return angle - 2 * np.pi * np.round(angle / (2 * np.pi))
 
 
 def _zone(geod: Any, latitude: Floats) -> Floats:

@@ -160,7 +160,7 @@ def _write_probabilities(
     rasters.write_rows(
         work.probabilities,
         _grid(shape, "float32"),
-        _in_groups(pieces, rasters.BLOCK),
+        _bands_first(pieces),
         dtype="float32",
         nodata=float("nan"),
         band_names=names,
@@ -168,23 +168,11 @@ def _write_probabilities(
     )
 
 
-def _in_groups(
-    pieces: Iterator[NDArray[np.float32] | None], rows: int
-) -> Iterator[NDArray[np.float32]]:
-    """Yield K×R×W with R a multiple of `rows` but for the last."""
-    waiting: list[NDArray[np.float32]] = []
+def _bands_first(pieces: Iterator[NDArray[np.float32] | None]) -> Iterator[NDArray[np.float32]]:
+    """Yield K×R×W of R×W×K."""
     for piece in pieces:
         assert piece is not None
-        waiting.append(piece)
-        together = sum(map(len, waiting))
-        if together >= rows:
-            joined = np.concatenate(waiting)
-            whole = together // rows * rows
-            yield np.moveaxis(joined[:whole], 2, 0)
-            waiting = [joined[whole:]]
-    rest = np.concatenate(waiting)
-    if len(rest):
-        yield np.moveaxis(rest, 2, 0)
+        yield np.moveaxis(piece, 2, 0)
 
 
 def _grid(shape: tuple[int, ...], dtype: str) -> Any:

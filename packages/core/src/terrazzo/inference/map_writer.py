@@ -21,7 +21,13 @@ from terrazzo.base.file_lock import locked
 from terrazzo.data import class_areas
 from terrazzo.data.class_map import CLASS_TAG
 from terrazzo.data.labels import LabelMap
-from terrazzo.inference import polygonize, row_journal, tiled_prediction, unfinished_map
+from terrazzo.inference import (
+    polygonize,
+    qgis_styles,
+    row_journal,
+    tiled_prediction,
+    unfinished_map,
+)
 from terrazzo.inference.jobs import BandTask, Executor
 from terrazzo.inference.min_area import MinArea
 from terrazzo.inference.outputs import Work
@@ -225,8 +231,8 @@ def write_map(
     Args:
         path: where to, ending in ``.tif``.
         size: of the scene, with its CRS and transform.
-        groups: labels R×W from the first row to the last, as `rasters.write_rows` takes them.
-        label_map: K classes, written as palette and tags.
+        groups: labels R×W from the first row to the last.
+        label_map: K classes, written as attribute table, palette and tags.
         cloud_optimised: write cloud optimised GeoTIFF, with overviews.
 
     Raises:
@@ -239,7 +245,7 @@ def write_map(
         dtype=str(label_map.dtype),
         nodata=label_map.ignore_index,
         band_names=("class",),
-        colours_K3=label_map.colours,
+        classes=rasters.ClassTable(label_map.names, label_map.colours),
         tags=_class_tags(label_map),
         cloud_optimised=cloud_optimised,
     )
@@ -280,6 +286,8 @@ def _write_files(order: MapOrder, rows: PartialMap, wait: Callable[[], None]) ->
     if work.areas is not None:
         areas = class_areas.of_groups(on_map(), size, label_map, order.work.map)
         class_areas.write(work.areas, areas)
+    if work.style is not None:
+        qgis_styles.write_map_style(work.style, label_map)
     write_map(work.map, size, on_map(), label_map, cloud_optimised=order.cloud_optimised)
     for path in work.files:  # to the disk before its name
         with row_journal.writing_rows(path.parent):

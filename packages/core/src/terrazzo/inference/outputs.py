@@ -12,7 +12,7 @@ from terrazzo.base.atomic_write import move_into_place, refuse_folder
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.output_paths import refuse_existing, refuse_inputs
 from terrazzo.data.datasets._paired_files import RASTER_SUFFIXES, is_raster
-from terrazzo.inference import polygonize
+from terrazzo.inference import polygonize, qgis_styles
 from terrazzo.inference.labelling import programs
 from terrazzo.inference.min_area import MinArea
 from terrazzo.inference.tiled_prediction import Tiling
@@ -82,6 +82,8 @@ class Work:
             for.
         areas: pixels, hectares and share of each class on the map of a scene, CSV; None for an
             image.
+        style: by which QGIS shows the map of a scene, beside it under its name; None for an
+            ordinary image.
         name: of the source in the folder that was named.
         replaces: whether files that are there may go: by ``--overwrite``, in this process or in one
             that was killed.
@@ -94,6 +96,7 @@ class Work:
     overlay: Path | None = None
     confidence: Path | None = None
     areas: Path | None = None
+    style: Path | None = None
     name: Path = Path()
     replaces: bool = False
 
@@ -111,6 +114,7 @@ class Work:
             self.overlay,
             self.confidence,
             self.areas,
+            self.style,
         )
         return (self.map, *(path for path in others if path is not None))
 
@@ -128,6 +132,7 @@ class Work:
             place("overlay", self.overlay),
             place("confidence", self.confidence),
             place("areas", self.areas),
+            place("style", self.style),
         )
 
     def put_in_place(self, unfinished: Sequence[Path]) -> None:
@@ -158,13 +163,14 @@ class Work:
 
     @property
     def is_finished(self) -> bool:
-        """Whether all files are there and none is about to be replaced."""
+        """Whether nothing is `missing` and no file is about to be replaced."""
         return not self.missing and not folder_of(self.map).exists()
 
     @property
     def missing(self) -> tuple[Path, ...]:
-        """Those of the files that are not there."""
-        return tuple(path for path in self.files if not path.exists())
+        """Those of the files that are not there and need the model."""
+        from_map = (self.areas, self.style)
+        return tuple(path for path in self.files if path not in from_map and not path.exists())
 
 
 def plan_outputs(
@@ -289,7 +295,8 @@ def _works(files: list[tuple[Path, Path]], out: Path, settings: Settings) -> Ite
 def _scene(source: Path, map_path: Path, polygons: Path | None, settings: Settings) -> Work:
     probabilities = _beside(map_path, "probabilities") if settings.probabilities else None
     areas = _beside(map_path, "areas").with_suffix(".csv")
-    return Work(source, map_path, polygons, probabilities, areas=areas)
+    style = map_path.with_suffix(qgis_styles.SUFFIX)
+    return Work(source, map_path, polygons, probabilities, areas=areas, style=style)
 
 
 def _beside(map_path: Path, what: str) -> Path:

@@ -9,7 +9,7 @@ Needs the extra ``terrazzo[vector]``: shapely holds polygons, pyogrio makes the 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from terrazzo.base.disk_errors import not_written, writing
 from terrazzo.base.errors import ConfigError, ResourceError, TerrazzoError
 from terrazzo.data import ground
 from terrazzo.data.labels import LabelMap
+from terrazzo.inference import qgis_styles
 from terrazzo.io import geopackage, rasters
 from terrazzo.io.rasters import RasterInfo
 
@@ -62,7 +63,7 @@ def write(
 
     Features have ``class_id``, ``class_name``, ``pixels`` and ``area_m2`` on the ground, which is
     NaN where the CRS has no ellipsoid. They are ordered by their lowest row, then by the first
-    column they have there.
+    column they have there. The file holds the style by which QGIS shows them.
 
     Args:
         path: where to, ending in `SUFFIX`.
@@ -90,6 +91,7 @@ def write(
                     _add(file, layer, some)
         with _gdal_writes(path):
             file.complete()
+            _add_styles(path, layers, label_map)
             _refuse_unlike(path, counts)
     finally:
         file.abandon()
@@ -98,6 +100,11 @@ def write(
 def layer_names(label_map: LabelMap) -> tuple[str, ...]:
     """Return what the layers of classes are called: id and name, so that no two are the same."""
     return tuple(f"{k} {name}" for k, name in enumerate(label_map.names))
+
+
+def _add_styles(path: Path, layers: Sequence[str], label_map: LabelMap) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        qgis_styles.add_to_geopackage(database, layers, "geom", "class_name", label_map)
 
 
 def _by_layer(found: _Areas, layers: tuple[str, ...]) -> Iterator[tuple[str, _Areas]]:

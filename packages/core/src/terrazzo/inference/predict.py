@@ -8,12 +8,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from terrazzo.base.atomic_write import make_folder, sweep_temporaries
+from terrazzo.base.atomic_write import make_folder, replacing, sweep_temporaries
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.data import class_areas
 from terrazzo.data.normalization import moments
-from terrazzo.inference import map_writer, polygonize
+from terrazzo.inference import map_writer, polygonize, qgis_styles
 from terrazzo.inference.images import predict_image
 from terrazzo.inference.jobs import Executor, ThisProcess
 from terrazzo.inference.labelling import programs
@@ -154,7 +154,7 @@ def _make_maps(
                 # Written in the folder of the map; the files of images under a name of our own.
                 rasters.refuse_other_than_utf8(path if work.is_scene else path.parent)
     if settings.resume:
-        works = [work for work in works if not _is_finished(work, progress)]
+        works = [work for work in works if not _is_finished(work, card, progress)]
     if not works:
         return []
     source = model_source.choose(
@@ -182,12 +182,20 @@ def _make_maps(
     return written
 
 
-def _is_finished(work: Work, progress: Progress) -> bool:
-    """Tell whether all that is asked for is there; what is not is made, and the map again."""
-    if work.areas is not None and work.missing == (work.areas,):
-        class_areas.write(work.areas, class_areas.of_map(work.map))  # maps of earlier versions
-        progress.say(f"{work.map} was finished before; {work.areas.name} was made from it")
-    elif work.is_finished:
+def _is_finished(work: Work, card: ModelCard, progress: Progress) -> bool:
+    """Tell whether all that is asked for is there; what is not is made, and the map again.
+
+    What needs no prediction, as beside maps of earlier versions, is written at once.
+    """
+    if work.is_finished:
+        if work.areas is not None and not work.areas.exists():
+            with replacing(work.areas) as temporary:
+                class_areas.write(temporary, class_areas.of_map(work.map))
+            progress.say(f"{work.map} → {work.areas}")
+        if work.style is not None and not work.style.exists():
+            with replacing(work.style) as temporary:
+                qgis_styles.write_map_style(temporary, card.label_map)
+            progress.say(f"{work.map} → {work.style}")
         progress.say(f"{work.map} was finished before")
     elif work.missing and work.map.exists():
         lacking = ", ".join(path.name for path in work.missing)

@@ -15,6 +15,7 @@ import zlib
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import BinaryIO
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
@@ -199,6 +200,7 @@ def _orientation(exif: bytes) -> int:
     return 1
 
 
+_METADATA_TAG = 42112  # GDAL_METADATA: XML
 _NODATA_TAG = 42113  # GDAL_NODATA: a number as text
 _SHORT = 3  # the TIFF type of 16-bit numbers
 _MOST_TEXT = 64
@@ -237,24 +239,51 @@ def tiff_description(path: Path) -> str | None:
         return text.decode("latin-1")
 
 
+def tiff_metadata(path: Path) -> tuple[int, bytes] | None:
+    """Return where GDAL's own metadata lies in a TIFF, and its XML; None: there is none."""
+    with path.open("rb") as file:
+        found = _tiff_entry(file, _METADATA_TAG)
+        if found is None:
+            return None
+        size, _, _, first = found
+        if first is None:  # a text that short says nothing
+            return None
+        file.seek(first)
+        return first, file.read(size)
+
+
 def _tiff_tag(path: Path, wanted: int, most: int = _MOST_TEXT) -> tuple[bytes, str] | None:
-    """Return the first bytes of a tag's value and the byte order; None: there is no such tag.
+    """Return the first bytes of a tag's value and the byte order; None: there is no such tag."""
+    with path.open("rb") as file:
+        found = _tiff_entry(file, wanted)
+        if found is None:
+            return None
+        size, value, order, first = found
+        if first is not None:
+            file.seek(first)
+            value = file.read(min(size, most))
+        return value[:size], order
+
+
+def _tiff_entry(file: BinaryIO, wanted: int) -> tuple[int, bytes, str, int | None] | None:
+    """Find a tag in the first directory of a TIFF; None: there is no such tag.
 
     Source: TIFF 6.0, section 2, and the BigTIFF design.
+
+    Returns:
+        Bytes of the value, what the entry itself holds, the byte order, and where the value lies
+        if the entry does not hold it.
     """
-    with path.open("rb") as file:
-        head = file.read(16)
-        order = "<" if head[:2] == b"II" else ">"
-        big = head[2:4] in (b"\x2b\x00", b"\x00\x2b")
-        entry, count, place = (f"{order}HHQ8s", "Q", "Q") if big else (f"{order}HHI4s", "H", "I")
-        file.seek(struct.unpack_from(order + place, head, 8 if big else 4)[0])
-        entries = struct.unpack(order + count, file.read(struct.calcsize(order + count)))[0]
-        directory = file.read(entries * struct.calcsize(entry))
-        for tag, kind, length, value in struct.iter_unpack(entry, directory):
-            if tag == wanted:
-                size = length * (2 if kind == _SHORT else 1)
-                if size > len(value):
-                    file.seek(struct.unpack(order + place, value)[0])
-                    value = file.read(min(size, most))
-                return value[:size], order
+    head = file.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    big = head[2:4] in (b"\x2b\x00", b"\x00\x2b")
+    entry, count, place = (f"{order}HHQ8s", "Q", "Q") if big else (f"{order}HHI4s", "H", "I")
+    file.seek(struct.unpack_from(order + place, head, 8 if big else 4)[0])
+    entries = struct.unpack(order + count, file.read(struct.calcsize(order + count)))[0]
+    directory = file.read(entries * struct.calcsize(entry))
+    for tag, kind, length, value in struct.iter_unpack(entry, directory):
+        if tag == wanted:
+            size = length * (2 if kind == _SHORT else 1)
+            outside = size > len(value)
+            return size, value, order, struct.unpack(order + place, value)[0] if outside else None
     return None

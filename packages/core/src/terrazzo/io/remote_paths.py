@@ -6,6 +6,7 @@ import io
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path, PosixPath, WindowsPath
 from typing import Any
 
@@ -43,9 +44,13 @@ class MemoryPath(_Path):  # type: ignore[misc, valid-type]
     """
 
     data: bytes | None = None
+    buffer: Callable[[], Any] | None = None
 
     def open(self, mode: str = "r", *_: Any, **__: Any) -> Any:
-        """Open it for reading bytes."""
+        """Open it for reading bytes, or (``r+b``) for changing some where `buffer` gives them."""
+        if mode == "r+b":
+            assert self.buffer is not None
+            return _Changed(self.buffer())
         assert mode == "rb"
         return io.BytesIO(self._content())
 
@@ -58,9 +63,25 @@ class MemoryPath(_Path):  # type: ignore[misc, valid-type]
         """Do nothing: it goes with the block that made it."""
 
     def _content(self) -> bytes:
+        if self.data is None and self.buffer is not None:
+            return bytes(self.buffer())
         if self.data is None:
             raise FileNotFoundError(2, os.strerror(2), str(self))
         return self.data
+
+
+class _Changed(io.BytesIO):
+    """A copy of a block of memory that goes back into it when it is closed."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__(bytes(block))
+        self._block = block
+
+    def close(self) -> None:
+        """Put the bytes back, as many as there were."""
+        if not self.closed:
+            self._block[:] = memoryview(self.getvalue())
+        super().close()
 
 
 def is_remote(path: str | Path) -> bool:

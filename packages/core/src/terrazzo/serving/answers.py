@@ -209,10 +209,9 @@ def _geotiff(found: Predicted, _: Wanted, label_map: LabelMap) -> bytes:
             allowed="png, geojson, json",
             next_step="send the scene as GeoTIFF, or ask for ?format=png",
         )
-    labels_HW, block = found.labels_HW, rasters.BLOCK
-    groups = [labels_HW[row : row + block] for row in range(0, len(labels_HW), block)]
+    labels_HW = found.labels_HW
     return rasters.written_in_memory(
-        lambda path: map_writer.write_map(path, info, groups, label_map)
+        lambda path: map_writer.write_map(path, info, [labels_HW], label_map)
     )
 
 

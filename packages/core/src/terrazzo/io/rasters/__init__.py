@@ -1,5 +1,6 @@
 """GeoTIFF files as arrays: the only package that imports rasterio."""
 
+from terrazzo.io.rasters.class_table import ClassTable
 from terrazzo.io.rasters.georeferencing import unused_georeferencing
 from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
 from terrazzo.io.rasters.handles import block_shape, info, refuse_other_than_utf8, small_cache, tags
@@ -38,6 +39,7 @@ __all__ = [
     "IMAGE_DTYPES",
     "NO_CRS",
     "Burnt",
+    "ClassTable",
     "Features",
     "Groups",
     "Outlines",

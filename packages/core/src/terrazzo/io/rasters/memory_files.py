@@ -41,7 +41,9 @@ def written_in_memory(write: Callable[[Path], None]) -> bytes:
         ResourceError: SEG-R004, as `write_rows`.
     """
     with MemoryFile(dirname=_folder(), filename="map.tif") as file:
-        write(MemoryPath(file.name))
+        path = MemoryPath(file.name)
+        path.buffer = file.getbuffer
+        write(path)
         return bytes(file.read())
 
 

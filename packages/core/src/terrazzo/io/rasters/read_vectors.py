@@ -228,6 +228,7 @@ def _corner(geometries: list[Any]) -> str:
 def _pyogrio_columns(path: Path, layer: str | None) -> dict[str, list[Any]]:
     pyogrio = import_vector_package("pyogrio")
     try:
+        layer = layer or next(iter(_layers(pyogrio, path)), None)
         meta, _, _, columns = pyogrio.raw.read(path, layer=layer, read_geometry=False)
     except pyogrio.errors.DataSourceError as error:
         raise damaged(path, error) from None
@@ -255,7 +256,7 @@ def _read_shapefile(path: Path, attribute: str | None, layer: str | None) -> Lay
 def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> Layer:
     pyogrio, shapely = import_vector_package("pyogrio"), import_vector_package("shapely")
     try:
-        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+        layers = _layers(pyogrio, path)
         if layer is None and len(layers) == 1:
             layer = layers[0]
         if layer not in layers:
@@ -280,6 +281,15 @@ def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> 
 
 
 _NO_CRS = "Undefined Cartesian SRS"  # what a GeoPackage says where coordinates have none
+
+
+def _layers(pyogrio: Any, path: Path) -> list[str]:
+    """Name the layers of a file; the table of styles that QGIS keeps in a GeoPackage is none."""
+    names = (str(name) for name in pyogrio.list_layers(path)[:, 0])
+    return [name for name in names if name != _STYLES]
+
+
+_STYLES = "layer_styles"
 _GEOJSON = (".geojson", ".json")
 _READERS: dict[str, Callable[[Path, str | None, str | None], Layer]] = {
     ".geojson": read_geojson,

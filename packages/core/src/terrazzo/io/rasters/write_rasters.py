@@ -19,6 +19,7 @@ from rasterio.windows import Window
 from terrazzo.base.atomic_write import replacing
 from terrazzo.base.disk_errors import not_written
 from terrazzo.base.errors import ResourceError, TerrazzoError
+from terrazzo.io.rasters.class_table import ClassTable
 from terrazzo.io.rasters.handles import ENVIRONMENT, open_quietly, small_cache
 from terrazzo.io.rasters.header import RasterInfo
 
@@ -98,22 +99,26 @@ def write_rows(
     dtype: str,
     nodata: float,
     band_names: tuple[str, ...],
-    colours_K3: NDArray[np.uint8] | None = None,
+    classes: ClassTable | None = None,
     tags: Mapping[str, str],
     cloud_optimised: bool = False,
 ) -> None:
     """Write a GeoTIFF on the grid of another one, some rows at a time; then read it back.
 
-    The bytes depend on nothing but the arguments. Nothing is renamed here: use a temporary path.
+    Overviews hold the commonest class of what lies below each of their pixels, or the mean of
+    numbers. The bytes depend on nothing but the arguments, and not on how the rows are grouped:
+    whole tiles are written, since one that is compressed again leaves a hole in the file. Nothing
+    is renamed here: use a temporary path.
 
     Args:
         path: where to; replaced if it is there.
         like: gives size, CRS and transform.
-        groups: C×R×W from the first row to the last, with R a multiple of `BLOCK` but for the last.
+        groups: C×R×W from the first row to the last, of any R; copied unless it is a multiple of
+            `BLOCK`.
         dtype: of the pixels.
         nodata: value of pixels without data.
         band_names: C names.
-        colours_K3: palette for one band of uint8.
+        classes: what the one band of class ids means; a palette of uint8 is made of it, too.
         tags: words about the file.
         cloud_optimised: write the overviews and the order of a cloud optimised GeoTIFF.
 
@@ -145,11 +150,12 @@ def write_rows(
         with small_cache(), open_quietly(path, "w", **profile) as dataset:
             dataset.descriptions = band_names
             dataset.update_tags(**tags)
-            if colours_K3 is not None and dtype == "uint8":
-                palette = {k: (*map(int, colour), 255) for k, colour in enumerate(colours_K3)}
-                dataset.write_colormap(1, palette)
+            if classes is not None:
+                dataset.update_tags(1, **classes.place_holder)
+                if dtype == "uint8":
+                    dataset.write_colormap(1, classes.palette)
             row = 0
-            for group_CHW in groups:
+            for group_CHW in _of_whole_tiles(groups):
                 rows = group_CHW.shape[1]
                 group_CHW = np.ascontiguousarray(group_CHW)
                 dataset.write(group_CHW, window=Window(0, row, like.columns, rows))
@@ -157,8 +163,25 @@ def write_rows(
                 row += rows
         assert row == like.rows
         if cloud_optimised:
-            _make_cloud_optimised(path)
+            _make_cloud_optimised(path, "AVERAGE" if classes is None else "MODE")
         _refuse_unlike(path, sums)
+        if classes is not None and not classes.put_into(path):
+            raise _other_than_written(path, "no place for the table of classes")
+
+
+def _of_whole_tiles(groups: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """Yield C×R×W with R a multiple of `BLOCK` but for the last."""
+    waiting: list[NDArray[Any]] = []
+    for group_CRW in groups:
+        waiting.append(group_CRW)
+        together = sum(each.shape[1] for each in waiting)
+        if together >= BLOCK:
+            joined_CRW = waiting[0] if len(waiting) == 1 else np.concatenate(waiting, axis=1)
+            whole = together // BLOCK * BLOCK
+            yield joined_CRW[:, :whole]
+            waiting = [joined_CRW[:, whole:]] if whole < together else []
+    if waiting:
+        yield np.concatenate(waiting, axis=1)
 
 
 @contextmanager
@@ -181,7 +204,7 @@ def _gdal_writes(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _make_cloud_optimised(path: Path) -> None:
+def _make_cloud_optimised(path: Path, overviews: str) -> None:
     plain = path.with_suffix(".plain.tif")
     path.rename(plain)
     try:
@@ -191,7 +214,7 @@ def _make_cloud_optimised(path: Path) -> None:
             driver="COG",
             COMPRESS="DEFLATE",
             BLOCKSIZE=512,
-            OVERVIEW_RESAMPLING="NEAREST",  # classes must not be averaged
+            OVERVIEW_RESAMPLING=overviews,  # GDAL left to choose blends the ids of classes
             BIGTIFF="IF_SAFER",
             LEVEL=_ZLEVEL,
             NUM_THREADS="ALL_CPUS",
@@ -207,11 +230,14 @@ def _refuse_unlike(path: Path, sums: list[tuple[int, int]]) -> None:
         for rows, expected in sums:
             values_CHW = dataset.read(window=Window(0, row, dataset.width, rows))
             if zlib.crc32(np.ascontiguousarray(values_CHW).data) != expected:
-                raise ResourceError(
-                    "SEG-R004",
-                    "the raster could not be read back as it was written",
-                    file=path,
-                    observed=f"rows {row}…{row + rows - 1} differ",
-                    next_step="check the disk, then go on with --resume",
-                )
+                raise _other_than_written(path, f"rows {row}…{row + rows - 1} differ")
             row += rows
+
+
+def _other_than_written(path: Path, observed: str) -> ResourceError:
+    return not_written(
+        path,
+        ValueError(observed),  # most often for want of space, which GDAL did not tell
+        problem="the raster could not be read back as it was written",
+        then="then run the same command again (--resume goes on with a scene)",
+    )
