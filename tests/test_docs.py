@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -429,3 +430,10 @@ def test_the_python_of_the_readme_runs(own_images):
     pairs = "import numpy as np\npairs = [(np.zeros(4, int), np.zeros(4, int))]\n"
     answer = run_python("\n".join([pairs, *lines[:-1], f"print({lines[-1]})"]), own_images)
     assert answer.stdout == "1.0\n", answer.stderr
+
+
+def test_the_page_of_settings_is_that_of_the_code():
+    spec = importlib.util.spec_from_file_location("settings_page", ROOT / "tools/settings_page.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.PAGE.read_text(encoding="utf-8") == module.page(), "python tools/settings_page.py"
