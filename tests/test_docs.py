@@ -18,7 +18,8 @@ import pytest
 import typer
 from PIL import Image
 
-from terrazzo.base.recipe import load_data_config, load_recipe
+from terrazzo.base import settings_table
+from terrazzo.base.recipe import Config, load_data_config, load_recipe
 from terrazzo.cli.app import app
 from terrazzo.data import datasets, labels
 from terrazzo.models import backends
@@ -237,7 +238,7 @@ def parsed(words, *, mention=False):
         name = words.pop(0)
         assert name in command.commands, f"no command {name}"
         command = command.commands[name]
-    if words[-1:] == ["--help"]:
+    if words[-1:] in (["--help"], ["--version"]):
         return "", {}
     try:
         return name, command.make_context(name, words).params
@@ -274,11 +275,23 @@ def check_terrazzo(words, *, mention=False):
     if name == "study":
         load_study(ROOT / given["file"], tuple(given.get("assignments", ())))
     if name == "list" and "name" in given:
-        labels.load_label_map(given["name"])
+        check_listed(given["kind"], given["name"])
     if name == "data":
         assert given["name"] in datasets.formats()
     if name == "convert":
         assert given["to"] in backends.PACKAGES
+
+
+def check_listed(kind, name):
+    if kind == "labels":
+        labels.load_label_map(name)
+    elif kind == "settings":
+        assert any(each.key.startswith(name) for each in settings_table.of_class(Config))
+    else:
+        models = [
+            each for backend in backends.installed() for each in backends.load(backend).models()
+        ]
+        assert name in (*datasets.formats(), *models)
 
 
 def missing_files(words):
