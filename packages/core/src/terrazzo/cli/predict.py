@@ -58,6 +58,13 @@ def predict(
         str | None,
         typer.Option(metavar="PROGRAM", help="Also write masks to correct in cvat or labelstudio."),
     ] = None,
+    contours: Annotated[
+        bool, typer.Option("--contours", help="Overlays of images: borders, not colours.")
+    ] = False,
+    raw_values: Annotated[
+        bool,
+        typer.Option("--raw-values", help="Masks of images: the label map's raw values, not ids."),
+    ] = False,
     cog: Annotated[
         bool, typer.Option("--cog", help="Write cloud optimised GeoTIFF with overviews.")
     ] = False,
@@ -113,6 +120,8 @@ def predict(
         min_area=None if min_area is None else MinArea.parse(min_area),
         sieve_map=sieve_map,
         labels_for=labels_for,
+        contours=contours,
+        raw_values=raw_values,
         any_pixel_size=any_pixel_size,
         workers=workers,
         ray=ray,

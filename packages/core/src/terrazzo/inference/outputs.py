@@ -12,7 +12,7 @@ from terrazzo.base.atomic_write import move_into_place, refuse_folder
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.output_paths import refuse_existing, refuse_inputs
 from terrazzo.data.datasets._paired_files import RASTER_SUFFIXES, is_raster
-from terrazzo.inference import polygonize, qgis_styles
+from terrazzo.inference import legends, polygonize, qgis_styles
 from terrazzo.inference.labelling import programs
 from terrazzo.inference.min_area import MinArea
 from terrazzo.inference.tiled_prediction import Tiling
@@ -39,6 +39,8 @@ class Settings:
         sieve_map: do so in the map, too.
         labels_for: also write what this labelling program reads, one of `programs.NAMES`; None:
             nothing.
+        contours: draw the borders of areas on the overlays of images, not their colours.
+        raw_values: write the raw values of the label map on the maps of images, not train ids.
         any_pixel_size: take pixels of another size on the ground than those of training.
         workers: processes that share the rows of scenes; None: one, or all of a Ray cluster.
         ray: address of a Ray cluster, whose actors are the workers.
@@ -59,6 +61,8 @@ class Settings:
     min_area: MinArea | None = None
     sieve_map: bool = False
     labels_for: str | None = None
+    contours: bool = False
+    raw_values: bool = False
     any_pixel_size: bool = False
     workers: int | None = None
     ray: str | None = None
@@ -196,11 +200,15 @@ def plan_outputs(
     _refuse_idle_options(settings)
     shared = () if settings.labels_for is None else programs.files(settings.labels_for, out)
     works = list(_works(list(_files(inputs)), out, settings))
+    pictured = not all(work.is_scene for work in works)
+    if not pictured:
+        _refuse_options_of_images(settings)
+    legend = legends.files(out) if pictured else ()
     if settings.min_area is not None:
         for work in works:
             if not work.is_scene:
                 settings.min_area.refuse_unknown_ground(work.source, None)
-    _refuse_clashes(works, shared, model, settings)
+    _refuse_clashes(works, shared, legend, model, settings)
     return [
         replace(work, replaces=settings.overwrite or folder_of(work.map).exists()) for work in works
     ]
@@ -209,23 +217,39 @@ def plan_outputs(
 def _refuse_idle_options(settings: Settings) -> None:
     """Refuse options that change what is not asked for."""
     given = settings.min_area is not None
-    for option, is_idle, needs in (
-        ("--layer-per-class", settings.layer_per_class and settings.polygons is None, "--polygons"),
-        ("--sieve-map", settings.sieve_map and not given, "--min-area"),
-        (
-            "--min-area",
-            given and settings.polygons is None and not settings.sieve_map,
-            "--polygons or --sieve-map",
-        ),
+    if settings.layer_per_class and settings.polygons is None:
+        raise _idle("--layer-per-class", "--polygons")
+    if settings.sieve_map and not given:
+        raise _idle("--sieve-map", "--min-area")
+    if given and settings.polygons is None and not settings.sieve_map:
+        raise _idle("--min-area", "--polygons or --sieve-map")
+    if settings.raw_values and settings.labels_for is not None:
+        raise ConfigError(
+            "SEG-X094",
+            "--labels-for is made from train ids, which --raw-values replaces",
+            observed="--raw-values with --labels-for",
+            allowed="one of the two",
+            next_step="leave one of them out, or predict twice, into two folders",
+        )
+
+
+def _refuse_options_of_images(settings: Settings) -> None:
+    for option, is_given in (
+        ("--raw-values", settings.raw_values),
+        ("--contours", settings.contours),
     ):
-        if is_idle:
-            raise ConfigError(
-                "SEG-X094",
-                f"{option} has nothing to work on",
-                observed=f"{option} without {needs}",
-                allowed=f"{option} with {needs}",
-                next_step=f"add {needs}, or leave {option} out",
-            )
+        if is_given:
+            raise _idle(option, "images that are no GeoTIFF")
+
+
+def _idle(option: str, needs: str) -> ConfigError:
+    return ConfigError(
+        "SEG-X094",
+        f"{option} has nothing to work on",
+        observed=f"{option} without {needs}",
+        allowed=f"{option} with {needs}",
+        next_step=f"add {needs}, or leave {option} out",
+    )
 
 
 def _files(inputs: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
@@ -308,13 +332,18 @@ def _same_bytes(one: Path, other: Path) -> bool:
 
 
 def _refuse_clashes(
-    works: list[Work], shared: Sequence[Path], model: Path | None, settings: Settings
+    works: list[Work],
+    shared: Sequence[Path],
+    legend: Sequence[Path],
+    model: Path | None,
+    settings: Settings,
 ) -> None:
     inputs = [work.source for work in works]
     if model is not None and model.is_dir():
         inputs += [path for path in model.iterdir() if path.is_file()]
-    refuse_inputs((*(path for work in works for path in work.files), *shared), inputs)
-    for path in shared:
+    once = (*shared, *legend)
+    refuse_inputs((*(path for work in works for path in work.files), *once), inputs)
+    for path in once:
         refuse_folder(path)
     # Files of a labelling program without any of its maps are not of a prediction.
     if not (settings.overwrite or (settings.resume and any(w.map.exists() for w in works))):

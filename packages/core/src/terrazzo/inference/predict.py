@@ -13,7 +13,7 @@ from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.data import class_areas
 from terrazzo.data.normalization import moments
-from terrazzo.inference import map_writer, polygonize, qgis_styles
+from terrazzo.inference import legends, map_writer, polygonize, qgis_styles
 from terrazzo.inference.images import predict_image
 from terrazzo.inference.jobs import Executor, ThisProcess
 from terrazzo.inference.labelling import programs
@@ -88,6 +88,12 @@ def predict(
     card = saved_model.read_card(folder, progress.say)
     if settings.labels_for is not None:
         programs.refuse_unfit(settings.labels_for, card.label_map, _images_of(works, card))
+    if any(not work.is_scene for work in works):
+        if settings.raw_values:
+            card.label_map.require_raw_values()
+        legends.prepare(
+            place, card.label_map, raw_values=settings.raw_values, overwrite=settings.overwrite
+        )
     scenes = {
         work.source: open_scene(work.source, card, settings, progress)
         for work in works
@@ -107,6 +113,8 @@ def predict(
             progress.say(f"warning {radiometry.CODE}: {scene.path}: {warning}")
     with _no_empty_folder_left([path.parent for work in works for path in work.files]):
         written = _make_maps(works, scenes, card, folder, settings, progress)
+        if any(not work.is_scene for work in works):
+            legends.write(place, card.label_map, raw_values=settings.raw_values)
         if settings.labels_for is not None:
             digest = model_source.digest(folder)[:_DIGEST_SHOWN]
             version = f"{card.backend}-{card.model.name}-{digest}"
