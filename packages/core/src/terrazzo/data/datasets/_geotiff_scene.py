@@ -34,7 +34,7 @@ class Scene(Frozen):
 
     images: Annotated[tuple[str, ...], Field(min_length=1)]
     label: str
-    """A GeoTIFF of class indices, or shapes: GeoJSON, GeoPackage, Shapefile."""
+    """A GeoTIFF of class indices, or shapes: GeoJSON, GeoPackage, Shapefile, FlatGeobuf."""
     layer: str | None = None
     """Layer of a GeoPackage of labels that has several."""
     area: str | None = None
@@ -275,6 +275,7 @@ def _notes_of_images(paths: list[Path], infos: list[RasterInfo]) -> Iterator[str
         unused = rasters.unused_georeferencing(path)
         if unused is not None:
             yield unused
+        yield from rasters.unused_side_files(path)
 
 
 def _refuse_alpha_losses(scene: OpenScene) -> None:

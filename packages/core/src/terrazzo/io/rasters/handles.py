@@ -321,9 +321,16 @@ def _alpha_bands(dataset: Any, alpha: str | None) -> tuple[int, ...]:
 
 
 def _refuse_impossible_nodata(path: Path, dataset: Any) -> None:
-    """Refuse a nodata value that no pixel can have: GDAL drops it without a word."""
-    declared = None if dataset.nodata is not None else image_headers.tiff_nodata(path)
-    if declared is not None:
+    """Refuse a nodata value that no pixel can have: GDAL drops it without a word.
+
+    Of 64-bit integers GDAL reads the digits before a point or an exponent alone: 1e+17, which
+    rasterio writes, becomes 1.
+    """
+    of_64_bits = dataset.dtypes[0] in ("int64", "uint64")
+    declared = image_headers.tiff_nodata(path) if dataset.nodata is None or of_64_bits else None
+    if declared is None:
+        return
+    if dataset.nodata is None:
         raise DataError(
             "SEG-D024",
             "no pixel can have the nodata value that the raster declares",
@@ -332,6 +339,16 @@ def _refuse_impossible_nodata(path: Path, dataset: Any) -> None:
             allowed=f"a value of {dataset.dtypes[0]}, or none",
             next_step="give it another with `gdal_edit.py -a_nodata VALUE`, or none with "
             "`gdal_edit.py -unsetnodata`",
+        )
+    if float(declared) != dataset.nodata:
+        raise DataError(
+            "SEG-D024",
+            "the nodata value of the raster is written in a way that GDAL misreads",
+            file=path,
+            observed=f"nodata {declared} in bands of {dataset.dtypes[0]}, which GDAL takes for "
+            f"{dataset.nodata:g}",
+            allowed="a whole number, written without a point or an exponent",
+            next_step=f"write it anew with `gdal_edit.py -a_nodata {int(float(declared))}`",
         )
 
 

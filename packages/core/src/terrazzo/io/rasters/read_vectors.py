@@ -1,4 +1,4 @@
-"""Shapes as files hold them: GeoJSON by itself, GeoPackage and Shapefile through pyogrio.
+"""Shapes as files hold them: GeoJSON by itself; GeoPackage, Shapefile, FlatGeobuf by pyogrio.
 
 What a file is is told by its name and then by its first bytes: the library left to choose would
 follow a description of another file under the name ``.shp``.
@@ -57,8 +57,8 @@ class Features:
 
 
 def is_vector(path: Path) -> bool:
-    """Tell whether a file is one of polygons, by its name."""
-    return path.suffix.lower() in _READERS
+    """Tell whether a file is one of shapes, by its name; some kinds are refused where read."""
+    return path.suffix.lower() in (*_READERS, *_NOT_READ)
 
 
 def read_features(
@@ -76,7 +76,7 @@ def read_features(
     reprojected is in longitude and latitude, as RFC 7946 has it. `Features.crs_taken` says so.
 
     Args:
-        path: GeoJSON, GeoPackage or Shapefile, told by its suffix.
+        path: GeoJSON, GeoPackage, Shapefile or FlatGeobuf, told by its suffix.
         onto: the grid.
         attribute: what to read of every shape.
         layer: of a GeoPackage with several.
@@ -91,6 +91,7 @@ def read_features(
             a remote path.
     """
     refuse_remote(path)
+    _refuse_other_formats(path)
     found = _READERS[path.suffix.lower()](path, attribute, layer)
     numbers = [at for at, shape in enumerate(found.geometries) if not is_empty(shape)]
     shown = [found.geometries[at] for at in numbers]
@@ -112,6 +113,18 @@ def read_features(
         len(found.geometries) - len(numbers),
         taken,
     )
+
+
+def _refuse_other_formats(path: Path) -> None:
+    if path.suffix.lower() in _NOT_READ:
+        raise DataError(
+            "SEG-D012",
+            "this kind of file of shapes is not read",
+            file=path,
+            observed=path.suffix,
+            allowed="GeoJSON, GeoPackage, Shapefile, FlatGeobuf",
+            next_step=f"convert it: `ogr2ogr {path.with_suffix('.gpkg')} {path}`",
+        )
 
 
 def layer_of(path: Path, *, preferred: str) -> str | None:
@@ -143,6 +156,7 @@ def attributes(path: Path, layer: str | None = None) -> dict[str, bool]:
         DataError: as `read_features`.
     """
     refuse_remote(path)
+    _refuse_other_formats(path)
     suffix = path.suffix.lower()
     columns = geojson_columns(path) if suffix in _GEOJSON else _pyogrio_columns(path, layer)
     return {name: _is_class_like(values) for name, values in columns.items()}
@@ -253,6 +267,13 @@ def _read_shapefile(path: Path, attribute: str | None, layer: str | None) -> Lay
     return _read_with_pyogrio(path, attribute, layer)
 
 
+def _read_flatgeobuf(path: Path, attribute: str | None, layer: str | None) -> Layer:
+    head = first_bytes(path)
+    if not (head.startswith(b"fgb") and head[4:7] == b"fgb"):  # the others are its version
+        raise wrong(path, "the content is no FlatGeobuf")
+    return _read_with_pyogrio(path, attribute, layer)
+
+
 def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> Layer:
     pyogrio, shapely = import_vector_package("pyogrio"), import_vector_package("shapely")
     try:
@@ -296,4 +317,10 @@ _READERS: dict[str, Callable[[Path, str | None, str | None], Layer]] = {
     ".json": read_geojson,
     ".gpkg": _read_geopackage,
     ".shp": _read_shapefile,
+    ".fgb": _read_flatgeobuf,
 }
+_NOT_READ = (
+    ".kml", ".kmz", ".gml", ".gpx", ".dxf", ".mif", ".geojsonl", ".geojsons", ".topojson",
+    ".parquet", ".geoparquet", ".arrow", ".sqlite", ".gdb",
+)  # fmt: skip
+"""Names of other files of shapes: told apart from rasters, to be refused as what they are."""

@@ -73,7 +73,7 @@ def import_vector_package(name: str) -> Any:
     except ImportError:
         raise ConfigError(
             "SEG-X003",
-            "GeoPackage, Shapefile and burn_width need two more packages",
+            "GeoPackage, Shapefile, FlatGeobuf and burn_width need two more packages",
             observed=f"no module {name!r}",
             allowed="polygons as GeoJSON without them",
             next_step='pip install "terrazzo[vector]"',
