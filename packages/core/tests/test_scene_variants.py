@@ -62,6 +62,9 @@ HOLE_HW = (ROWS_HW > 20) & (ROWS_HW < 41) & (COLUMNS_HW > 25) & (COLUMNS_HW < 47
 """Pixels without data, across tiles, blocks and chips."""
 EVERYWHERE_HW = np.ones(SHAPE, bool)
 
+SOUTH_UP = Affine(2, 0, 392_000, 0, 2, 5_820_000)
+TURNED = Affine.translation(392_000, 5_820_000) @ Affine.rotation(30) @ Affine.scale(2, -2)
+
 CLASSES = LabelMap(
     "variants",
     tuple(LabelClass(name, f"#{k * 60:02X}6040", (k,)) for k, name in enumerate("abcd")),
@@ -293,7 +296,7 @@ LAYOUT = [
     Variant(
         "first row in the south",
         "a positive height of pixels",
-        placed(Affine(2, 0, 392_000, 0, 2, 5_820_000)),
+        placed(SOUTH_UP),
     ),
     Variant(
         "first column in the east",
@@ -303,7 +306,7 @@ LAYOUT = [
     Variant(
         "turned",
         "a transform turned by 30 degrees",
-        placed(Affine.translation(392_000, 5_820_000) @ Affine.rotation(30) @ Affine.scale(2, -2)),
+        placed(TURNED),
     ),
     Variant(
         "sheared, oblong pixels",
@@ -617,6 +620,17 @@ def masked_labels(folder: Path) -> Scene:
     return found._replace(labelled_HW=~HOLE_HW)
 
 
+def mask_beside_labels(folder: Path) -> Scene:
+    found = scene(folder)
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False),
+        rasterio.open(folder / "label.tif", "r+") as dataset,
+    ):
+        dataset.write_mask(~HOLE_HW)
+    assert (folder / "label.tif.msk").exists()
+    return found
+
+
 MASKS = [
     Variant("nodata 0", "uint8", with_hole(0, "uint8")),
     Variant("nodata 255", "uint8", with_hole(255, "uint8")),
@@ -666,6 +680,13 @@ MASKS = [
     Variant("labels with nodata 255", "uint8", label_nodata(255, "uint8"), prediction=""),
     Variant("labels with nodata −1", "int16", label_nodata(-1, "int16"), prediction=""),
     Variant("labels with a mask", "inside the file", masked_labels, prediction=""),
+    Variant(
+        "labels with a mask beside",
+        "an .msk file",
+        mask_beside_labels,
+        prediction="",
+        says="label.tif.msk is not used",
+    ),
 ]
 
 # Bands
@@ -897,6 +918,25 @@ HOLED = {
 }
 
 
+def on_scene(build: Callable[[Path], Scene], transform: Affine) -> Callable[[Path], Scene]:
+    """Return what moves a scene and its shapes by the same way."""
+
+    def moved(folder: Path) -> Scene:
+        found = build(folder)
+        write(folder / "image.tif", IMAGE_HWC, transform=transform)
+        document = json.loads((folder / found.label).read_text())
+        for feature in document["features"]:
+            for ring_of in feature["geometry"]["coordinates"]:
+                for point in ring_of:
+                    column, row = (point[0] - 392_000) / 2, (5_820_000 - point[1]) / 2
+                    point[0] = transform.a * column + transform.b * row + transform.c
+                    point[1] = transform.d * column + transform.e * row + transform.f
+        (folder / found.label).write_text(json.dumps(document))
+        return found
+
+    return moved
+
+
 def with_hole_in(name: str, **how: Any) -> Callable[[Path], Scene]:
     return shapes(name, [HOLED, polygons()[1]], drawn=HOLED_HW, **how)
 
@@ -992,6 +1032,14 @@ SHAPES = [
         "RFC 7946, no option",
         degrees_of("shapes.geojson", reproject=False),
         "SEG-D028",
+    ),
+    on_shapes(
+        "first row in the south",
+        "GeoJSON, a positive height of pixels",
+        on_scene(shapes("shapes.geojson"), SOUTH_UP),
+    ),
+    on_shapes(
+        "on a turned scene", "GeoJSON, 30 degrees", on_scene(shapes("shapes.geojson"), TURNED)
     ),
     on_shapes("GeoPackage", "one layer", shapes("shapes.gpkg")),
     on_shapes("GeoPackage without a CRS", "one layer", shapes("shapes.gpkg", crs=None)),

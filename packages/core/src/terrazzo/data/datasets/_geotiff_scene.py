@@ -263,6 +263,7 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
         ReadingRules(reading.nodata_rule, reading.apply_scale, reading.alpha),
         (
             *_notes_of_images(paths, infos),
+            *(() if is_vector else rasters.unused_side_files(label, of_labels=True)),
             *(() if drawn is None else drawn.notes),
             *(() if area is None else area.notes),
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from terrazzo.io.rasters.handles import handle
@@ -11,8 +11,9 @@ from terrazzo.io.remote_paths import RemotePath
 _WORLD_FILES = (".tfw", ".TFW", ".tifw", ".tiffw", ".wld", ".WLD")
 _RPC_ENDINGS = ("_RPC.TXT", "_rpc.txt", "_RPC.txt", ".RPB", ".rpb")
 _PLACING_TAGS = ("<SRS", "<GeoTransform", "<GCPList")
+_NODATA_TAG = "<NoDataValue"
 _MEANING_TAGS = {
-    "<NoDataValue": "a nodata value",
+    _NODATA_TAG: "a nodata value",
     "<Scale>": "a scale",
     "<Offset>": "an offset",
     "<Description>": "names of bands",
@@ -43,17 +44,23 @@ def unused_georeferencing(path: Path) -> str | None:
     )
 
 
-def unused_side_files(path: Path) -> list[str]:
+def unused_side_files(
+    path: Path, *, of_labels: bool = False, used: Collection[Path] = ()
+) -> list[str]:
     """Say which files beside a raster tell what its pixels mean and are not used here.
 
-    Raises:
-        DataError: as `handles.info`.
+    Args:
+        path: a GeoTIFF file.
+        of_labels: its pixels are class indices, which have no scale, names or colours.
+        used: files that somebody has named, so that they are used.
     """
-    return [*_mask_beside(path), *_meaning_beside(path)]
+    return [*_mask_beside(path, used), *_meaning_beside(path, of_labels)]
 
 
-def _mask_beside(path: Path) -> Iterator[str]:
+def _mask_beside(path: Path, used: Collection[Path]) -> Iterator[str]:
     for name in _siblings(path, [f"{path.name}.msk"]):
+        if path.with_name(name) in used:
+            continue
         yield (
             f"{path}: {name} is not used, so the pixels that it masks count; to use it: "
             f"`gdal_translate --config GDAL_TIFF_INTERNAL_MASK YES {path} "
@@ -61,10 +68,11 @@ def _mask_beside(path: Path) -> Iterator[str]:
         )
 
 
-def _meaning_beside(path: Path) -> Iterator[str]:
+def _meaning_beside(path: Path, of_labels: bool) -> Iterator[str]:
     for name in _siblings(path, [f"{path.name}.aux.xml"]):
         text = _text_of(path.with_name(name))
-        told = [words for tag, words in _MEANING_TAGS.items() if tag in text]
+        tags = _MEANING_TAGS if not of_labels else {_NODATA_TAG: _MEANING_TAGS[_NODATA_TAG]}
+        told = [words for tag, words in tags.items() if tag in text]
         if told:
             yield (
                 f"{path}: {name} is not used, which holds {', '.join(told)}; to use it: "
