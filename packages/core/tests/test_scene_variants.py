@@ -201,6 +201,37 @@ def cloud_optimised(folder: Path) -> Scene:
     return Scene(tall_HWC, everywhere_HW, np.tile(LABEL_HW, (4, 4)), everywhere_HW)
 
 
+def cloud_optimised_jpeg(folder: Path) -> Scene:
+    hole_HW = np.tile(HOLE_HW, (4, 4))
+    write(folder / "plain.tif", np.tile(IMAGE_HWC, (4, 4, 1)))
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(folder / "plain.tif", "r+") as dataset,
+    ):
+        dataset.write_mask(~hole_HW)
+    rasterio.shutil.copy(
+        folder / "plain.tif", folder / "image.tif", driver="COG", BLOCKSIZE="128", COMPRESS="JPEG"
+    )
+    label_HW = np.tile(LABEL_HW, (4, 4))
+    write(folder / "label.tif", label_HW[..., None])
+    with rasterio.open(folder / "image.tif") as dataset:
+        decoded_HWC = np.moveaxis(dataset.read(), 0, 2)
+    return Scene(decoded_HWC, ~hole_HW, label_HW, np.ones(label_HW.shape, bool))
+
+
+def of_size(rows: int, columns: int) -> Callable[[Path], Scene]:
+    """Return what writes a corner of the scene alone."""
+    corner = (slice(0, rows), slice(0, columns))
+
+    def build(folder: Path) -> Scene:
+        write(folder / "image.tif", IMAGE_HWC[corner])
+        write(folder / "label.tif", LABEL_HW[corner][..., None])
+        everywhere_HW = EVERYWHERE_HW[corner]
+        return Scene(IMAGE_HWC[corner], everywhere_HW, LABEL_HW[corner], everywhere_HW)
+
+    return build
+
+
 def overviews_inside(folder: Path) -> Scene:
     found = scene(folder, tiled=True, blockxsize=16, blockysize=16)
     with rasterio.open(folder / "image.tif", "r+") as dataset:
@@ -283,6 +314,10 @@ LAYOUT = [
     Variant("BigTIFF", "BIGTIFF=YES", stored(BIGTIFF="YES")),
     Variant("big endian", "ENDIANNESS=BIG", stored(ENDIANNESS="BIG")),
     Variant("COG", "driver COG, blocks of 128, an overview", cloud_optimised),
+    Variant("COG in JPEG", "driver COG, YCbCr, a mask inside", cloud_optimised_jpeg),
+    Variant("one pixel", "1×1", of_size(1, 1)),
+    Variant("one row", "1×80", of_size(1, 80)),
+    Variant("one column", "64×1", of_size(64, 1)),
     Variant("overviews inside", "gdaladdo by average", overviews_inside),
     Variant("overviews beside", "an .ovr file", overviews_beside),
     Variant("several pages", "APPEND_SUBDATASET=YES", several_pages, "SEG-D041", "SEG-D041"),
@@ -312,6 +347,20 @@ LAYOUT = [
         "sheared, oblong pixels",
         "a transform with a shear, pixels of 2 × 3 m",
         placed(Affine(2, 0.3, 392_000, 0.1, -3, 5_820_000)),
+    ),
+    Variant(
+        "pixels without height",
+        "a transform that puts all rows onto one line",
+        placed(Affine(2, 0, 392_000, 0, 0, 5_820_000)),
+        "SEG-D108",
+        "SEG-D108",
+    ),
+    Variant(
+        "a transform that is no number",
+        "NaN",
+        placed(Affine(np.nan, 0, 392_000, 0, -2, 5_820_000)),
+        "SEG-D108",
+        "SEG-D108",
     ),
     Variant("GCPs", "four ground control points, no transform", control_points, says="4 GCPs"),
     Variant("RPC", "rational polynomials, no transform", rational_polynomials, says="RPC"),
@@ -416,6 +465,7 @@ TYPES = (
             "NBITS=1, CCITTFAX4",
             lambda folder: bits(folder, compress="ccittfax4", interleave="band"),
         ),
+        Variant("4 of 8 bits", "NBITS=4", stored(IMAGE_HWC % 16, nbits=4)),
         Variant("7 of 8 bits", "NBITS=7", fewer_bits(7, "uint8")),
         Variant("12 of 16 bits", "NBITS=12", fewer_bits(12, "uint16")),
         Variant("complex", "complex64", of_type("complex64"), "SEG-D019", "SEG-D019"),
@@ -657,6 +707,31 @@ MASKS = [
         "SEG-D024",
         "SEG-D024",
     ),
+    Variant("nodata 4095, 12 bits", "NBITS=12", with_hole(4095, "uint16", nbits=12)),
+    Variant(
+        "nodata 65535, 12 bits",
+        "NBITS=12, which stores 4095",
+        with_hole(65535, "uint16", nbits=12),
+        "SEG-D024",
+        "SEG-D024",
+    ),
+    Variant("nodata −1, 16 of 32 bits", "NBITS=16", with_hole(-1, "float32", nbits=16)),
+    Variant("nodata NaN, 16 of 32 bits", "NBITS=16", with_hole(np.nan, "float32", nbits=16)),
+    Variant(
+        "nodata −9999, 16 of 32 bits",
+        "NBITS=16, which stores −9992 or −10000",
+        with_hole(-9999, "float32", nbits=16),
+        "SEG-D024",
+        "SEG-D024",
+    ),
+    Variant("nodata −9999, 24 of 32 bits", "NBITS=24", with_hole(-9999, "float32", nbits=24)),
+    Variant(
+        "nodata −3.4028235e38, 24 of 32 bits",
+        "NBITS=24, whose numbers end before",
+        with_hole(np.finfo("float32").min, "float32", nbits=24),
+        "SEG-D024",
+        "SEG-D024",
+    ),
     Variant("nodata in one band", "−9999 in int16", one_band_hole(-9999, "int16")),
     Variant(
         "a nodata value no pixel can have",
@@ -676,6 +751,12 @@ MASKS = [
     ),
     Variant("alpha", "a fourth band, 0 or 255", with_alpha(), says="band 4 is read as alpha"),
     Variant("alpha, 16 bits", "uint16", with_alpha("uint16"), says="band 4 is read as alpha"),
+    Variant(
+        "alpha, premultiplied",
+        "ALPHA=PREMULTIPLIED",
+        with_alpha(alpha="premultiplied"),
+        says="band 4 is read as alpha",
+    ),
     Variant("all nodata", "0 everywhere", nothing_valid, "SEG-D023", says="holds no data"),
     Variant("labels with nodata 255", "uint8", label_nodata(255, "uint8"), prediction=""),
     Variant("labels with nodata −1", "int16", label_nodata(-1, "int16"), prediction=""),
@@ -732,6 +813,17 @@ def scaled(apply: bool) -> Callable[[Path], Scene]:
             return found
         values_HWC = (IMAGE_HWC * 0.5 - 4).astype(np.float32)
         return found._replace(pixels_HWC=values_HWC, options={"apply_scale": True})
+
+    return build
+
+
+def other_colours(values_HWC: Any, photometric: str) -> Callable[[Path], Scene]:
+    """Return what writes colours of another kind, which GDAL hands out as red, green and blue."""
+
+    def build(folder: Path) -> Scene:
+        scene(folder, values_HWC, photometric=photometric)
+        with rasterio.open(folder / "image.tif") as dataset:
+            return Scene(np.moveaxis(dataset.read((1, 2, 3)), 0, 2))
 
     return build
 
@@ -801,6 +893,18 @@ BANDS = [
     ),
     Variant("0 is white", "PHOTOMETRIC=MINISWHITE", white_is_zero),
     Variant("palette", "one band of five colours", palette),
+    Variant(
+        "CMYK",
+        "PHOTOMETRIC=CMYK, read as RGB",
+        other_colours(np.concatenate([IMAGE_HWC, IMAGE_HWC[..., :1]], 2), "cmyk"),
+        says="band 4 is read as alpha",
+    ),
+    Variant(
+        "CIE L*a*b*",
+        "PHOTOMETRIC=CIELAB, read as RGB",
+        other_colours(IMAGE_HWC, "cielab"),
+        says="band 4 is read as alpha",
+    ),
     Variant("labels with a palette", "one band of three colours", palette_labels, prediction=""),
     Variant("scale, offset and unit", "taken as stored", scaled(apply=False)),
     Variant("scale and offset applied", "`apply_scale = true`", scaled(apply=True)),
@@ -855,7 +959,7 @@ def shapes(
     def build(folder: Path) -> Scene:
         scene(folder)
         known = polygons() if geometries is None else geometries
-        if crs not in (None, "EPSG:32633"):
+        if crs is not None and crs.startswith("EPSG:") and crs != "EPSG:32633":
             known = transform_geom("EPSG:32633", crs, known)
         if name.endswith(".geojson"):
             _write_geojson(folder / name, known, kinds, crs)
@@ -978,11 +1082,58 @@ def arcs(folder: Path) -> Scene:
         geometry_type="Unknown",
         SPATIAL_INDEX="NO",
     )(folder)
-    with closing(sqlite3.connect(folder / "shapes.gpkg")) as base:
-        (blob,) = base.execute("SELECT geom FROM shapes").fetchone()
+    put_geometry(folder / "shapes.gpkg", wkb)
+    return found
+
+
+def triangle(folder: Path) -> Scene:
+    """Write a triangle as a shape of that kind, which is no polygon."""
+    corners = ring(*BOXES["lake"])
+    points = b"".join(struct.pack("<dd", *corners[at]) for at in (0, 1, 2, 0))
+    found = shapes("shapes.gpkg", geometry_type="Unknown", SPATIAL_INDEX="NO")(folder)
+    put_geometry(folder / "shapes.gpkg", struct.pack("<BIII", 1, 17, 1, 4) + points)
+    return found
+
+
+def put_geometry(path: Path, wkb: bytes) -> None:
+    """Replace the first shape of a GeoPackage without an index."""
+    with closing(sqlite3.connect(path)) as base:
+        number, blob = base.execute("SELECT fid, geom FROM shapes").fetchone()
         head = blob[:3] + b"\x01" + blob[4:8]  # little endian, no box
-        base.execute("UPDATE shapes SET geom = ?", (head + wkb,))
+        base.execute("UPDATE shapes SET geom = ? WHERE fid = ?", (head + wkb, number))
         base.commit()
+
+
+def with_corner(*numbers: Any) -> Callable[[Path], Scene]:
+    """Return what writes GeoJSON with other things for the numbers of one corner."""
+    geometries = polygons()
+    geometries[0]["coordinates"][0][1] = list(numbers)
+    return shapes("shapes.geojson", geometries)
+
+
+def of_other_crs(name: str, crs: str, west: float, north: float) -> Callable[[Path], Scene]:
+    """Return what writes a scene of another CRS, and its shapes in the same one."""
+    transform = Affine(2, 0, west, 0, -2, north)
+
+    known = [
+        {
+            "type": "Polygon",
+            "coordinates": [[[x + west - 392_000, y + north - 5_820_000] for x, y in ring(*box)]],
+        }
+        for box in BOXES.values()
+    ]
+
+    def build(folder: Path) -> Scene:
+        scene(folder, crs=crs, transform=transform)
+        _write_with_pyogrio(folder / name, known, tuple(BOXES), crs)
+        return Scene(label=name, label_HW=DRAWN_HW, options=BURN)
+
+    return build
+
+
+def two_layers(folder: Path) -> Scene:
+    found = shapes("shapes.gpkg", layer="one")(folder)
+    _write_with_pyogrio(folder / "shapes.gpkg", polygons(), tuple(BOXES), "EPSG:32633", layer="two")
     return found
 
 
@@ -1087,6 +1238,37 @@ SHAPES = [
         shapes("shapes.shp", polygons(50.0), geometry_type="Polygon Z"),
     ),
     on_shapes("arcs", "CurvePolygon in GeoPackage", arcs),
+    on_shapes("a triangle", "Triangle in GeoPackage", triangle, "SEG-D012"),
+    *(
+        on_shapes(
+            f"Shapefile in {crs}", f"{told}, .prj of ESRI", of_other_crs("shapes.shp", crs, *at)
+        )
+        for crs, told, at in (
+            ("EPSG:3006", "SWEREF 99", (674_000, 6_580_000)),
+            ("EPSG:2056", "Swiss oblique Mercator", (2_600_000, 1_200_000)),
+            ("EPSG:5514", "Krovak", (-700_000, -1_000_000)),
+            ("EPSG:2193", "New Zealand", (1_748_000, 5_428_000)),
+            ("EPSG:3857", "Web Mercator", (1_000_000, 8_400_000)),
+        )
+    ),
+    on_shapes(
+        "GeoPackage in EPSG:3006",
+        "whose first axis is north",
+        of_other_crs("shapes.gpkg", "EPSG:3006", 674_000, 6_580_000),
+    ),
+    on_shapes(
+        "a CRS by its URN",
+        "urn:ogc:def:crs:EPSG::32633 in GeoJSON",
+        shapes("shapes.geojson", crs="urn:ogc:def:crs:EPSG::32633"),
+    ),
+    on_shapes(
+        "words for a CRS", "GeoJSON", shapes("shapes.geojson", polygons(), crs="UTM 33"), "SEG-D012"
+    ),
+    on_shapes("numbers as text", "GeoJSON", with_corner("392060", "5819992"), "SEG-D012"),
+    on_shapes("null for numbers", "GeoJSON", with_corner(None, None), "SEG-D012"),
+    on_shapes("NaN for numbers", "GeoJSON", with_corner(np.nan, 5_819_992.0), "SEG-D012"),
+    on_shapes("infinite numbers", "GeoJSON", with_corner(392_060.0, np.inf), "SEG-D012"),
+    on_shapes("two layers", "GeoPackage, none named", two_layers, "SEG-X011"),
     on_shapes(
         "a collection in a shape",
         "GeometryCollection in GeoJSON",
@@ -1232,15 +1414,20 @@ def chips_of(folder: Path, found: Scene) -> Any:
 
 def check_reading(folder: Path, found: Scene) -> None:
     """A window across blocks has the numbers, and knows where there are data."""
-    rows, columns = slice(5, 60), slice(11, 71)
+    rows, columns = (
+        slice(min(first, side - 1), min(last, side))
+        for first, last, side in zip((5, 11), (60, 71), found.valid_HW.shape, strict=True)
+    )
     rules = ReadingRules(
         apply_scale=found.options.get("apply_scale", False), alpha=found.options.get("alpha")
     )
     names = rasters.info(folder / found.image).band_names
     bands = tuple(names.index(name) for name in found.options.get("bands", names))
     bands = None if "bands" not in found.options else bands
-    pixels = rasters.read_window(folder / found.image, 5, 11, 55, 60, bands, rules=rules)
     valid_HW = found.valid_HW[rows, columns]
+    pixels = rasters.read_window(
+        folder / found.image, rows.start, columns.start, *valid_HW.shape, bands, rules=rules
+    )
     np.testing.assert_array_equal(
         valid_HW if pixels.valid_HW is None else pixels.valid_HW, valid_HW
     )

@@ -11,6 +11,7 @@ a process and its forks, which begin with none.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
@@ -165,7 +166,8 @@ def info(path: Path, *, alpha: str | None = None) -> RasterInfo:
     Raises:
         DataError: SEG-D010 to be turned on display; SEG-D011 damaged; SEG-D012 not TIFF, or of a
             codec that is missing; SEG-D013 missing, empty or unreadable; SEG-D041 several planes;
-            SEG-D024 an impossible nodata value; SEG-D030 a VRT or a remote path.
+            SEG-D024 an impossible nodata value; SEG-D030 a VRT or a remote path; SEG-D108 a
+            transform that gives pixels no area.
     """
     opened = handle(path, alpha)
     dataset = opened.dataset
@@ -287,6 +289,7 @@ def _look_at(path: Path, dataset: Any, alpha: str | None) -> Handle:
     if not isinstance(path, RemotePath):
         tiff_kinds.refuse_turned(path)
         _refuse_impossible_nodata(path, dataset)
+    _refuse_flat_grid(path, dataset)
     alpha_bands = _alpha_bands(dataset, alpha)
     flags = dataset.mask_flag_enums[0]
     return Handle(
@@ -320,23 +323,43 @@ def _alpha_bands(dataset: Any, alpha: str | None) -> tuple[int, ...]:
     )
 
 
+def _refuse_flat_grid(path: Path, dataset: Any) -> None:
+    """Refuse a transform that puts all pixels onto one line or point, or nowhere."""
+    transform = dataset.transform
+    if transform.determinant != 0 and all(map(math.isfinite, transform[:6])):
+        return
+    numbers = ", ".join(f"{number:g}" for number in transform[:6])
+    raise DataError(
+        "SEG-D108",
+        "the transform of the raster gives its pixels no area",
+        file=path,
+        observed=f"({numbers})",
+        allowed="a pixel with a width and a height",
+        next_step="take it away with `gdal_edit.py -unsetgt`, or write the right one with "
+        "`gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM`",
+    )
+
+
 def _refuse_impossible_nodata(path: Path, dataset: Any) -> None:
     """Refuse a nodata value that no pixel can have: GDAL drops it without a word.
 
     Of 64-bit integers GDAL reads the digits before a point or an exponent alone: 1e+17, which
     rasterio writes, becomes 1.
     """
-    of_64_bits = dataset.dtypes[0] in ("int64", "uint64")
-    declared = image_headers.tiff_nodata(path) if dataset.nodata is None or of_64_bits else None
+    dtype, bits = dataset.dtypes[0], dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
+    bits = 16 if dtype == "float16" else bits and int(bits)
+    wanting = dataset.nodata is None or (bits and not _fits(dataset.nodata, dtype, bits))
+    of_64_bits = dtype in ("int64", "uint64")
+    declared = image_headers.tiff_nodata(path) if wanting or of_64_bits else None
     if declared is None:
         return
-    if dataset.nodata is None:
+    if wanting:
         raise DataError(
             "SEG-D024",
             "no pixel can have the nodata value that the raster declares",
             file=path,
-            observed=f"nodata {declared} in bands of {dataset.dtypes[0]}",
-            allowed=f"a value of {dataset.dtypes[0]}, or none",
+            observed=f"nodata {declared} in bands of {dtype}" + (f", {bits} bits" if bits else ""),
+            allowed=f"a value of {dtype}{f' of {bits} bits' if bits else ''}, or none",
             next_step="give it another with `gdal_edit.py -a_nodata VALUE`, or none with "
             "`gdal_edit.py -unsetnodata`",
         )
@@ -350,6 +373,18 @@ def _refuse_impossible_nodata(path: Path, dataset: Any) -> None:
             allowed="a whole number, written without a point or an exponent",
             next_step=f"write it anew with `gdal_edit.py -a_nodata {int(float(declared))}`",
         )
+
+
+def _fits(nodata: float, dtype: str, bits: int) -> bool:
+    """Tell whether numbers that are stored in fewer bits than their type has can be a value."""
+    if np.dtype(dtype).kind == "u":
+        return nodata < 1 << bits
+    if np.dtype(dtype).kind != "f" or not math.isfinite(nodata):
+        return True
+    if bits == 16:
+        return abs(nodata) <= np.finfo(np.float16).max and float(np.float16(nodata)) == nodata
+    fraction, exponent = math.frexp(nodata)  # 24 bits: 7 of the exponent, 16 of the fraction
+    return bits != 24 or (float(fraction * (1 << 17)).is_integer() and -61 <= exponent <= 64)
 
 
 def open_quietly(path: Path | str, mode: str = "r", **profile: Any) -> Any:

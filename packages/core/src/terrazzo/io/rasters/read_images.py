@@ -328,7 +328,9 @@ def read_bands(opened: Handle, window: Window, indexes: tuple[int, ...]) -> NDAr
     assert 0 <= window.col_off <= dataset.width - window.width
     if opened.nodata is None:
         _refuse_unwritten(opened, window)
-    values_HWC = np.empty((window.height, window.width, len(indexes)), dataset.dtypes[0])
+    # float16, of GDAL 3.11 on: as float32 its numbers can be told from any marker of no data.
+    dtype = "float32" if dataset.dtypes[0] == "float16" else dataset.dtypes[0]
+    values_HWC = np.empty((window.height, window.width, len(indexes)), dtype)
     with gdal_errors(opened.path):
         # GDAL puts the bands side by side, while other threads go on; NumPy would hold them up.
         dataset.read(list(indexes), window=window, out=values_HWC.transpose(2, 0, 1))
@@ -355,7 +357,8 @@ def read_warped(
     with gdal_errors(opened.path):
         warped = opened.onto(onto, resampling)
         wanted = [*indexes, warped.count] if with_alpha else [*indexes]
-        values_CHW = warped.read(wanted, window=window)
+        of_halves = dataset.dtypes[0] == "float16"
+        values_CHW = warped.read(wanted, window=window, out_dtype="float32" if of_halves else None)
     if with_alpha:
         return np.ascontiguousarray(np.moveaxis(values_CHW[:-1], 0, 2)), values_CHW[-1] > 0
     values_HWC = np.ascontiguousarray(np.moveaxis(values_CHW, 0, 2))

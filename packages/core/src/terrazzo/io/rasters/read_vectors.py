@@ -25,6 +25,7 @@ from terrazzo.io.rasters.header import RasterInfo
 from terrazzo.io.rasters.read_geojson import geojson_columns, read_geojson
 from terrazzo.io.rasters.vector_layer import (
     Layer,
+    faulty_coordinate,
     import_vector_package,
     is_empty,
     is_null,
@@ -98,6 +99,9 @@ def read_features(
     for number, geometry in zip(numbers, shown, strict=True):
         if not features.is_valid_geom(geometry):
             raise wrong(path, f"shape {number} is a {geometry.get('type')} of too few points")
+        faulty = faulty_coordinate(geometry)
+        if faulty is not None:
+            raise wrong(path, f"shape {number} has the coordinate {faulty}")
     crs, taken = found.crs, ""
     if crs is None and reproject and path.suffix.lower() in _GEOJSON:
         crs, taken = CRS.from_epsg(4326), "longitude and latitude, as RFC 7946 has it"
@@ -288,9 +292,9 @@ def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> 
         meta, _, shapes_wkb, columns = pyogrio.raw.read(
             path, layer=layer, columns=[attribute] if attribute else [], force_2d=True
         )
-        shapes = shapely.from_wkb(shapes_wkb)
-    except (pyogrio.errors.DataSourceError, shapely.errors.GEOSException) as error:
+    except pyogrio.errors.DataSourceError as error:
         raise damaged(path, error) from None
+    shapes = _shapes_of(path, shapes_wkb, shapely)
     values = columns[0].tolist() if attribute else [None] * len(shapes)
     geometries = [
         None if shape is None or shape.is_empty else shapely.geometry.mapping(shape)
@@ -299,6 +303,19 @@ def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> 
     no_crs = not meta["crs"] or _NO_CRS in meta["crs"]
     crs = None if no_crs else named_crs(meta["crs"])
     return Layer(geometries, values, crs)
+
+
+def _shapes_of(path: Path, shapes_wkb: Sequence[bytes | None], shapely: Any) -> Sequence[Any]:
+    try:
+        return list(shapely.from_wkb(shapes_wkb))
+    except shapely.errors.GEOSException:
+        pass  # of which shape is not said
+    for number, shape_wkb in enumerate(shapes_wkb):
+        try:
+            shapely.from_wkb(shape_wkb)
+        except shapely.errors.GEOSException as error:
+            raise wrong(path, f"shape {number} cannot be read: {error}") from None
+    raise AssertionError
 
 
 _NO_CRS = "Undefined Cartesian SRS"  # what a GeoPackage says where coordinates have none

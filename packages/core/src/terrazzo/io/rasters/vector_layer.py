@@ -47,6 +47,30 @@ def is_empty(geometry: Any) -> bool:
     return not any(_numbers_in(geometry.get("coordinates") or []))
 
 
+def faulty_coordinate(geometry: Any) -> str | None:
+    """Return the first coordinate that is no finite number, as text; None: all are.
+
+    GDAL crashes, or draws something else, where GeoJSON holds such.
+    """
+    if geometry.get("type") == "GeometryCollection":
+        found = map(faulty_coordinate, geometry.get("geometries") or [])
+        return next((text for text in found if text is not None), None)
+    return _faulty_in(geometry.get("coordinates"))
+
+
+def _faulty_in(coordinates: Any) -> str | None:
+    if not isinstance(coordinates, list | tuple):
+        return repr(coordinates)
+    deeper = [each for each in coordinates if isinstance(each, list | tuple)]
+    if deeper and len(deeper) == len(coordinates):
+        return next((text for text in map(_faulty_in, coordinates) if text is not None), None)
+    for each in coordinates:
+        is_number = isinstance(each, int | float) and not isinstance(each, bool)
+        if not is_number or not math.isfinite(each):
+            return repr(each)
+    return None if len(coordinates) > 1 else repr(coordinates)
+
+
 def _numbers_in(coordinates: Iterable[Any]) -> Iterable[bool]:
     """Yield True for each number in nested lists."""
     for item in coordinates:
@@ -105,7 +129,7 @@ def wrong(path: Path, observed: str) -> DataError:
         "the file does not hold shapes of the form that is wanted",
         file=path,
         observed=observed,
-        allowed="polygons as GeoJSON (a FeatureCollection), GeoPackage or Shapefile, each with "
-        "the attribute that is asked for",
+        allowed="polygons as GeoJSON (a FeatureCollection), GeoPackage, Shapefile or FlatGeobuf, "
+        "each with the attribute that is asked for",
         next_step="export the shapes again",
     )
