@@ -458,7 +458,6 @@ TYPES = (
         Variant("float64", "bands of float64", of_type("float64")),
         Variant("float16", "bands of float16", of_type("float16"), needs=(3, 11)),
         Variant("16 of 32 bits", "NBITS=16 in float32", fewer_bits(16, "float32")),
-        Variant("24 of 32 bits", "NBITS=24 in float32", fewer_bits(24, "float32")),
         Variant("1 bit", "NBITS=1", bits),
         Variant(
             "1 bit, fax",
@@ -721,14 +720,6 @@ MASKS = [
         "nodata −9999, 16 of 32 bits",
         "NBITS=16, which stores −9992 or −10000",
         with_hole(-9999, "float32", nbits=16),
-        "SEG-D024",
-        "SEG-D024",
-    ),
-    Variant("nodata −9999, 24 of 32 bits", "NBITS=24", with_hole(-9999, "float32", nbits=24)),
-    Variant(
-        "nodata −3.4028235e38, 24 of 32 bits",
-        "NBITS=24, whose numbers end before",
-        with_hole(np.finfo("float32").min, "float32", nbits=24),
         "SEG-D024",
         "SEG-D024",
     ),

@@ -341,19 +341,17 @@ def _refuse_flat_grid(path: Path, dataset: Any) -> None:
 
 
 def _refuse_impossible_nodata(path: Path, dataset: Any) -> None:
-    """Refuse a nodata value that no pixel can have: GDAL drops it without a word.
+    """Refuse a nodata value that no pixel can have: GDAL drops it, or takes such pixels for data.
 
-    Of 64-bit integers GDAL reads the digits before a point or an exponent alone: 1e+17, which
-    rasterio writes, becomes 1.
+    −9999 in floats of 16 bits is stored as −9992 or −10000, 65535 in 12 bits as 4095.
     """
     dtype, bits = dataset.dtypes[0], dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
     bits = 16 if dtype == "float16" else bits and int(bits)
-    wanting = dataset.nodata is None or (bits and not _fits(dataset.nodata, dtype, bits))
-    of_64_bits = dtype in ("int64", "uint64")
-    declared = image_headers.tiff_nodata(path) if wanting or of_64_bits else None
-    if declared is None:
+    if dataset.nodata is not None and (not bits or _fits(dataset.nodata, dtype, bits)):
+        _refuse_misread_nodata(path, dataset)
         return
-    if wanting:
+    declared = image_headers.tiff_nodata(path)
+    if declared is not None:
         raise DataError(
             "SEG-D024",
             "no pixel can have the nodata value that the raster declares",
@@ -363,7 +361,30 @@ def _refuse_impossible_nodata(path: Path, dataset: Any) -> None:
             next_step="give it another with `gdal_edit.py -a_nodata VALUE`, or none with "
             "`gdal_edit.py -unsetnodata`",
         )
-    if float(declared) != dataset.nodata:
+
+
+def _fits(nodata: float, dtype: str, bits: int) -> bool:
+    """Tell whether numbers that are stored in fewer bits than their type has can be a value."""
+    if np.dtype(dtype).kind == "u":
+        return nodata < 1 << bits
+    if np.dtype(dtype).kind != "f" or bits != 16 or not math.isfinite(nodata):
+        return True
+    return bool(abs(nodata) <= np.finfo(np.float16).max and float(np.float16(nodata)) == nodata)
+
+
+def _refuse_misread_nodata(path: Path, dataset: Any) -> None:
+    """Refuse a nodata value of 64-bit integers that GDAL takes for another one.
+
+    It reads the digits before a point or an exponent alone: 1e+17, as rasterio has it, becomes 1.
+    """
+    if dataset.dtypes[0] not in ("int64", "uint64"):
+        return
+    declared = image_headers.tiff_nodata(path)
+    try:
+        is_misread = declared is not None and float(declared) != dataset.nodata
+    except ValueError:
+        is_misread = True
+    if is_misread:
         raise DataError(
             "SEG-D024",
             "the nodata value of the raster is written in a way that GDAL misreads",
@@ -371,20 +392,8 @@ def _refuse_impossible_nodata(path: Path, dataset: Any) -> None:
             observed=f"nodata {declared} in bands of {dataset.dtypes[0]}, which GDAL takes for "
             f"{dataset.nodata:g}",
             allowed="a whole number, written without a point or an exponent",
-            next_step=f"write it anew with `gdal_edit.py -a_nodata {int(float(declared))}`",
+            next_step="write it anew with all its digits, `gdal_edit.py -a_nodata VALUE`",
         )
-
-
-def _fits(nodata: float, dtype: str, bits: int) -> bool:
-    """Tell whether numbers that are stored in fewer bits than their type has can be a value."""
-    if np.dtype(dtype).kind == "u":
-        return nodata < 1 << bits
-    if np.dtype(dtype).kind != "f" or not math.isfinite(nodata):
-        return True
-    if bits == 16:
-        return abs(nodata) <= np.finfo(np.float16).max and float(np.float16(nodata)) == nodata
-    fraction, exponent = math.frexp(nodata)  # 24 bits: 7 of the exponent, 16 of the fraction
-    return bits != 24 or (float(fraction * (1 << 17)).is_integer() and -61 <= exponent <= 64)
 
 
 def open_quietly(path: Path | str, mode: str = "r", **profile: Any) -> Any:
