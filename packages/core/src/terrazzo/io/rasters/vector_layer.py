@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
 from rasterio.crs import CRS
 
@@ -17,6 +18,8 @@ from terrazzo.io.rasters.handles import ENVIRONMENT
 
 _CRS84 = ("urn:ogc:def:crs:OGC:1.3:CRS84", "urn:ogc:def:crs:OGC::CRS84", "OGC:CRS84")
 """EPSG:4326 with the longitude first, which is how coordinates are given here anyhow."""
+_FARTHEST = 1e15
+"""No place has a larger coordinate, in no unit."""
 NO_CRS = (
     'ENGCRS["Undefined Cartesian SRS with unknown unit",EDATUM["Unknown engineering datum"],'
     'CS[Cartesian,2],AXIS["x",unspecified],AXIS["y",unspecified],LENGTHUNIT["unknown",1]]'
@@ -48,7 +51,7 @@ def is_empty(geometry: Any) -> bool:
 
 
 def faulty_coordinate(geometry: Any) -> str | None:
-    """Return the first coordinate that is no finite number, as text; None: all are.
+    """Return the first coordinate that is no number of a place, as text; None: all are.
 
     GDAL crashes, or draws something else, where GeoJSON holds such.
     """
@@ -61,14 +64,27 @@ def faulty_coordinate(geometry: Any) -> str | None:
 def _faulty_in(coordinates: Any) -> str | None:
     if not isinstance(coordinates, list | tuple):
         return repr(coordinates)
+    if _are_points(coordinates):
+        return None
     deeper = [each for each in coordinates if isinstance(each, list | tuple)]
     if deeper and len(deeper) == len(coordinates):
         return next((text for text in map(_faulty_in, coordinates) if text is not None), None)
     for each in coordinates:
         is_number = isinstance(each, int | float) and not isinstance(each, bool)
-        if not is_number or not math.isfinite(each):
+        if not is_number or not -_FARTHEST <= each <= _FARTHEST:
             return repr(each)
     return None if len(coordinates) > 1 else repr(coordinates)
+
+
+def _are_points(coordinates: Any) -> bool:
+    """Tell of a ring or line, ten times as fast as number by number, that nothing is wrong."""
+    try:
+        points = np.array(coordinates)
+    except ValueError:  # of several lengths
+        return False
+    if points.ndim != 2 or points.shape[1] < 2 or points.dtype.kind not in "if":
+        return False
+    return bool((np.abs(points) <= _FARTHEST).all())
 
 
 def _numbers_in(coordinates: Iterable[Any]) -> Iterable[bool]:
