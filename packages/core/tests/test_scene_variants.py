@@ -690,6 +690,11 @@ MASKS = [
     Variant("nodata −1.8e308", "float64", with_hole(np.finfo("float64").min, "float64")),
     Variant("nodata NaN", "float32", with_hole(np.nan, "float32")),
     Variant("NaN, not declared", "float32, no nodata", with_hole(np.nan, "float32", nodata=None)),
+    Variant(
+        "NaN beside nodata −9999",
+        "float32, NaN in the hole",
+        with_hole(np.nan, "float32", nodata=-9999),
+    ),
     Variant("nodata infinite", "float32", with_hole(np.inf, "float32")),
     Variant(
         "infinite, not declared",
@@ -794,15 +799,24 @@ def palette_labels(folder: Path) -> Scene:
     return found
 
 
-def scaled(apply: bool) -> Callable[[Path], Scene]:
+def labels_with_alpha(folder: Path) -> Scene:
+    found = scene(folder)
+    both_HWC = np.stack([LABEL_HW, np.where(HOLE_HW, 0, 255).astype(np.uint8)], 2)
+    write(folder / "label.tif", both_HWC, colours=(ColorInterp.gray, ColorInterp.alpha))
+    return found._replace(labelled_HW=~HOLE_HW)
+
+
+def scaled(
+    apply: bool, scales: Any = (0.5,) * 3, offsets: Any = (-4.0,) * 3
+) -> Callable[[Path], Scene]:
     def build(folder: Path) -> Scene:
         found = scene(folder, IMAGE_HWC.astype(np.uint16))
         with rasterio.open(folder / "image.tif", "r+") as dataset:
-            dataset.scales, dataset.offsets = (0.5,) * 3, (-4.0,) * 3
+            dataset.scales, dataset.offsets = scales, offsets
             dataset.units = ("metre",) * 3
         if not apply:
             return found
-        values_HWC = (IMAGE_HWC * 0.5 - 4).astype(np.float32)
+        values_HWC = (IMAGE_HWC * np.array(scales) + np.array(offsets)).astype(np.float32)
         return found._replace(pixels_HWC=values_HWC, options={"apply_scale": True})
 
     return build
@@ -896,9 +910,39 @@ BANDS = [
         other_colours(IMAGE_HWC, "cielab"),
         says="band 4 is read as alpha",
     ),
+    Variant(
+        "labels with alpha",
+        "grey and alpha",
+        labels_with_alpha,
+        prediction="",
+    ),
     Variant("labels with a palette", "one band of three colours", palette_labels, prediction=""),
     Variant("scale, offset and unit", "taken as stored", scaled(apply=False)),
     Variant("scale and offset applied", "`apply_scale = true`", scaled(apply=True)),
+    Variant(
+        "scales of each band applied",
+        "1, 2, 0.5, `apply_scale = true`",
+        scaled(True, (1.0, 2.0, 0.5), (0.0, 1.0, 2.0)),
+    ),
+    Variant(
+        "a scale of 0, applied",
+        "`apply_scale = true`",
+        scaled(True, (1.0, 0.0, 1.0)),
+        "SEG-D109",
+        "SEG-D109",
+    ),
+    Variant(
+        "a scale that is no number, applied",
+        "NaN, `apply_scale = true`",
+        scaled(True, (np.nan,) * 3),
+        "SEG-D109",
+        "SEG-D109",
+    ),
+    Variant(
+        "a scale that is no number",
+        "NaN, taken as stored",
+        scaled(False, (np.nan,) * 3),
+    ),
     Variant(
         "labels of three bands",
         "colours for indices",
