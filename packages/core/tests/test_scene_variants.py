@@ -1166,6 +1166,19 @@ def of_other_crs(name: str, crs: str, west: float, north: float) -> Callable[[Pa
     return build
 
 
+def cut_off(name: str, share: float, part: str = "") -> Callable[[Path], Scene]:
+    """Return what writes shapes and keeps a part of the file."""
+
+    def build(folder: Path) -> Scene:
+        found = shapes(name)(folder)
+        path = folder / (part or name)
+        data = path.read_bytes()
+        path.write_bytes(data[: int(share * len(data))])
+        return found
+
+    return build
+
+
 def two_layers(folder: Path) -> Scene:
     found = shapes("shapes.gpkg", layer="one")(folder)
     _write_with_pyogrio(folder / "shapes.gpkg", polygons(), tuple(BOXES), "EPSG:32633", layer="two")
@@ -1345,6 +1358,17 @@ SHAPES = [
     on_shapes("Shapefile without .prj", "the others", without(".prj")),
     on_shapes("Shapefile without .dbf", "the others", without(".dbf"), "SEG-D012"),
     on_shapes("Shapefile without .shx", "the others", without(".shx"), "SEG-D011"),
+    on_shapes("Shapefile, cut off", "half of the .shp", cut_off("shapes.shp", 0.5), "SEG-D011"),
+    on_shapes(
+        "Shapefile, .dbf cut off",
+        "nine tenths of the .dbf",
+        cut_off("shapes.shp", 0.9, "shapes.dbf"),
+        "SEG-D011",
+    ),
+    on_shapes("FlatGeobuf, cut off", "half of it", cut_off("shapes.fgb", 0.5), "SEG-D012"),
+    on_shapes("FlatGeobuf, cut off later", "nine tenths", cut_off("shapes.fgb", 0.9), "SEG-D011"),
+    on_shapes("GeoPackage, cut off", "nine tenths", cut_off("shapes.gpkg", 0.9), "SEG-D011"),
+    on_shapes("GeoJSON, cut off", "half of it", cut_off("shapes.geojson", 0.5), "SEG-D012"),
     on_shapes(
         "KML", "which is no format of labels", shapes("shapes.kml", crs="EPSG:4326"), "SEG-D012"
     ),

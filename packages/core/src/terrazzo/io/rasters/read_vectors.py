@@ -147,7 +147,7 @@ def layer_of(path: Path, *, preferred: str) -> str | None:
     pyogrio = import_vector_package("pyogrio")
     try:
         layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
-    except pyogrio.errors.DataSourceError as error:
+    except _errors(pyogrio) as error:
         raise damaged(path, error) from None
     return preferred if preferred in layers else None
 
@@ -248,7 +248,7 @@ def _pyogrio_columns(path: Path, layer: str | None) -> dict[str, list[Any]]:
     try:
         layer = layer or next(iter(_layers(pyogrio, path)), None)
         meta, _, _, columns = pyogrio.raw.read(path, layer=layer, read_geometry=False)
-    except pyogrio.errors.DataSourceError as error:
+    except _errors(pyogrio) as error:
         raise damaged(path, error) from None
     names = meta["fields"].tolist()
     return {name: column.tolist() for name, column in zip(names, columns, strict=True)}
@@ -266,9 +266,31 @@ def _refuse_other_than_geopackage(path: Path) -> None:
 
 
 def _read_shapefile(path: Path, attribute: str | None, layer: str | None) -> Layer:
-    if first_bytes(path)[:4] != struct.pack(">i", 9994):
+    head = first_bytes(path)
+    if head[:4] != struct.pack(">i", 9994):
         raise wrong(path, "the content is no Shapefile")
+    _refuse_cut_off(path, head)
     return _read_with_pyogrio(path, attribute, layer)
+
+
+def _refuse_cut_off(path: Path, head: bytes) -> None:
+    """Refuse a Shapefile that ends early: GDAL hands out what is missing as shapes of nothing."""
+    length = 2 * int.from_bytes(head[24:28], "big")
+    found = path.stat().st_size
+    if found < length:
+        raise DataError(
+            "SEG-D011",
+            "the file is truncated or damaged",
+            file=path,
+            observed=f"{found} bytes, of which its head says there are {length}",
+            next_step="copy or export the file again",
+        )
+
+
+def _errors(pyogrio: Any) -> tuple[type[Exception], ...]:
+    """Return what pyogrio says of a file that it cannot read."""
+    known = pyogrio.errors
+    return (known.DataSourceError, known.DataLayerError, known.FeatureError, known.GeometryError)
 
 
 def _read_flatgeobuf(path: Path, attribute: str | None, layer: str | None) -> Layer:
@@ -282,6 +304,8 @@ def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> 
     pyogrio, shapely = import_vector_package("pyogrio"), import_vector_package("shapely")
     try:
         layers = _layers(pyogrio, path)
+        if not layers:
+            raise wrong(path, "no layer that can be read; it may be cut off")
         if layer is None and len(layers) == 1:
             layer = layers[0]
         if layer not in layers:
@@ -292,7 +316,7 @@ def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> 
         meta, _, shapes_wkb, columns = pyogrio.raw.read(
             path, layer=layer, columns=[attribute] if attribute else [], force_2d=True
         )
-    except pyogrio.errors.DataSourceError as error:
+    except _errors(pyogrio) as error:
         raise damaged(path, error) from None
     shapes = _shapes_of(path, shapes_wkb, shapely)
     values = columns[0].tolist() if attribute else [None] * len(shapes)
