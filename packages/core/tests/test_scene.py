@@ -165,6 +165,8 @@ def test_any_overlap_blends(tmp_path, overlap):
 @pytest.mark.parametrize("find", [blending.best_class, blending.best_class_numba])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 def test_best_class_is_argmax(find, dtype):
+    if find is blending.best_class_numba:
+        pytest.importorskip("numba")
     rng = np.random.default_rng(0)
     probabilities_HWK = rng.integers(0, 4, (40, 2000, 5)).astype(np.float32)  # many equal ones
     best_HW = np.ones((40, 1500), dtype)

@@ -258,8 +258,8 @@ def open_scene(path: Path, card: ModelCard, settings: Settings, progress: Progre
         any_pixel_size=settings.any_pixel_size,
     )
     unused = rasters.unused_georeferencing(path)
-    if unused is not None:
-        progress.say(unused)
+    for text in [*([] if unused is None else [unused]), *rasters.unused_side_files(path)]:
+        progress.say(text)
     return Scene(path, bands, card.rules._replace(alpha=alpha or card.rules.alpha))
 
 

@@ -137,7 +137,7 @@ def chosen_bands(path: Path, info: RasterInfo, chosen: tuple[str, ...]) -> tuple
         chosen: its bands by name or number from 1; empty: all.
 
     Raises:
-        ConfigError: SEG-X031, one names no band.
+        ConfigError: SEG-X031, one names no band, or several.
     """
     names = info.band_names
     return tuple(_position(path, word, names) for word in chosen) or tuple(range(info.bands))
@@ -260,8 +260,18 @@ def _require_similar_pixel_size(pixels: Pixels, card: ModelCard) -> None:
 
 
 def _position(path: Path, word: str, names: tuple[str, ...]) -> int:
-    if word in names:
-        return names.index(word)
+    found = [number for number, name in enumerate(names, 1) if name == word]
+    if len(found) > 1:
+        raise ConfigError(
+            "SEG-X031",
+            f"--bands: the scene has {len(found)} bands {word!r}",
+            file=path,
+            observed=f"{word}: bands {' and '.join(map(str, found))}",
+            allowed="a name that one band has, or a number",
+            next_step="choose the band by its number",
+        )
+    if found:
+        return found[0] - 1
     if word.isdigit() and 1 <= int(word) <= len(names):
         return int(word) - 1
     raise ConfigError(

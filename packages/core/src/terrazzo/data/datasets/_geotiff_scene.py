@@ -34,7 +34,7 @@ class Scene(Frozen):
 
     images: Annotated[tuple[str, ...], Field(min_length=1)]
     label: str
-    """A GeoTIFF of class indices, or shapes: GeoJSON, GeoPackage, Shapefile."""
+    """A GeoTIFF of class indices, or shapes: GeoJSON, GeoPackage, Shapefile, FlatGeobuf."""
     layer: str | None = None
     """Layer of a GeoPackage of labels that has several."""
     area: str | None = None
@@ -263,6 +263,7 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
         ReadingRules(reading.nodata_rule, reading.apply_scale, reading.alpha),
         (
             *_notes_of_images(paths, infos),
+            *(() if is_vector else rasters.unused_side_files(label, of_labels=True)),
             *(() if drawn is None else drawn.notes),
             *(() if area is None else area.notes),
         ),
@@ -275,6 +276,7 @@ def _notes_of_images(paths: list[Path], infos: list[RasterInfo]) -> Iterator[str
         unused = rasters.unused_georeferencing(path)
         if unused is not None:
             yield unused
+        yield from rasters.unused_side_files(path)
 
 
 def _refuse_alpha_losses(scene: OpenScene) -> None:

@@ -1,7 +1,7 @@
 """GeoTIFF files as arrays: the only package that imports rasterio."""
 
 from terrazzo.io.rasters.class_table import ClassTable
-from terrazzo.io.rasters.georeferencing import unused_georeferencing
+from terrazzo.io.rasters.georeferencing import unused_georeferencing, unused_side_files
 from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
 from terrazzo.io.rasters.handles import block_shape, info, refuse_other_than_utf8, small_cache, tags
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
@@ -75,6 +75,7 @@ __all__ = [
     "tags",
     "undeclared_nan",
     "unused_georeferencing",
+    "unused_side_files",
     "widen_shapes",
     "write",
     "write_points",

@@ -115,7 +115,8 @@ def read_stack(
     Raises:
         DataError: as `info`; SEG-D011 truncated or damaged; SEG-D019 complex numbers; SEG-D022 an
             infinite pixel or one beyond `LARGEST`, or NaN that is refused; SEG-D027 no CRS to
-            reproject by; SEG-D029 part of the window was never written.
+            reproject by; SEG-D029 part of the window was never written; SEG-D109 a scale of 0, or
+            one that is no number, is to be applied.
         ResourceError: SEG-R006, out of memory.
     """
     try:
@@ -211,11 +212,30 @@ def _read_part(
             np.array([declared[number - 1] for number in indexes])
             for declared in (opened.dataset.scales, opened.dataset.offsets)
         )
+        _refuse_faulty_scale(part.path, indexes, scale_C, offset_C)
         with np.errstate(over="ignore"):  # of a marker; it is missing in any case
             image_HWC = (image_HWC * scale_C + offset_C).astype(np.float32)
     elif stored not in IMAGE_DTYPES:
         image_HWC = image_HWC.astype(np.float32)
     return image_HWC, present_HWC, unmasked_HW
+
+
+def _refuse_faulty_scale(
+    path: Path, indexes: Sequence[int], scale_C: NDArray[np.float64], offset_C: NDArray[np.float64]
+) -> None:
+    """Refuse a scale or offset that leaves nothing of the values, where they are applied."""
+    faulty_C = ~np.isfinite(scale_C) | ~np.isfinite(offset_C) | (scale_C == 0)
+    if faulty_C.any():
+        at = int(faulty_C.argmax())
+        raise DataError(
+            "SEG-D109",
+            "the scale that the raster declares turns every value into the same one",
+            file=path,
+            observed=f"value × {scale_C[at]:g} + {offset_C[at]:g} in band {indexes[at]}",
+            allowed="a finite scale other than 0 and a finite offset",
+            next_step="correct it with `gdal_edit.py -scale SCALE -offset OFFSET`, or take the "
+            "values as they are stored: data.options.apply_scale = false",
+        )
 
 
 def read_mask(opened: Handle, window: Window) -> NDArray[np.bool_]:
@@ -328,7 +348,9 @@ def read_bands(opened: Handle, window: Window, indexes: tuple[int, ...]) -> NDAr
     assert 0 <= window.col_off <= dataset.width - window.width
     if opened.nodata is None:
         _refuse_unwritten(opened, window)
-    values_HWC = np.empty((window.height, window.width, len(indexes)), dataset.dtypes[0])
+    # float16, of GDAL 3.11 on: as float32 its numbers can be told from any marker of no data.
+    dtype = "float32" if dataset.dtypes[0] == "float16" else dataset.dtypes[0]
+    values_HWC = np.empty((window.height, window.width, len(indexes)), dtype)
     with gdal_errors(opened.path):
         # GDAL puts the bands side by side, while other threads go on; NumPy would hold them up.
         dataset.read(list(indexes), window=window, out=values_HWC.transpose(2, 0, 1))
@@ -355,7 +377,8 @@ def read_warped(
     with gdal_errors(opened.path):
         warped = opened.onto(onto, resampling)
         wanted = [*indexes, warped.count] if with_alpha else [*indexes]
-        values_CHW = warped.read(wanted, window=window)
+        of_halves = dataset.dtypes[0] == "float16"
+        values_CHW = warped.read(wanted, window=window, out_dtype="float32" if of_halves else None)
     if with_alpha:
         return np.ascontiguousarray(np.moveaxis(values_CHW[:-1], 0, 2)), values_CHW[-1] > 0
     values_HWC = np.ascontiguousarray(np.moveaxis(values_CHW, 0, 2))
