@@ -48,7 +48,7 @@ ENVIRONMENT = {
 _COLOURS = {ColorInterp.red: "red", ColorInterp.green: "green", ColorInterp.blue: "blue"}
 _CACHE_BYTES = 64 << 20
 """GDAL's own cache would grow to a twentieth of the memory; nothing here is read twice."""
-_HANDLES_PER_THREAD = 8  # 16 threads then stay far below the usual 1024 open files
+_HANDLES_PER_THREAD = 24  # a file for each band; 16 threads stay below the usual 1024 open files
 _MISSING_CODEC = re.compile(r"missing codec (?:for )?(.+?)\.?$", re.MULTILINE)
 _WARP_TOLERANCE = 1e-3  # pixels by which GDAL may approximate the way between two CRS
 
@@ -193,6 +193,15 @@ def block_shape(path: Path) -> tuple[int, int]:
         DataError: as `info`.
     """
     return handle(path).block
+
+
+def has_palette(path: Path) -> bool:
+    """Tell whether the numbers of a GeoTIFF stand for the colours of a palette.
+
+    Raises:
+        DataError: as `info`.
+    """
+    return handle(path).palette_PC is not None
 
 
 def tags(path: Path) -> dict[str, str]:

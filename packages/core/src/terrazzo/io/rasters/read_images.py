@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.windows import Window
@@ -26,7 +27,14 @@ LARGEST = 1e18
 """Magnitude of the largest pixel that is read: the squares of larger ones overflow float32. What
 lies beyond is a marker of no data that the file does not declare, such as −3.4e38 or −1.8e308."""
 
+ResamplingName = Literal["nearest", "bilinear", "cubic", "average", "mode"]
+"""How pixels of one grid become those of another: ``nearest`` and ``mode`` for classes and masks,
+``average`` where the other grid is coarser. GDAL's names."""
+
 _STRIP = 256  # rows looked at together
+_BLOCK_BY_BLOCK = {"GDAL_VRT_WARP_USE_DATASET_RASTERIO": "NO"}
+"""GDAL warps a large window at once, and rounds otherwise than block by block: without this a pixel
+of a raster with a nodata value may differ by 1 with the window that it is read in."""
 
 
 class Part(NamedTuple):
@@ -35,12 +43,14 @@ class Part(NamedTuple):
     Attributes:
         path: a GeoTIFF file.
         bands: positions in `RasterInfo.band_names`, from 0. None: all of them.
-        onto: a grid that the raster is brought onto, bilinear. None: its own.
+        onto: a grid that the raster is brought onto. None: its own.
+        resampling: how. None: bilinear, palette indices by nearest neighbour.
     """
 
     path: Path
     bands: tuple[int, ...] | None = None
     onto: RasterInfo | None = None
+    resampling: ResamplingName | None = None
 
 
 def read(path: Path, rules: ReadingRules = AS_STORED) -> ImagePixels:
@@ -184,8 +194,8 @@ def _read_part(
         image_HWC = read_bands(opened, window, indexes)
         unmasked_HW = read_mask(opened, window)
     else:
-        resampling = Resampling.nearest if of_colours else Resampling.bilinear
-        image_HWC, unmasked_HW = read_warped(opened, window, indexes, part.onto, resampling)
+        name = part.resampling or ("nearest" if of_colours else "bilinear")
+        image_HWC, unmasked_HW = read_warped(opened, window, indexes, part.onto, Resampling[name])
     present_HWC = None if opened.nodata is None else image_HWC != opened.nodata
     if image_HWC.dtype.kind == "f" and not (np.abs(image_HWC) <= LARGEST).all():
         usual_HWC = np.abs(image_HWC) <= LARGEST
@@ -352,7 +362,7 @@ def read_warped(
     if opened.nodata is None:
         _refuse_unwritten(opened, Window(0, 0, dataset.width, dataset.height))
     with_alpha = opened.warps_with_alpha
-    with gdal_errors(opened.path):
+    with gdal_errors(opened.path), rasterio.Env(**_BLOCK_BY_BLOCK):
         warped = opened.onto(onto, resampling)
         wanted = [*indexes, warped.count] if with_alpha else [*indexes]
         values_CHW = warped.read(wanted, window=window)
