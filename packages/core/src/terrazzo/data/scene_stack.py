@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import pydantic
+from pydantic import Field
 
 from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.errors import ConfigError, DataError
@@ -73,16 +74,15 @@ class Band(NamedTuple):
     position: int
 
 
-class Placing(NamedTuple):
-    """How files come onto one grid.
-
-    Attributes:
-        align: see `Align`.
-        tolerance: pixels by which points may move from one CRS to the other where these differ.
-    """
+class Placing(Frozen):
+    """How files come onto one grid."""
 
     align: Align = "exact"
-    tolerance: float = 0.0
+    crs_tolerance: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Pixels by which points may move from one CRS to the other where these differ."""
+
+
+ON_ONE_GRID = Placing()
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def onto_grid(
         DataError: as `rasters.require_same_grid`.
     """
     try:
-        rasters.require_same_grid(image, grid, path, found, tolerance=placing.tolerance)
+        rasters.require_same_grid(image, grid, path, found, tolerance=placing.crs_tolerance)
     except DataError as error:
         if placing.align == "exact" or error.code not in _OF_GRIDS:
             raise

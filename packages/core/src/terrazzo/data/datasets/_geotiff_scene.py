@@ -242,7 +242,7 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
         for path in [root / image.file]
     ]
     first, grid, _ = images[0]
-    placing = Placing(reading.align, reading.crs_tolerance)
+    placing = Placing(align=reading.align, crs_tolerance=reading.crs_tolerance)
     chosen = _choose_bands(images, reading.band_names, reading.bands)
     # Bands are read file by file, so their order is that of the files.
     chosen = sorted(chosen, key=lambda band: band.file)
