@@ -110,18 +110,32 @@ class Handle:
                 next_step="unmark it, e.g. `rio edit-info --colorinterp 4=undefined`, or take away "
                 "its name if it is alpha",
             )
+        return self._warped(
+            grid,
+            resampling,
+            add_alpha=self.warps_with_alpha and not self.alpha_bands,
+            # rasterio's own YES would average one band's nodata value into its neighbours
+            # wherever the other bands have data.
+            UNIFIED_SRC_NODATA="PARTIAL",
+        )
+
+    def place_on(self, grid: RasterInfo) -> Any:
+        """Return the file on another grid, with an alpha band at its end that tells where it lies.
+
+        Its nodata value is an ordinary one there.
+        """
+        return self._warped(grid, Resampling.nearest, add_alpha=True, src_nodata=None, nodata=None)
+
+    def _warped(self, grid: RasterInfo, resampling: Resampling, **settings: Any) -> Any:
         place = (grid.crs, grid.transform, grid.columns, grid.rows)
-        key = (grid.crs.to_wkt(), *place[1:], resampling)
+        key = (grid.crs.to_wkt(), *place[1:], resampling, *settings)
         if key not in self.warped:
             self.warped[key] = WarpedVRT(
                 self.dataset,
                 **dict(zip(("crs", "transform", "width", "height"), place, strict=True)),
                 resampling=resampling,
                 tolerance=_WARP_TOLERANCE,
-                add_alpha=self.warps_with_alpha and not self.alpha_bands,
-                # rasterio's own YES would average one band's nodata value into its neighbours
-                # wherever the other bands have data.
-                UNIFIED_SRC_NODATA="PARTIAL",
+                **settings,
             )
         return self.warped[key]
 

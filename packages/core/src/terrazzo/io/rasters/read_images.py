@@ -196,6 +196,10 @@ def _read_part(
     else:
         name = part.resampling or ("nearest" if of_colours else "bilinear")
         image_HWC, unmasked_HW = read_warped(opened, window, indexes, part.onto, Resampling[name])
+        by_band = not marks_whole_pixels(rules.nodata_rule, opened.nodata, stored)
+        if by_band and not opened.warps_with_alpha:
+            # The marker counts for its band; what lies beside the file is no pixel at all.
+            unmasked_HW = _read_place(opened, window, part.onto)
     present_HWC = None if opened.nodata is None else image_HWC != opened.nodata
     if image_HWC.dtype.kind == "f" and not (np.abs(image_HWC) <= LARGEST).all():
         usual_HWC = np.abs(image_HWC) <= LARGEST
@@ -372,6 +376,14 @@ def read_warped(
     assert opened.nodata is not None
     told_HWC = ~np.isnan(values_HWC) if math.isnan(opened.nodata) else values_HWC != opened.nodata
     return values_HWC, any_band(told_HWC)
+
+
+def _read_place(opened: Handle, window: Window, onto: RasterInfo) -> NDArray[np.bool_]:
+    """Return where a raster lies on another grid, H×W, whatever its pixels hold."""
+    with gdal_errors(opened.path), rasterio.Env(**_BLOCK_BY_BLOCK):
+        placed = opened.place_on(onto)
+        inside_HW: NDArray[np.bool_] = placed.read(placed.count, window=window) > 0
+    return inside_HW
 
 
 def _refuse_unwritten(opened: Handle, window: Window) -> None:
