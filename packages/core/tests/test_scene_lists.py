@@ -126,6 +126,23 @@ def test_pattern_with_folders_and_the_band_first(place, tmp_path):
     check_maps(place, tmp_path / "in" / "{tile}" / "{band}_{part}.tif", tmp_path / "out")
 
 
+def test_the_band_is_the_shortest_part_of_a_name_that_fits(tmp_path):
+    for name in ("B02_T32_2021.tif", "B03_T32_2021.tif"):
+        (tmp_path / name).write_bytes(b"")
+    (scene,) = scene_lists.read(str(tmp_path / "{band}_{rest}.tif"))
+    assert [file.names for file in scene.files] == [(("B02",),), (("B03",),)]
+    assert scene.name == Path("T32_2021")
+
+
+def test_names_of_files_may_be_others_than_the_models_where_a_person_says_so(place, tmp_path):
+    model = make_model(tmp_path / "model", names=("blue", "green", "red"))
+    scenes = scene_lists.read(str(place / "tiles" / "{tile}_{band}.tif"))
+    with pytest.raises(DataError, match="SEG-D090"):
+        predict_one(model, scenes, tmp_path / "maps")
+    (written, _) = predict_one(model, scenes, tmp_path / "maps", bands=NAMES)
+    assert written.path.read_bytes() == (place / "T32_a_expected.tif").read_bytes()
+
+
 def test_bands_of_a_nameless_model_are_named_in_its_order(place, tmp_path):
     source = place / "tiles" / "{tile}_{band}.tif"
     with pytest.raises(ConfigError, match="--bands") as caught:
@@ -226,7 +243,9 @@ def test_a_catalog_of_a_collection_of_items(place, tmp_path):
 
 def test_common_names(place, tmp_path):
     model = make_model(tmp_path / "model", names=("blue", "green", "red"))
-    scenes = scene_lists.read(str(save(place / "one.json", item("T32_a", "eo:bands"))))
+    document = item("T32_a", "eo:bands")
+    document["assets"] = {f"the {key}": each for key, each in document["assets"].items()}
+    scenes = scene_lists.read(str(save(place / "one.json", document)))
     predict_one(model, scenes, tmp_path / "map.tif")
     expected = place / "T32_a_expected.tif"
     assert (tmp_path / "map.tif").read_bytes() == expected.read_bytes()
