@@ -158,6 +158,7 @@ def run(model, inputs, out, **settings):
         ("uint8", 255, None, 1),
         ("float32", -9999.0, None, 0),
         ("uint16", None, "float32", 1),
+        ("uint8", None, "int16", 0),
     ],
 )
 def test_many_files_are_one_file_of_all_bands(tmp_path, dtype, nodata, height_dtype, layout):
@@ -354,3 +355,13 @@ def test_other_scales_than_those_of_training_are_refused_in_any_file(tmp_path):
     with pytest.raises(DataError, match="SEG-D053"):
         run(folder, sets(scenes_toml(tmp_path)), tmp_path / "map.tif")
     assert saved_model.read_card(folder / "model").bands.names == NAMES
+
+
+@pytest.mark.parametrize(("bands", "shown"), [(("B01",), ""), (("B01", "B03"), "B03.tif")])
+def test_a_scene_is_shown_by_a_file_that_lies_on_its_grid(tmp_path, bands, shown):
+    """The pixels beside truth and prediction are read without bringing them onto the grid."""
+    make_files(tmp_path)
+    options = recipe(tmp_path, FILES).data.options
+    chosen = geotiff.Options.model_validate({**options, "bands": bands})
+    (placed,) = geotiff.open_split(tmp_path, "test", chosen).scenes
+    assert placed.image == (str(tmp_path / shown) if shown else "")

@@ -47,6 +47,9 @@ def open_scene(
     opened = [
         Raster(file.path, rasters.info(file.path, alpha=alpha), file.resampling) for file in files
     ]
+    for each in opened:
+        if (unused := rasters.unused_georeferencing(each.path)) is not None:
+            progress.say(unused)
     if places is None:
         known = all_bands(opened, scene.band_names)
         chosen = _in_order(opened[0].path, known, card, settings, by_name=is_set)
@@ -64,9 +67,6 @@ def open_scene(
         compatibility.pixels_of_stack(first.path, first.info, stack, card, told),
         any_pixel_size=settings.any_pixel_size,
     )
-    for each in opened:
-        if (unused := rasters.unused_georeferencing(each.path)) is not None:
-            progress.say(unused)
     return Scene(
         first.path,
         stack.parts,

@@ -16,7 +16,7 @@ from rasterio.windows import Window
 from terrazzo.base.errors import DataError
 from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules, any_band, marks_whole_pixels
 from terrazzo.io.rasters import tiff_kinds
-from terrazzo.io.rasters.grids import require_crs
+from terrazzo.io.rasters.grids import require_crs, same_crs
 from terrazzo.io.rasters.handles import Handle, gdal_errors, handle, info, no_memory_to_read
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 
@@ -380,10 +380,27 @@ def read_warped(
 
 def _read_place(opened: Handle, window: Window, onto: RasterInfo) -> NDArray[np.bool_]:
     """Return where a raster lies on another grid, H×W, whatever its pixels hold."""
+    if _covers(opened, window, onto):
+        return np.ones((int(window.height), int(window.width)), bool)
     with gdal_errors(opened.path), rasterio.Env(**_BLOCK_BY_BLOCK):
         placed = opened.place_on(onto)
         inside_HW: NDArray[np.bool_] = placed.read(placed.count, window=window) > 0
     return inside_HW
+
+
+def _covers(opened: Handle, window: Window, onto: RasterInfo) -> bool:
+    """Tell whether a window lies inside a raster of the same CRS, which four corners say."""
+    dataset = opened.dataset
+    if not same_crs(dataset.crs, onto.crs):
+        return False
+    columns = window.col_off + np.array([0.0, 0.0, 1.0, 1.0]) * window.width
+    rows = window.row_off + np.array([0.0, 1.0, 0.0, 1.0]) * window.height
+    x, y = onto.to_coordinates(columns, rows)
+    t = ~dataset.transform
+    x, y = x * t.a + y * t.b + t.c, x * t.d + y * t.e + t.f
+    return bool(
+        x.min() >= 0 and y.min() >= 0 and x.max() <= dataset.width and y.max() <= dataset.height
+    )
 
 
 def _refuse_unwritten(opened: Handle, window: Window) -> None:
