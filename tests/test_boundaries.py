@@ -119,9 +119,10 @@ def test_import_contracts_hold():
         ("study", "--help --out --ray --resume --set --workers"),
         (
             "predict",
-            "--allow-remote --any-pixel-size --bands --batch-size --blend --cog --contours --help "
-            "--labels-for --layer-per-class --min-area --out --overlap --overwrite --polygons "
-            "--precision --probabilities --raw-values --ray --resume --runtime --sieve-map --tile "
+            "--align --allow-remote --any-pixel-size --bands --batch-size --blend --cog --contours "
+            "--help --labels-for --layer-per-class --min-area --out --overlap --overwrite "
+            "--polygons --precision --probabilities --raw-values --ray --resume --runtime --scene "
+            "--sieve-map --tile "
             "--workers",
         ),
         (

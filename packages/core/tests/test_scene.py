@@ -223,24 +223,23 @@ def test_a_resume_does_only_what_is_left(tmp_path, model, monkeypatch):
     out = tmp_path / "map.tif"
     monkeypatch.setattr(predict, "scene_unlike_training", lambda *_: None)  # it reads a few windows
     asked = []
-    original = rasters.read_window
+    original = rasters.read_stack
 
-    def counted(path, row, *others, **rules):
-        asked.append(row)
+    def counted(parts, window, **rules):
+        asked.append(window[0])
         if len(asked) == 6:
             raise DataError("SEG-D011", "cut off")
-        return original(path, row, *others, **rules)
+        return original(parts, window, **rules)
 
-    monkeypatch.setattr(rasters, "read_window", counted)
+    monkeypatch.setattr(rasters, "read_stack", counted)
     with pytest.raises(DataError, match="cut off"):
         run(model, source, out, probabilities=True)
     assert not out.exists()
-    monkeypatch.setattr(rasters, "read_window", original)
     firsts = []
     monkeypatch.setattr(
         rasters,
-        "read_window",
-        lambda p, row, *o, **k: firsts.append(row) or original(p, row, *o, **k),
+        "read_stack",
+        lambda parts, window, **k: firsts.append(window[0]) or original(parts, window, **k),
     )
     run(model, source, out, probabilities=True, resume=True)
     assert min(firsts) >= 60

@@ -7,14 +7,17 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from terrazzo.base.atomic_write import move_into_place, refuse_folder
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.output_paths import refuse_existing, refuse_inputs
 from terrazzo.data.datasets._paired_files import RASTER_SUFFIXES, is_raster
+from terrazzo.data.scene_stack import Align
 from terrazzo.inference import legends, polygonize, qgis_styles
 from terrazzo.inference.labelling import programs
 from terrazzo.inference.min_area import MinArea
+from terrazzo.inference.scene_files import SceneFiles
 from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.inference.unfinished_map import folder_of, has_rows
 from terrazzo.io import images
@@ -41,6 +44,8 @@ class Settings:
             nothing.
         contours: draw the borders of areas on the overlays of images, not their colours.
         raw_values: write the raw values of the label map on the maps of images, not train ids.
+        align: whether files of a scene may lie on other grids than the first; None: as its list
+            says, or ``exact``.
         any_pixel_size: take pixels of another size on the ground than those of training.
         workers: processes that share the rows of scenes; None: one, or all of a Ray cluster.
         ray: address of a Ray cluster, whose actors are the workers.
@@ -63,6 +68,7 @@ class Settings:
     labels_for: str | None = None
     contours: bool = False
     raw_values: bool = False
+    align: Align | None = None
     any_pixel_size: bool = False
     workers: int | None = None
     ray: str | None = None
@@ -77,7 +83,7 @@ class Work:
     """One input with the places of all that is made of it.
 
     Attributes:
-        source: a GeoTIFF scene, or an ordinary image.
+        source: a GeoTIFF scene or the first file of one, or an ordinary image.
         map: classes; a GeoTIFF, or PNG of an ordinary image.
         polygons: of the classes, those of an ordinary image in pixels; None: not asked for.
         probabilities: of all classes, a GeoTIFF; None: not asked for.
@@ -91,6 +97,7 @@ class Work:
         name: of the source in the folder that was named.
         replaces: whether files that are there may go: by ``--overwrite``, in this process or in one
             that was killed.
+        scene: the files of a scene that was named by them; None: it is `source` alone.
     """
 
     source: Path
@@ -103,6 +110,7 @@ class Work:
     style: Path | None = None
     name: Path = Path()
     replaces: bool = False
+    scene: SceneFiles | None = None
 
     @property
     def is_scene(self) -> bool:
@@ -177,27 +185,48 @@ class Work:
         return tuple(path for path in self.files if path not in from_map and not path.exists())
 
 
+class _Input(NamedTuple):
+    source: Path
+    name: Path
+    scene: SceneFiles | None = None
+
+    @property
+    def is_scene(self) -> bool:
+        return self.scene is not None or is_raster(self.source)
+
+
 def plan_outputs(
-    inputs: Sequence[Path], out: Path, settings: Settings, model: Path | None = None
+    inputs: Sequence[Path | SceneFiles],
+    out: Path,
+    settings: Settings,
+    model: Path | None = None,
 ) -> list[Work]:
     """Name every file that will be written, and refuse whatever would destroy one.
 
     Args:
-        inputs: files, or folders whose images and GeoTIFF files are taken.
+        inputs: files, folders whose images and GeoTIFF files are taken, and scenes of several
+            files.
         out: a path ending in ``.tif`` for one scene, otherwise a folder.
         settings: what is asked for.
         model: folder of the model, which is an input too; None: it lies elsewhere.
 
     Raises:
-        ConfigError: SEG-X032, `out` or the place of polygons does not fit the inputs, an output is
-            an input, or two outputs are one; SEG-X003, what writes polygons is not installed;
-            SEG-X094, an option has nothing to work on; SEG-X093, the least area is on the ground
-            and an image is not; SEG-X004, no such labelling program; SEG-X087, it does not show a
-            scene.
+        ConfigError: SEG-X100, there are no inputs; SEG-X032, `out` or the place of polygons does
+            not fit the inputs, an output is an input, or two outputs are one; SEG-X003, what writes
+            polygons is not installed; SEG-X094, an option has nothing to work on; SEG-X093, the
+            least area is on the ground and an image is not; SEG-X004, no such labelling program;
+            SEG-X087, it does not show a scene.
         CheckpointError: SEG-C002, an output or its beginnings exist.
         DataError: SEG-D016, a folder holds nothing to predict.
     """
-    _refuse_idle_options(settings)
+    if not inputs:
+        raise ConfigError(
+            "SEG-X100",
+            "there is nothing to predict",
+            allowed="GeoTIFF files, images, folders, or --scene with a list of scenes",
+            next_step="name a scene",
+        )
+    _refuse_idle_options(settings, any(isinstance(each, SceneFiles) for each in inputs))
     shared = () if settings.labels_for is None else programs.files(settings.labels_for, out)
     works = list(_works(list(_files(inputs)), out, settings))
     pictured = not all(work.is_scene for work in works)
@@ -214,7 +243,7 @@ def plan_outputs(
     ]
 
 
-def _refuse_idle_options(settings: Settings) -> None:
+def _refuse_idle_options(settings: Settings, has_sets: bool) -> None:
     """Refuse options that change what is not asked for."""
     given = settings.min_area is not None
     if settings.layer_per_class and settings.polygons is None:
@@ -223,6 +252,8 @@ def _refuse_idle_options(settings: Settings) -> None:
         raise _idle("--sieve-map", "--min-area")
     if given and settings.polygons is None and not settings.sieve_map:
         raise _idle("--min-area", "--polygons or --sieve-map")
+    if settings.align is not None and not has_sets:
+        raise _idle("--align", "--scene")
     if settings.raw_values and settings.labels_for is not None:
         raise ConfigError(
             "SEG-X094",
@@ -252,11 +283,14 @@ def _idle(option: str, needs: str) -> ConfigError:
     )
 
 
-def _files(inputs: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-    """Yield each file with the name its map gets."""
+def _files(inputs: Sequence[Path | SceneFiles]) -> Iterator[_Input]:
+    """Yield each file or scene with the name its map gets."""
     suffixes = (*RASTER_SUFFIXES, *images.IMAGE_SUFFIXES)
     for path in inputs:
-        if path.is_dir():
+        if isinstance(path, SceneFiles):
+            # Names have no ending: `with_suffix` would take the part behind a dot for one.
+            yield _Input(path.files[0].path, path.name.with_name(f"{path.name.name}.tif"), path)
+        elif path.is_dir():
             found = sorted(
                 path / lead / name
                 for lead, names in walk_files(path)
@@ -271,36 +305,37 @@ def _files(inputs: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
                     allowed=", ".join(suffixes),
                     next_step="name a folder of images or GeoTIFF files",
                 )
-            yield from ((p, p.relative_to(path)) for p in found)
+            yield from (_Input(p, p.relative_to(path)) for p in found)
         else:
-            yield path, Path(path.name)
+            yield _Input(path, Path(path.name))
 
 
-def _works(files: list[tuple[Path, Path]], out: Path, settings: Settings) -> Iterator[Work]:
-    for source, _ in files if settings.labels_for is not None else ():
-        if is_raster(source):
-            programs.refuse_scene(source)
+def _works(files: list[_Input], out: Path, settings: Settings) -> Iterator[Work]:
+    for each in files if settings.labels_for is not None else ():
+        if each.is_scene:
+            programs.refuse_scene(each.source)
     if is_raster(out):
-        (source, _), *more = files
-        if more or not is_raster(source):
+        first, *more = files
+        if more or not first.is_scene:
             raise ConfigError(
                 "SEG-X032",
                 "--out names one GeoTIFF",
-                observed=f"{len(files)} inputs, the first one {source}",
+                observed=f"{len(files)} inputs, the first one {first.source}",
                 allowed="one GeoTIFF scene, or a folder in --out",
                 next_step="name a folder with --out DIR",
             )
         if settings.polygons is not None:
             polygonize.require_extra(settings.polygons)
-        yield _scene(source, out, settings.polygons, settings)
+        yield _scene(first, out, settings.polygons, settings)
         return
     if settings.polygons is not None:
         polygonize.require_extra(settings.polygons / f"any{polygonize.SUFFIX}")
-    for source, name in files:
+    for each in files:
+        source, name, _ = each
         polygons = settings.polygons and settings.polygons / name.with_suffix(polygonize.SUFFIX)
         scene_map = out / name.with_suffix(".tif")
-        if is_raster(source):
-            yield _scene(source, scene_map, polygons, settings)
+        if each.is_scene:
+            yield _scene(each, scene_map, polygons, settings)
         else:
             probabilities = _beside(scene_map, "probabilities") if settings.probabilities else None
             map_path = out / name.with_suffix(".png")
@@ -316,11 +351,13 @@ def _works(files: list[tuple[Path, Path]], out: Path, settings: Settings) -> Ite
             )
 
 
-def _scene(source: Path, map_path: Path, polygons: Path | None, settings: Settings) -> Work:
+def _scene(each: _Input, map_path: Path, polygons: Path | None, settings: Settings) -> Work:
     probabilities = _beside(map_path, "probabilities") if settings.probabilities else None
     areas = _beside(map_path, "areas").with_suffix(".csv")
     style = map_path.with_suffix(qgis_styles.SUFFIX)
-    return Work(source, map_path, polygons, probabilities, areas=areas, style=style)
+    return Work(
+        each.source, map_path, polygons, probabilities, areas=areas, style=style, scene=each.scene
+    )
 
 
 def _beside(map_path: Path, what: str) -> Path:
@@ -339,6 +376,8 @@ def _refuse_clashes(
     settings: Settings,
 ) -> None:
     inputs = [work.source for work in works]
+    for scene in (work.scene for work in works if work.scene is not None):
+        inputs += [scene.origin, *(file.path for file in scene.files)]
     if model is not None and model.is_dir():
         inputs += [path for path in model.iterdir() if path.is_file()]
     once = (*shared, *legend)

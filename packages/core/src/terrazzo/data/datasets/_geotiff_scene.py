@@ -5,12 +5,12 @@ The first image raster gives the grid. All that can be refused from headers is r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -21,6 +21,15 @@ from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.data.datasets._guessed_alpha import Alpha, alpha_notes, refuse_guessed_alpha
 from terrazzo.data.datasets._vector_labels import VectorSettings, draw_area, draw_labels
+from terrazzo.data.scene_stack import (
+    Band,
+    ImageFile,
+    Placing,
+    Raster,
+    all_bands,
+    join,
+    onto_grid,
+)
 from terrazzo.io import rasters
 from terrazzo.io.pixels import ImagePixels, NodataRule, ReadingRules
 from terrazzo.io.rasters import Part, RasterInfo
@@ -32,13 +41,18 @@ Window = tuple[int, int, int, int]
 class Scene(Frozen):
     """One scene: its image rasters, where its labels are, and what of it counts."""
 
-    images: Annotated[tuple[str, ...], Field(min_length=1)]
+    images: Annotated[tuple[ImageFile, ...], Field(min_length=1)]
     label: str
     """A GeoTIFF of class indices, or shapes: GeoJSON, GeoPackage, Shapefile, FlatGeobuf."""
     layer: str | None = None
     """Layer of a GeoPackage of labels that has several."""
     area: str | None = None
     """Polygons; pixels outside are ignored."""
+
+    @property
+    def image_files(self) -> tuple[str, ...]:
+        """Names of the image rasters."""
+        return tuple(image.file for image in self.images)
 
 
 class Reading(VectorSettings):
@@ -62,27 +76,13 @@ class Reading(VectorSettings):
     alpha and does not name, if that takes away 1 % of the labelled pixels at most."""
 
 
-class Image(NamedTuple):
-    """One image raster of a scene.
-
-    Attributes:
-        path: the file.
-        bands: positions of the bands used.
-        onto: the grid it must be brought onto; None: it lies there.
-    """
-
-    path: Path
-    bands: tuple[int, ...]
-    onto: RasterInfo | None
-
-
 @dataclass(frozen=True)
 class OpenScene:
     """A scene that has been looked at.
 
     Attributes:
         name: unique within the data set.
-        images: those with bands in use.
+        images: the rasters with bands in use, in their order.
         band_names: C names.
         dtype: of the pixels read; float32 where the rasters differ.
         grid: of the first image.
@@ -96,7 +96,7 @@ class OpenScene:
     """
 
     name: str
-    images: tuple[Image, ...]
+    images: tuple[Part, ...]
     band_names: tuple[str, ...]
     dtype: str
     grid: RasterInfo
@@ -143,10 +143,15 @@ class OpenScene:
             for image in self.images
         )
 
+    @property
+    def shown(self) -> Part | None:
+        """A raster with bands in use that lies on the grid of the scene, for people to look at."""
+        return next((image for image in self.images if image.onto is None), None)
+
     def read_image(self, window: Window) -> ImagePixels:
         """Read the image alone; however its bands lie in files, the result is the same."""
         return rasters.read_stack(
-            [Part(*image) for image in self.images],
+            self.images,
             window,
             dtype=self.dtype,
             refuse_nan=self.refuse_nan,
@@ -191,7 +196,7 @@ def open_scene(root: Path, scene: Scene, name: str, reading: Reading) -> OpenSce
             files differ in size, CRS or transform; SEG-D046 a band that is read as alpha takes
             labelled pixels away.
     """
-    files = [*scene.images, scene.label, *([scene.area] if scene.area else [])]
+    files = [*scene.image_files, scene.label, *([scene.area] if scene.area else [])]
     times = tuple(file.stat().st_mtime_ns for file in map(root.joinpath, files) if file.exists())
     rules = reading.model_dump_json(include=set(Reading.model_fields))
     key = (root, times, scene.model_dump_json(), name, rules)
@@ -215,7 +220,7 @@ def _naming_unused_places(root: Path, scene: Scene) -> Iterator[None]:
     except DataError as error:
         if error.code not in _OF_PLACES:
             raise
-        files = (root / file for file in (*scene.images, scene.label))
+        files = (root / file for file in (*scene.image_files, scene.label))
         told = [rasters.unused_georeferencing(f) for f in files if not rasters.is_vector(f)]
         unused = [text for text in told if text is not None]
         if not unused:
@@ -231,18 +236,17 @@ def _naming_unused_places(root: Path, scene: Scene) -> Iterator[None]:
 
 
 def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene:
-    paths = [root / image for image in scene.images]
-    infos = [rasters.info(path, alpha=reading.alpha) for path in paths]
-    grid = infos[0]
-    ontos = [None, *(_onto(paths[0], grid, path, reading) for path in paths[1:])]
-    chosen = _choose_bands(paths[0], infos, reading.band_names, reading.bands)
+    images = [
+        Raster(path, rasters.info(path, alpha=reading.alpha), image.resampling)
+        for image in scene.images
+        for path in [root / image.file]
+    ]
+    first, grid, _ = images[0]
+    placing = Placing(align=reading.align, crs_tolerance=reading.crs_tolerance)
+    chosen = _choose_bands(images, reading.band_names, reading.bands)
     # Bands are read file by file, so their order is that of the files.
-    images = tuple(
-        Image(path, tuple(band for _, file, band in chosen if file == at), ontos[at])
-        for at, path in enumerate(paths)
-        if any(file == at for _, file, _ in chosen)
-    )
-    dtypes = {"float32" if reading.apply_scale else infos[file].dtype for _, file, _ in chosen}
+    chosen = sorted(chosen, key=lambda band: band.file)
+    stack = join(images, chosen, placing, apply_scale=reading.apply_scale)
     label = root / scene.label
     is_vector = rasters.is_vector(label)
     drawn = draw_labels(label, scene.layer, grid, reading) if is_vector else None
@@ -251,18 +255,18 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
     counted += [] if area is None else [area.label_HW]
     return OpenScene(
         name,
-        images,
-        tuple(name for name, _, _ in chosen),
-        dtypes.pop() if len(dtypes) == 1 else "float32",
+        stack.parts,
+        stack.band_names,
+        stack.dtype,
         grid,
         label,
-        None if is_vector else _onto(paths[0], grid, label, reading),
+        None if is_vector else onto_grid(first, grid, label, rasters.info(label), placing),
         None if drawn is None else drawn.label_HW,
         np.logical_and.reduce(counted) if counted else None,
         reading.nan == "error",
         ReadingRules(reading.nodata_rule, reading.apply_scale, reading.alpha),
         (
-            *_notes_of_images(paths, infos),
+            *_notes_of_images(images),
             *(() if is_vector else rasters.unused_side_files(label, of_labels=True)),
             *(() if drawn is None else drawn.notes),
             *(() if area is None else area.notes),
@@ -270,8 +274,8 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
     )
 
 
-def _notes_of_images(paths: list[Path], infos: list[RasterInfo]) -> Iterator[str]:
-    for path, info in zip(paths, infos, strict=True):
+def _notes_of_images(images: Sequence[Raster]) -> Iterator[str]:
+    for path, info, _ in images:
         yield from alpha_notes(path, info)
         unused = rasters.unused_georeferencing(path)
         if unused is not None:
@@ -300,61 +304,25 @@ def _refuse_alpha_losses(scene: OpenScene) -> None:
         refuse_guessed_alpha(image.path, lost[image] / max(labelled, 1))
 
 
-def _onto(image: Path, grid: RasterInfo, path: Path, reading: Reading) -> RasterInfo | None:
-    """Return the grid a raster must be brought onto, or None where it lies on it."""
-    try:
-        rasters.require_same_grid(
-            image, grid, path, rasters.info(path), tolerance=reading.crs_tolerance
-        )
-    except DataError as error:
-        if reading.align == "exact" or error.code not in ("SEG-D009", "SEG-D025", "SEG-D026"):
-            raise
-        return grid
-    return None
-
-
 def _choose_bands(
-    path: Path, infos: list[RasterInfo], names: tuple[str, ...], wanted: tuple[str, ...]
-) -> list[tuple[str, int, int]]:
-    """Return name, file and position of every band in use, file by file."""
-    known = _all_bands(path, infos, names)
+    images: Sequence[Raster], names: tuple[str, ...], wanted: tuple[str, ...]
+) -> list[Band]:
+    """Return every band in use, in the order it is wanted."""
+    known = all_bands(images, names)
     chosen = []
     for name in wanted:
-        found = [band for band in known if band[0] == name]
+        found = [band for band in known if band.name == name]
         if len(found) != 1:
             raise ConfigError(
                 "SEG-X011",
                 f"data.options.bands: the scene has {len(found) or 'no'} bands {name!r}",
-                file=path,
+                file=images[0].path,
                 observed=name,
-                allowed=", ".join(name for name, _, _ in known),
+                allowed=", ".join(band.name for band in known),
                 next_step="use a name that one band has, or leave bands empty for all",
             )
         chosen += found
-    return sorted(chosen, key=lambda band: band[1]) if wanted else known
-
-
-def _all_bands(
-    path: Path, infos: list[RasterInfo], names: tuple[str, ...]
-) -> list[tuple[str, int, int]]:
-    """Return name, file and position of every band; nameless ones are numbered file by file."""
-    places = [(at, band) for at, info in enumerate(infos) for band in range(info.bands)]
-    if not names:
-        told = [infos[at].band_names[band] for at, band in places]
-        names = tuple(
-            f"band {number}" if name == f"band {band + 1}" else name
-            for number, (name, (_, band)) in enumerate(zip(told, places, strict=True), 1)
-        )
-    if len(names) != len(places):
-        raise ConfigError(
-            "SEG-X011",
-            "data.options.band_names does not name every band",
-            file=path,
-            observed=f"{len(names)} names for {len(places)} bands",
-            allowed="a name for each band of each image raster of a scene, file by file",
-            next_step="name them all, and choose among them with data.options.bands",
-        )
-    return [(name, *place) for name, place in zip(names, places, strict=True)]
+    return chosen if wanted else known
 
 
 def _cut(array_HW: NDArray[Any], window: Window) -> NDArray[Any]:

@@ -3,7 +3,14 @@
 from terrazzo.io.rasters.class_table import ClassTable
 from terrazzo.io.rasters.georeferencing import unused_georeferencing, unused_side_files
 from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
-from terrazzo.io.rasters.handles import block_shape, info, refuse_other_than_utf8, small_cache, tags
+from terrazzo.io.rasters.handles import (
+    block_shape,
+    has_palette,
+    info,
+    refuse_other_than_utf8,
+    small_cache,
+    tags,
+)
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.rasters.memory_files import in_memory, written_in_memory
 from terrazzo.io.rasters.outlines import Outlines, outlines_of
@@ -11,6 +18,7 @@ from terrazzo.io.rasters.rasterize import Burnt, attribute_text, inside, rasteri
 from terrazzo.io.rasters.read_images import (
     BYTE_LIMIT,
     Part,
+    ResamplingName,
     may_lack_pixels,
     read,
     read_mask_window,
@@ -45,11 +53,13 @@ __all__ = [
     "Outlines",
     "Part",
     "RasterInfo",
+    "ResamplingName",
     "areas_of_equal_pixels",
     "attribute_text",
     "attributes",
     "block_shape",
     "boxes_on",
+    "has_palette",
     "in_memory",
     "info",
     "inside",

@@ -49,7 +49,7 @@ ENVIRONMENT = {
 _COLOURS = {ColorInterp.red: "red", ColorInterp.green: "green", ColorInterp.blue: "blue"}
 _CACHE_BYTES = 64 << 20
 """GDAL's own cache would grow to a twentieth of the memory; nothing here is read twice."""
-_HANDLES_PER_THREAD = 8  # 16 threads then stay far below the usual 1024 open files
+_HANDLES_PER_THREAD = 24  # a file for each band; 16 threads stay below the usual 1024 open files
 _MISSING_CODEC = re.compile(r"missing codec (?:for )?(.+?)\.?$", re.MULTILINE)
 _WARP_TOLERANCE = 1e-3  # pixels by which GDAL may approximate the way between two CRS
 
@@ -111,18 +111,32 @@ class Handle:
                 next_step="unmark it, e.g. `rio edit-info --colorinterp 4=undefined`, or take away "
                 "its name if it is alpha",
             )
+        return self._warped(
+            grid,
+            resampling,
+            add_alpha=self.warps_with_alpha and not self.alpha_bands,
+            # rasterio's own YES would average one band's nodata value into its neighbours
+            # wherever the other bands have data.
+            UNIFIED_SRC_NODATA="PARTIAL",
+        )
+
+    def place_on(self, grid: RasterInfo) -> Any:
+        """Return the file on another grid, with an alpha band at its end that tells where it lies.
+
+        Its nodata value is an ordinary one there.
+        """
+        return self._warped(grid, Resampling.nearest, add_alpha=True, src_nodata=None, nodata=None)
+
+    def _warped(self, grid: RasterInfo, resampling: Resampling, **settings: Any) -> Any:
         place = (grid.crs, grid.transform, grid.columns, grid.rows)
-        key = (grid.crs.to_wkt(), *place[1:], resampling)
+        key = (grid.crs.to_wkt(), *place[1:], resampling, *settings)
         if key not in self.warped:
             self.warped[key] = WarpedVRT(
                 self.dataset,
                 **dict(zip(("crs", "transform", "width", "height"), place, strict=True)),
                 resampling=resampling,
                 tolerance=_WARP_TOLERANCE,
-                add_alpha=self.warps_with_alpha and not self.alpha_bands,
-                # rasterio's own YES would average one band's nodata value into its neighbours
-                # wherever the other bands have data.
-                UNIFIED_SRC_NODATA="PARTIAL",
+                **settings,
             )
         return self.warped[key]
 
@@ -195,6 +209,15 @@ def block_shape(path: Path) -> tuple[int, int]:
         DataError: as `info`.
     """
     return handle(path).block
+
+
+def has_palette(path: Path) -> bool:
+    """Tell whether the numbers of a GeoTIFF stand for the colours of a palette.
+
+    Raises:
+        DataError: as `info`.
+    """
+    return handle(path).palette_PC is not None
 
 
 def tags(path: Path) -> dict[str, str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.windows import Window
@@ -15,7 +16,7 @@ from rasterio.windows import Window
 from terrazzo.base.errors import DataError
 from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules, any_band, marks_whole_pixels
 from terrazzo.io.rasters import tiff_kinds
-from terrazzo.io.rasters.grids import require_crs
+from terrazzo.io.rasters.grids import require_crs, same_crs
 from terrazzo.io.rasters.handles import Handle, gdal_errors, handle, info, no_memory_to_read
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 
@@ -26,7 +27,14 @@ LARGEST = 1e18
 """Magnitude of the largest pixel that is read: the squares of larger ones overflow float32. What
 lies beyond is a marker of no data that the file does not declare, such as −3.4e38 or −1.8e308."""
 
+ResamplingName = Literal["nearest", "bilinear", "cubic", "average", "mode"]
+"""How pixels of one grid become those of another: ``nearest`` and ``mode`` for classes and masks,
+``average`` where the other grid is coarser. GDAL's names."""
+
 _STRIP = 256  # rows looked at together
+_BLOCK_BY_BLOCK = {"GDAL_VRT_WARP_USE_DATASET_RASTERIO": "NO"}
+"""GDAL warps a large window at once, and rounds otherwise than block by block: without this a pixel
+of a raster with a nodata value may differ by 1 with the window that it is read in."""
 
 
 class Part(NamedTuple):
@@ -35,12 +43,14 @@ class Part(NamedTuple):
     Attributes:
         path: a GeoTIFF file.
         bands: positions in `RasterInfo.band_names`, from 0. None: all of them.
-        onto: a grid that the raster is brought onto, bilinear. None: its own.
+        onto: a grid that the raster is brought onto. None: its own.
+        resampling: how. None: bilinear, palette indices by nearest neighbour.
     """
 
     path: Path
     bands: tuple[int, ...] | None = None
     onto: RasterInfo | None = None
+    resampling: ResamplingName | None = None
 
 
 def read(path: Path, rules: ReadingRules = AS_STORED) -> ImagePixels:
@@ -185,8 +195,12 @@ def _read_part(
         image_HWC = read_bands(opened, window, indexes)
         unmasked_HW = read_mask(opened, window)
     else:
-        resampling = Resampling.nearest if of_colours else Resampling.bilinear
-        image_HWC, unmasked_HW = read_warped(opened, window, indexes, part.onto, resampling)
+        name = part.resampling or ("nearest" if of_colours else "bilinear")
+        image_HWC, unmasked_HW = read_warped(opened, window, indexes, part.onto, Resampling[name])
+        by_band = not marks_whole_pixels(rules.nodata_rule, opened.nodata, stored)
+        if by_band and not opened.warps_with_alpha:
+            # The marker counts for its band; what lies beside the file is no pixel at all.
+            unmasked_HW = _read_place(opened, window, part.onto)
     present_HWC = None if opened.nodata is None else image_HWC != opened.nodata
     if image_HWC.dtype.kind == "f" and not (np.abs(image_HWC) <= LARGEST).all():
         usual_HWC = np.abs(image_HWC) <= LARGEST
@@ -374,7 +388,7 @@ def read_warped(
     if opened.nodata is None:
         _refuse_unwritten(opened, Window(0, 0, dataset.width, dataset.height))
     with_alpha = opened.warps_with_alpha
-    with gdal_errors(opened.path):
+    with gdal_errors(opened.path), rasterio.Env(**_BLOCK_BY_BLOCK):
         warped = opened.onto(onto, resampling)
         wanted = [*indexes, warped.count] if with_alpha else [*indexes]
         of_halves = dataset.dtypes[0] == "float16"
@@ -385,6 +399,31 @@ def read_warped(
     assert opened.nodata is not None
     told_HWC = ~np.isnan(values_HWC) if math.isnan(opened.nodata) else values_HWC != opened.nodata
     return values_HWC, any_band(told_HWC)
+
+
+def _read_place(opened: Handle, window: Window, onto: RasterInfo) -> NDArray[np.bool_]:
+    """Return where a raster lies on another grid, H×W, whatever its pixels hold."""
+    if _covers(opened, window, onto):
+        return np.ones((int(window.height), int(window.width)), bool)
+    with gdal_errors(opened.path), rasterio.Env(**_BLOCK_BY_BLOCK):
+        placed = opened.place_on(onto)
+        inside_HW: NDArray[np.bool_] = placed.read(placed.count, window=window) > 0
+    return inside_HW
+
+
+def _covers(opened: Handle, window: Window, onto: RasterInfo) -> bool:
+    """Tell whether a window lies inside a raster of the same CRS, which four corners say."""
+    dataset = opened.dataset
+    if not same_crs(dataset.crs, onto.crs):
+        return False
+    columns = window.col_off + np.array([0.0, 0.0, 1.0, 1.0]) * window.width
+    rows = window.row_off + np.array([0.0, 1.0, 0.0, 1.0]) * window.height
+    x, y = onto.to_coordinates(columns, rows)
+    t = ~dataset.transform
+    x, y = x * t.a + y * t.b + t.c, x * t.d + y * t.e + t.f
+    return bool(
+        x.min() >= 0 and y.min() >= 0 and x.max() <= dataset.width and y.max() <= dataset.height
+    )
 
 
 def _refuse_unwritten(opened: Handle, window: Window) -> None:
