@@ -190,10 +190,10 @@ def _folders(root: Path, options: Options) -> dict[str, tuple[Path, Path]]:
     found: dict[str, tuple[Path, Path]] = {}
     top = root / before
     for image_folder in sorted(top.rglob(after.strip("/"))) if top.is_dir() else ():
-        lead = image_folder.relative_to(top).as_posix().removesuffix(after).strip("/")
+        lead = f"/{image_folder.relative_to(top).as_posix()}".removesuffix(after).strip("/")
         if image_folder.is_dir() and not any(part[0] == "." for part in lead.split("/") if part):
             masks = root / options.masks.replace("{folder}", lead or ".")
-            found["" if lead == after.strip("/") else lead] = (image_folder, masks)
+            found[lead] = (image_folder, masks)
     if not found:
         raise DataError(
             "SEG-D013",

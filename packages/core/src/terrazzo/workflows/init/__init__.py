@@ -4,6 +4,7 @@ A folder is looked at by the detectors in `layout`, its classes are read off its
 is measured with the model itself, and what was decided is written.
 """
 
+from terrazzo.workflows.init.proposal import RECIPE as RECIPE
 from terrazzo.workflows.init.proposal import Proposal as Proposal
 from terrazzo.workflows.init.proposal import Wishes as Wishes
 from terrazzo.workflows.init.proposal import init as init

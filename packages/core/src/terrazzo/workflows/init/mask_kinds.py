@@ -17,7 +17,7 @@ from terrazzo.workflows.init.name_matching import Match
 _LOOKED_AT = 8  # files that are decoded
 _MOST_VALUES = 80  # more than this in a small sample are no classes
 _PNG = b"\x89PNG"
-_COLOUR_TYPES = {0: "index", 2: "colour", 3: "palette", 4: "index", 6: "colour"}
+_COLOUR_TYPES = {0: "index", 2: "colour", 3: "palette", 4: "colour", 6: "colour"}
 _GREY_IN_JPEG = 0.97  # share of pixels at either end in a binary mask that was saved as JPEG
 
 

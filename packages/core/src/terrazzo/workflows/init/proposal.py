@@ -34,7 +34,7 @@ from terrazzo.workflows.init import (
 from terrazzo.workflows.init import settings as settings_module
 from terrazzo.workflows.init.class_proposal import Classes
 from terrazzo.workflows.init.layout import Detector, Layout, find_layout, look
-from terrazzo.workflows.init.recipe_writer import recipe_text
+from terrazzo.workflows.init.recipe_writer import recipe_text, toml_value
 from terrazzo.workflows.init.settings import Settings
 
 RECIPE, LABELS = "recipe.toml", "labels.toml"
@@ -394,17 +394,13 @@ def _run_name(folder: Path) -> str:
 def _labels_text(classes: Classes) -> str:
     """Return the label map, with a comment a class."""
     table = classes.label_map.as_toml()
-    lines = [f"name = {_toml(table['name'])}"]
-    lines.append(f"ignored = {_toml(table['ignored'])}  # values that neither teach nor score")
+    lines = [f"name = {toml_value(table['name'])}"]
+    lines.append(f"ignored = {toml_value(table['ignored'])}  # values that neither teach nor score")
     for each in table["classes"]:
-        lines += ["", "[[classes]]", f"name = {_toml(each['name'])}"]
+        lines += ["", "[[classes]]", f"name = {toml_value(each['name'])}"]
         lines[-1] += f"  # {classes.reasons.get(each['name'], '')}".rstrip(" #")
-        lines += [f"colour = {_toml(each['colour'])}", f"raw = {_toml(each['raw'])}"]
+        lines += [f"colour = {toml_value(each['colour'])}", f"raw = {toml_value(each['raw'])}"]
     return "\n".join(lines) + "\n"
-
-
-def _toml(value: Any) -> str:
-    return tomli_w.dumps({"x": value}).removeprefix("x = ").strip().replace("\n", "")
 
 
 def _told(settings: Settings, layout: Layout, classes: Classes, seen: Survey) -> tuple[str, ...]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_WIDE = 60  # characters of a line whose reason still goes behind it
+_WIDE = 100  # characters of a line
 _OWN_TABLES = ("data", "data.options", "augment", "model", "training", "validation")
 
 
@@ -42,29 +43,26 @@ def _table(values: Mapping[str, Any], reasons: Mapping[str, str], path: str) -> 
 
 
 def _line(key: str, value: Any, reason: str) -> list[str]:
-    line = f"{_key(key)} = {_value(value)}"
+    line = f"{_key(key)} = {toml_value(value)}"
     if not reason:
         return [line]
     told = f"# {_plain(reason)}"
-    return [f"{line}  {told}"] if len(line) + len(told) <= 2 * _WIDE - 20 else [told, line]
+    if len(line) + len(told) + 2 <= _WIDE:
+        return [f"{line}  {told}"]
+    return [*textwrap.wrap(told, _WIDE, subsequent_indent="# "), line]
 
 
-def _value(value: Any) -> str:
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case str():
-            return _text(value)
-        case int() | float():
-            return repr(value)
-        case Mapping():
-            inside = ", ".join(f"{_key(key)} = {_value(each)}" for key, each in value.items())
-            return f"{{ {inside} }}" if inside else "{}"
-        case list() | tuple():
-            return f"[{', '.join(map(_value, value))}]"
-        case _:
-            msg = f"no value of TOML: {value!r}"
-            raise TypeError(msg)
+def toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, Mapping):
+        inside = ", ".join(f"{_key(key)} = {toml_value(each)}" for key, each in value.items())
+        return f"{{ {inside} }}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(toml_value, value))}]"
+    return repr(value)
 
 
 def _key(key: str) -> str:
