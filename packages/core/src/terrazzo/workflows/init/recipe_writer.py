@@ -53,10 +53,9 @@ def _line(key: str, value: Any, reason: str) -> list[str]:
 
 
 def toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return _text(value)
+    """Return a value as TOML in one line."""
+    if isinstance(value, bool | str):
+        return _text(value) if isinstance(value, str) else str(value).lower()
     if isinstance(value, Mapping):
         inside = ", ".join(f"{_key(key)} = {toml_value(each)}" for key, each in value.items())
         return f"{{ {inside} }}"
