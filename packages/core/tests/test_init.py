@@ -14,7 +14,7 @@ from affine import Affine
 from PIL import Image
 
 from terrazzo.base.errors import ConfigError, DataError, TerrazzoError
-from terrazzo.base.recipe import load_recipe
+from terrazzo.base.recipe import DataConfig, load_recipe
 from terrazzo.data import datasets
 from terrazzo.io import rasters
 from terrazzo.workflows.init import Wishes, init, measure_step
@@ -370,3 +370,32 @@ def test_real_sets(name, tmp_path, no_steps):
     if name == "dubai_aerial":
         names = datasets.load_labels(load_recipe(proposal.recipe).data).names
         assert "vegetation" in names
+
+
+def test_a_kept_draw_is_gone_back_to_where_folders_name_a_split(tmp_path, no_steps):
+    for split, number in (("train", 20), ("val", 4)):
+        make(
+            tmp_path, f"{split}/images/{split}{{n}}.png", f"{split}/masks/{split}{{n}}.png", number
+        )
+    data = load_recipe(init(tmp_path, None, REFERENCE).recipe).data
+    splits = {name: datasets.open_split(data, name) for name in datasets.SPLITS}
+    datasets.keep_draw(splits, tmp_path / "splits.json")
+    kept = datasets.with_kept_draw(data, tmp_path / "splits.json")
+    for name, split in splits.items():
+        assert datasets.open_split(kept, name).names == split.names
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"images": "{folder}/images"},
+        {"images": "{folder}s/images", "masks": "{folder}/masks"},
+        {"images": "{folder}/{split}", "masks": "{folder}/masks"},
+        {"lists": {"train": "t"}, "split": {"train": 0.8, "val": 0.1, "test": 0.1}},
+    ],
+)
+def test_folders_and_draws_that_do_not_go_together_are_refused(options, tmp_path):
+    data = {"format": "folder", "root": str(tmp_path), "options": options}
+    with pytest.raises(ConfigError) as refused:
+        datasets.open_source(DataConfig(**data), "train")
+    assert refused.value.code == "SEG-X002"

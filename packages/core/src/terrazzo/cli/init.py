@@ -41,7 +41,7 @@ def init(
     Examples:
         terrazzo init mine
         terrazzo init mine --classes background,cell --backend torch
-        terrazzo init /data/mine --out recipes/mine
+        terrazzo init /data/mine --out mine_recipe
         terrazzo init mine --set data.options.masks=annotated --set training.epochs=40
     """
     from terrazzo.base import progress
