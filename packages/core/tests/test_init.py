@@ -399,3 +399,54 @@ def test_folders_and_draws_that_do_not_go_together_are_refused(options, tmp_path
     with pytest.raises(ConfigError) as refused:
         datasets.open_source(DataConfig(**data), "train")
     assert refused.value.code == "SEG-X002"
+
+
+def test_masks_of_grey_and_alpha_are_read_as_colours(tmp_path, no_steps):
+    make(tmp_path, "images/{n}.png", "masks/{n}.png")
+    for path in (tmp_path / "masks").iterdir():
+        Image.open(path).convert("LA").save(path)
+    recipe = load_recipe(init(tmp_path, None, REFERENCE).recipe)
+    assert recipe.data.options["mask_kind"] == "colour"
+    assert datasets.open_split(recipe.data, "train").read(0).label_HW.max() == 1
+
+
+def measured_with(monkeypatch, tmp_path: Path, most: int = 8) -> measure_step.Measured | None:
+    """Measure in this process, whose memory the caller has made small."""
+    root = make(tmp_path / "mine", "images/{n}.png", "masks/{n}.png")
+    with monkeypatch.context() as patch:
+        steps = measure_step.Measured(2, 0.01, 0, 0, "cpu", "")
+        patch.setattr(measure_step, "measure", lambda *_: (steps, ""))
+        recipe = init(root, None, REFERENCE).recipe
+    program = measure_step.main
+    monkeypatch.setattr(measure_step, "run_module", lambda _, a, **__: program(list(map(str, a))))
+    return measure_step.measure(recipe, most, tmp_path)[0]
+
+
+def test_a_batch_stops_where_twice_as_many_would_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure_step, "available_bytes", lambda: 1000)
+    found = measured_with(monkeypatch, tmp_path)
+    assert found is not None
+    assert found.batch_size == 1
+    assert "60%" in found.limit
+
+
+def test_a_batch_that_does_not_fit_is_halved(tmp_path, monkeypatch):
+    make_steps = measure_step._steps
+
+    def steps(*arguments: object) -> float:
+        if arguments[-1] == 4:
+            raise MemoryError
+        return make_steps(*arguments)
+
+    monkeypatch.setattr(measure_step, "available_bytes", lambda: None)
+    monkeypatch.setattr(measure_step, "_steps", steps)
+    found = measured_with(monkeypatch, tmp_path)
+    assert found is not None
+    assert (found.batch_size, found.limit) == (2, "4 images do not fit into the memory")
+
+
+def test_where_no_step_can_be_made_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure_step, "measure", lambda *_: (None, "it was killed"))
+    root = make(tmp_path / "mine", "images/{n}.png", "masks/{n}.png")
+    asked = question(root)
+    assert (asked.code, asked.observed) == ("SEG-X129", "it was killed")

@@ -105,9 +105,10 @@ def init(
 
     Raises:
         ConfigError: SEG-X126 a recipe is there, SEG-X127 names of classes do not fit, SEG-X128 the
-            place cannot be written to, SEG-X129 no backend is installed; SEG-X004.
+            place cannot be written to, SEG-X129 no backend is installed or no step could be made;
+            SEG-X004.
         DataError: SEG-D120 … SEG-D124, each a question; faults of files, as `terrazzo check`.
-        ResourceError: SEG-R004, the disk is full or refuses; SEG-R006, one image does not fit.
+        ResourceError: SEG-R004, the disk is full or refuses.
     """
     progress = Silent() if progress is None else progress
     folder = Path(folder)
@@ -273,8 +274,8 @@ def _measure(
     """Make real steps in another process and set batch and length by them.
 
     Raises:
-        ConfigError, DataError: the recipe does not load, or its splits do not open.
-        ResourceError: SEG-R006, one image does not fit.
+        ConfigError: SEG-X129, no step could be made; the recipe does not load.
+        DataError: its splits do not open.
     """
     most = settings_module.most_batch(seen, gpu=gpu)
     for attempt in range(_HALVINGS + 1):
