@@ -450,3 +450,15 @@ def test_where_no_step_can_be_made_nothing_is_written(tmp_path, monkeypatch):
     root = make(tmp_path / "mine", "images/{n}.png", "masks/{n}.png")
     asked = question(root)
     assert (asked.code, asked.observed) == ("SEG-X129", "it was killed")
+
+
+def test_what_was_asked_for_is_written_and_what_depends_on_it_follows(tmp_path):
+    make(tmp_path, "images/{n}.png", "masks/{n}.png")
+    asked = ("data.image_size=[32,32]", "training.steps=3", "training.batch_size=1")
+    proposal = init(tmp_path, None, Wishes("reference", None, (), asked))
+    recipe = load_recipe(proposal.recipe)
+    assert recipe.augment.crop == recipe.data.image_size == (32, 32)
+    assert (recipe.training.steps, recipe.training.epochs) == (3, None)
+    assert recipe.training.batch_size == 1
+    assert proposal.recipe.read_text().count("asked for with --set") == 3
+    assert not any("may it take longer" in line for line in proposal.unsure)

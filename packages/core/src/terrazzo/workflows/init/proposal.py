@@ -121,8 +121,7 @@ def init(
     if layout.labels is not None and not wishes.classes:
         classes = replace(classes, unsure=())
     settings = settings_module.decide(layout, seen, classes, backend, model, gpu=gpu)
-    for assignment in wishes.assignments:
-        settings.assign(assignment)
+    settings.assign_all(wishes.assignments)
     with tempfile.TemporaryDirectory(prefix="terrazzo-init-") as scratch:
         _measure(settings, layout, classes, seen, wishes, Path(scratch), progress, gpu=gpu)
     labels = _write(settings, layout, classes, place, folder)
@@ -283,7 +282,8 @@ def _measure(
         folder.mkdir()
         trial = Settings({**settings.values}, dict(settings.reasons))
         _place_data(trial, layout, classes, folder, layout.root.absolute())
-        trial.values["training"] = {"epochs": 1, "batch_size": 1, **settings.values["training"]}
+        length = {} if settings.get("training.steps") else {"epochs": 1}
+        trial.values["training"] = {**length, "batch_size": 1, **settings.values["training"]}
         recipe = folder / RECIPE
         (folder / LABELS).write_text(tomli_w.dumps(classes.label_map.as_toml()), "utf-8")
         recipe.write_text(recipe_text(trial.values, {}, "a trial"), "utf-8")
@@ -296,8 +296,7 @@ def _measure(
         measured, said = measure_step.measure(recipe, most, folder)
         if measured is not None:
             settings_module.set_batch_and_length(settings, seen, measured, gpu=gpu)
-            for assignment in wishes.assignments:
-                settings.assign(assignment)
+            settings.assign_all(wishes.assignments)
             return
         if not _halve(settings):
             break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -22,6 +23,7 @@ _SECONDS = {False: 100.0, True: 300.0}
 _MOST_BATCH = {False: 8, True: 16}
 _RARE = 0.02  # share of a class below which the loss must help it
 _MOST_STEPS, _MOST_EPOCHS, _LEAST_EPOCHS = 3000, 100, 3
+_ASKED = "asked for with --set"
 _FEW = 5  # images of a split whose score says little
 
 
@@ -40,7 +42,9 @@ class Settings:
     unsure: list[str] = field(default_factory=list)
 
     def put(self, key: str, value: Any, reason: str) -> None:
-        """Set a dotted key."""
+        """Set a dotted key, unless another value was asked for."""
+        if self.is_asked(key):
+            return
         *path, name = key.split(".")
         table = self.values
         for each in path:
@@ -62,7 +66,25 @@ class Settings:
             ConfigError: SEG-X007.
         """
         assign(self.values, assignment)
-        self.reasons[assignment.partition("=")[0].strip()] = "asked for with --set"
+        self.reasons[assignment.partition("=")[0].strip()] = _ASKED
+
+    def assign_all(self, assignments: Sequence[str]) -> None:
+        """Apply all that was asked for, and make what depends on it follow.
+
+        Raises:
+            ConfigError: SEG-X007.
+        """
+        for assignment in assignments:
+            self.assign(assignment)
+        size = self.get("data.image_size")
+        if self.is_asked("data.image_size") and not self.is_asked("augment.crop"):
+            self.put("augment.crop", size, "what the model sees")
+        if self.is_asked("training.steps") and not self.is_asked("training.epochs"):
+            self.values["training"].pop("epochs", None)
+
+    def is_asked(self, key: str) -> bool:
+        """Tell whether a setting was asked for."""
+        return self.reasons.get(key) == _ASKED
 
 
 def has_gpu() -> bool:
@@ -119,7 +141,8 @@ def set_batch_and_length(
         epochs,
         f"about {_time(epochs * epoch)} of training at {steps} steps an epoch: a first model",
     )
-    if epochs < _MOST_EPOCHS // 2:
+    is_asked = settings.is_asked("training.epochs") or settings.is_asked("training.steps")
+    if epochs < _MOST_EPOCHS // 2 and not is_asked:
         settings.unsure.append(
             f"may it take longer? {epochs} epochs are a first look; --set training.epochs="
             f"{5 * epochs} takes about {_time(5 * epochs * epoch)} and scores better"
