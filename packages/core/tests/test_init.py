@@ -462,3 +462,14 @@ def test_what_was_asked_for_is_written_and_what_depends_on_it_follows(tmp_path):
     assert recipe.training.batch_size == 1
     assert proposal.recipe.read_text().count("asked for with --set") == 3
     assert not any("may it take longer" in line for line in proposal.unsure)
+
+
+def test_a_folder_that_is_read_only_is_left_alone_by_root_too(tmp_path, no_steps):
+    root = make(tmp_path / "mine", "images/{n}.png", "masks/{n}.png")
+    root.chmod(0o555)
+    try:
+        asked = question(root)
+    finally:
+        root.chmod(0o755)
+    assert asked.code == "SEG-X128"
+    assert "--out DIR" in str(asked.next_step)

@@ -171,12 +171,14 @@ def _refuse_place(place: Path, folder: Path) -> None:
                 "--out DIR writes to another folder",
             )
     nearest = next(each for each in (place, *place.absolute().parents) if each.exists())
-    if not os.access(nearest, os.W_OK) or not nearest.is_dir():
+    # Root may write anywhere; a folder that is marked read-only is meant to stay as it is.
+    is_locked = not nearest.stat().st_mode & 0o222 or not os.access(nearest, os.W_OK)
+    if is_locked or not nearest.is_dir():
         raise ConfigError(
             "SEG-X128",
             "the recipe cannot be written there",
             file=place,
-            observed="no right to write" if nearest.is_dir() else "not a folder",
+            observed="the folder is read-only" if nearest.is_dir() else "not a folder",
             allowed="a folder that you may write to",
             next_step=f"terrazzo init {folder} --out DIR writes the recipe and the label map to "
             "another folder; the data stay where they are",
