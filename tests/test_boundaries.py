@@ -116,6 +116,7 @@ def test_import_contracts_hold():
             "--any-pixel-size --boundary --calibration --data --help --precision --ray --runtime "
             "--split --workers",
         ),
+        ("init", "--backend --classes --help --model --out --set"),
         ("study", "--help --out --ray --resume --set --workers"),
         (
             "predict",

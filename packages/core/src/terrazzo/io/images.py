@@ -304,7 +304,9 @@ def _colours(path: Path, data: bytes, header: Header) -> NDArray[Any]:
             next_step='export the masks with 8 bits, or set mask_kind = "index" if they hold class '
             "indices",
         )
-    return _without_alpha(path, np.asarray(_pillow(path, data).convert("RGBA")), header)
+    colours_HWC = np.asarray(_pillow(path, data).convert("RGBA"))
+    opaque_HWC = _without_alpha(path, colours_HWC, header)
+    return opaque_HWC if opaque_HWC.shape[2] == 3 else np.repeat(opaque_HWC, 3, axis=2)
 
 
 def _without_alpha(path: Path, pixels_HWC: NDArray[Any], header: Header) -> NDArray[Any]:

@@ -29,6 +29,7 @@ from terrazzo.io.rasters.read_images import (
 from terrazzo.io.rasters.read_labels import read_label, read_label_window, read_label_with_mask
 from terrazzo.io.rasters.read_vectors import (
     Features,
+    attribute_values,
     attributes,
     is_vector,
     layer_of,
@@ -56,6 +57,7 @@ __all__ = [
     "ResamplingName",
     "areas_of_equal_pixels",
     "attribute_text",
+    "attribute_values",
     "attributes",
     "block_shape",
     "boxes_on",

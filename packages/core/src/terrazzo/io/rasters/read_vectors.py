@@ -159,11 +159,21 @@ def attributes(path: Path, layer: str | None = None) -> dict[str, bool]:
         ConfigError: as `read_features`.
         DataError: as `read_features`.
     """
+    return {name: _is_class_like(v) for name, v in attribute_values(path, layer).items()}
+
+
+def attribute_values(path: Path, layer: str | None = None) -> dict[str, list[Any]]:
+    """Return the value of each attribute for each shape.
+
+    Raises:
+        ConfigError: as `read_features`.
+        DataError: as `read_features`.
+    """
     refuse_remote(path)
     _refuse_other_formats(path)
-    suffix = path.suffix.lower()
-    columns = geojson_columns(path) if suffix in _GEOJSON else _pyogrio_columns(path, layer)
-    return {name: _is_class_like(values) for name, values in columns.items()}
+    if path.suffix.lower() in _GEOJSON:
+        return geojson_columns(path)
+    return _pyogrio_columns(path, layer)
 
 
 def _is_class_like(values: Sequence[Any]) -> bool:
