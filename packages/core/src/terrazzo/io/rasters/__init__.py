@@ -7,7 +7,13 @@ from terrazzo.io.rasters.handles import block_shape, info, refuse_other_than_utf
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.rasters.memory_files import in_memory, written_in_memory
 from terrazzo.io.rasters.outlines import Outlines, outlines_of
-from terrazzo.io.rasters.rasterize import Burnt, attribute_text, inside, rasterize_shapes
+from terrazzo.io.rasters.rasterize import (
+    Burnt,
+    attribute_text,
+    in_order,
+    inside,
+    rasterize_shapes,
+)
 from terrazzo.io.rasters.read_images import (
     BYTE_LIMIT,
     Part,
@@ -27,9 +33,10 @@ from terrazzo.io.rasters.read_vectors import (
     read_features,
 )
 from terrazzo.io.rasters.sieve import Groups, sieved
+from terrazzo.io.rasters.validity import faults_of
 from terrazzo.io.rasters.vector_layer import NO_CRS
 from terrazzo.io.rasters.vectorize import areas_of_equal_pixels
-from terrazzo.io.rasters.widen import refuse_lines, widen_shapes
+from terrazzo.io.rasters.widen import has_lines, refuse_lines, widen_shapes
 from terrazzo.io.rasters.write_points import write_points
 from terrazzo.io.rasters.write_rasters import BLOCK, write, write_rows
 
@@ -50,7 +57,10 @@ __all__ = [
     "attributes",
     "block_shape",
     "boxes_on",
+    "faults_of",
+    "has_lines",
     "in_memory",
+    "in_order",
     "info",
     "inside",
     "is_vector",
