@@ -52,8 +52,8 @@ def _turn(wkt: str) -> float | None:
 
 
 def on_one_turn(x: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
-    """Return coordinates with whole turns added, so that all lie within half a one of the first."""
-    turned: NDArray[np.float64] = x - np.round((x - x[:1]) / turn) * turn
+    """Return coordinates with whole turns added: each within half a one of the first of its row."""
+    turned: NDArray[np.float64] = x - np.round((x - x[..., :1]) / turn) * turn
     return turned
 
 
