@@ -33,6 +33,7 @@ from terrazzo.io.rasters.read_vectors import (
     read_features,
 )
 from terrazzo.io.rasters.sieve import Groups, sieved
+from terrazzo.io.rasters.stored_classes import StoredClass, stored_classes
 from terrazzo.io.rasters.validity import faults_of
 from terrazzo.io.rasters.vector_layer import NO_CRS
 from terrazzo.io.rasters.vectorize import areas_of_equal_pixels
@@ -52,6 +53,7 @@ __all__ = [
     "Outlines",
     "Part",
     "RasterInfo",
+    "StoredClass",
     "areas_of_equal_pixels",
     "attribute_text",
     "attributes",
@@ -82,6 +84,7 @@ __all__ = [
     "require_same_grid",
     "sieved",
     "small_cache",
+    "stored_classes",
     "tags",
     "undeclared_nan",
     "unused_georeferencing",
