@@ -14,7 +14,13 @@ from terrazzo.io.rasters.handles import (
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.rasters.memory_files import in_memory, written_in_memory
 from terrazzo.io.rasters.outlines import Outlines, outlines_of
-from terrazzo.io.rasters.rasterize import Burnt, attribute_text, inside, rasterize_shapes
+from terrazzo.io.rasters.rasterize import (
+    Burnt,
+    attribute_text,
+    in_order,
+    inside,
+    rasterize_shapes,
+)
 from terrazzo.io.rasters.read_images import (
     BYTE_LIMIT,
     Part,
@@ -36,9 +42,11 @@ from terrazzo.io.rasters.read_vectors import (
     read_features,
 )
 from terrazzo.io.rasters.sieve import Groups, sieved
+from terrazzo.io.rasters.stored_classes import StoredClass, stored_classes
+from terrazzo.io.rasters.validity import faults_of
 from terrazzo.io.rasters.vector_layer import NO_CRS
 from terrazzo.io.rasters.vectorize import areas_of_equal_pixels
-from terrazzo.io.rasters.widen import refuse_lines, widen_shapes
+from terrazzo.io.rasters.widen import has_lines, refuse_lines, widen_shapes
 from terrazzo.io.rasters.write_points import write_points
 from terrazzo.io.rasters.write_rasters import BLOCK, write, write_rows
 
@@ -55,14 +63,18 @@ __all__ = [
     "Part",
     "RasterInfo",
     "ResamplingName",
+    "StoredClass",
     "areas_of_equal_pixels",
     "attribute_text",
     "attribute_values",
     "attributes",
     "block_shape",
     "boxes_on",
+    "faults_of",
+    "has_lines",
     "has_palette",
     "in_memory",
+    "in_order",
     "info",
     "inside",
     "is_vector",
@@ -84,6 +96,7 @@ __all__ = [
     "require_same_grid",
     "sieved",
     "small_cache",
+    "stored_classes",
     "tags",
     "undeclared_nan",
     "unused_georeferencing",

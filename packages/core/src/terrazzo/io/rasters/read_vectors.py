@@ -19,6 +19,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform_geom
 
 from terrazzo.base.errors import DataError
+from terrazzo.io.rasters import turns
 from terrazzo.io.rasters.grids import GDAL_ERRORS, crs_text, moved, require_crs, same_crs
 from terrazzo.io.rasters.handles import ENVIRONMENT, damaged, first_bytes, refuse_remote
 from terrazzo.io.rasters.header import RasterInfo
@@ -75,6 +76,7 @@ def read_features(
 
     Shapes without a CRS are taken to be in that of the grid; GeoJSON without one that is to be
     reprojected is in longitude and latitude, as RFC 7946 has it. `Features.crs_taken` says so.
+    Shapes on the other side of ±180° are brought to that of the grid, see `turns`.
 
     Args:
         path: GeoJSON, GeoPackage, Shapefile or FlatGeobuf, told by its suffix.
@@ -107,7 +109,7 @@ def read_features(
         crs, taken = CRS.from_epsg(4326), "longitude and latitude, as RFC 7946 has it"
     elif crs is None and onto.crs is not None:
         taken = f"coordinates in the CRS of the image, {crs_text(onto.crs)}"
-    geometries = _placed(path, shown, crs, onto, reproject, tolerance)
+    geometries = turns.brought_to(_placed(path, shown, crs, onto, reproject, tolerance), onto)
     _refuse_beside(path, geometries, onto)
     return Features(
         path,
