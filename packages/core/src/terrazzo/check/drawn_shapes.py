@@ -70,7 +70,7 @@ def _in_and_out(account: Account, root: str, of: str) -> Finding:
     if account.clipped:
         told.append(f"{account.clipped} reach beyond their image and are cut")
     if account.undrawn:
-        told.append(f"{account.undrawn} crowds count as background")
+        told.append(f"{account.undrawn} are not drawn, as the options say")
     overlaps = Counter(
         {f"{upper} over {lower}": n for (upper, lower), n in account.overlaps.items()}
     )
@@ -111,5 +111,6 @@ def _both_rules(areas: Mapping[FillRule, Counter[str]], root: str, of: str) -> F
 
 
 def _counted(counts: Counter[str]) -> str:
-    told = ", ".join(f"{name} {number}" for name, number in counts.most_common(_SHOWN))
+    in_order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    told = ", ".join(f"{name} {number}" for name, number in in_order[:_SHOWN])
     return told + (f" and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else "")

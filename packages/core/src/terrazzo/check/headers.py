@@ -158,7 +158,7 @@ def _other_types(seen: Sequence[Looked]) -> Iterator[DataError]:
 
 
 def _has_header(path: Path) -> bool:
-    return path.suffix.lower() not in (".json", ".geojson", ".xml")
+    return path.suffix.lower() not in (".json", ".geojson", ".txt", ".xml")
 
 
 def _shape(path: Path) -> _Shape:

@@ -222,6 +222,26 @@ def decode_label(data: bytes, path: Path) -> NDArray[Any]:
     return _decode_label(data, path, "index")
 
 
+def decode_bitmap(data: bytes, path: Path) -> NDArray[np.bool_]:
+    """Decode the bytes of a binary mask: where its alpha is above 0, or its number without alpha.
+
+    Args:
+        data: the file.
+        path: its name, for messages; nothing is read there.
+
+    Raises:
+        DataError: as `read_label`.
+    """
+    header = _parse(path, data)
+    if header is not None and header.colour in (Colour.RGBA, Colour.GREY_ALPHA):
+        _check_header(path, header)
+        values_HW = _opencv(path, data, cv2.IMREAD_UNCHANGED)[..., 3]
+    else:
+        values_HW = _decode_label(data, path, "index")
+    inside_HW: NDArray[np.bool_] = values_HW != 0
+    return inside_HW
+
+
 def _decode_label(data: bytes, path: Path, kind: Literal["index", "colour"]) -> NDArray[Any]:
     if data.startswith(image_headers.JPEG_SIGNATURE):
         raise DataError(

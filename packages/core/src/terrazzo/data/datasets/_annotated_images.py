@@ -7,7 +7,7 @@ ignored (65535 where there are more than 254 classes). Nothing is converted on d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PureWindowsPath
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
@@ -58,6 +58,8 @@ class ShapeOptions(Frozen):
     classes: Annotated[tuple[ClassName, ...], Field(max_length=MOST_CLASSES)] = ()
     """Names as the tool has them: raw values 1, 2, 3 … in this order; 0 is where no shape is.
     Empty: `terrazzo check` finds them, and everything else asks for them."""
+    undrawn: tuple[ClassName, ...] = ()
+    """Names whose shapes are counted and not drawn."""
     fill: Literal["centre", "inclusive"] = "centre"
     """Which pixels are inside: ``centre``, those whose centre is, as GDAL; ``inclusive``, as the
     masks that labelme and Cityscapes' scripts write, whose borders both objects claim."""
@@ -73,6 +75,9 @@ class ShapeOptions(Frozen):
     def _consistent(self) -> ShapeOptions:
         if len(set(self.classes)) < len(self.classes):
             msg = "classes names a class twice"
+            raise ValueError(msg)
+        if set(self.classes) & set(self.undrawn):
+            msg = "a class is either in classes or in undrawn"
             raise ValueError(msg)
         if self.by_split == (self.split is not None):
             msg = "give one way to split: {split} in a path, or split"
@@ -190,7 +195,7 @@ class AnnotatedImages:
         """
         rules = self.rules
         if fill is not None:
-            rules = DrawingRules(rules.values, fill, rules.line_width, rules.crowds, rules.ignored)
+            rules = replace(rules, fill=fill)
         return self._draw(index, rules, counts=True).account
 
     def _draw(self, index: int, rules: DrawingRules, *, counts: bool) -> draw.Drawn:
@@ -281,7 +286,7 @@ def annotated_images(
     """
     classes = options.classes
     if not classes:
-        classes = tuple(dict.fromkeys(found()))
+        classes = tuple(n for n in dict.fromkeys(found()) if n not in options.undrawn)
         _ask_for(classes, root)
         notes += (f"data.options.classes is not set; of the files: {as_toml(classes)}",)
     chosen = tuple(pairs)
@@ -303,10 +308,20 @@ def annotated_images(
         options.line_width,
         crowds,
         ignored,
+        frozenset(options.undrawn),
     )
+    _refuse_turned(chosen[:1], load)
     return AnnotatedImages(
         chosen, band_names_of([pair.image for pair in chosen]), load, rules, notes
     )
+
+
+def _refuse_turned(pairs: Sequence[Pair], load: Mapping[str, Load]) -> None:
+    """Refuse the first image, whose header names the bands, before others do who know less."""
+    for pair in pairs:
+        size, orientation = _size_of(pair.image)
+        if orientation != 1 and not is_noting():
+            raise _turned(pair, size, orientation, load[pair.name](size).size)
 
 
 def _ask_for(classes: Sequence[str], root: Path) -> None:
@@ -340,7 +355,12 @@ class PerImageOptions(ShapeOptions):
 
 
 def pair_annotations(
-    root: Path, split: str, options: PerImageOptions, suffixes: Sequence[str] = (".json",)
+    root: Path,
+    split: str,
+    options: PerImageOptions,
+    suffixes: Sequence[str] = (".json",),
+    *,
+    after_suffix: bool = False,
 ) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
     """Match images and files of shapes by name, and say what is left out.
 
@@ -349,6 +369,7 @@ def pair_annotations(
         split: ``train``, ``val`` or ``test``.
         options: where they lie.
         suffixes: of files of shapes.
+        after_suffix: they stand behind the image's own suffix, as in ``a.jpg.json``.
 
     Raises:
         DataError: SEG-D013 a folder is missing; SEG-D014 missing images or files, and names that
@@ -359,6 +380,15 @@ def pair_annotations(
     )
     found = files_by_name(folder, SUFFIXES, options.image_suffix, root=root)
     files = files_by_name(shapes, suffixes, options.annotation_suffix, root=root)
+    if after_suffix:
+        # The image's own suffix counts, so that a.jpg and a.png do not share a file.
+        own = {file.name: name for name, several in found.items() for file in several}
+        files = {
+            name.rpartition("/")[0] + "/" * ("/" in name) + Path(own[last]).name
+            if (last := name.rpartition("/")[2]) in own
+            else name: several
+            for name, several in files.items()
+        }
     bare = sorted(found.keys() - files.keys())
     faults = {
         "images without a file of shapes": bare if options.unannotated == "refuse" else [],

@@ -36,7 +36,13 @@ _SIGNS: tuple[tuple[str, Callable[[Any], bool]], ...] = (
             and bool({"annotations", "predictions"} & v[0].keys())
         ),
     ),
-    ("GeoJSON", lambda v: isinstance(v, dict) and v.get("type") == "FeatureCollection"),
+    (
+        "qupath",
+        lambda v: (
+            (isinstance(v, dict) and v.get("type") == "FeatureCollection")
+            or (isinstance(v, list) and all(isinstance(e, dict) and "geometry" in e for e in v))
+        ),
+    ),
 )
 
 
@@ -88,7 +94,7 @@ def read_json(path: Path, tool: str) -> Any:
             file=path,
             observed=f"looks like {looks_like}" if looks_like else _keys(value),
             next_step=f'set data.format = "{looks_like}", or name the right file'
-            if looks_like and looks_like != "GeoJSON"
+            if looks_like
             else "name the right file, or export again",
         )
     return value
@@ -98,6 +104,18 @@ def _keys(value: Any) -> str:
     if isinstance(value, dict):
         return "an object with the keys " + (", ".join(map(repr, list(value)[:8])) or "(none)")
     return f"a {type(value).__name__}"
+
+
+def kind_not_read(each: Fields, kind: str, allowed: str) -> DataError:
+    """Compose the error for a kind of shape that no rule makes an area of."""
+    return DataError(
+        "SEG-D116",
+        "this kind of shape is not read, and none is skipped without a word",
+        file=each.path,
+        observed=f"{kind!r} at {each.place}",
+        allowed=allowed,
+        next_step="draw the object as one of these, or delete the shape",
+    )
 
 
 def not_readable(path: Path, observed: str) -> DataError:

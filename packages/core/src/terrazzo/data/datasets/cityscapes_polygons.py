@@ -24,6 +24,7 @@ from typing import Literal
 from terrazzo.base.errors import DataError
 from terrazzo.data.datasets._annotated_images import (
     AnnotatedImages,
+    ClassName,
     PerImageOptions,
     annotated_images,
     pair_annotations,
@@ -45,6 +46,8 @@ class Options(PerImageOptions):
     """Folder of the JSON files; may hold ``{split}``."""
     fill: Literal["centre", "inclusive"] = "inclusive"
     """As Cityscapes' own masks."""
+    undrawn: tuple[ClassName, ...] = ("license plate",)
+    """Names whose shapes are counted and not drawn."""
     image_suffix: str = "_leftImg8bit"
     """What the stems of images have beyond the name."""
     annotation_suffix: str = "_gtFine_polygons"

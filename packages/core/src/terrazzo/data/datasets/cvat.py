@@ -36,6 +36,7 @@ from terrazzo.data.datasets._annotated_images import (
 )
 from terrazzo.data.datasets._annotation_files import (
     Fields,
+    kind_not_read,
     not_readable,
     parsed_once,
     points_of,
@@ -186,13 +187,10 @@ def _geometry(kind: str, each: Fields, size: tuple[int, int]) -> Geometry:
             return Ellipse(x, y, radius_x, radius_y, degrees)
         case "mask":
             return _mask(each, size)
-    raise DataError(
-        "SEG-D116",
-        "this kind of shape is not read, and none is skipped without a word",
-        file=each.path,
-        observed=f"<{kind}> in {each.place}",
-        allowed="polygon, box, ellipse, mask; polyline and points with data.options.line_width",
-        next_step="draw the object as one of these, or delete the shape",
+    raise kind_not_read(
+        each,
+        f"<{kind}>",
+        "polygon, box, ellipse, mask; polyline and points with data.options.line_width",
     )
 
 

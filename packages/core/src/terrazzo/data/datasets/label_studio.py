@@ -35,6 +35,7 @@ from terrazzo.data.datasets._annotated_images import (
 )
 from terrazzo.data.datasets._annotation_files import (
     Fields,
+    kind_not_read,
     not_readable,
     parsed_once,
     read_json,
@@ -347,13 +348,8 @@ def _geometry(each: Fields, kind: str, size: tuple[int, int]) -> Geometry:
             return box(x, y, right, bottom, degrees, about="corner")
         if kind.startswith("keypoint"):
             return Line(np.array([[x, y]]))
-    raise DataError(
-        "SEG-D116",
-        "this kind of region is not read, and none is skipped without a word",
-        file=each.path,
-        observed=f"{kind!r} at {each.place}",
-        allowed="polygon, rectangle, ellipse, brush; key points with data.options.line_width",
-        next_step="draw the object as one of these, or delete the region",
+    raise kind_not_read(
+        each, kind, "polygon, rectangle, ellipse, brush; key points with data.options.line_width"
     )
 
 

@@ -30,7 +30,7 @@ from terrazzo.data.datasets._annotated_images import (
     annotated_images,
     pair_annotations,
 )
-from terrazzo.data.datasets._annotation_files import Fields, not_readable, read_json
+from terrazzo.data.datasets._annotation_files import Fields, kind_not_read, not_readable, read_json
 from terrazzo.data.datasets._paired_files import Pair
 from terrazzo.io import images
 from terrazzo.io.annotations.draw import undrawable
@@ -47,6 +47,7 @@ from terrazzo.io.annotations.shapes import (
 )
 
 LABELS = None
+_FURTHEST = 1 << 22
 
 
 class Options(PerImageOptions):
@@ -128,29 +129,33 @@ def _geometry(each: Fields, kind: str) -> Geometry:
             return Ellipse(x, y, radius, radius)
         case "line" | "linestrip" | "point":
             return Line(points_N2)
-        case "points":
-            raise _not_read(each, kind)
         case "mask":
             return _mask(each, points_N2)
         case _:
-            raise _not_read(each, kind)
+            raise kind_not_read(
+                each,
+                kind,
+                "polygon, rectangle, oriented_rectangle, circle, mask; line, linestrip and point "
+                "with data.options.line_width",
+            )
 
 
 def _mask(each: Fields, points_N2: np.ndarray) -> Mask:
-    (left, top), (right, bottom) = points_N2.tolist()
+    if not (np.abs(points_N2) < _FURTHEST).all():
+        raise undrawable(
+            "a coordinate is no place in an image",
+            f"{points_N2.tolist()} at {each.place}",
+            f"numbers below {_FURTHEST}",
+            str(each.path),
+        )
+    # Cut to whole numbers, which name pixels, as labelme does.
+    (left, top), (right, bottom) = points_N2.astype(int).tolist()
     try:
         content = base64.b64decode(each.text("mask"), validate=True)
     except (binascii.Error, ValueError) as error:
         raise not_readable(each.path, f"{each.place}.mask: {error}") from None
-    if not np.isfinite(points_N2).all():
-        raise undrawable(
-            "a coordinate is no place in an image",
-            f"{left:g}, {top:g} at {each.place}",
-            "numbers",
-            str(each.path),
-        )
     mask_HW = images.decode_label(content, each.path) != 0
-    size = round(bottom) - round(top) + 1, round(right) - round(left) + 1
+    size = bottom - top + 1, right - left + 1
     if mask_HW.shape != size:
         raise undrawable(
             "the mask of a shape does not fit its box",
@@ -158,16 +163,4 @@ def _mask(each: Fields, points_N2: np.ndarray) -> Mask:
             f"{size[0]}×{size[1]}",
             str(each.path),
         )
-    return Mask(mask_HW, round(top), round(left))
-
-
-def _not_read(each: Fields, kind: str) -> DataError:
-    return DataError(
-        "SEG-D116",
-        "this kind of shape is not read, and none is skipped without a word",
-        file=each.path,
-        observed=f"{kind!r} at {each.place}",
-        allowed="polygon, rectangle, oriented_rectangle, circle, mask; line, linestrip and point "
-        "with data.options.line_width",
-        next_step="draw the object as one of these, or delete the shape",
-    )
+    return Mask(mask_HW, top, left)

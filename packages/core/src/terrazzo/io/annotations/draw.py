@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -39,6 +38,7 @@ class DrawingRules:
         line_width: in pixels, of lines and points. None: they are refused.
         crowds: objects that stand for many are kept, ignored, or not drawn.
         ignored: raw value of what is ignored.
+        undrawn: classes that are counted and not drawn.
     """
 
     values: Mapping[str, int]
@@ -46,6 +46,7 @@ class DrawingRules:
     line_width: float | None = None
     crowds: CrowdRule = "keep"
     ignored: int = 255
+    undrawn: frozenset[str] = frozenset()
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -59,7 +60,7 @@ class Account:
 
     Attributes:
         shapes: by what the tool calls them, all that the files hold.
-        undrawn: of these, crowds that count as background.
+        undrawn: of these, crowds that count as background, and classes that are not drawn.
         empty: shapes that cover no pixel of the image, by class.
         hidden: shapes that later ones cover entirely, by class.
         clipped: shapes that reach beyond the image.
@@ -113,6 +114,9 @@ def draw(
     names = [shape.name for shape in image.shapes]
     drawn: Counter[str] = Counter()
     for number, shape in enumerate(image.shapes):
+        if shape.name in rules.undrawn:
+            account.undrawn += 1
+            continue
         value = rules.values.get(shape.name)
         where = f"{shape.place} ({shape.kind}, class {shape.name!r})"
         if value is None:
@@ -255,9 +259,9 @@ def _refuse_undrawable(geometry: Geometry, where: str, rules: DrawingRules, file
 
 
 def _corners(ring_N2: NDArray[np.float64]) -> int:
-    """Return how many corners a ring has; points that repeat the one before are none."""
-    points = ring_N2.tolist()
-    return sum(first != second for first, second in pairwise([*points, *points[:1]]))
+    """Return how many points a ring has; the first one, repeated at the end, is none."""
+    is_closed = len(ring_N2) > 1 and bool((ring_N2[0] == ring_N2[-1]).all())
+    return len(ring_N2) - is_closed
 
 
 def undrawable(problem: str, observed: str, allowed: str, file: str) -> DataError:
