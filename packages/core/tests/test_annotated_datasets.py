@@ -13,15 +13,17 @@ import pytest
 from PIL import Image
 
 from terrazzo.base.errors import ConfigError, DataError
-from terrazzo.base.recipe import DataConfig
+from terrazzo.base.recipe import Config, DataConfig
 from terrazzo.check import check_before_training, check_data
 from terrazzo.data import datasets
 from terrazzo.data.labels import load_label_map
 from terrazzo.inference.labelling import run_lengths
+from terrazzo.runs import data_fingerprint
 from terrazzo.testing import dataset_checks
 from terrazzo.testing.annotation_trees import WRITERS
 from terrazzo.testing.dataset_checks import CHECKS, Subject
 from terrazzo.testing.dataset_trees import save
+from terrazzo.workflows.train import train
 
 REFERENCES = Path(__file__).with_name("annotation_references") / "references.json"
 SPLIT = {"train": 1.0, "val": 0.0, "test": 0.0}
@@ -464,8 +466,7 @@ def test_coco_files_that_contradict_themselves_are_refused(tmp_path, change, tol
 def test_coco_images_that_the_file_does_not_name_are_told(tmp_path):
     images(tmp_path, [(4, 4), (4, 4)])
     write_json(tmp_path / "annotations.json", coco_file([(4, 4)], []))
-    (note,) = source(tmp_path, "coco").notes
-    assert "1 images: 0001.png" in note
+    assert "1 images: 0001.png" in source(tmp_path, "coco").notes[0]
 
 
 def test_labelme_kinds_of_shapes(tmp_path):
@@ -664,7 +665,36 @@ def test_label_studio_finds_images_by_their_address(tmp_path, address):
     assert source(tmp_path, "label_studio").names == ("0000",)
 
 
-# The check
+# The check, and a run
+
+
+def test_a_run_trains_and_knows_its_shapes_again(tmp_path):
+    """Two commands from a COCO file to scores; a corner that moves is other data."""
+    tree = WRITERS["coco"](tmp_path / "data")
+    values = {
+        "backend": "reference",
+        "name": "shapes",
+        "data": tree.data.model_dump(),
+        "loader": {"threads": 0},
+        "model": {"name": "pixel_softmax"},
+        "training": {"epochs": 1, "batch_size": 4, "schedule": {"learning_rate": 0.05}},
+    }
+    train(Config.model_validate(values), tmp_path / "run")
+    stored = json.loads((tmp_path / "run/run.json").read_text())
+    assert 'shapes are drawn by the rule fill = "centre"' in json.dumps(stored).replace("\\", "")
+
+
+def test_a_corner_that_moves_in_a_long_file_is_other_data(tmp_path):
+    """Of other files three samples are read, and this change lies in none of them."""
+    tree = WRITERS["coco"](tmp_path)
+    file = next(iter(tree.written_images.values())).masks[0]
+    padded = " " * 300_000 + file.read_text() + " " * 900_000
+    told = []
+    for number in (4, 5):
+        file.write_text(padded.replace('"category_id": 4', f'"category_id": {number}', 1))
+        splits = {name: datasets.open_split(tree.data, name) for name in datasets.SPLITS}
+        told.append(data_fingerprint.fingerprint(splits))
+    assert data_fingerprint.differences(*told)[0].endswith("the contents of label files")
 
 
 def test_check_tells_lost_shapes_overlaps_and_both_rules(tmp_path):

@@ -14,6 +14,7 @@ from terrazzo.check.scan import Survey
 from terrazzo.data.datasets import Source
 from terrazzo.data.datasets._paired_files import is_raster
 from terrazzo.io import images
+from terrazzo.io.annotations import SUFFIXES as SHAPE_SUFFIXES
 
 _NAMELESS = re.compile(r"band \d+")
 
@@ -158,7 +159,7 @@ def _other_types(seen: Sequence[Looked]) -> Iterator[DataError]:
 
 
 def _has_header(path: Path) -> bool:
-    return path.suffix.lower() not in (".json", ".geojson", ".txt", ".xml")
+    return path.suffix.lower() not in SHAPE_SUFFIXES
 
 
 def _shape(path: Path) -> _Shape:

@@ -310,6 +310,7 @@ def annotated_images(
         ignored,
         frozenset(options.undrawn),
     )
+    notes += (f'shapes are drawn by the rule fill = "{options.fill}"',)
     _refuse_turned(chosen[:1], load)
     return AnnotatedImages(
         chosen, band_names_of([pair.image for pair in chosen]), load, rules, notes
