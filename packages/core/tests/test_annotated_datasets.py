@@ -302,11 +302,11 @@ def test_an_image_of_another_size_is_refused(tmp_path, name):
     assert str(written.masks[0]) in str(caught.value)
 
 
-@pytest.mark.parametrize("name", WRITERS)
-@pytest.mark.parametrize("other", WRITERS)
+NEIGHBOURS = dict(zip(WRITERS, [*list(WRITERS)[3:], *list(WRITERS)[:3]], strict=True))
+
+
+@pytest.mark.parametrize(("name", "other"), NEIGHBOURS.items())
 def test_the_file_of_another_tool_is_called_by_its_name(tmp_path, name, other):
-    if name == other:
-        return
     tree, foreign = WRITERS[name](tmp_path / "a"), WRITERS[other](tmp_path / "b")
     mask = next(iter(tree.written_images.values())).masks[0]
     mask.write_bytes(next(iter(foreign.written_images.values())).masks[0].read_bytes())
@@ -314,6 +314,61 @@ def test_the_file_of_another_tool_is_called_by_its_name(tmp_path, name, other):
         read_all(tree.data)
     if not {"cvat", "yolo"} & {name, other}:  # these hold no JSON
         assert f'data.format = "{other}"' in caught.value.next_step
+
+
+JUNK = (None, -1, 2.5, 1e308, float("nan"), 10**30, "", "x", "\0", [], {}, [[1, 2], [3]], True)
+
+
+def places(value, path=()):
+    """Yield the way to every value in nested tables and lists, of long lists to the first ones."""
+    yield path
+    inner = value.items() if isinstance(value, dict) else ()
+    inner = enumerate(value[:2]) if isinstance(value, list) else inner
+    for key, each in inner:
+        yield from places(each, (*path, key))
+
+
+def with_junk(text, draw):
+    """Return a JSON file with one value in it changed, or another text with a word changed."""
+    junk = JUNK[draw.integers(len(JUNK))]
+    if text[0] not in "[{":
+        words = text.split(" ")
+        words[draw.integers(min(len(words), 60))] = str(junk)
+        return " ".join(words)
+    value = {"top": json.loads(text)}
+    ways = list(places(value))[1:]
+    *way, last = ways[draw.integers(len(ways))]
+    at = value
+    for key in way:
+        at = at[key]
+    at[last] = junk
+    return json.dumps(value["top"])
+
+
+def refusal(data, mask):
+    try:
+        found = datasets.open_source(data, "train")
+        for index in range(len(found.names)):
+            if found.files(index)[1] == mask:
+                found.read_label(index)
+    except DataError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_junk_in_a_file_is_refused_and_never_a_traceback(tmp_path, name):
+    tree = WRITERS[name](tmp_path)
+    mask = next(iter(tree.written_images.values())).masks[0]
+    text = mask.read_text()
+    draw = np.random.default_rng(0)
+    num_refused = 0
+    for _ in range(40):
+        mask.write_text(with_junk(text, draw))
+        error = refusal(tree.data, mask)
+        num_refused += error is not None
+        assert error is None or str(mask) in str(error)
+    assert num_refused >= 10
 
 
 # Orientation
@@ -380,6 +435,20 @@ def test_coco_classes_are_by_name_and_not_by_id_or_order(tmp_path):
     found = source(tmp_path, "coco", classes=["b"], undrawn=["a"])
     assert found.read_label(0)[0].tolist() == [0] * 4 + [1] * 4
     assert found.account(0).undrawn == 1
+
+
+def test_coco_ids_of_any_length_are_told_apart(tmp_path):
+    images(tmp_path, [(1, 1), (1, 1)])
+    file = coco_file([(1, 1), (1, 1)], [])
+    for number, image in enumerate(file["images"]):
+        image["id"] = 2**60 + number
+    square = [[0, 0, 1, 0, 1, 1, 0, 1]]
+    file["annotations"] = [
+        {"id": 1, "image_id": 2**60 + 1, "category_id": 7, "segmentation": square}
+    ]
+    write_json(tmp_path / "annotations.json", file)
+    found = source(tmp_path, "coco")
+    assert [found.read_label(index).item() for index in (0, 1)] == [0, 1]
 
 
 def test_coco_keeps_the_order_of_the_file(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,9 @@ from terrazzo.io.annotations.draw import undrawable
 from terrazzo.io.special_files import refuse_special
 
 Parsed = TypeVar("Parsed")
+
+_FURTHEST = 1e12
+"""Beyond any place in any image, and far from where floats end."""
 
 _SIGNS: tuple[tuple[str, Callable[[Any], bool]], ...] = (
     ("coco", lambda v: isinstance(v, dict) and {"images", "annotations"} <= v.keys()),
@@ -161,19 +163,22 @@ class Fields:
 
     def whole(self, key: str, least: int = 0) -> int:
         """Return a whole number; 3.0 and "3" will do."""
+        told = self.values.get(key)
+        if type(told) is int and told >= least:
+            return told  # ids may have more digits than a float keeps
         value = self.number(key)
         if value != int(value) or value < least:
             raise self.wrong(key, f"a whole number from {least} on")
         return int(value)
 
     def number(self, key: str) -> float:
-        """Return a finite number; in XML it is written as a text."""
+        """Return a number that can be reckoned with; in XML it is written as a text."""
         value = self.values.get(key)
         try:
             if isinstance(value, bool) or not isinstance(value, int | float | str):
                 raise TypeError  # noqa: TRY301
             number = float(value)
-            if not math.isfinite(number):
+            if not abs(number) < _FURTHEST:  # NaN is not either
                 raise TypeError  # noqa: TRY301
         except (TypeError, ValueError, OverflowError):
             raise self.wrong(key, "a number") from None
@@ -223,6 +228,13 @@ def points_of(values: Sequence[Any], path: Path, place: str) -> NDArray[np.float
             "points are pairs of numbers",
             f"{str(values)[:80]} at {place}",
             "[[x, y], …]",
+            str(path),
+        )
+    if not (np.abs(points_N2) < _FURTHEST).all():
+        raise undrawable(
+            "a coordinate is no place in an image",
+            f"{str(values)[:80]} at {place}",
+            "numbers of pixels",
             str(path),
         )
     return points_N2

@@ -18,7 +18,7 @@ Source: labelstud.io, "Label Studio JSON format"; its converter for brushes.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -273,26 +273,31 @@ def _file_of(address: str, by_end: dict[str, list[Path]], folder: Path) -> Path 
     return None
 
 
-def _names_in(answer: Fields) -> Iterator[str]:
-    for each in answer.tables("result"):
-        value = each.values.get("value")
-        if isinstance(value, dict):
-            for key in _NAME_KEYS:
-                yield from (name for name in value.get(key) or () if isinstance(name, str))
+def _names_in(answer: Fields) -> list[str]:
+    try:
+        return [name for each in _results(answer) for name in _names_of(each)]
+    except DataError:
+        return []  # found again where the shapes are drawn
+
+
+def _results(answer: Fields) -> list[Fields]:
+    return [each for each in answer.tables("result") if "value" in each]
+
+
+def _names_of(result: Fields) -> list[str]:
+    value = result.table("value")
+    names = [name for key in _NAME_KEYS if key in value for name in value.list_of(key)]
+    if not all(isinstance(name, str) and name for name in names):
+        raise not_readable(result.path, f"{result.place}: classes are texts, and not {names}")
+    return names
 
 
 def _load(answer: Fields, path: Path, size: tuple[int, int]) -> AnnotatedImage:
-    results = [each for each in answer.tables("result") if "value" in each]
+    results = _results(answer)
     named: dict[str, list[str]] = {}
     for each in results:
-        key = str(each.values.get("id", each.place))
-        names = [
-            name
-            for kind in _NAME_KEYS
-            for name in each.table("value").values.get(kind) or ()
-            if isinstance(name, str)
-        ]
-        named.setdefault(key, []).extend(name for name in names if name not in named[key])
+        known = named.setdefault(str(each.values.get("id", each.place)), [])
+        known += [name for name in _names_of(each) if name not in known]
     regions: dict[str, Fields] = {}
     for each in results:
         if any(key in each.table("value") for key in _REGION_KEYS):

@@ -16,7 +16,6 @@ Source: docs.ultralytics.com, "Instance segmentation datasets".
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -36,6 +35,7 @@ from terrazzo.io.annotations.shapes import AnnotatedImage, Part, Polygon, Shape
 
 LABELS = None
 _BOX = 5
+_MOST = 1e6  # times the size of the image: no share is as large
 
 
 class Options(PerImageOptions):
@@ -96,7 +96,7 @@ def _line(words: Sequence[str], place: str, path: Path) -> tuple[str, int, list[
             allowed="polygons: the number of the class, and three corners or more",
             next_step="use the segmentation labels of the data set",
         )
-    if number < 0 or len(shares) % 2 or not all(map(math.isfinite, shares)):
+    if number < 0 or len(shares) % 2 or not all(abs(share) < _MOST for share in shares):
         raise not_readable(path, f"{place}: no class and pairs of shares: {' '.join(words)[:80]}")
     return place, number, shares
 
