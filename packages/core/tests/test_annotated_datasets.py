@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from terrazzo.base.errors import ConfigError, DataError
-from terrazzo.base.recipe import Config, DataConfig
+from terrazzo.base.recipe import Config, DataConfig, require_inside
 from terrazzo.check import check_before_training, check_data
 from terrazzo.data import datasets
 from terrazzo.data.labels import load_label_map
@@ -435,6 +435,16 @@ def test_coco_classes_are_by_name_and_not_by_id_or_order(tmp_path):
     found = source(tmp_path, "coco", classes=["b"], undrawn=["a"])
     assert found.read_label(0)[0].tolist() == [0] * 4 + [1] * 4
     assert found.account(0).undrawn == 1
+
+
+def test_names_of_classes_and_people_are_no_paths(tmp_path):
+    """A recipe may not name paths beyond the data; ``../`` in a class is no path."""
+    options = {"classes": ["../a", "/b"], "undrawn": ["/c"], "annotator": "/d"}
+    data = DataConfig(format="label_studio", root=str(tmp_path), options=options)
+    require_inside(data, where="test")
+    outside = data.model_copy(update={"options": {"annotations": "../x.json"}})
+    with pytest.raises(ConfigError, match="SEG-X026"):
+        require_inside(outside, where="test")
 
 
 def test_coco_ids_of_any_length_are_told_apart(tmp_path):
