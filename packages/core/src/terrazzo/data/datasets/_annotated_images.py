@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import pydantic
@@ -382,14 +382,12 @@ def pair_annotations(
     found = files_by_name(folder, SUFFIXES, options.image_suffix, root=root)
     files = files_by_name(shapes, suffixes, options.annotation_suffix, root=root)
     if after_suffix:
-        # The image's own suffix counts, so that a.jpg and a.png do not share a file.
-        own = {file.name: name for name, several in found.items() for file in several}
-        files = {
-            name.rpartition("/")[0] + "/" * ("/" in name) + Path(own[last]).name
-            if (last := name.rpartition("/")[2]) in own
-            else name: several
-            for name, several in files.items()
+        name_by_file = {
+            PurePosixPath(name).with_name(file.name).as_posix(): name
+            for name, several in found.items()
+            for file in several
         }
+        files = {name_by_file.get(name, name): several for name, several in files.items()}
     bare = sorted(found.keys() - files.keys())
     faults = {
         "images without a file of shapes": bare if options.unannotated == "refuse" else [],
