@@ -18,9 +18,6 @@ from numpy.typing import NDArray
 _Floats = NDArray[np.float32]
 _Box = tuple[int, int, int, int]
 
-_TOGETHER = 1 << 18
-"""Rows times edges that are crossed at once."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Edges:
@@ -34,11 +31,20 @@ class _Edges:
     first_x_E: NDArray[np.int64]
     last_x_E: NDArray[np.int64]
 
-    def end_at(self, row: int, edge: int) -> int | None:
-        """Return the column of the end of an edge that lies in a row; None: neither does."""
-        if self.first_E[edge] == row:
-            return int(self.first_x_E[edge])
-        return int(self.last_x_E[edge]) if self.last_E[edge] == row else None
+    def end_at(self, row: int, edge: int) -> int:
+        """Return the column of the end of an edge that lies in a row."""
+        return int((self.first_x_E if self.first_E[edge] == row else self.last_x_E)[edge])
+
+    def by_end(self) -> dict[tuple[int, int], list[int]]:
+        """Return the edges, in their order, that have an end at a row and column."""
+        found: dict[tuple[int, int], list[int]] = {}
+        ends = (self.first_E, self.first_x_E, self.last_E, self.last_x_E)
+        for edge, (row, x, last_row, last_x) in enumerate(
+            zip(*(each.tolist() for each in ends), strict=True)
+        ):
+            found.setdefault((row, x), []).append(edge)
+            found.setdefault((last_row, last_x), []).append(edge)
+        return found
 
     def x_at(self, row: NDArray[np.int64] | int, edge: NDArray[np.int64] | int) -> _Floats:
         """Return where edges cross rows."""
@@ -67,12 +73,9 @@ def fill_ring(ring_N2: NDArray[np.float64], box: _Box) -> NDArray[np.bool_]:
     )
     edges = _edges(corners_N2[~is_level_N], ends_N2[~is_level_N])
     last = int(corners_N2[:, 1].max())
-    row_R = np.arange(max(top, int(corners_N2[:, 1].min())), min(below, last + 1))
-    height = max(1, _TOGETHER // max(len(edges.x_E), 1))
-    for start in range(0, len(row_R) if len(edges.x_E) else 0, height):
-        some_R = row_R[start : start + height]
-        rows_P, starts_P, ends_P = _runs_between(_crossings(edges, some_R, last))
-        _add_runs(steps_HW, some_R[rows_P] - top, starts_P - left, ends_P - left)
+    if len(edges.x_E):
+        row_P, start_P, end_P = _runs_between(*_crossings(edges, top, below, last))
+        _add_runs(steps_HW, row_P - top, start_P - left, end_P - left)
     filled_HW: NDArray[np.bool_] = np.cumsum(steps_HW[:, :-1], axis=1) > 0
     return filled_HW
 
@@ -85,34 +88,46 @@ def _edges(starts_E2: NDArray[np.int64], ends_E2: NDArray[np.int64]) -> _Edges:
     return _Edges(x_E, y_E, slope_E, first_E, last_E, first_x_E, last_x_E)
 
 
-def _crossings(edges: _Edges, row_R: NDArray[np.int64], last: int) -> _Floats:
-    """Return the crossings of each row, sorted; NaN fills up. An edge's lower end counts twice."""
-    edge_E = np.arange(len(edges.x_E))
-    crosses_RE = (row_R[:, None] >= edges.first_E) & (row_R[:, None] <= edges.last_E)
-    x_RE = edges.x_at(row_R[:, None], edge_E[None, :])
-    twice_RE = crosses_RE & (row_R[:, None] == edges.last_E) & (row_R[:, None] < last)
+def _crossings(edges: _Edges, top: int, below: int, last: int) -> tuple[NDArray[np.int64], _Floats]:
+    """Return row and column of the crossings; the lower end of an edge counts twice.
+
+    Args:
+        edges: of the ring.
+        top: first row that is wanted.
+        below: row after the last that is wanted.
+        last: last row of the ring.
+    """
+    first_E, after_E = np.maximum(edges.first_E, top), np.minimum(edges.last_E + 1, below)
+    counts_E = np.maximum(after_E - first_E, 0)
+    edge_M = np.repeat(np.arange(len(counts_E)), counts_E)
+    row_M = first_E[edge_M] + np.arange(len(edge_M))
+    row_M -= np.repeat(np.cumsum(counts_E) - counts_E, counts_E)
+    x_M = edges.x_at(row_M, edge_M)
+    is_last_M = row_M == edges.last_E[edge_M]
+    is_twice_M = is_last_M & (row_M < last)
     # Where two edges that lean the same way meet, the tip is thin and would fall apart.
-    is_tip_RE = crosses_RE & ~twice_RE & (edges.slope_E != 0)
-    is_tip_RE &= (row_R[:, None] == edges.first_E) | (row_R[:, None] == edges.last_E)
-    for r, e in zip(*(at.tolist() for at in np.nonzero(is_tip_RE)), strict=True):
-        x_RE[r, e] = _joined_tip(edges, int(row_R[r]), e, x_RE[r, e], last)
-    both_RE = np.concatenate(
-        [np.where(crosses_RE, x_RE, np.nan), np.where(twice_RE, x_RE, np.nan)], axis=1
-    )
-    return np.sort(both_RE, axis=1)  # NaN comes last
+    is_end_M = (is_last_M | (row_M == edges.first_E[edge_M])) & (edges.slope_E[edge_M] != 0)
+    at_end = edges.by_end()
+    for m in np.flatnonzero(is_end_M & ~is_twice_M).tolist():
+        row, edge = int(row_M[m]), int(edge_M[m])
+        meeting = at_end[row, edges.end_at(row, edge)]
+        x_M[m] = _joined_tip(edges, row, edge, meeting, x_M[m], last)
+    return np.concatenate([row_M, row_M[is_twice_M]]), np.concatenate([x_M, x_M[is_twice_M]])
 
 
-def _joined_tip(edges: _Edges, row: int, edge: int, x: np.float32, last: int) -> np.float32:
+def _joined_tip(
+    edges: _Edges, row: int, edge: int, meeting: list[int], x: np.float32, last: int
+) -> np.float32:
     """Return where a crossing lies so that the tip of a corner touches the next row."""
     beside = row + (-1 if row == last else 1)
-    here, end = edges.x_at(beside, edge), edges.end_at(row, edge)
-    for other in range(edge):
-        leans_alike = edges.slope_E[edge] * edges.slope_E[other] > 0
-        if not leans_alike or edges.end_at(row, other) != end:
+    for other in meeting:
+        if other >= edge:
+            break
+        if not edges.slope_E[edge] * edges.slope_E[other] > 0:
             continue
         if not edges.first_E[other] <= beside <= edges.last_E[other]:
             continue
-        there = edges.x_at(beside, other)
+        here, there = edges.x_at(beside, edge), edges.x_at(beside, other)
         if x > max(here, there) + 1:
             return np.float32(_half_away(np.maximum(here, there)) + 1)
         if x < min(here, there) - 1:
@@ -122,15 +137,16 @@ def _joined_tip(edges: _Edges, row: int, edge: int, x: np.float32, last: int) ->
 
 
 def _runs_between(
-    x_RX: _Floats,
+    row_M: NDArray[np.int64], x_M: _Floats
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return row, first and last column of the runs between pairs of crossings."""
-    pairs = x_RX.shape[1] // 2
-    starts_RP, ends_RP = x_RX[:, 0 : 2 * pairs : 2], x_RX[:, 1 : 2 * pairs : 2]
-    rows_P, places_P = np.nonzero(~np.isnan(ends_RP))
-    starts_P = _half_away(starts_RP[rows_P, places_P])
-    ends_P = _half_towards(ends_RP[rows_P, places_P])
-    return rows_P, starts_P, ends_P
+    order_M = np.lexsort((x_M, row_M))
+    row_M, x_M = row_M[order_M], x_M[order_M]
+    _, firsts, lengths = np.unique(row_M, return_index=True, return_counts=True)
+    place_M = np.arange(len(row_M)) - np.repeat(firsts, lengths)
+    is_paired_M = (place_M % 2 == 0) & (place_M + 1 < np.repeat(lengths, lengths))
+    starts = np.flatnonzero(is_paired_M)
+    return row_M[starts], _half_away(x_M[starts]), _half_towards(x_M[starts + 1])
 
 
 def _half_away(values: _Floats) -> NDArray[np.int64]:
