@@ -30,6 +30,10 @@ def predict(
     bands: Annotated[
         str, typer.Option(metavar="A,B,…", help="Scene bands in the model's order.")
     ] = "",
+    area: Annotated[
+        Path | None,
+        typer.Option(metavar="AREA.gpkg", help="Predict only inside these polygons, in any CRS."),
+    ] = None,
     any_pixel_size: Annotated[
         bool, typer.Option("--any-pixel-size", help="Take pixels of another size than trained on.")
     ] = False,
@@ -89,6 +93,7 @@ def predict(
         terrazzo predict runs/demo_torch scene.tif --out map.tif --polygons map.gpkg --workers 2
         terrazzo predict runs/demo_torch scene.tif --out map.tif --polygons map.gpkg --min-area 20m2
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/
+        terrazzo predict runs/demo_torch scene.tif --out map.tif --area district.geojson
         terrazzo predict exported/demo scene.tif --out map.tif
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/ --labels-for cvat
     """
@@ -106,6 +111,7 @@ def predict(
     settings = Settings(
         tiling=config_parsing.parse(Tiling, tiles, where="command line"),
         bands=tuple(word.strip() for word in bands.split(",") if word.strip()),
+        area=area,
         probabilities=probabilities,
         cloud_optimised=cog,
         polygons=polygons,

@@ -12,7 +12,7 @@ from terrazzo.base.atomic_write import move_into_place, refuse_folder
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.output_paths import refuse_existing, refuse_inputs
 from terrazzo.data.datasets._paired_files import RASTER_SUFFIXES, is_raster
-from terrazzo.inference import polygonize, qgis_styles
+from terrazzo.inference import polygonize, prediction_area, qgis_styles
 from terrazzo.inference.labelling import programs
 from terrazzo.inference.min_area import MinArea
 from terrazzo.inference.tiled_prediction import Tiling
@@ -31,6 +31,7 @@ class Settings:
         whole_images_up_to: pixels of an ordinary image that is predicted at once; a larger one is
             cut into tiles as scenes are.
         bands: names, or numbers from 1, of the scene's bands in the model's order; empty: all.
+        area: polygons outside of which nothing of a scene is predicted; None: everything is.
         probabilities: also write the probabilities of all classes.
         cloud_optimised: write cloud optimised GeoTIFF, with overviews.
         polygons: also write polygons: a GeoPackage for one map, a folder for several.
@@ -52,6 +53,7 @@ class Settings:
     tiling: Tiling = field(default_factory=Tiling)
     whole_images_up_to: int = 1 << 22
     bands: tuple[str, ...] = ()
+    area: Path | None = None
     probabilities: bool = False
     cloud_optimised: bool = False
     polygons: Path | None = None
@@ -188,18 +190,19 @@ def plan_outputs(
         ConfigError: SEG-X032, `out` or the place of polygons does not fit the inputs, an output is
             an input, or two outputs are one; SEG-X003, what writes polygons is not installed;
             SEG-X094, an option has nothing to work on; SEG-X093, the least area is on the ground
-            and an image is not; SEG-X004, no such labelling program; SEG-X087, it does not show a
-            scene.
+            and an image is not; SEG-X118, an area is given and an image lies nowhere; SEG-X004, no
+            such labelling program; SEG-X087, it does not show a scene.
         CheckpointError: SEG-C002, an output or its beginnings exist.
         DataError: SEG-D016, a folder holds nothing to predict.
     """
     _refuse_idle_options(settings)
     shared = () if settings.labels_for is None else programs.files(settings.labels_for, out)
     works = list(_works(list(_files(inputs)), out, settings))
-    if settings.min_area is not None:
-        for work in works:
-            if not work.is_scene:
-                settings.min_area.refuse_unknown_ground(work.source, None)
+    for work in works:
+        if settings.min_area is not None and not work.is_scene:
+            settings.min_area.refuse_unknown_ground(work.source, None)
+        if settings.area is not None and not work.is_scene:
+            prediction_area.refuse_image(work.source)
     _refuse_clashes(works, shared, model, settings)
     return [
         replace(work, replaces=settings.overwrite or folder_of(work.map).exists()) for work in works
@@ -311,6 +314,7 @@ def _refuse_clashes(
     works: list[Work], shared: Sequence[Path], model: Path | None, settings: Settings
 ) -> None:
     inputs = [work.source for work in works]
+    inputs += [] if settings.area is None else [settings.area]
     if model is not None and model.is_dir():
         inputs += [path for path in model.iterdir() if path.is_file()]
     refuse_inputs((*(path for work in works for path in work.files), *shared), inputs)

@@ -21,7 +21,8 @@ from terrazzo.inference.labelling.source import PredictedImage
 from terrazzo.inference.map_writer import MapInProgress, MapOrder
 from terrazzo.inference.model import Model, model_folder
 from terrazzo.inference.outputs import Settings, Work, plan_outputs
-from terrazzo.inference.tiled_prediction import Scene, Tally
+from terrazzo.inference.prediction_area import open_area
+from terrazzo.inference.tiled_prediction import Scene, Tally, touches
 from terrazzo.io import rasters
 from terrazzo.io.remote_paths import RemotePath
 from terrazzo.models import compatibility, radiometry
@@ -238,8 +239,8 @@ def open_scene(path: Path, card: ModelCard, settings: Settings, progress: Progre
         progress: told how alpha bands and georeferencing are taken.
 
     Raises:
-        DataError: as `rasters.info` and `compatibility.require_known_pixels`.
-        ConfigError: SEG-X031, a chosen band is not there.
+        DataError: as `rasters.info`, `compatibility.require_known_pixels` and `open_area`.
+        ConfigError: SEG-X031, a chosen band is not there; as `open_area`.
     """
     alpha = _alpha(path, card, settings, progress)
     info = rasters.info(path, alpha=alpha)
@@ -252,7 +253,10 @@ def open_scene(path: Path, card: ModelCard, settings: Settings, progress: Progre
     unused = rasters.unused_georeferencing(path)
     if unused is not None:
         progress.say(unused)
-    return Scene(path, bands, card.rules._replace(alpha=alpha or card.rules.alpha))
+    area = None
+    if settings.area is not None:
+        area = open_area(settings.area, path, info, progress.say)
+    return Scene(path, bands, card.rules._replace(alpha=alpha or card.rules.alpha), area)
 
 
 def _alpha(path: Path, card: ModelCard, settings: Settings, progress: Progress) -> str | None:
@@ -324,6 +328,7 @@ def order_for(
         "classes": list(card.label_map.names),
         "tiling": settings.tiling.model_dump(mode="json"),
         "probabilities": work.probabilities is not None,
+        "area": None if scene.area is None else scene.area.digest,
     }
     return MapOrder(
         scene,
@@ -356,13 +361,19 @@ def _predict_scenes(
             orders, executor, resume=settings.resume, begun=counter.map_begun
         ):
             if not tally.pixels_K.any():
-                nodata = order.scene.info.nodata
-                progress.say(
-                    f"warning SEG-D023: {order.scene.path} holds no data: all {tally.nodata} "
-                    f"pixels are nodata ({nodata}), and so is the map"
-                )
+                progress.say(_without_data(order, tally, settings))
             progress.say(f"{order.scene.path} → {order.out}")
             yield Written(order.out, tally, order.work.areas)
+
+
+def _without_data(order: MapOrder, tally: Tally, settings: Settings) -> str:
+    path = order.scene.path
+    if settings.area is not None:
+        return f"warning SEG-D023: {path} holds no data inside {settings.area}, nor does the map"
+    return (
+        f"warning SEG-D023: {path} holds no data: all {tally.nodata} pixels are nodata "
+        f"({order.scene.info.nodata}), and so is the map"
+    )
 
 
 @contextmanager
@@ -407,4 +418,6 @@ class _RowsDone:
 
 
 def _tile_rows(order: MapOrder) -> int:
-    return len(order.tiling.shares(order.scene.info.rows))
+    """Count the rows of tiles that hold a pixel to predict."""
+    rows = order.tiling.shares(order.scene.info.rows)
+    return sum(touches(order.scene.area, row) for row in rows)

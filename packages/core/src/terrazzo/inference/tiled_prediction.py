@@ -96,11 +96,13 @@ class Tally:
 
 @dataclass(frozen=True)
 class Scene:
-    """A raster and the bands of it that the model sees, in the model's order."""
+    """A raster, the bands of it that the model sees, in the model's order, and which part of it."""
 
     path: Path
     bands: tuple[int, ...]
     rules: ReadingRules = AS_STORED
+    area: rasters.AreaRows | None = None
+    """Outside of it nothing is predicted; None: everything is."""
 
     @property
     def info(self) -> rasters.RasterInfo:
@@ -133,24 +135,27 @@ class RowStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Strip:
-    """The scene's rows under one row of tiles."""
+    """The scene's rows under one row of tiles.
+
+    Attributes:
+        number: of the row of tiles.
+        pixels: of the columns from `left` on that tiles may lie on.
+        left: first column of them.
+        wanted_HW: where the scene holds data that shall be predicted; all columns.
+    """
 
     number: int
     pixels: ImagePixels
+    left: int
+    wanted_HW: NDArray[np.bool_]
 
     def under(self, share: Share) -> NDArray[Any]:
         """Return the pixels under one tile as models are shown them."""
-        columns = np.s_[:, share.start : share.stop]
+        columns = np.s_[:, share.start - self.left : share.stop - self.left]
         image_HWC, _, present_HWC = self.pixels
         if present_HWC is None:
             return image_HWC[columns]
         return mark_missing(image_HWC[columns], present_HWC[columns])
-
-    @property
-    def valid(self) -> NDArray[np.bool_]:
-        """Where the scene holds data, H×W."""
-        assert self.pixels.valid_HW is not None
-        return self.pixels.valid_HW
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +170,7 @@ class _Predicted:
 @dataclass(frozen=True, slots=True)
 class _EndOfStrip:
     number: int
-    valid_HW: NDArray[np.bool_]
+    wanted_HW: NDArray[np.bool_]
 
 
 def predict_rows(
@@ -188,7 +193,7 @@ def predict_rows(
         tiling: how it is cut.
         journal: gets the layer ``labels``, R×W, and, if it has it, ``probabilities``, R×W×K.
         nodata: label of pixels without data; their probabilities are NaN.
-        row_done: called after every row of tiles.
+        row_done: called after every row of tiles, but for those that the area does not touch.
         say: told where fewer tiles a forward pass have to do.
 
     Raises:
@@ -208,15 +213,16 @@ def predict_rows(
     predict = passes.predict_labels if keeper.only_labels else passes.predict
     with (
         rasters.small_cache(),
-        closing(read_ahead(_strips(scene, rows, range(begin, stop)), say)) as strips,
+        closing(read_ahead(_strips(scene, rows, columns, range(begin, stop)), say)) as strips,
         in_background(keeper.take) as put,
     ):
         for strip in strips:
-            for batch in _batches(strip, columns, tiling.batch_size):
+            for batch in _batches(strip, rows[strip.number], columns, tiling.batch_size):
                 images_BHWC = np.stack([strip.under(columns[tile]) for tile in batch])
                 put(_Predicted(strip.number, batch, predict(images_BHWC)))
-            put(_EndOfStrip(strip.number, strip.valid))
-            row_done()
+            put(_EndOfStrip(strip.number, strip.wanted_HW))
+            if touches(scene.area, rows[strip.number]):
+                row_done()
 
 
 def tile_passes(trainer: Predictor, say: Callable[[str], None]) -> ForwardPasses:
@@ -230,25 +236,63 @@ def tile_passes(trainer: Predictor, say: Callable[[str], None]) -> ForwardPasses
     )
 
 
-def _strips(scene: Scene, rows: tuple[Share, ...], numbers: range) -> Iterator[_Strip]:
-    """Read the rows of each row of tiles; rows that two of them share are read once."""
-    columns = scene.info.columns
-    before = ImagePixels(np.empty(0))
+def touches(area: rasters.AreaRows | None, row: Share) -> bool:
+    """Tell whether a row of tiles has a pixel to predict."""
+    return area is None or bool(area.filled_rows[row.first : row.last].any())
+
+
+def _strips(
+    scene: Scene, rows: tuple[Share, ...], columns: tuple[Share, ...], numbers: range
+) -> Iterator[_Strip]:
+    """Read the rows of each row of tiles; rows that two of them share are read once.
+
+    Of a scene with an area only those columns and rows are read that tiles lie on.
+    """
+    width = scene.info.columns
+    left, right = _columns_to_read(scene.area, columns)
+    before: ImagePixels | None = None
     for number in numbers:
         share = rows[number]
-        kept = rows[number - 1].stop - share.start if number > numbers.start else 0
+        if not touches(scene.area, share):
+            before = None
+            nothing_HW = np.zeros((share.stop - share.start, width), bool)
+            yield _Strip(number, ImagePixels(np.empty(0)), left, nothing_HW)
+            continue
+        kept = 0 if before is None else rows[number - 1].stop - share.start
         first = share.start + kept
         new = rasters.read_window(
             scene.path,
             first,
-            0,
+            left,
             share.stop - first,
-            columns,
+            right - left,
             scene.bands,
             rules=scene.rules,
         )
-        before = _below(before, kept, new) if kept else new
-        yield _Strip(number, before)
+        before = _below(before, kept, new) if before is not None and kept else new
+        assert before.valid_HW is not None
+        yield _Strip(number, before, left, _wanted(scene.area, share, before.valid_HW, left, width))
+
+
+def _columns_to_read(area: rasters.AreaRows | None, columns: tuple[Share, ...]) -> tuple[int, int]:
+    if area is None:
+        return 0, columns[-1].stop
+    first, last = area.columns
+    under = [share for share in columns if share.first < last and share.last > first]
+    return under[0].start, under[-1].stop
+
+
+def _wanted(
+    area: rasters.AreaRows | None, share: Share, valid_HW: NDArray[np.bool_], left: int, width: int
+) -> NDArray[np.bool_]:
+    if area is None:
+        return valid_HW
+    wanted_HW = area.rows(share.start, share.stop)
+    right = left + valid_HW.shape[1]
+    assert not wanted_HW[:, :left].any()
+    assert not wanted_HW[:, right:width].any()
+    wanted_HW[:, left:right] &= valid_HW
+    return wanted_HW
 
 
 def _below(above: ImagePixels, kept: int, new: ImagePixels) -> ImagePixels:
@@ -272,13 +316,14 @@ def _below(above: ImagePixels, kept: int, new: ImagePixels) -> ImagePixels:
 
 
 def _batches(
-    strip: _Strip, columns: tuple[Share, ...], batch_size: int
+    strip: _Strip, row: Share, columns: tuple[Share, ...], batch_size: int
 ) -> Iterator[tuple[int, ...]]:
-    """Group the tiles of a row that hold any data."""
+    """Group the tiles of a row that give anything to a pixel that is wanted."""
+    wanted_HW = strip.wanted_HW[row.first - row.start : row.last - row.start]
     filled = [
         number
         for number, share in enumerate(columns)
-        if strip.valid[:, share.start : share.stop].any()
+        if wanted_HW[:, share.first : share.last].any()
     ]
     for first in range(0, len(filled), batch_size):
         yield tuple(filled[first : first + batch_size])
@@ -327,13 +372,13 @@ class _RowKeeper:
         assert done >= row.first
         labels_RW = labels_RW[done - row.first :]
         begin = done - row.start
-        valid_RW = end.valid_HW[begin : begin + len(labels_RW)]
-        if not valid_RW.all():
-            labels_RW[~valid_RW] = self.nodata
+        wanted_RW = end.wanted_HW[begin : begin + len(labels_RW)]
+        if not wanted_RW.all():
+            labels_RW[~wanted_RW] = self.nodata
         arrays: dict[str, NDArray[Any]] = {"labels": labels_RW}
         if probabilities_RWK is not None:
             probabilities_RWK = probabilities_RWK[done - row.first :]
-            probabilities_RWK[~valid_RW] = np.nan
+            probabilities_RWK[~wanted_RW] = np.nan
             arrays["probabilities"] = probabilities_RWK
         self.journal.append(arrays, self._counts(labels_RW))
 

@@ -19,6 +19,7 @@ from rasterio.crs import CRS
 from rasterio.warp import transform_geom
 
 from terrazzo.base.errors import DataError
+from terrazzo.io.rasters.follow_edges import along_edges
 from terrazzo.io.rasters.grids import GDAL_ERRORS, crs_text, moved, require_crs, same_crs
 from terrazzo.io.rasters.handles import ENVIRONMENT, damaged, first_bytes, refuse_remote
 from terrazzo.io.rasters.header import RasterInfo
@@ -68,6 +69,7 @@ def read_features(
     attribute: str | None = None,
     layer: str | None = None,
     reproject: bool = False,
+    edges: bool = False,
     tolerance: float = 0.0,
 ) -> Features:
     """Read the shapes of a vector file in the coordinates of a grid.
@@ -81,6 +83,7 @@ def read_features(
         attribute: what to read of every shape.
         layer: of a GeoPackage with several.
         reproject: bring shapes in another CRS onto that of the grid, corner by corner.
+        edges: do so along their edges, which are bent then, with more points.
         tolerance: pixels by which points may move from one CRS to the other without reprojection.
 
     Raises:
@@ -102,7 +105,7 @@ def read_features(
         crs, taken = CRS.from_epsg(4326), "longitude and latitude, as RFC 7946 has it"
     elif crs is None and onto.crs is not None:
         taken = f"coordinates in the CRS of the image, {crs_text(onto.crs)}"
-    geometries = _placed(path, shown, crs, onto, reproject, tolerance)
+    geometries = _placed(path, shown, crs, onto, reproject, edges, tolerance)
     _refuse_beside(path, geometries, onto)
     return Features(
         path,
@@ -162,6 +165,7 @@ def _placed(
     crs: Any,
     onto: RasterInfo,
     reproject: bool,
+    edges: bool,
     tolerance: float,
 ) -> list[Any]:
     if reproject:
@@ -171,6 +175,8 @@ def _placed(
     if reproject:
         try:
             with rasterio.Env(**ENVIRONMENT):
+                if edges:
+                    return [along_edges(each, crs, onto) for each in geometries]
                 return list(transform_geom(crs, onto.crs, geometries)) if geometries else []
         except GDAL_ERRORS as error:
             raise _beside(
