@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -43,6 +43,16 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write MAP_probabilities.tif.")
     ] = False,
+    uncertainty: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MEASURE", help="Also write MAP_uncertainty.tif, by entropy or margin."
+        ),
+    ] = None,
+    tta: Annotated[
+        str | None,
+        typer.Option(metavar="flips", help="Mean over four mirror images; four times as long."),
+    ] = None,
     polygons: Annotated[
         Path | None,
         typer.Option(metavar="OUT.gpkg", help="Also write polygons; a folder for several inputs."),
@@ -113,6 +123,8 @@ def predict(
         bands=tuple(word.strip() for word in bands.split(",") if word.strip()),
         area=area,
         probabilities=probabilities,
+        uncertainty=cast(Any, uncertainty),
+        augmentation=cast(Any, tta),
         cloud_optimised=cog,
         polygons=polygons,
         layer_per_class=layer_per_class,

@@ -16,9 +16,11 @@ from terrazzo.inference import polygonize, prediction_area, qgis_styles
 from terrazzo.inference.labelling import programs
 from terrazzo.inference.min_area import MinArea
 from terrazzo.inference.tiled_prediction import Tiling
+from terrazzo.inference.uncertainty import Measure, require_measure
 from terrazzo.inference.unfinished_map import folder_of, has_rows
 from terrazzo.io import images
 from terrazzo.io.folders import walk_files
+from terrazzo.models.flips import Augmentation, require_augmentation
 from terrazzo.models.runtimes import ComputePrecision
 
 
@@ -33,6 +35,9 @@ class Settings:
         bands: names, or numbers from 1, of the scene's bands in the model's order; empty: all.
         area: polygons outside of which nothing of a scene is predicted; None: everything is.
         probabilities: also write the probabilities of all classes.
+        uncertainty: also write how uncertain the model is of each pixel, by this measure of
+            `terrazzo.inference.uncertainty`.
+        augmentation: at test time, see `terrazzo.models.flips`; None: none.
         cloud_optimised: write cloud optimised GeoTIFF, with overviews.
         polygons: also write polygons: a GeoPackage for one map, a folder for several.
         layer_per_class: write a layer of polygons for each class in place of one.
@@ -55,6 +60,8 @@ class Settings:
     bands: tuple[str, ...] = ()
     area: Path | None = None
     probabilities: bool = False
+    uncertainty: Measure | None = None
+    augmentation: Augmentation | None = None
     cloud_optimised: bool = False
     polygons: Path | None = None
     layer_per_class: bool = False
@@ -79,6 +86,7 @@ class Work:
         map: classes; a GeoTIFF, or PNG of an ordinary image.
         polygons: of the classes, those of an ordinary image in pixels; None: not asked for.
         probabilities: of all classes, a GeoTIFF; None: not asked for.
+        uncertainty: of the model, a GeoTIFF, or PNG of an ordinary image; None: not asked for.
         overlay: of the map on an ordinary image; None for a scene.
         confidence: mean probabilities of the classes on an ordinary image, JSON; None: not asked
             for.
@@ -101,6 +109,7 @@ class Work:
     style: Path | None = None
     name: Path = Path()
     replaces: bool = False
+    uncertainty: Path | None = None
 
     @property
     def is_scene(self) -> bool:
@@ -117,6 +126,7 @@ class Work:
             self.confidence,
             self.areas,
             self.style,
+            self.uncertainty,
         )
         return (self.map, *(path for path in others if path is not None))
 
@@ -135,6 +145,7 @@ class Work:
             place("confidence", self.confidence),
             place("areas", self.areas),
             place("style", self.style),
+            uncertainty=place("uncertainty", self.uncertainty),
         )
 
     def put_in_place(self, unfinished: Sequence[Path]) -> None:
@@ -191,11 +202,15 @@ def plan_outputs(
             an input, or two outputs are one; SEG-X003, what writes polygons is not installed;
             SEG-X094, an option has nothing to work on; SEG-X093, the least area is on the ground
             and an image is not; SEG-X118, an area is given and an image lies nowhere; SEG-X004, no
-            such labelling program; SEG-X087, it does not show a scene.
+            such labelling program, measure or augmentation; SEG-X087, it does not show a scene.
         CheckpointError: SEG-C002, an output or its beginnings exist.
         DataError: SEG-D016, a folder holds nothing to predict.
     """
     _refuse_idle_options(settings)
+    if settings.uncertainty is not None:
+        require_measure(settings.uncertainty)
+    if settings.augmentation is not None:
+        require_augmentation(settings.augmentation)
     shared = () if settings.labels_for is None else programs.files(settings.labels_for, out)
     works = list(_works(list(_files(inputs)), out, settings))
     for work in works:
@@ -292,6 +307,7 @@ def _works(files: list[tuple[Path, Path]], out: Path, settings: Settings) -> Ite
                 overlay,
                 confidence.with_suffix(".json") if settings.labels_for in programs.SCORED else None,
                 name=name,
+                uncertainty=_beside(map_path, "uncertainty") if settings.uncertainty else None,
             )
 
 
@@ -299,7 +315,15 @@ def _scene(source: Path, map_path: Path, polygons: Path | None, settings: Settin
     probabilities = _beside(map_path, "probabilities") if settings.probabilities else None
     areas = _beside(map_path, "areas").with_suffix(".csv")
     style = map_path.with_suffix(qgis_styles.SUFFIX)
-    return Work(source, map_path, polygons, probabilities, areas=areas, style=style)
+    return Work(
+        source,
+        map_path,
+        polygons,
+        probabilities,
+        areas=areas,
+        style=style,
+        uncertainty=_beside(map_path, "uncertainty") if settings.uncertainty else None,
+    )
 
 
 def _beside(map_path: Path, what: str) -> Path:

@@ -27,6 +27,7 @@ from terrazzo.io import rasters
 from terrazzo.io.remote_paths import RemotePath
 from terrazzo.models import compatibility, radiometry
 from terrazzo.models.card import ModelCard
+from terrazzo.models.flips import augmented
 from terrazzo.runs import model_source, saved_model
 from terrazzo.runs.model_source import ModelSource
 
@@ -175,7 +176,8 @@ def _make_maps(
     written = list(_predict_scenes(orders, source, settings, progress))
     images = [work for work in works if not work.is_scene]
     if images:
-        model = Model(*source.load())
+        card, trainer = source.load()
+        model = Model(card, augmented(trainer, settings.augmentation))
         for work in images:
             predict_image(model, work, settings, progress)
             progress.say(f"{work.source} → {work.map}")
@@ -328,6 +330,8 @@ def order_for(
         "classes": list(card.label_map.names),
         "tiling": settings.tiling.model_dump(mode="json"),
         "probabilities": work.probabilities is not None,
+        "uncertainty": settings.uncertainty,
+        "augmentation": settings.augmentation,
         "area": None if scene.area is None else scene.area.digest,
     }
     return MapOrder(
@@ -340,6 +344,8 @@ def order_for(
         settings.layer_per_class,
         settings.min_area,
         settings.sieve_map,
+        settings.uncertainty,
+        settings.augmentation,
     )
 
 

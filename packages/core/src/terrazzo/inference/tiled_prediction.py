@@ -26,6 +26,8 @@ from terrazzo.inference.blending import Blender
 from terrazzo.inference.row_journal import Layer, RowBand
 from terrazzo.inference.threads import in_background, read_ahead
 from terrazzo.inference.tiles import Blend, Share, first_open
+from terrazzo.inference.uncertainty import NODATA as UNKNOWN
+from terrazzo.inference.uncertainty import Measure
 from terrazzo.io import rasters
 from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules, mark_missing
 from terrazzo.models.contract import Predictor
@@ -120,7 +122,7 @@ class RowStore(Protocol):
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """What it holds of each row: ``labels``, and ``probabilities`` where asked for."""
+        """What it holds of each row: ``labels``, and others where asked for."""
         ...
 
     @property
@@ -183,6 +185,7 @@ def predict_rows(
     nodata: int,
     row_done: Callable[[], None],
     say: Callable[[str], None] = lambda _: None,
+    uncertainty: Measure | None = None,
 ) -> None:
     """Predict the rows of a band that its journal does not hold yet.
 
@@ -191,10 +194,12 @@ def predict_rows(
         scene: what to look at.
         num_classes: K.
         tiling: how it is cut.
-        journal: gets the layer ``labels``, R×W, and, if it has it, ``probabilities``, R×W×K.
+        journal: gets the layer ``labels``, R×W, and, if it has them, ``probabilities``, R×W×K, and
+            ``uncertainty``, R×W.
         nodata: label of pixels without data; their probabilities are NaN.
         row_done: called after every row of tiles, but for those that the area does not touch.
         say: told where fewer tiles a forward pass have to do.
+        uncertainty: measure of it; None: it is not asked for.
 
     Raises:
         DataError: as `rasters.read_window`.
@@ -208,7 +213,7 @@ def predict_rows(
     # Rows that are not final may have been touched by earlier tiles: those are done again.
     begin = sum(share.last <= journal.next_row for share in rows)
     stop = sum(share.first < journal.band.last for share in rows)
-    keeper = _RowKeeper(scene, tiling, num_classes, nodata, journal, begin)
+    keeper = _RowKeeper(scene, tiling, num_classes, nodata, journal, begin, uncertainty)
     passes = tile_passes(trainer, say)
     predict = passes.predict_labels if keeper.only_labels else passes.predict
     with (
@@ -340,13 +345,14 @@ class _RowKeeper:
         nodata: int,
         journal: RowStore,
         begin: int,
+        uncertainty: Measure | None,
     ) -> None:
         size = scene.info
         self.rows, columns = tiling.shares(size.rows), tiling.shares(size.columns)
         self.seams = np.array([later.first + later.ramp_in // 2 for later in columns[1:]], int)
         self.num_classes, self.nodata, self.journal = num_classes, nodata, journal
         probabilities = any(layer.name == "probabilities" for layer in journal.layers)
-        self.only_labels = tiling.blend == "none" and not probabilities
+        self.only_labels = tiling.blend == "none" and not probabilities and uncertainty is None
         self.blender = Blender(
             self.rows,
             columns,
@@ -354,6 +360,7 @@ class _RowKeeper:
             np.dtype(journal.layers[0].dtype),
             begin=begin,
             keep_probabilities=probabilities,
+            uncertainty=uncertainty,
         )
 
     def take(self, item: _Predicted | _EndOfStrip) -> None:
@@ -365,7 +372,8 @@ class _RowKeeper:
             self.blender.add(item.number, tile, output)
 
     def _finish(self, end: _EndOfStrip) -> None:
-        labels_RW, probabilities_RWK = self.blender.finish(end.number)
+        finished = self.blender.finish(end.number)
+        labels_RW, probabilities_RWK = finished.labels_RW, finished.probabilities_RWK
         row, done = self.rows[end.number], self.journal.next_row
         if row.first + len(labels_RW) <= done:  # done again for what later rows need of it
             return
@@ -380,6 +388,9 @@ class _RowKeeper:
             probabilities_RWK = probabilities_RWK[done - row.first :]
             probabilities_RWK[~wanted_RW] = np.nan
             arrays["probabilities"] = probabilities_RWK
+        if finished.uncertainty_RW is not None:
+            arrays["uncertainty"] = finished.uncertainty_RW[done - row.first :]
+            arrays["uncertainty"][~wanted_RW] = UNKNOWN
         self.journal.append(arrays, self._counts(labels_RW))
 
     def _counts(self, labels_RW: NDArray[np.integer]) -> dict[str, Any]:
