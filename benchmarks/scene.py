@@ -78,18 +78,22 @@ class CheapModel:
         return self.predict(images_BHWC).argmax(axis=-1).astype(np.uint8)
 
 
-def write_scene(path, size):
-    """Write smooth colours with some noise, a strip at a time."""
+def write_scene(path, size, height=None):
+    """Write smooth colours with some noise, a strip at a time; a square unless told otherwise."""
+    height = size if height is None else height
     rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (TILE // 32, size // 32, BANDS)).astype(np.float32)
+    coarse = rng.integers(0, 256, (TILE // 32, max(size // 32, 1), BANDS)).astype(np.float32)
     strip = cv2.resize(coarse, (size, TILE), interpolation=cv2.INTER_LINEAR)
     strip = np.clip(strip + rng.normal(0, 3, strip.shape), 0, 255).astype(np.uint8)
-    profile = {"driver": "GTiff", "height": size, "width": size, "count": BANDS, "dtype": "uint8"}
+    profile = {"driver": "GTiff", "height": height, "width": size, "count": BANDS, "dtype": "uint8"}
     tiling = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate"}
     with rasterio.open(path, "w", **profile, **tiling, interleave="pixel", zlevel=1) as dataset:
-        for row in range(0, size, TILE):
+        for row in range(0, height, TILE):
             shifted = np.roll(strip, 37 * row // TILE, axis=1)
-            dataset.write(np.moveaxis(shifted, 2, 0), window=Window(0, row, size, TILE))
+            dataset.write(
+                np.moveaxis(shifted[: height - row], 2, 0),
+                window=Window(0, row, size, min(TILE, height - row)),
+            )
 
 
 def card():
