@@ -394,7 +394,10 @@ class _RowKeeper:
         self.journal.append(arrays, self._counts(labels_RW))
 
     def _counts(self, labels_RW: NDArray[np.integer]) -> dict[str, Any]:
-        counts = np.bincount(labels_RW.ravel(), minlength=self.nodata + 1)
+        # Row by row, for NumPy makes eight bytes of each label that it counts.
+        counts = np.zeros(self.nodata + 1, np.int64)
+        for labels_W in labels_RW:
+            counts += np.bincount(labels_W, minlength=len(counts))
         changes = labels_RW[:, 1:] != labels_RW[:, :-1]
         at_seams = int(np.count_nonzero(changes[:, self.seams - 1]))
         num_seams = len(labels_RW) * len(self.seams)
