@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from terrazzo.inference.model import Model, model_folder
 from terrazzo.inference.outputs import Settings, Work, plan_outputs
 from terrazzo.inference.prediction_area import open_area
 from terrazzo.inference.tiled_prediction import Scene, Tally, touches
+from terrazzo.inference.tiles import first_open
 from terrazzo.io import rasters
 from terrazzo.io.remote_paths import RemotePath
 from terrazzo.models import compatibility, radiometry
@@ -361,7 +363,7 @@ def _predict_scenes(
 ) -> Iterator[Written]:
     if not orders:
         return
-    counter = _RowsDone(progress, sum(_tile_rows(order) for order in orders))
+    counter = _RowsDone(progress, sum(map(_tile_rows, orders)), sum(map(_pixels, orders)))
     with _executor(source, settings, counter.row_done, progress.say) as executor:
         for order, tally in map_writer.make_maps(
             orders, executor, resume=settings.resume, begun=counter.map_begun
@@ -405,25 +407,55 @@ def _executor(
 
 @dataclass
 class _RowsDone:
-    """Counts rows of tiles over all scenes."""
+    """Counts rows of tiles over all scenes, and how fast they are.
+
+    Attributes:
+        progress: is told.
+        total: rows of tiles of all scenes.
+        pixels: of all scenes that are predicted.
+        clock: tells seconds.
+    """
 
     progress: Progress
     total: int
+    pixels: int
+    clock: Callable[[], float] = time.monotonic
     done: int = 0
+    _before: int = 0  # rows of tiles that another process has done
+    _begun: float | None = None
 
     def row_done(self) -> None:
         # Bands and resumes do a row of tiles again, so the end may come early.
         self.done = min(self.done + 1, self.total)
-        self.progress.advance(self.done, self.total, "predict")
+        self._show()
 
     def map_begun(self, making: MapInProgress) -> None:
         finished, rows = making.rows.finished_rows, making.order.scene.info.rows
         if finished:
-            self.done += _tile_rows(making.order) * finished // rows
+            before = _tile_rows(making.order) * finished // rows
+            self.done += before
+            self._before += before
             self.progress.say(f"resuming with {finished} of {rows} rows finished")
+        if self._begun is None:
+            self._begun = self.clock()
+        self._show()  # so that the pace has a beginning
+
+    def _show(self) -> None:
+        seconds = 0.0 if self._begun is None else self.clock() - self._begun
+        megapixels = self.pixels * (self.done - self._before) / max(self.total, 1) / 1e6
+        speed = f"  {megapixels / seconds:.2f} Mpx/s" if megapixels > 0 and seconds > 0 else ""
+        self.progress.advance(self.done, self.total, f"predict{speed}")
 
 
 def _tile_rows(order: MapOrder) -> int:
     """Count the rows of tiles that hold a pixel to predict."""
     rows = order.tiling.shares(order.scene.info.rows)
     return sum(touches(order.scene.area, row) for row in rows)
+
+
+def _pixels(order: MapOrder) -> int:
+    """Count the pixels of these rows, between the first and the last column to predict."""
+    rows, area = order.tiling.shares(order.scene.info.rows), order.scene.area
+    first, last = (0, order.scene.info.columns) if area is None else area.columns
+    finals = zip(rows, first_open(rows), strict=True)
+    return (last - first) * sum(final - r.first for r, final in finals if touches(area, r))
