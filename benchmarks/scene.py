@@ -109,7 +109,8 @@ TILING = Tiling(tile=TILE, overlap=OVERLAP, batch_size=BATCH)
 
 def ours(path, out):
     scene = Scene(path, tuple(range(BANDS)))
-    order = predict.order_for(scene, card(), Work(path, out), Settings(tiling=TILING), ("cheap",))
+    work = Work(path, out, areas=out.with_suffix(".csv"), style=out.with_suffix(".qml"))
+    order = predict.order_for(scene, card(), work, Settings(tiling=TILING), ("cheap",))
     (_,) = make_maps([order], ThisProcess(CheapModel(), lambda: None))
 
 
@@ -228,17 +229,24 @@ def run_way(way, path, folder):
     print(seconds, peak_memory()["peak_memory_bytes"] / 2**20)
 
 
+def remove_map(folder):
+    for left in folder.glob("map.*"):
+        left.unlink()
+
+
 def speeds(path, folder, size, ways, rounds):
     taken = {way: [] for way in ways}
     for _ in range(rounds):
         for way in ways:
             taken[way].append(measure(way, path, folder))
-            (folder / "map.tif").unlink(missing_ok=True)
+            remove_map(folder)
     for way, measured in taken.items():
         seconds = statistics.median(second for second, _ in measured)
+        alone = [second for second, _ in taken.get("model alone", [])]
+        ratio = f"{statistics.median(alone) / seconds:8.2f} of the model alone" if alone else ""
         peak = max(peak for _, peak in measured)
         speed = f"{size**2 / 1e6 / seconds:6.2f} Mpx/s"
-        print(f"{way:<20}{speed}{seconds:8.1f} s{peak:8.0f} MB", flush=True)
+        print(f"{way:<20}{speed}{seconds:8.1f} s{peak:8.0f} MB{ratio}", flush=True)
 
 
 def main():
@@ -268,7 +276,7 @@ def main():
         for size in arguments.memory:
             write_scene(path, size)
             seconds, peak = measure("terrazzo", path, folder)
-            (folder / "map.tif").unlink()
+            remove_map(folder)
             print(
                 f"terrazzo {size}²: {peak:.0f} MB, {size**2 / 1e6 / seconds:.2f} Mpx/s", flush=True
             )

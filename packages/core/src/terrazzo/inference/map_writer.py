@@ -307,12 +307,13 @@ def _write_files(order: MapOrder, rows: PartialMap, wait: Callable[[], None]) ->
         polygonize.write(
             work.polygons, sieved(), size, label_map, layer_per_class=order.layer_per_class
         )
-    if work.areas is not None:
-        areas = class_areas.of_groups(on_map(), size, label_map, order.work.map)
-        class_areas.write(work.areas, areas)
     if work.style is not None:
         qgis_styles.write_map_style(work.style, label_map)
-    write_map(work.map, size, on_map(), label_map, cloud_optimised=order.cloud_optimised)
+    passing = class_areas.PassingAreas(size, label_map, order.work.map)
+    groups = iter(on_map()) if work.areas is None else passing.passing(on_map())
+    write_map(work.map, size, groups, label_map, cloud_optimised=order.cloud_optimised)
+    if work.areas is not None:
+        class_areas.write(work.areas, passing.areas)
     for path in work.files:  # to the disk before its name
         with row_journal.writing_rows(path.parent):
             flush_file(path)
