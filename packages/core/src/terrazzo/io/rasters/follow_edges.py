@@ -1,8 +1,8 @@
 """Shapes brought from one CRS to another along their edges, and not by their corners alone.
 
-A line that is straight in one CRS is bent in another: at 52° north, the southern side of a rectangle
-in longitude and latitude, 100 km long, lies up to 250 m beside the straight line between its corners
-in UTM.
+A line that is straight in one CRS is bent in another: at 52° north, the southern side of a
+rectangle in longitude and latitude, 100 km long, lies up to 250 m beside the straight line between
+its corners in UTM.
 """
 
 from __future__ import annotations
