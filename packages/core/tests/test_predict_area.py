@@ -362,3 +362,19 @@ def test_data_missing_inside_the_area_is_told(place):
     settings = Settings(tiling=SMALL, area=place / "area.geojson")
     predict.predict(place / "model", place / "s.tif", place / "map.tif", settings, progress=lines)
     assert any("SEG-D023" in line and "area.geojson" in line for line in lines.told)
+
+
+def test_progress_counts_rows_of_tiles_that_touch_the_area(place):
+    class Counts(Silent):
+        told = ()
+
+        def advance(self, done, total, text):
+            self.told += ((done, total),)
+
+    write(place / "area.geojson", AREA[:1])
+    counts = Counts()
+    settings = Settings(tiling=SMALL, area=place / "area.geojson")
+    predict.predict(place / "model", place / "s.tif", place / "map.tif", settings, progress=counts)
+    total = sum(inside()[:110][row.first : row.last].any() for row in SMALL.shares(ROWS))
+    assert counts.told == tuple((done, total) for done in range(total + 1))
+    assert total < len(SMALL.shares(ROWS))
