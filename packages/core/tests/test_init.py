@@ -272,6 +272,20 @@ def test_what_a_tool_leaves_open_is_asked(tmp_path):
     asked = question(two)
     assert asked.code == "SEG-D121"
     assert "a.json, b.json" in str(asked)
+    tracks = labelme_folder(tmp_path / "tracks")
+    (tracks / "003.json").unlink()
+    asked = question(tracks)
+    assert asked.code == "SEG-D014"
+    assert "unannotated" in str(asked.next_step)
+    several = tmp_path / "several"
+    for part in ("first", "second"):
+        WRITERS["supervisely"](several / part)
+    asked = question(several)
+    assert asked.code == "SEG-D121"
+    assert "first/ann, first/ann/deep, second/ann" in str(asked)
+    for path in (two / "images").iterdir():
+        path.unlink()
+    assert "files of coco, and no images" in str(question(two))
     annotators = tmp_path / "annotators"
     WRITERS["label_studio"](annotators)
     tasks = json.loads((annotators / "project.json").read_text())

@@ -31,15 +31,23 @@ def detect(tree: Tree) -> Layout | None:
     """Recognise the files of a labelling tool; masks that pair up with images go before them.
 
     Raises:
-        DataError: SEG-D121, it is not clear which file holds the labels.
+        DataError: SEG-D120, there are no images; SEG-D121, it is not clear which file holds the
+            labels.
     """
-    if not tree.pictures:
-        return None
     found = {path: tool for path, tool in tool_exports.tools(tree).items() if " " not in tool}
     found = found or dict.fromkeys(_yolo_files(tree), "yolo")
     if not found:
         return None
     first, tool = next(iter(found.items()))
+    if not tree.pictures:
+        raise DataError(
+            "SEG-D120",
+            f"there are files of {tool}, and no images",
+            file=tree.root,
+            observed=tree.described(),
+            allowed="the images (PNG, JPEG, TIFF) that were labelled, below this folder",
+            next_step="where are they? Bring them; exports often leave them out",
+        )
     masks = _masks(tree)
     if masks is not None:
         asked = f"are the masks the labels, and not {first}? They are taken: --set data.format="
@@ -50,6 +58,8 @@ def detect(tree: Tree) -> Layout | None:
     options = _best(tree.root, tool, candidates)
     if options is None:
         return None
+    if is_per_image:
+        _refuse_left_out(tree, tool, files, options["annotations"])
     if tool == "yolo":
         options |= _yolo_names(tree)
     reasons = {
@@ -163,6 +173,29 @@ def _of_folders(tree: Tree, files: list[str]) -> Iterator[dict[str, Any]]:
             yield {"images": of_images or ".", "annotations": of_shapes or "."}
 
 
+def _refuse_left_out(tree: Tree, tool: str, files: Sequence[str], place: str) -> None:
+    """Refuse to go on with a part of the files of shapes.
+
+    Raises:
+        DataError: SEG-D121.
+    """
+    used = [f"{place.replace('{split}', split)}/" for split in datasets.SPLITS]
+    folders = dict.fromkeys(path.rpartition("/")[0] for path in files)
+    left_out = [f for f in folders if place != "." and not f"{f}/".startswith(tuple(used))]
+    if left_out:
+        raise DataError(
+            "SEG-D121",
+            f"the files of {tool} lie in several folders that do not belong together by name",
+            file=tree.root,
+            observed=", ".join(folders),
+            allowed="one folder of images and one of their files, with equal sub-folders; or "
+            "folders of train, val and test whose paths differ by that word",
+            next_step="how are they divided? Rename or move them (e.g. valid to val), or choose by "
+            f"--set data.format={tool} --set data.options.annotations=FOLDER --set "
+            "data.options.images=FOLDER",
+        )
+
+
 def _of_files(tree: Tree, tool: str, files: list[str]) -> Iterator[dict[str, Any]]:
     """Yield the file, and folders of images.
 
@@ -181,7 +214,7 @@ def _of_files(tree: Tree, tool: str, files: list[str]) -> Iterator[dict[str, Any
             "--set data.options.images=FOLDER; or rename the files to those words, e.g. valid to "
             "val",
         )
-    leads = list(tree.pictures)
+    leads = sorted(tree.pictures, key=lambda lead: folder_words.base_of(lead) is None)
     parents = [str(parent) for lead in leads for parent in PurePosixPath(lead).parents]
     parents.sort(key=len, reverse=True)
     places = dict.fromkeys([*_templates(leads), *leads, *parents, "."] if templates else ())
