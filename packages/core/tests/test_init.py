@@ -282,7 +282,8 @@ def test_what_a_tool_leaves_open_is_asked(tmp_path):
         WRITERS["supervisely"](several / part)
     asked = question(several)
     assert asked.code == "SEG-D121"
-    assert "first/ann, first/ann/deep, second/ann" in str(asked)
+    assert "first/ann" in str(asked.observed)
+    assert "second/ann" in str(asked.observed)
     for path in (two / "images").iterdir():
         path.unlink()
     assert "files of coco, and no images" in str(question(two))
@@ -318,6 +319,27 @@ def test_a_split_without_a_folder_is_drawn_and_the_named_one_is_kept(tmp_path, n
     assert sizes_of(proposal.recipe) == {"train": 9, "val": 3, "test": 1}
     assert {name[:4] for name in datasets.open_split(data, "val").names} == {"val/"}
     assert any("is there a test split elsewhere?" in line for line in proposal.unsure)
+
+
+def test_tiles_with_a_place_whose_labels_a_tool_has_drawn(tmp_path, no_steps):
+    coco_file(tmp_path, "coco.json", "tiles")
+    place = {"crs": "EPSG:32633", "transform": Affine(1, 0, 392_000, 0, -1, 5_820_000)}
+    for path in (tmp_path / "tiles").glob("*.png"):
+        rasters.write(path.with_suffix(".tif"), np.asarray(Image.open(path)), **place)
+        path.unlink()
+    file = (tmp_path / "coco.json").read_text().replace(".png", ".tif")
+    (tmp_path / "coco.json").write_text(file)
+    recipe = init(tmp_path, None, REFERENCE).recipe
+    assert load_recipe(recipe).data.format == "coco"
+    assert sum(sizes_of(recipe).values()) == 12
+
+
+def test_every_one_of_many_folders_is_looked_at(tmp_path, no_steps):
+    for folder in ("a", "b"):
+        for patient in range(12):
+            labelme_folder(tmp_path / folder / str(patient), 10 if folder == "a" else 1)
+    proposal = init(tmp_path, None, REFERENCE)
+    assert sum(sizes_of(proposal.recipe).values()) == 132
 
 
 def test_masks_beside_the_files_of_a_tool_are_taken_and_asked_about(tmp_path, no_steps):

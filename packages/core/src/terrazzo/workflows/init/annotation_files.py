@@ -55,11 +55,11 @@ def detect(tree: Tree) -> Layout | None:
     files = [path for path, each in found.items() if each == tool]
     is_per_image = issubclass(datasets.load_format(tool).Options, PerImageOptions)
     candidates = _of_folders(tree, files) if is_per_image else _of_files(tree, tool, files)
-    options = _best(tree.root, tool, candidates)
+    options = _best(tree, tool, files, candidates)
     if options is None:
         return None
-    if is_per_image:
-        _refuse_left_out(tree, tool, files, options["annotations"])
+    if _left_out(files, options["annotations"]):
+        raise _divided(tree, tool, files)
     if tool == "yolo":
         options |= _yolo_names(tree)
     reasons = {
@@ -68,7 +68,12 @@ def detect(tree: Tree) -> Layout | None:
         "annotations": "where the shapes are",
         "classes": "names in data.yaml, in their order",
     }
-    return Layout(tree.root, tool, options, reasons)
+    others = {each: path for path, each in found.items() if each != tool}
+    unsure = tuple(
+        f"are the labels in {first}, and not in {path}? --set data.format={each} reads the other"
+        for each, path in others.items()
+    )
+    return Layout(tree.root, tool, options, reasons, unsure)
 
 
 def completed(layout: Layout, given: Mapping[str, Any]) -> Layout:
@@ -121,20 +126,29 @@ def _masks(tree: Tree) -> Layout | None:
         return None
 
 
-def _best(root: Path, tool: str, candidates: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the places that hold most, of those that are whole the first."""
+def _best(
+    tree: Tree, tool: str, files: Sequence[str], candidates: Iterable[dict[str, Any]]
+) -> dict[str, Any] | None:
+    """Return the first places that are whole and hold all files, else those that hold most."""
     tried: list[tuple[int, dict[str, Any]]] = []
     for places in itertools.islice(candidates, _MOST_CANDIDATES):
         for suffixes in _SUFFIXES.get(tool, ({},)):
             options = {**places, **suffixes}
             faults: list[DataError] = []
-            sources = _opened(root, tool, options, faults)
-            if sources and not faults:
+            sources = _opened(tree.root, tool, options, faults)
+            if sources and not faults and not _left_out(files, options["annotations"]):
                 return options
             tried.append((sum(len(source.names) for source in sources), options))
     most = max(tried, key=lambda each: each[0], default=(0, None))
     # A tool's file without its images is told so by the format; texts of numbers may be anything.
     return None if tool == "yolo" and not most[0] else most[1]
+
+
+def _left_out(files: Iterable[str], place: str) -> bool:
+    """Tell whether files lie outside of a folder, or are not that file; with ``{split}``, all."""
+    used = [place.replace("{split}", split) for split in datasets.SPLITS]
+    inside = tuple(f"{each}/" for each in used)
+    return place != "." and not all(file in used or file.startswith(inside) for file in files)
 
 
 def _opened(
@@ -173,27 +187,19 @@ def _of_folders(tree: Tree, files: list[str]) -> Iterator[dict[str, Any]]:
             yield {"images": of_images or ".", "annotations": of_shapes or "."}
 
 
-def _refuse_left_out(tree: Tree, tool: str, files: Sequence[str], place: str) -> None:
-    """Refuse to go on with a part of the files of shapes.
-
-    Raises:
-        DataError: SEG-D121.
-    """
-    used = [f"{place.replace('{split}', split)}/" for split in datasets.SPLITS]
-    folders = dict.fromkeys(path.rpartition("/")[0] for path in files)
-    left_out = [f for f in folders if place != "." and not f"{f}/".startswith(tuple(used))]
-    if left_out:
-        raise DataError(
-            "SEG-D121",
-            f"the files of {tool} lie in several folders that do not belong together by name",
-            file=tree.root,
-            observed=", ".join(folders),
-            allowed="one folder of images and one of their files, with equal sub-folders; or "
-            "folders of train, val and test whose paths differ by that word",
-            next_step="how are they divided? Rename or move them (e.g. valid to val), or choose by "
-            f"--set data.format={tool} --set data.options.annotations=FOLDER --set "
-            "data.options.images=FOLDER",
-        )
+def _divided(tree: Tree, tool: str, files: Sequence[str]) -> DataError:
+    """Compose the question where a format would read a part of the files."""
+    return DataError(
+        "SEG-D121",
+        f"the files of {tool} lie in several folders that do not belong together by name",
+        file=tree.root,
+        observed=", ".join(dict.fromkeys(path.rpartition("/")[0] or "." for path in files)),
+        allowed="one folder of images and one of their files, with equal sub-folders; or "
+        "folders of train, val and test whose paths differ by that word",
+        next_step="how are they divided? Rename or move them (e.g. valid to val), or choose by "
+        f"--set data.format={tool} --set data.options.annotations=FOLDER --set "
+        "data.options.images=FOLDER",
+    )
 
 
 def _of_files(tree: Tree, tool: str, files: list[str]) -> Iterator[dict[str, Any]]:

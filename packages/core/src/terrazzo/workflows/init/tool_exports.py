@@ -53,17 +53,21 @@ def detect(tree: Tree) -> Layout | None:
 def tools(tree: Tree) -> dict[str, str]:
     """Return the format of each file that is one of a labelling tool, or the tool's name.
 
-    Of each folder the first files are looked at.
+    The first file of each folder is looked at, and some more.
     """
-    candidates = (
-        f"{lead}/{name}" if lead else name
+    of_folders = [
+        [
+            f"{lead}/{name}" if lead else name
+            for name in names
+            if PurePosixPath(name).suffix.lower() in _SUFFIXES
+        ]
         for lead, names in tree.files.items()
-        for name in itertools.islice(
-            (n for n in names if PurePosixPath(n).suffix.lower() in _SUFFIXES), _OF_A_FOLDER
-        )
-    )
+    ]
+    more = itertools.chain.from_iterable(paths[1:_OF_A_FOLDER] for paths in of_folders)
+    looked_at = {path for paths in of_folders for path in paths[:1]}
+    looked_at |= set(itertools.islice(more, _LOOKED_AT))
     found = {}
-    for path in itertools.islice(candidates, _LOOKED_AT):
+    for path in sorted(looked_at):
         tool = "ImageJ ROI" if path.lower().endswith(".roi") else _tool_of(tree.root / path)
         if tool is not None:
             found[path] = tool
