@@ -337,9 +337,9 @@ def test_tiles_with_a_place_whose_labels_a_tool_has_drawn(tmp_path, no_steps):
 def test_every_one_of_many_folders_is_looked_at(tmp_path, no_steps):
     for folder in ("a", "b"):
         for patient in range(12):
-            labelme_folder(tmp_path / folder / str(patient), 10 if folder == "a" else 1)
+            labelme_folder(tmp_path / folder / str(patient), 8)
     proposal = init(tmp_path, None, REFERENCE)
-    assert sum(sizes_of(proposal.recipe).values()) == 132
+    assert sum(sizes_of(proposal.recipe).values()) == 192
 
 
 def test_masks_beside_the_files_of_a_tool_are_taken_and_asked_about(tmp_path, no_steps):
