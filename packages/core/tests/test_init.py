@@ -17,6 +17,7 @@ from terrazzo.base.errors import ConfigError, DataError, TerrazzoError
 from terrazzo.base.recipe import DataConfig, load_recipe
 from terrazzo.data import datasets
 from terrazzo.io import rasters
+from terrazzo.testing.annotation_trees import CLASSES, WRITERS
 from terrazzo.workflows.init import Wishes, init, measure_step
 from terrazzo.workflows.init.folder_words import base_of, role_of
 from terrazzo.workflows.train import train
@@ -169,6 +170,204 @@ def test_the_recipe_trains_in_two_commands_and_nothing_is_written_over(tmp_path)
     assert "#000000" not in [each.colour for each in classes.classes]
 
 
+def square(mask_HW: np.ndarray) -> list[list[int]]:
+    """Return the corners of the square that is 1."""
+    rows, columns = (np.flatnonzero(mask_HW.any(axis)) for axis in (1, 0))
+    top, below, left, right = rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
+    corners = [[left, top], [right, top], [right, below], [left, below]]
+    return [[int(each) for each in corner] for corner in corners]
+
+
+def labelme_folder(root: Path, number: int = 12, **more: object) -> Path:
+    for n in range(number):
+        image_HWC, mask_HW = picture(n)
+        save(root / f"{n:03d}.png", image_HWC)
+        shape = {"label": "cell", "points": square(mask_HW), "shape_type": "polygon", **more}
+        file = {"imagePath": f"{n:03d}.png", "imageHeight": 40, "imageWidth": 48}
+        (root / f"{n:03d}.json").write_text(json.dumps({"shapes": [shape], **file}))
+    return root
+
+
+def coco_file(root: Path, name: str, images: str, number: int = 12) -> Path:
+    told = []
+    for n in range(number):
+        image_HWC, mask_HW = picture(n)
+        save(root / images / f"{n:03d}.png", image_HWC)
+        ring = np.ravel(square(mask_HW)).tolist()
+        told.append({"id": n, "image_id": n, "category_id": 4, "segmentation": [ring]})
+    listed = [
+        {"id": n, "file_name": f"{n:03d}.png", "height": 40, "width": 48} for n in range(number)
+    ]
+    # Some services write a category that nothing is of before the others.
+    classes = [{"id": 0, "name": "all"}, {"id": 4, "name": "cell"}]
+    file = {"images": listed, "annotations": told, "categories": classes}
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(json.dumps(file))
+    return root
+
+
+@pytest.mark.parametrize("tool", ["labelme", "coco"])
+def test_files_of_a_labelling_tool_train_in_two_commands(tool, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from terrazzo.cli.app import app
+
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "mine"
+    if tool == "labelme":
+        labelme_folder(root)
+    else:
+        coco_file(root, "labels/instances_default.json", "pictures")
+    answer = CliRunner().invoke(app, ["init", "mine", "--backend", "reference"])
+    assert answer.exit_code == 0, (answer.output, answer.exception)
+    data = load_recipe(root / "recipe.toml").data
+    assert data.format == tool
+    assert sizes_of(root / "recipe.toml") == {"train": 7, "val": 3, "test": 2}
+    classes = datasets.load_labels(data)
+    assert classes.names == ("background", "cell")
+    assert len({each.colour for each in classes.classes} - {"#000000"}) == 2
+    split = datasets.open_split(data, "train")
+    for index in range(len(split)):
+        read = split.read(index)
+        np.testing.assert_array_equal(read.label_HW, picture(int(read.name))[1])
+    if tool == "coco":
+        assert list(data.options["classes"]) == ["all", "cell"]
+        assert "should all be learned?" in answer.output.replace("\n", " ")
+    answer = CliRunner().invoke(app, ["run", "mine", "--set", "training.epochs=1"])
+    assert answer.exit_code == 0, (answer.output, answer.exception)
+    assert json.loads((tmp_path / "runs/mine/evaluation/test.json").read_text())
+
+
+@pytest.mark.parametrize("tool", WRITERS)
+def test_each_format_of_shapes_is_recognised(tool, tmp_path, no_steps):
+    tree = WRITERS[tool](tmp_path)
+    (tmp_path / "shapes.toml").unlink()
+    if tool == "yolo":
+        (tmp_path / "data.yaml").write_text("path: .\nnames:\n  0: road\n  1: 'car'\n  2: sky\n")
+    proposal = init(tmp_path, None, REFERENCE)
+    data = load_recipe(proposal.recipe).data
+    assert data.format == tool
+    assert sum(sizes_of(proposal.recipe).values()) == len(tree.written_images)
+    classes = datasets.load_labels(data)
+    assert sorted(classes.names) == ["background", "car", "road", "sky"]
+    numbers = [0, *(classes.names.index(name) for name in CLASSES)]
+    for split in datasets.SPLITS:
+        opened = datasets.open_split(data, split)
+        for index in range(len(opened)):
+            read = opened.read(index)
+            written = next(
+                each for each in tree.written_images.values() if str(each.image) == read.image_file
+            )
+            if tool != "cityscapes_polygons":  # drawn with its borders by default
+                expected = np.array(numbers)[written.raw_label]
+                np.testing.assert_array_equal(read.label_HW, expected)
+
+
+def test_what_a_tool_leaves_open_is_asked(tmp_path):
+    lines = labelme_folder(tmp_path / "lines", shape_type="linestrip")
+    asked = question(lines)
+    assert asked.code == "SEG-D116"
+    assert "line_width" in str(asked)
+    two = coco_file(coco_file(tmp_path / "two", "a.json", "images"), "b.json", "images")
+    asked = question(two)
+    assert asked.code == "SEG-D121"
+    assert "a.json, b.json" in str(asked)
+    tracks = labelme_folder(tmp_path / "tracks")
+    (tracks / "003.json").unlink()
+    asked = question(tracks)
+    assert asked.code == "SEG-D014"
+    assert "unannotated" in str(asked.next_step)
+    several = tmp_path / "several"
+    for part in ("first", "second"):
+        WRITERS["supervisely"](several / part)
+    asked = question(several)
+    assert asked.code == "SEG-D121"
+    assert "first/ann" in str(asked.observed)
+    assert "second/ann" in str(asked.observed)
+    for path in (two / "images").iterdir():
+        path.unlink()
+    assert "files of coco, and no images" in str(question(two))
+    annotators = tmp_path / "annotators"
+    WRITERS["label_studio"](annotators)
+    tasks = json.loads((annotators / "project.json").read_text())
+    tasks[0]["annotations"].append({**tasks[0]["annotations"][0], "completed_by": 2})
+    (annotators / "project.json").write_text(json.dumps(tasks))
+    assert question(annotators).code == "SEG-D117"
+
+
+def test_what_was_asked_about_a_tool_is_answered_by_set(tmp_path, no_steps):
+    lines = labelme_folder(tmp_path / "lines", shape_type="linestrip")
+    proposal = init(lines, None, Wishes("reference", None, (), ("data.options.line_width=3",)))
+    assert load_recipe(proposal.recipe).data.options["line_width"] == 3
+    two = coco_file(coco_file(tmp_path / "two", "a.json", "images"), "b.json", "images")
+    chosen = ("data.format=coco", "data.options.annotations=b.json")
+    proposal = init(two, None, Wishes("reference", None, ("ground", "thing"), chosen))
+    assert sum(sizes_of(proposal.recipe).values()) == 12
+
+
+def test_files_of_shapes_of_each_split_are_the_splits(tmp_path, no_steps):
+    for number, split in ((6, "train"), (3, "val"), (2, "test")):
+        coco_file(tmp_path, f"annotations/instances_{split}.json", f"images/{split}", number)
+    assert sizes_of(init(tmp_path, None, REFERENCE).recipe) == {"train": 6, "val": 3, "test": 2}
+
+
+def test_a_split_without_a_folder_is_drawn_and_the_named_one_is_kept(tmp_path, no_steps):
+    for split, number in (("train", 10), ("val", 3)):
+        labelme_folder(tmp_path / split, number)
+    proposal = init(tmp_path, None, REFERENCE)
+    data = load_recipe(proposal.recipe).data
+    assert sizes_of(proposal.recipe) == {"train": 9, "val": 3, "test": 1}
+    assert {name[:4] for name in datasets.open_split(data, "val").names} == {"val/"}
+    assert any("is there a test split elsewhere?" in line for line in proposal.unsure)
+
+
+def test_tiles_with_a_place_whose_labels_a_tool_has_drawn(tmp_path, no_steps):
+    coco_file(tmp_path, "coco.json", "tiles")
+    place = {"crs": "EPSG:32633", "transform": Affine(1, 0, 392_000, 0, -1, 5_820_000)}
+    for path in (tmp_path / "tiles").glob("*.png"):
+        rasters.write(path.with_suffix(".tif"), np.asarray(Image.open(path)), **place)
+        path.unlink()
+    file = (tmp_path / "coco.json").read_text().replace(".png", ".tif")
+    (tmp_path / "coco.json").write_text(file)
+    recipe = init(tmp_path, None, REFERENCE).recipe
+    assert load_recipe(recipe).data.format == "coco"
+    assert sum(sizes_of(recipe).values()) == 12
+
+
+def test_every_one_of_many_folders_is_looked_at(tmp_path, no_steps):
+    for folder in ("a", "b"):
+        for patient in range(12):
+            labelme_folder(tmp_path / folder / str(patient), 8)
+    proposal = init(tmp_path, None, REFERENCE)
+    assert sum(sizes_of(proposal.recipe).values()) == 192
+
+
+def test_masks_beside_the_files_of_a_tool_are_taken_and_asked_about(tmp_path, no_steps):
+    make(tmp_path, "images/{n}.png", "masks/{n}.png")
+    coco_file(tmp_path, "coco.json", "images", 10)
+    proposal = init(tmp_path, None, REFERENCE)
+    assert load_recipe(proposal.recipe).data.format == "folder"
+    assert any("--set data.format=coco" in line for line in proposal.unsure)
+
+
+def test_names_of_shapes_that_are_no_class(tmp_path, no_steps):
+    labelme_folder(tmp_path)
+    for path, name in zip(
+        sorted(tmp_path.glob("*.json")), ("__ignore__", "_background_"), strict=False
+    ):
+        file = json.loads(path.read_text())
+        corner = {"label": name, "points": [[0, 0], [9, 0], [9, 9]], "shape_type": "polygon"}
+        file["shapes"].insert(0, corner)
+        path.write_text(json.dumps(file))
+    proposal = init(tmp_path, None, REFERENCE)
+    classes = datasets.load_labels(load_recipe(proposal.recipe).data)
+    assert [(each.name, each.raw) for each in classes.classes] == [
+        ("background", (0, 3)),
+        ("cell", (2,)),
+    ]
+    assert set(classes.ignored) == {1, 255}
+
+
 def test_run_with_a_folder_and_a_recipe_is_refused(tmp_path):
     from typer.testing import CliRunner
 
@@ -243,11 +442,17 @@ def test_each_odd_folder_ends_in_one_question(tmp_path):
     (unread / "masks/a.npy").write_bytes(b"")
     save(unread / "images/a.png", picture(0)[0])
     assert ".npy files are not read" in str(question(unread))
-    tool = tmp_path / "tool"
-    save(tool / "a.png", picture(0)[0])
-    (tool / "a.json").write_text('{"version": "6", "shapes": [], "imagePath": "a.png"}')
-    assert question(tool).code == "SEG-D122"
-    assert "labelme" in str(question(tool))
+    for name, text, told in (
+        ("a.roi", "Iout", "ImageJ ROI"),
+        ("a.xml", "<annotations><track id='0'/></annotations>", "CVAT for video"),
+        ("a.json", '{"annotations": [{"bounding_box": {}, "polygon": {}}]}', "Darwin JSON"),
+    ):
+        tool = tmp_path / told
+        save(tool / "a.png", picture(0)[0])
+        (tool / name).write_text(text)
+        asked = question(tool)
+        assert asked.code == "SEG-D122"
+        assert told in str(asked)
 
 
 def test_numbered_objects_are_no_classes(tmp_path):

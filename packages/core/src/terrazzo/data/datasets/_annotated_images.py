@@ -66,8 +66,9 @@ class ShapeOptions(Frozen):
     line_width: Annotated[float, Field(gt=0, le=1000)] | None = None
     """Lines and points: their width in pixels. None: they are refused."""
     split: Draw | None = Field(default_factory=lambda given: _default_draw(given))
-    """A draw. None: by ``{split}`` in a path. By default, where no path has it: the sub-folders
-    train, val and test of the images if there are any, else 0.8, 0.1 and 0.1."""
+    """A draw; a share of 0 keeps the sub-folder of that name as the split. None: by ``{split}`` in
+    a path. By default, where no path has it: the sub-folders train, val and test of the images if
+    there are any, else 0.8, 0.1 and 0.1."""
     split_file: str | None = None
     """``splits.json`` of a run: its draw takes the place of a new one."""
 
@@ -297,10 +298,15 @@ def annotated_images(
             chosen = tuple(p for p in pairs if split_folders.split_of(p.name) == split)
             notes += (split_folders.note(names),)
         else:
+            kept = {} if is_default else _kept(pairs, options)
             drawn = _split_draw.divide(
-                split, options.split, options.split_file, training=lambda: tuple(pairs)
+                split,
+                options.split,
+                options.split_file,
+                training=lambda: tuple(pair for pair in pairs if pair.name not in kept),
             )
-            chosen, notes = drawn.pairs, notes + drawn.notes
+            own = tuple(pair for pair in pairs if kept.get(pair.name) == split)
+            chosen, notes = own or drawn.pairs, notes + drawn.notes
     ignored = IGNORE if len(classes) < IGNORE else MOST_CLASSES + 1
     rules = DrawingRules(
         {name: value for value, name in enumerate(classes, 1)},
@@ -315,6 +321,16 @@ def annotated_images(
     return AnnotatedImages(
         chosen, band_names_of([pair.image for pair in chosen]), load, rules, notes
     )
+
+
+def _kept(pairs: Sequence[Pair], options: ShapeOptions) -> dict[str, str]:
+    """Return the split, by name, of images in the sub-folder of a split whose share is 0."""
+    if options.split_file is not None:
+        return {}
+    named = {pair.name: split_folders.split_of(pair.name) for pair in pairs}
+    return {
+        name: split for name, split in named.items() if split and not getattr(options.split, split)
+    }
 
 
 def _refuse_turned(pairs: Sequence[Pair], load: Mapping[str, Load]) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.check.scan import ScannedImage, Survey
 from terrazzo.data import labels as label_maps
+from terrazzo.data.datasets._annotated_images import OfShapes
 from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.data.sample import IGNORE
 
@@ -25,6 +26,10 @@ _BACKGROUND = "#595959"  # grey: black means "ignored" in every picture
 _MOST = 64  # values that are classes
 _STRAY = 0.001  # share of the pixels below which a colour is a slip of the pen
 _IGNORE_WORDS = frozenset(["-", "ignore", "ignored", "void"])
+_NO_CLASS = _IGNORE_WORDS | {"__ignore__"}  # names of shapes
+_REST = frozenset(["background", "_background_", "bg"])  # names of shapes
+_MOST_NAMED = 255  # classes with names; that many have colours of their own
+_GAPS = 0.1  # share of the pixels below which what no shape covers may be gaps
 _SURE = 3  # colours in common with a published set that are no chance
 _LOOKED_AT = 12  # masks whose objects are counted
 _DARKEST = 60  # a colour whose brightest channel is below is not told from black
@@ -94,6 +99,92 @@ def propose(survey: Survey, known: Mapping[int, str], wishes: Sequence[str], nam
     }
     unsure = _questions(values, ignored, names, known, given, plain, counts)
     return Classes(label_map, shares, reasons, unsure)
+
+
+def of_shapes(survey: Survey, wishes: Sequence[str], name: str) -> Classes:
+    """Decide on the classes of shapes, which have names.
+
+    Args:
+        survey: without a label map.
+        wishes: as in `propose`.
+        name: of the label map.
+
+    Raises:
+        ConfigError: SEG-X127, as `propose`.
+        DataError: SEG-D124, there is one class alone, or far too many.
+    """
+    source = next(each for each in survey.sources.values() if isinstance(each, OfShapes))
+    of_files = dict(enumerate(source.class_names, start=1))
+    labelled = [p for p in survey.scanned_images if p.label is not None]
+    counts: Counter[int] = Counter()
+    for scanned in labelled:
+        if scanned.label is not None:
+            counts.update(scanned.label.counts)
+    ignored = {source.ignored} | {v for v, word in of_files.items() if word.lower() in _NO_CLASS}
+    rest = {v for v, word in of_files.items() if word.lower() in _REST}
+    counts[0] += sum(counts.pop(value, 0) for value in sorted(rest))
+    values = [value for value in (0, *of_files) if counts[value] and value not in ignored]
+    plain = LabelMap(name, ())
+    given = _wished(wishes, values, plain, counts) if wishes else {}
+    ignored |= {value for value, word in given.items() if word in _IGNORE_WORDS}
+    values = [value for value in values if value not in ignored]
+    if not counts[0]:
+        ignored.add(0)
+    if not 1 < len(values) <= _MOST_NAMED:
+        raise DataError(
+            "SEG-D124",
+            "the shapes make one class alone" if len(values) < 2 else "there are too many classes",
+            file=survey.data.root,
+            observed=f"{len(values)} of them cover pixels",
+            allowed=f"2 to {_MOST_NAMED}, what no shape covers among them",
+            next_step="are these the labels? --set 'data.options.classes=[…]' with "
+            "data.options.undrawn chooses among the names",
+        )
+    taken = {of_files[value] for value in values if value}
+    nothing = next(w for w in ("background", "no shape", "rest", "_") if w not in taken)
+    known = {0: nothing} | of_files
+    names = _names(values, known, given, plain)
+    shown = _colours(values, labelled, plain)
+    total = sum(counts[value] for value in values)
+    shares = tuple(counts[value] / total for value in values)
+    classes = tuple(
+        LabelClass(names[v], shown[v], (0, *sorted(rest)) if v == 0 else (v,)) for v in values
+    )
+    label_map = LabelMap(name, classes, tuple(sorted(ignored)), False, SOURCE)
+    reasons = {
+        names[value]: f"{share:.2%} of the pixels, in {_images_with(labelled, value)} images"
+        for value, share in zip(values, shares, strict=True)
+    }
+    return Classes(
+        label_map, shares, reasons, _questions_of_shapes(of_files, counts, ignored, rest)
+    )
+
+
+def _questions_of_shapes(
+    of_files: Mapping[int, str], counts: Counter[int], ignored: set[int], rest: set[int]
+) -> tuple[str, ...]:
+    unsure = []
+    joined = ", ".join(of_files[value] for value in sorted(rest))
+    if joined:
+        unsure.append(
+            f"does {joined} mean what no shape covers? They are one class, in labels.toml"
+        )
+    left = ", ".join(of_files[value] for value in sorted(ignored & of_files.keys()))
+    if left:
+        unsure.append(f"is {left} no class? It is ignored, see labels.toml")
+    unused = [word for value, word in of_files.items() if not counts[value] and value not in rest]
+    if unused:
+        shown = ", ".join(unused[:5]) + (", …" if len(unused) > 5 else "")
+        unsure.append(
+            f"should {shown} be learned? No pixel is of that class, and labels.toml leaves it out"
+        )
+    share = counts[0] / max(sum(counts.values()), 1)
+    if 0 < share < _GAPS:
+        unsure.append(
+            f"is what no shape covers a class? It is {share:.2%} of the pixels, called background; "
+            "if it is gaps between shapes, move 0 to `ignored` in labels.toml"
+        )
+    return tuple(unsure)
 
 
 def _ignored(counts: Counter[int], colour_coded: bool) -> set[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from terrazzo.base.errors import DataError
@@ -174,7 +174,24 @@ def _divide(
     if len(named) == 3:
         reasons.setdefault("split", "folders named after the splits are taken for them")
         return
-    shares = (0.6, 0.2, 0.2) if len(found.pairs) < _FEW else (0.8, 0.1, 0.1)
+    options["split"] = draw_of(found.pairs, named, reasons, unsure)
+
+
+def draw_of(
+    names: Collection[str],
+    named: Collection[str | None],
+    reasons: dict[str, str],
+    unsure: list[str],
+) -> dict[str, Any]:
+    """Return the draw of what nothing divides, and add why and what to ask.
+
+    Args:
+        names: of the images.
+        named: the splits that folders or lists name; fewer than three.
+        reasons: by option; gets that of ``split``.
+        unsure: questions; gets more of them.
+    """
+    shares = (0.6, 0.2, 0.2) if len(names) < _FEW else (0.8, 0.1, 0.1)
     split: dict[str, Any] = dict(zip(("train", "val", "test"), shares, strict=True))
     if len(named) == 2 and "train" in named:
         kept = "val" if "val" in named else "test"
@@ -186,15 +203,17 @@ def _divide(
         )
     else:
         reasons["split"] = "nothing says how to divide: drawn, the same on every machine"
-    _group(found, split, reasons, unsure)
-    options["split"] = split
+    _group(names, split, reasons, unsure)
+    return split
 
 
-def _group(found: Match, split: dict[str, Any], reasons: dict[str, str], unsure: list[str]) -> None:
+def _group(
+    names: Collection[str], split: dict[str, Any], reasons: dict[str, str], unsure: list[str]
+) -> None:
     """Keep the images of one sub-folder together, where there are sub-folders."""
-    folders = {name.rpartition("/")[0] for name in found.pairs}
+    folders = {name.rpartition("/")[0] for name in names}
     groups = {each for each in folders if each and not (split_of(f"{each}/") and "/" not in each)}
-    if len(groups) < 2 or "" in folders or len(groups) == len(found.pairs):
+    if len(groups) < 2 or "" in folders or len(groups) == len(names):
         return
     if len(groups) < 3:
         unsure.append(

@@ -116,7 +116,9 @@ def find_layout(root: Path, detectors: tuple[Detector, ...]) -> Layout:
         DataError: SEG-D120, none knows it; as the detectors.
     """
     tree = look(root)
-    for part in dict.fromkeys((_unpacked(tree), tree)):
+    unpacked = _unpacked(tree)
+    parts = (tree, unpacked) if _num_tables(unpacked) < _num_tables(tree) else (unpacked, tree)
+    for part in dict.fromkeys(parts):
         for detect in detectors:
             layout = detect(part)
             if layout is not None:
@@ -130,6 +132,15 @@ def find_layout(root: Path, detectors: tuple[Detector, ...]) -> Layout:
         "folders such as images/ and masks/; or a GeoTIFF with a label raster or polygons",
         next_step="which folders hold them? Say so by --set data.options.images=FOLDER --set "
         "data.options.masks=FOLDER" + _unread(tree),
+    )
+
+
+def _num_tables(tree: Tree) -> int:
+    """Return the number of files that may hold the labels of images elsewhere."""
+    return sum(
+        name.lower().endswith((".json", ".xml", ".geojson"))
+        for names in tree.files.values()
+        for name in names
     )
 
 

@@ -20,9 +20,11 @@ from terrazzo.check import coverage, label_values, unusable_files
 from terrazzo.check.finding import Finding, Level
 from terrazzo.check.scan import Survey, survey
 from terrazzo.data import datasets
+from terrazzo.data.datasets._annotated_images import OfShapes
 from terrazzo.data.labels import load_label_map
 from terrazzo.models import backends
 from terrazzo.workflows.init import (
+    annotation_files,
     class_proposal,
     image_folders,
     known_sets,
@@ -42,10 +44,11 @@ DETECTORS: tuple[Detector, ...] = (
     known_sets.detect,
     scene_files.detect,
     part_folders.detect,
+    annotation_files.detect,
     image_folders.detect,
     tool_exports.detect,
 )
-"""In the order in which they are asked; formats of labelling tools go before `image_folders`."""
+"""In the order in which they are asked."""
 _DEFAULT_MODELS = {"torch": "unet", "keras": "unet", "reference": "pixel_softmax"}
 _THREADS = 16
 _HALVINGS = 2  # of the image, where a single one does not fit
@@ -199,15 +202,15 @@ def _look(folder: Path, wishes: Wishes, progress: Progress) -> tuple[Layout, Sur
     if "format" in data:
         layout = Layout(folder, data["format"], dict(given), {"format": "asked for with --set"})
         layout = replace(layout, labels=datasets.load_format(data["format"]).LABELS)
-    elif {"images", "masks"} & given.keys():
+    elif {"images", "masks"} & given.keys() and "annotations" not in given:
         layout = image_folders.asked_for(look(folder), given)
         layout = replace(layout, options={**layout.options, **given})
     else:
         layout = find_layout(folder, DETECTORS)
-        seen = _survey(layout, given, progress)
-        if layout.labels is not None and not _fits(seen):
+        if layout.labels is not None and not _fits(_survey(layout, given, progress)):
             others = tuple(each for each in DETECTORS if each is not known_sets.detect)
             layout = find_layout(folder, others)
+    layout = annotation_files.completed(layout, given)
     seen = _survey(layout, given, progress)
     _refuse_faults(seen)
     return layout, seen
@@ -255,6 +258,8 @@ def _refuse_faults(seen: Survey) -> None:
 def _classes(layout: Layout, seen: Survey, wishes: Wishes, folder: Path) -> Classes:
     if seen.label_map is None or wishes.classes:
         name = folder.resolve().name or "classes"
+        if any(isinstance(source, OfShapes) for source in seen.sources.values()):
+            return class_proposal.of_shapes(seen, wishes.classes, name)
         return class_proposal.propose(seen, layout.names, wishes.classes, name)
     counted = coverage.count(seen)
     rows = () if counted is None else coverage.table(counted, seen.label_map)

@@ -7,7 +7,7 @@ from typing import Any
 
 from terrazzo.base.errors import DataError, TerrazzoError
 from terrazzo.data.datasets._paired_files import RASTER_SUFFIXES
-from terrazzo.workflows.init import folder_words
+from terrazzo.workflows.init import folder_words, tool_exports
 from terrazzo.workflows.init.layout import Layout, Tree
 
 _VECTORS = (".gpkg", ".geojson", ".shp")
@@ -48,6 +48,8 @@ def detect(tree: Tree) -> Layout | None:
         return _of_raster(tree, images[0], labels[0])
     if len(images) > 1 and len(labels) == len(images) and not shapes:
         return None  # pairs of files by name
+    if not shapes and not labels and tool_exports.tools(tree):
+        return None  # tiles whose labels a tool has drawn
     raise _unclear(tree, images, labels, shapes)
 
 

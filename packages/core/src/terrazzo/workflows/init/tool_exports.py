@@ -1,8 +1,4 @@
-"""What labelling tools export, recognised by its files, so that it is not taken for nothing.
-
-The data-set formats that read such exports take the place of these refusals: a detector that
-returns their `Layout` goes before `detect`.
-"""
+"""What labelling tools export, recognised by its files, whether a format reads it or not."""
 
 from __future__ import annotations
 
@@ -12,55 +8,80 @@ from pathlib import Path, PurePosixPath
 from terrazzo.base.errors import DataError
 from terrazzo.workflows.init.layout import Layout, Tree
 
-_HEAD = 65_536  # bytes that are looked at
-_LOOKED_AT = 20  # files
-_MARKS: dict[str, tuple[tuple[str, ...], ...]] = {
-    # Words that all occur at the beginning of the file, by tool.
-    "labelme": (('"shapes"', '"imagePath"'),),
-    "COCO": (('"annotations"', '"images"', '"categories"'), ('"categories"', '"supercategory"')),
-    "CVAT for images": (("<annotations>", "<image "),),
-    "Label Studio": (('"annotations"', '"from_name"'), ('"brushlabels"',), ('"polygonlabels"',)),
-    "Cityscapes polygons": (('"imgHeight"', '"objects"'),),
-    "QuPath GeoJSON": (('"FeatureCollection"', '"objectType"'),),
-    "Supervisely": (('"classTitle"', '"objects"'),),
-    "Darwin": (('"annotations"', '"bounding_box"', '"polygon"'),),
+_LARGEST = 1 << 30  # bytes of a file that is looked at
+_OF_A_FOLDER, _LOOKED_AT = 8, 80  # files
+_MARKS: dict[str, tuple[tuple[bytes, ...], ...]] = {
+    # Words that all occur in the file, by format; names with a space are those of no format.
+    "labelme": ((b'"shapes"', b'"imagePath"'),),
+    "coco": ((b'"annotations"', b'"images"', b'"categories"'),),
+    "CVAT for video": ((b"<annotations>", b"<track "),),
+    "cvat": ((b"<annotations>", b"<image "),),
+    "label_studio": (
+        (b'"annotations"', b'"from_name"'),
+        (b'"annotations"', b'"brushlabels"'),
+        (b'"annotations"', b'"polygonlabels"'),
+    ),
+    "cityscapes_polygons": ((b'"imgHeight"', b'"objects"'),),
+    "qupath": ((b'"geometry"', b'"objectType"'),),
+    "supervisely": ((b'"classTitle"', b'"objects"'), (b'"objects"', b'"size"', b'"height"')),
+    "Darwin JSON": ((b'"annotations"', b'"bounding_box"', b'"polygon"'),),
 }
 _SUFFIXES = (".json", ".xml", ".geojson", ".roi")
 
 
 def detect(tree: Tree) -> Layout | None:
-    """Refuse the export of a labelling tool by its name, where there are no masks beside it.
+    """Refuse an export that no format reads by its tool, where there are no masks beside it.
 
     Raises:
         DataError: SEG-D122.
     """
-    candidates = (
-        tree.root / lead / name
-        for lead, names in tree.files.items()
-        for name in names
-        if PurePosixPath(name).suffix.lower() in _SUFFIXES
-    )
-    for path in itertools.islice(candidates, _LOOKED_AT):
-        tool = "ImageJ ROI" if path.suffix.lower() == ".roi" else _tool_of(path)
-        if tool is not None:
+    for path, tool in tools(tree).items():
+        if " " in tool:
             raise DataError(
                 "SEG-D122",
-                f"the labels are an export of a labelling tool: {tool}",
-                file=path,
-                allowed="masks as images, PNG or GeoTIFF; `terrazzo list datasets` has the formats",
-                next_step="if a format of `terrazzo list datasets` reads this export, write a "
-                "recipe that names it; else export masks as PNG images from the tool",
+                f"the labels are an export of a labelling tool that is not read: {tool}",
+                file=tree.root / path,
+                allowed="masks as images, PNG or GeoTIFF; files of labelling tools that `terrazzo "
+                "list datasets` names",
+                next_step='can the task be exported as "CVAT for images 1.1"?'
+                if tool == "CVAT for video"
+                else "can the labels be exported as COCO, or as masks in PNG images?",
             )
     return None
 
 
+def tools(tree: Tree) -> dict[str, str]:
+    """Return the format of each file that is one of a labelling tool, or the tool's name.
+
+    The first file of each folder is looked at, and some more.
+    """
+    of_folders = [
+        [
+            f"{lead}/{name}" if lead else name
+            for name in names
+            if PurePosixPath(name).suffix.lower() in _SUFFIXES
+        ]
+        for lead, names in tree.files.items()
+    ]
+    more = itertools.chain.from_iterable(paths[1:_OF_A_FOLDER] for paths in of_folders)
+    looked_at = {path for paths in of_folders for path in paths[:1]}
+    looked_at |= set(itertools.islice(more, _LOOKED_AT))
+    found = {}
+    for path in sorted(looked_at):
+        tool = "ImageJ ROI" if path.lower().endswith(".roi") else _tool_of(tree.root / path)
+        if tool is not None:
+            found[path] = tool
+    return found
+
+
 def _tool_of(path: Path) -> str | None:
     try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD).decode("utf-8", "replace")
+        if not path.is_file() or path.stat().st_size > _LARGEST:
+            return None
+        content = path.read_bytes()
     except OSError:
         return None
     for tool, ways in _MARKS.items():
-        if any(all(word in head for word in words) for words in ways):
+        if any(all(word in content for word in words) for words in ways):
             return tool
     return None
