@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from terrazzo.cli.options import PrecisionOption, compute_precision
+from terrazzo.cli.options import PrecisionOption, alignment, compute_precision
 
 
 def predict(
@@ -30,6 +31,16 @@ def predict(
     bands: Annotated[
         str, typer.Option(metavar="A,B,…", help="Scene bands in the model's order.")
     ] = "",
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULE=FILE",
+            help="A mask: sentinel2_scl=FILE, bits:0,1,3,4=FILE, …; may be repeated.",
+        ),
+    ] = None,
+    align: Annotated[
+        str, typer.Option(help="Masks of another grid: exact refuses, reproject brings them over.")
+    ] = "exact",
     any_pixel_size: Annotated[
         bool, typer.Option("--any-pixel-size", help="Take pixels of another size than trained on.")
     ] = False,
@@ -88,12 +99,14 @@ def predict(
         terrazzo predict runs/demo_torch scene.tif --out map.tif --resume
         terrazzo predict runs/demo_torch scene.tif --out map.tif --polygons map.gpkg --workers 2
         terrazzo predict runs/demo_torch scene.tif --out map.tif --polygons map.gpkg --min-area 20m2
+        terrazzo predict runs/demo_torch scene.tif --out map.tif --mask landsat_qa_pixel=QA.TIF
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/
         terrazzo predict exported/demo scene.tif --out map.tif
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/ --labels-for cvat
     """
     from terrazzo.base import config_parsing, printable, progress
     from terrazzo.data import class_areas
+    from terrazzo.data.mask_files import parse_mask
     from terrazzo.inference import predict
     from terrazzo.inference.min_area import MinArea
     from terrazzo.inference.outputs import Settings
@@ -102,7 +115,7 @@ def predict(
 
     tiles = {"overlap": overlap, "blend": blend, "batch_size": batch_size}
     tiles |= {} if tile is None else {"tile": tile}
-    whole = {} if tile is None else {"whole_images_up_to": 0}
+    whole: dict[str, Any] = {} if tile is None else {"whole_images_up_to": 0}
     settings = Settings(
         tiling=config_parsing.parse(Tiling, tiles, where="command line"),
         bands=tuple(word.strip() for word in bands.split(",") if word.strip()),
@@ -113,6 +126,8 @@ def predict(
         min_area=None if min_area is None else MinArea.parse(min_area),
         sieve_map=sieve_map,
         labels_for=labels_for,
+        masks=tuple((Path(each.file), each) for each in map(parse_mask, mask or ())),
+        align=alignment(align),
         any_pixel_size=any_pixel_size,
         workers=workers,
         ray=ray,
@@ -124,6 +139,8 @@ def predict(
     )
     if allow_remote:
         inputs = [remote_paths.allow(path) for path in inputs]
+        masks = tuple((remote_paths.allow(path), each) for path, each in settings.masks)
+        settings = replace(settings, masks=masks)
     with progress.shown("predict") as shown:
         maps = predict.predict(run_folder, inputs, out, settings, progress=shown)
     for each in maps:

@@ -7,11 +7,13 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from terrazzo.base.atomic_write import move_into_place, refuse_folder
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.output_paths import refuse_existing, refuse_inputs
 from terrazzo.data.datasets._paired_files import RASTER_SUFFIXES, is_raster
+from terrazzo.data.mask_files import MaskFile
 from terrazzo.inference import polygonize, qgis_styles
 from terrazzo.inference.labelling import programs
 from terrazzo.inference.min_area import MinArea
@@ -39,6 +41,10 @@ class Settings:
         sieve_map: do so in the map, too.
         labels_for: also write what this labelling program reads, one of `programs.NAMES`; None:
             nothing.
+        masks: files, with what their numbers mean, that say which pixels of one scene count; the
+            map has no data elsewhere.
+        align: ``exact``: they must lie on the grid of the scene; ``reproject``: they are brought
+            onto it by nearest neighbour.
         any_pixel_size: take pixels of another size on the ground than those of training.
         workers: processes that share the rows of scenes; None: one, or all of a Ray cluster.
         ray: address of a Ray cluster, whose actors are the workers.
@@ -59,6 +65,8 @@ class Settings:
     min_area: MinArea | None = None
     sieve_map: bool = False
     labels_for: str | None = None
+    masks: tuple[tuple[Path, MaskFile], ...] = ()
+    align: Literal["exact", "reproject"] = "exact"
     any_pixel_size: bool = False
     workers: int | None = None
     ray: str | None = None
@@ -187,15 +195,17 @@ def plan_outputs(
     Raises:
         ConfigError: SEG-X032, `out` or the place of polygons does not fit the inputs, an output is
             an input, or two outputs are one; SEG-X003, what writes polygons is not installed;
-            SEG-X094, an option has nothing to work on; SEG-X093, the least area is on the ground
-            and an image is not; SEG-X004, no such labelling program; SEG-X087, it does not show a
-            scene.
+            SEG-X094, an option has nothing to work on; SEG-X108, masks of several inputs;
+            SEG-X093, the least area is on the ground and an image is not; SEG-X004, no such
+            labelling program; SEG-X087, it does not show a scene.
         CheckpointError: SEG-C002, an output or its beginnings exist.
         DataError: SEG-D016, a folder holds nothing to predict.
     """
     _refuse_idle_options(settings)
     shared = () if settings.labels_for is None else programs.files(settings.labels_for, out)
     works = list(_works(list(_files(inputs)), out, settings))
+    if settings.masks:
+        _refuse_masks_of_several(works)
     if settings.min_area is not None:
         for work in works:
             if not work.is_scene:
@@ -204,6 +214,20 @@ def plan_outputs(
     return [
         replace(work, replaces=settings.overwrite or folder_of(work.map).exists()) for work in works
     ]
+
+
+def _refuse_masks_of_several(works: Sequence[Work]) -> None:
+    """Refuse masks that are not of one scene: they lie where that one does."""
+    if len(works) != 1 or not works[0].is_scene:
+        raise ConfigError(
+            "SEG-X108",
+            "--mask is of one scene",
+            observed=f"{len(works)} inputs"
+            if len(works) != 1
+            else f"{works[0].source}, which is no GeoTIFF",
+            allowed="one GeoTIFF scene",
+            next_step="predict the scenes one by one, each with its own masks",
+        )
 
 
 def _refuse_idle_options(settings: Settings) -> None:
@@ -310,7 +334,7 @@ def _same_bytes(one: Path, other: Path) -> bool:
 def _refuse_clashes(
     works: list[Work], shared: Sequence[Path], model: Path | None, settings: Settings
 ) -> None:
-    inputs = [work.source for work in works]
+    inputs = [*(work.source for work in works), *(path for path, _ in settings.masks)]
     if model is not None and model.is_dir():
         inputs += [path for path in model.iterdir() if path.is_file()]
     refuse_inputs((*(path for work in works for path in work.files), *shared), inputs)

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from terrazzo.base.atomic_write import make_folder, replacing, sweep_temporaries
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.data import class_areas
+from terrazzo.data.mask_files import open_mask
 from terrazzo.data.normalization import moments
 from terrazzo.inference import map_writer, polygonize, qgis_styles
 from terrazzo.inference.images import predict_image
@@ -79,10 +81,12 @@ def predict(
     sources = [path if isinstance(path, Path) else Path(path) for path in several]
     place, run = Path(out), Path(run)
     if settings.ray is not None:  # its processes work in a folder of their own
-        sources = [p if isinstance(p, RemotePath) else p.absolute() for p in sources]
+        sources = list(map(_absolute, sources))
         place, run = place.absolute(), run.absolute()
         if settings.polygons is not None:
             settings = replace(settings, polygons=settings.polygons.absolute())
+        masks = tuple((_absolute(path), mask) for path, mask in settings.masks)
+        settings = replace(settings, masks=masks)
     folder = model_folder(run)
     works = plan_outputs(sources, place, settings, folder)
     card = saved_model.read_card(folder, progress.say)
@@ -115,6 +119,10 @@ def predict(
                 settings.labels_for, place, images, card.label_map, version, progress.say
             )
         return written
+
+
+def _absolute(path: Path) -> Path:
+    return path if isinstance(path, RemotePath) else path.absolute()
 
 
 def _images_of(works: Sequence[Work], card: ModelCard) -> list[PredictedImage]:
@@ -238,8 +246,8 @@ def open_scene(path: Path, card: ModelCard, settings: Settings, progress: Progre
         progress: told how alpha bands and georeferencing are taken.
 
     Raises:
-        DataError: as `rasters.info` and `compatibility.require_known_pixels`.
-        ConfigError: SEG-X031, a chosen band is not there.
+        DataError: as `rasters.info`, `compatibility.require_known_pixels` and `open_mask`.
+        ConfigError: SEG-X031, a chosen band is not there; as `open_mask`.
     """
     alpha = _alpha(path, card, settings, progress)
     info = rasters.info(path, alpha=alpha)
@@ -252,7 +260,11 @@ def open_scene(path: Path, card: ModelCard, settings: Settings, progress: Progre
     unused = rasters.unused_georeferencing(path)
     if unused is not None:
         progress.say(unused)
-    return Scene(path, bands, card.rules._replace(alpha=alpha or card.rules.alpha))
+    masks = tuple(
+        open_mask(place, mask, path, info, reproject=settings.align == "reproject")
+        for place, mask in settings.masks
+    )
+    return Scene(path, bands, card.rules._replace(alpha=alpha or card.rules.alpha), masks)
 
 
 def _alpha(path: Path, card: ModelCard, settings: Settings, progress: Progress) -> str | None:
@@ -265,7 +277,8 @@ def _alpha(path: Path, card: ModelCard, settings: Settings, progress: Progress) 
     if not info.alpha_bands:
         return None
     words = {word for band in info.alpha_bands for word in (str(band), f"band {band}")}
-    wanted = len(card.bands) == info.bands + len(info.alpha_bands) or words & set(settings.bands)
+    all_bands = info.bands + len(info.alpha_bands)
+    wanted = len(card.file_bands) == all_bands or words & set(settings.bands)
     for band in info.alpha_bands:
         progress.say(
             f"{path}: band {band} is read as a band of the model, not as alpha"
@@ -290,10 +303,10 @@ def scene_unlike_training(scene: Scene, card: ModelCard) -> str | None:
         for column in _spread(size.columns, side)
     ]
     pixels = (
-        rasters.read_window(scene.path, *window, scene.bands, rules=scene.rules)
+        rasters.read_window(scene.path, *window, scene.bands, rules=scene.rules, masks=scene.masks)
         for window in windows
     )
-    mean_C, std_C = moments(pixels, len(scene.bands))
+    mean_C, std_C = moments(pixels, len(card.bands))
     return radiometry.unlike_training(card.bands, mean_C, std_C) if mean_C.any() else None
 
 
@@ -319,12 +332,17 @@ def order_for(
         "format": _FORMAT,
         "scene": _fingerprint(scene.path),
         "bands": list(scene.bands),
-        "rules": list(scene.rules),
+        "rules": [scene.rules.nodata_rule, scene.rules.apply_scale, scene.rules.alpha],
         "model": list(model),
         "classes": list(card.label_map.names),
         "tiling": settings.tiling.model_dump(mode="json"),
         "probabilities": work.probabilities is not None,
     }
+    # Only where they are: maps that were begun before there were any go on.
+    if scene.rules.derivation is not None:
+        plan["derived"] = scene.rules.derivation.as_plan()
+    if scene.masks:
+        plan["masks"] = [_mask_plan(mask) for mask in scene.masks]
     return MapOrder(
         scene,
         card.label_map,
@@ -336,6 +354,11 @@ def order_for(
         settings.min_area,
         settings.sieve_map,
     )
+
+
+def _mask_plan(mask: rasters.MaskPart) -> list[Any]:
+    rule = {name: list(numbers) for name, numbers in mask.rule._asdict().items() if numbers}
+    return [_fingerprint(mask.path), mask.band, rule, mask.onto is not None]
 
 
 def _fingerprint(path: Path) -> list[str | int]:

@@ -96,11 +96,19 @@ class Tally:
 
 @dataclass(frozen=True)
 class Scene:
-    """A raster and the bands of it that the model sees, in the model's order."""
+    """A raster and the bands of it that are read for the model, in its order; see `ReadingRules`.
+
+    Attributes:
+        path: a GeoTIFF file.
+        bands: their positions.
+        rules: how their values are taken, and what is computed of them.
+        masks: files that say which pixels count.
+    """
 
     path: Path
     bands: tuple[int, ...]
     rules: ReadingRules = AS_STORED
+    masks: tuple[rasters.MaskPart, ...] = ()
 
     @property
     def info(self) -> rasters.RasterInfo:
@@ -246,6 +254,7 @@ def _strips(scene: Scene, rows: tuple[Share, ...], numbers: range) -> Iterator[_
             columns,
             scene.bands,
             rules=scene.rules,
+            masks=scene.masks,
         )
         before = _below(before, kept, new) if kept else new
         yield _Strip(number, before)

@@ -109,7 +109,7 @@ def preview(body: bytes, card: ModelCard, settings: ServeSettings) -> NDArray[np
         scene = predict.open_scene(path, card, how, _Said())
         window = (0, 0, info.rows, info.columns)
         image_HWC, valid_HW, _ = rasters.read_window(
-            path, *window, scene.bands[:3], rules=scene.rules
+            path, *window, scene.bands[:3], rules=scene.rules._replace(derivation=None)
         )
     assert valid_HW is not None
     if image_HWC.dtype.kind == "f" and valid_HW.any():

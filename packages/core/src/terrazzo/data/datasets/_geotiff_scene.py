@@ -5,6 +5,7 @@ The first image raster gives the grid. All that can be refused from headers is r
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,9 +22,11 @@ from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.data.datasets._guessed_alpha import Alpha, alpha_notes, refuse_guessed_alpha
 from terrazzo.data.datasets._vector_labels import VectorSettings, draw_area, draw_labels
-from terrazzo.io import rasters
+from terrazzo.data.mask_files import Masks, open_mask
+from terrazzo.io import derived_bands, rasters
+from terrazzo.io.derived_bands import Derivation
 from terrazzo.io.pixels import ImagePixels, NodataRule, ReadingRules
-from terrazzo.io.rasters import Part, RasterInfo
+from terrazzo.io.rasters import MaskPart, Part, RasterInfo
 
 Window = tuple[int, int, int, int]
 """First row, first column, rows, columns; in pixels."""
@@ -39,6 +42,8 @@ class Scene(Frozen):
     """Layer of a GeoPackage of labels that has several."""
     area: str | None = None
     """Polygons; pixels outside are ignored."""
+    mask: Masks = ()
+    """Files that say which pixels are without data; see `terrazzo.data.mask_files`."""
 
 
 class Reading(VectorSettings):
@@ -47,7 +52,10 @@ class Reading(VectorSettings):
     band_names: tuple[str, ...] = ()
     """Names of all bands of a scene, file by file. Empty: as the files have them."""
     bands: tuple[str, ...] = ()
-    """Bands to use, by name, in this order file by file. Empty: all."""
+    """Bands to use, by name, in this order file by file, then derived ones. Empty: all."""
+    derived: dict[str, str] = Field(default_factory=dict)
+    """Bands that are computed, by name: ``ndvi = "(nir - red) / (nir + red)"``. The model keeps
+    the formulas, and prediction does the same."""
     nan: Literal["nodata", "error"] = "nodata"
     """What NaN in an image means that does not declare it."""
     nodata_rule: NodataRule = "auto"
@@ -92,6 +100,7 @@ class OpenScene:
         counted_HW: False outside the area, or where no polygon labels; None: nowhere.
         refuse_nan: see `Reading.nan`.
         rules: see `Reading`.
+        masks: files that say which pixels count.
         notes: what a person should know of these files.
     """
 
@@ -106,6 +115,7 @@ class OpenScene:
     counted_HW: NDArray[np.bool_] | None
     refuse_nan: bool
     rules: ReadingRules
+    masks: tuple[MaskPart, ...]
     notes: tuple[str, ...]
 
     def read(self, window: Window) -> tuple[ImagePixels, NDArray[Any], NDArray[np.bool_]]:
@@ -138,6 +148,8 @@ class OpenScene:
 
     @cached_property
     def _may_lack_pixels(self) -> bool:
+        if self.masks or self.rules.derivation is not None:  # which may have no result
+            return True
         return any(
             image.onto is not None or rasters.may_lack_pixels(image.path, alpha=self.rules.alpha)
             for image in self.images
@@ -151,6 +163,7 @@ class OpenScene:
             dtype=self.dtype,
             refuse_nan=self.refuse_nan,
             rules=self.rules,
+            masks=self.masks,
         )
 
     def labelled(self, window: Window) -> NDArray[np.bool_]:
@@ -186,12 +199,14 @@ def open_scene(root: Path, scene: Scene, name: str, reading: Reading) -> OpenSce
     """Check the files of one scene against each other.
 
     Raises:
-        ConfigError: SEG-X011, a band or layer is not there.
-        DataError: as `rasters.info` and `rasters.read_features`; SEG-D009, SEG-D025 or SEG-D026 the
-            files differ in size, CRS or transform; SEG-D046 a band that is read as alpha takes
-            labelled pixels away.
+        ConfigError: SEG-X011, a band or layer is not there; SEG-X105, a band of a mask is not;
+            SEG-X106 or SEG-X107, a formula of a derived band.
+        DataError: as `rasters.info`, `rasters.read_features` and `open_mask`; SEG-D009, SEG-D025
+            or SEG-D026 the files differ in size, CRS or transform; SEG-D046 a band that is read as
+            alpha takes labelled pixels away.
     """
     files = [*scene.images, scene.label, *([scene.area] if scene.area else [])]
+    files += [mask.file for mask in scene.mask]
     times = tuple(file.stat().st_mtime_ns for file in map(root.joinpath, files) if file.exists())
     rules = reading.model_dump_json(include=set(Reading.model_fields))
     key = (root, times, scene.model_dump_json(), name, rules)
@@ -235,14 +250,11 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
     infos = [rasters.info(path, alpha=reading.alpha) for path in paths]
     grid = infos[0]
     ontos = [None, *(_onto(paths[0], grid, path, reading) for path in paths[1:])]
-    chosen = _choose_bands(paths[0], infos, reading.band_names, reading.bands)
-    # Bands are read file by file, so their order is that of the files.
+    chosen, derivation = _choose_bands(paths[0], infos, reading)
     images = tuple(
-        Image(path, tuple(band for _, file, band in chosen if file == at), ontos[at])
-        for at, path in enumerate(paths)
-        if any(file == at for _, file, _ in chosen)
+        Image(paths[at], tuple(band for _, _, band in bands), ontos[at])
+        for at, bands in itertools.groupby(chosen, key=lambda band: band[1])
     )
-    dtypes = {"float32" if reading.apply_scale else infos[file].dtype for _, file, _ in chosen}
     label = root / scene.label
     is_vector = rasters.is_vector(label)
     drawn = draw_labels(label, scene.layer, grid, reading) if is_vector else None
@@ -252,15 +264,26 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
     return OpenScene(
         name,
         images,
-        tuple(name for name, _, _ in chosen),
-        dtypes.pop() if len(dtypes) == 1 else "float32",
+        tuple(name for name, _, _ in chosen) if derivation is None else derivation.names,
+        _dtype(infos, chosen, reading) if derivation is None else "float32",
         grid,
         label,
         None if is_vector else _onto(paths[0], grid, label, reading),
         None if drawn is None else drawn.label_HW,
         np.logical_and.reduce(counted) if counted else None,
         reading.nan == "error",
-        ReadingRules(reading.nodata_rule, reading.apply_scale, reading.alpha),
+        ReadingRules(reading.nodata_rule, reading.apply_scale, reading.alpha, derivation),
+        tuple(
+            open_mask(
+                root / mask.file,
+                mask,
+                paths[0],
+                grid,
+                reproject=reading.align == "reproject",
+                tolerance=reading.crs_tolerance,
+            )
+            for mask in scene.mask
+        ),
         (
             *_notes_of_images(paths, infos),
             *(() if drawn is None else drawn.notes),
@@ -300,23 +323,64 @@ def _refuse_alpha_losses(scene: OpenScene) -> None:
 
 def _onto(image: Path, grid: RasterInfo, path: Path, reading: Reading) -> RasterInfo | None:
     """Return the grid a raster must be brought onto, or None where it lies on it."""
-    try:
-        rasters.require_same_grid(
-            image, grid, path, rasters.info(path), tolerance=reading.crs_tolerance
-        )
-    except DataError as error:
-        if reading.align == "exact" or error.code not in ("SEG-D009", "SEG-D025", "SEG-D026"):
-            raise
-        return grid
-    return None
+    return rasters.grid_to_reach(
+        image,
+        grid,
+        path,
+        rasters.info(path),
+        reproject=reading.align == "reproject",
+        tolerance=reading.crs_tolerance,
+    )
+
+
+_Band = tuple[str, int, int]  # name, file and position
 
 
 def _choose_bands(
-    path: Path, infos: list[RasterInfo], names: tuple[str, ...], wanted: tuple[str, ...]
-) -> list[tuple[str, int, int]]:
-    """Return name, file and position of every band in use, file by file."""
-    known = _all_bands(path, infos, names)
-    chosen = []
+    path: Path, infos: list[RasterInfo], reading: Reading
+) -> tuple[list[_Band], Derivation | None]:
+    """Return the bands to read, and what is computed of them.
+
+    Those that are bands of the image come file by file; those that formulas alone need follow.
+    """
+    known = _all_bands(path, infos, reading.band_names)
+    names = [name for name, _, _ in known]
+    derived_bands.operands(reading.derived, names, path)  # of all: what is wrong is said
+    wanted = [name for name in reading.bands if name not in reading.derived]
+    if len(set(reading.bands)) < len(reading.bands) and reading.derived:
+        raise ConfigError(
+            "SEG-X011",
+            "data.options.bands names a band twice",
+            file=path,
+            observed=", ".join(reading.bands),
+            next_step="name each band once",
+        )
+    kept = _named_bands(path, known, wanted) if reading.bands else known
+    formulas = reading.derived
+    if reading.bands:
+        formulas = {name: formulas[name] for name in reading.bands if name in formulas}
+    if not formulas:
+        return kept, None
+    kept_names = [name for name, _, _ in kept]
+    needed = derived_bands.operands(formulas, names, path)
+    read = kept + [known[names.index(name)] for name in needed if name not in kept_names]
+    return read, Derivation(
+        tuple(name for name, _, _ in read),
+        _dtype(infos, read, reading),
+        len(kept),
+        tuple(formulas.items()),
+    )
+
+
+def _dtype(infos: list[RasterInfo], bands: list[_Band], reading: Reading) -> str:
+    """Return the dtype of bands that are read together: float32 where they differ."""
+    dtypes = {"float32" if reading.apply_scale else infos[file].dtype for _, file, _ in bands}
+    return dtypes.pop() if len(dtypes) == 1 else "float32"
+
+
+def _named_bands(path: Path, known: list[_Band], wanted: list[str]) -> list[_Band]:
+    """Return bands by name, file by file."""
+    chosen: list[_Band] = []
     for name in wanted:
         found = [band for band in known if band[0] == name]
         if len(found) != 1:
@@ -329,12 +393,10 @@ def _choose_bands(
                 next_step="use a name that one band has, or leave bands empty for all",
             )
         chosen += found
-    return sorted(chosen, key=lambda band: band[1]) if wanted else known
+    return sorted(chosen, key=lambda band: band[1])
 
 
-def _all_bands(
-    path: Path, infos: list[RasterInfo], names: tuple[str, ...]
-) -> list[tuple[str, int, int]]:
+def _all_bands(path: Path, infos: list[RasterInfo], names: tuple[str, ...]) -> list[_Band]:
     """Return name, file and position of every band; nameless ones are numbered file by file."""
     places = [(at, band) for at, info in enumerate(infos) for band in range(info.bands)]
     if not names:

@@ -2,9 +2,10 @@
 
 from terrazzo.io.rasters.class_table import ClassTable
 from terrazzo.io.rasters.georeferencing import unused_georeferencing
-from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
+from terrazzo.io.rasters.grids import boxes_on, grid_to_reach, neighbours, require_same_grid
 from terrazzo.io.rasters.handles import block_shape, info, refuse_other_than_utf8, small_cache, tags
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
+from terrazzo.io.rasters.mask_bands import MaskPart, MaskRule, mask_band_names
 from terrazzo.io.rasters.memory_files import in_memory, written_in_memory
 from terrazzo.io.rasters.outlines import Outlines, outlines_of
 from terrazzo.io.rasters.rasterize import Burnt, attribute_text, inside, rasterize_shapes
@@ -42,6 +43,8 @@ __all__ = [
     "ClassTable",
     "Features",
     "Groups",
+    "MaskPart",
+    "MaskRule",
     "Outlines",
     "Part",
     "RasterInfo",
@@ -50,11 +53,13 @@ __all__ = [
     "attributes",
     "block_shape",
     "boxes_on",
+    "grid_to_reach",
     "in_memory",
     "info",
     "inside",
     "is_vector",
     "layer_of",
+    "mask_band_names",
     "may_lack_pixels",
     "neighbours",
     "outlines_of",

@@ -84,6 +84,37 @@ def require_same_grid(
         )
 
 
+def grid_to_reach(
+    image: Path,
+    grid: RasterInfo,
+    other: Path,
+    found: RasterInfo,
+    *,
+    reproject: bool,
+    tolerance: float = 0.0,
+) -> RasterInfo | None:
+    """Return the grid a raster must be brought onto, or None where it lies on it.
+
+    Args:
+        image: the file that gives the grid.
+        grid: its header.
+        other: the raster.
+        found: its header.
+        reproject: whether it may be brought onto the grid.
+        tolerance: as for `require_same_grid`.
+
+    Raises:
+        DataError: as `require_same_grid`, where it may not.
+    """
+    try:
+        require_same_grid(image, grid, other, found, tolerance=tolerance)
+    except DataError as error:
+        if not reproject or error.code not in ("SEG-D009", "SEG-D025", "SEG-D026"):
+            raise
+        return grid
+    return None
+
+
 def require_crs(path: Path, found: Any, expected: Any) -> None:
     """Refuse what cannot be brought onto another grid.
 
