@@ -204,8 +204,16 @@ def open_mask(
     rule, band = _rule_and_band(path, mask, info)
     _refuse_unfit_numbers(path, rule, info)
     _refuse_contradiction(path, rule, info)
+    if _is_side_file_of(info, grid) and rule == PRODUCTS["gdal_mask"].rule:
+        return MaskPart(path, band, rule)
     onto = rasters.grid_to_reach(image, grid, path, info, reproject=reproject, tolerance=tolerance)
     return MaskPart(path, band, rule, onto)
+
+
+def _is_side_file_of(info: RasterInfo, grid: RasterInfo) -> bool:
+    # GDAL gives a .msk file no place of its own: it lies where its image does.
+    has_no_place = info.crs is None and not info.has_place
+    return has_no_place and (info.rows, info.columns) == (grid.rows, grid.columns)
 
 
 def _rule_and_band(path: Path, mask: MaskFile, info: RasterInfo) -> tuple[MaskRule, int]:
