@@ -119,9 +119,9 @@ def test_import_contracts_hold():
         ("study", "--help --out --ray --resume --set --workers"),
         (
             "predict",
-            "--allow-remote --any-pixel-size --bands --batch-size --blend --cog --help "
-            "--labels-for --layer-per-class --min-area --out --overlap --overwrite --polygons "
-            "--precision --probabilities --ray --resume --runtime --sieve-map --tile --workers",
+            "--align --allow-remote --any-pixel-size --bands --batch-size --blend --cog --help "
+            "--labels-for --layer-per-class --mask --min-area --out --overlap --overwrite "
+            "--polygons --precision --probabilities --ray --resume --runtime --sieve-map --tile --workers",
         ),
         (
             "sample",

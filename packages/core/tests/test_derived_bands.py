@@ -18,6 +18,7 @@ from terrazzo.base.recipe import Config, DataConfig
 from terrazzo.data import datasets
 from terrazzo.data.normalization import bands_of
 from terrazzo.inference import predict as predict_module
+from terrazzo.inference.model import load_model
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.predict import predict
 from terrazzo.inference.tiled_prediction import Tiling
@@ -25,9 +26,15 @@ from terrazzo.io import band_formula, derived_bands, rasters
 from terrazzo.io.derived_bands import Derivation
 from terrazzo.io.pixels import ReadingRules
 from terrazzo.runs import saved_model
+from terrazzo.serving import prediction
+from terrazzo.serving.batching import Batcher
+from terrazzo.serving.deadline import Deadline
+from terrazzo.serving.settings import ServeSettings
 from terrazzo.testing.scenes import make_model
 from terrazzo.workflows import train as train_workflow
 from terrazzo.workflows.evaluate import evaluate
+from terrazzo.workflows.export.export import export
+from terrazzo.workflows.export.for_client import export_for
 
 ROWS, COLUMNS = SHAPE = (48, 64)
 PLACE = {"crs": "EPSG:32633", "transform": Affine(10, 0, 392_000, 0, -10, 5_820_000)}
@@ -88,7 +95,8 @@ def test_names_of_any_kind_go_into_quotes():
 
 
 REFUSED = [
-    ("__import__('os').system('x')", "a call of '__import__'"),
+    ("__import__('os')", "a call of '__import__'"),
+    ("__import__('os').system('x')", "'.' at character 17"),
     ("eval(nir)", "a call of 'eval'"),
     ("sin(nir)", "a call of 'sin'"),
     ("nir.real", "'.' at character 4"),
@@ -115,7 +123,7 @@ REFUSED = [
     ("(" * 21 + "nir" + ")" * 21, "more than 20"),
     ("-" * 60 + "nir", "more than 20"),
     ("nir" + " ** nir" * 60, "more than 20"),
-    ("abs(" * 100 + "nir" + ")" * 100, "more than 20"),
+    ("abs(" * 90 + "nir" + ")" * 90, "more than 20"),
     ("nir + " * 100 + "red", "603 characters"),
 ]
 
@@ -319,7 +327,7 @@ def test_where_there_is_no_result_the_value_is_missing(root):
         "log(red - red)",
         "sqrt(-1 - red)",
         "green * 1e30",
-        "0 * nir ** -999",
+        "0 / nir",
     ):
         source = opened(root, derived={"x": formula}, nodata_rule="all")
         present_HWC = whole(source)[1]
@@ -416,7 +424,7 @@ def predicted(root, model, image, name, **settings):
 
 def scores_of(run):
     evaluate(run, "val", progress=Silent())
-    return json.loads((run / "evaluation" / "val.json").read_text())["confusion"]
+    return json.loads((run / "evaluation" / "val.json").read_text())["scores"]
 
 
 @pytest.mark.parametrize(("dtype", "nodata", "order", "layout"), [LAYOUTS[1], LAYOUTS[3]])
@@ -531,3 +539,47 @@ def test_a_card_that_contradicts_itself_is_refused(root, change):
     (folder / "MANIFEST.json").unlink()
     with pytest.raises(ConfigError):
         saved_model.read_card(folder)
+
+
+def test_the_server_answers_with_the_map_of_predict(root):
+    write(root / "image.tif", noise()[..., [1, 0, 2]], SORTED)
+    model = model_of(root, GREEN_NDVI)
+    predicted(root, model, "image.tif", "map.tif")
+    settings = ServeSettings()
+    loaded = load_model(model)
+    body = (root / "image.tif").read_bytes()
+    batcher = Batcher(loaded.trainer, settings)
+    try:
+        answer = prediction.predict_body(body, loaded.card, batcher, settings, Deadline(60))
+    finally:
+        batcher.close()
+    with rasterio.open(root / "map.tif") as dataset:
+        np.testing.assert_array_equal(answer.labels_HW, dataset.read(1))
+    shown_HWC = prediction.preview(body, loaded.card, settings)  # of bands that can be seen
+    assert shown_HWC.shape == (*SHAPE, 3)
+    assert len(np.unique(shown_HWC)) > 100
+
+
+def test_an_exported_folder_computes_the_band_and_tells_others_how(root):
+    pytest.importorskip("onnxruntime", reason="needs terrazzo[onnxruntime]")
+    write(root / "image.tif", noise()[..., [1, 0, 2]], SORTED)
+    model = model_of(root, GREEN_NDVI)
+    own = predicted(root, model, "image.tif", "map.tif")
+    folder = export(model, "onnx", root / "exported", score=False, progress=Silent())
+    assert saved_model.read_card(folder).rules.derivation == GREEN_NDVI
+    assert f"ndvi = {NDVI}" in (folder / "README.md").read_text()
+    described = json.loads((folder / "export.json").read_text())["input"]
+    assert described["bands"] == ["green", "ndvi"]
+    assert described["derived_bands"] == {"ndvi": NDVI}
+    assert predicted(root, folder, "image.tif", "exported.tif") == own
+    export_for(model, "triton", root / "triton", progress=Silent())
+    (page,) = (root / "triton").rglob("README.md")
+    assert f"ndvi = {NDVI}" in page.read_text()
+
+
+def test_pixels_in_memory_are_given_with_the_band(root):
+    """An array has the bands of the network; nothing is computed of it."""
+    model = load_model(model_of(root, GREEN_NDVI))
+    assert model.predict(with_ndvi(noise())[..., [1, 3]]).shape == SHAPE
+    with pytest.raises(DataError, match="SEG-D020"):
+        model.predict(noise())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -283,7 +285,7 @@ def test_training_and_scores_are_those_of_a_scene_with_nodata(root):
         evaluate(run, "val", progress=Silent())
         scores = json.loads((run / "evaluation" / "val.json").read_text())
         weights = (run / "model" / "weights.safetensors").read_bytes()
-        found.append((weights, scores["confusion"] if "confusion" in scores else scores["scores"]))
+        found.append((weights, scores["scores"]))
     assert found[0] == found[1]
 
 
@@ -411,6 +413,26 @@ def test_a_typed_mask_without_a_rule(text):
         parse_mask(text)
     assert caught.value.code == "SEG-X109"
     assert "sentinel2_scl=FILE" in caught.value.allowed
+
+
+def test_masks_on_the_command_line(root):
+    values_HW = np.random.default_rng(4).integers(0, 2, (ROWS // 2, COLUMNS // 2)).astype(np.uint8)
+    write(root / "qa.tif", values_HW, TWICE)
+    make_model(root / "model")
+    words = "predict model image.tif --out map.tif --mask keep:1=qa.tif --tile 32 --overlap 12"
+
+    def terrazzo(*more):
+        command = [sys.executable, "-m", "terrazzo", *words.split(), *more]
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+    refused = terrazzo()
+    assert refused.returncode == 3
+    assert "SEG-D009" in refused.stderr
+    assert terrazzo("--align", "nearest").returncode == 2
+    made = terrazzo("--align", "reproject")
+    assert made.returncode == 0, made.stderr
+    with rasterio.open(root / "map.tif") as dataset:
+        np.testing.assert_array_equal(dataset.read(1) != 255, coarse(values_HW) == 1)
 
 
 def test_masks_are_of_one_scene(root):
