@@ -121,7 +121,8 @@ def test_import_contracts_hold():
             "predict",
             "--align --allow-remote --any-pixel-size --bands --batch-size --blend --cog --help "
             "--labels-for --layer-per-class --mask --min-area --out --overlap --overwrite "
-            "--polygons --precision --probabilities --ray --resume --runtime --sieve-map --tile --workers",
+            "--polygons --precision --probabilities --ray --resume --runtime --sieve-map --tile "
+            "--workers",
         ),
         (
             "sample",

@@ -15,6 +15,7 @@ from terrazzo.base import config_parsing
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.progress import Silent
 from terrazzo.base.recipe import Config, DataConfig
+from terrazzo.check import check_data
 from terrazzo.data import datasets
 from terrazzo.data.normalization import bands_of
 from terrazzo.inference import predict as predict_module
@@ -22,7 +23,7 @@ from terrazzo.inference.model import load_model
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.predict import predict
 from terrazzo.inference.tiled_prediction import Tiling
-from terrazzo.io import band_formula, derived_bands, rasters
+from terrazzo.io import band_formula, derived_bands, images, rasters
 from terrazzo.io.derived_bands import Derivation
 from terrazzo.io.pixels import ReadingRules
 from terrazzo.runs import saved_model
@@ -397,6 +398,26 @@ def test_scenes_compute_the_same_of_the_same(root):
     assert "of uint16, and ndvi = " in caught.value.observed
 
 
+def test_check_describes_derived_bands(root):
+    """In the order of the recipe, also where the last check had another."""
+    for names in (("less", "more"), ("more", "less")):
+        formulas = {"less": "red / 1000", "more": "red * 1000"}
+        report = check_data(data_of(root, derived={name: formulas[name] for name in names}))
+        assert not report.findings
+        means = {row.name: row.mean for row in report.bands}
+        assert tuple(means) == (*NAMES, *names)
+        assert means["less"] < 1 < means["red"] < 1000 < means["more"]
+
+
+def test_labels_count_where_the_band_has_a_value(root):
+    """The check before training reads labels alone where no header speaks against it."""
+    image_HWC = noise()
+    image_HWC[:5, :, [0, 2]] = 0  # 0 / 0
+    write(root / "image.tif", image_HWC, NAMES)
+    counts_HW = opened(root, derived={"ndvi": NDVI}).read_counted_label(0).counts_HW[:ROWS]
+    np.testing.assert_array_equal(counts_HW, np.indices(SHAPE)[0] >= 5)
+
+
 # Models
 
 
@@ -555,9 +576,8 @@ def test_the_server_answers_with_the_map_of_predict(root):
         batcher.close()
     with rasterio.open(root / "map.tif") as dataset:
         np.testing.assert_array_equal(answer.labels_HW, dataset.read(1))
-    shown_HWC = prediction.preview(body, loaded.card, settings)  # of bands that can be seen
-    assert shown_HWC.shape == (*SHAPE, 3)
-    assert len(np.unique(shown_HWC)) > 100
+    shown_HWC = prediction.preview(body, loaded.card, settings)  # of the file's own bands
+    np.testing.assert_array_equal(shown_HWC, images.as_rgb(noise()[..., [1, 0, 2]]))
 
 
 def test_an_exported_folder_computes_the_band_and_tells_others_how(root):

@@ -16,6 +16,7 @@ from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.progress import Silent
 from terrazzo.base.recipe import Config, DataConfig
 from terrazzo.check import check_data
+from terrazzo.cli.options import alignment
 from terrazzo.data import datasets, mask_files
 from terrazzo.data.mask_files import MaskFile, parse_mask
 from terrazzo.data.normalization import bands_of
@@ -421,18 +422,17 @@ def test_masks_on_the_command_line(root):
     make_model(root / "model")
     words = "predict model image.tif --out map.tif --mask keep:1=qa.tif --tile 32 --overlap 12"
 
-    def terrazzo(*more):
-        command = [sys.executable, "-m", "terrazzo", *words.split(), *more]
-        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-
-    refused = terrazzo()
-    assert refused.returncode == 3
-    assert "SEG-D009" in refused.stderr
-    assert terrazzo("--align", "nearest").returncode == 2
-    made = terrazzo("--align", "reproject")
+    command = [sys.executable, "-m", "terrazzo", *words.split(), "--align", "reproject"]
+    made = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
     with rasterio.open(root / "map.tif") as dataset:
         np.testing.assert_array_equal(dataset.read(1) != 255, coarse(values_HW) == 1)
+
+
+def test_a_way_to_align_that_there_is_not():
+    assert alignment("exact") == "exact"
+    with pytest.raises(ConfigError, match="SEG-X004"):
+        alignment("nearest")
 
 
 def test_masks_are_of_one_scene(root):
@@ -491,6 +491,15 @@ def test_a_changed_mask_is_other_data(root):
     before = fingerprint()
     write(root / "qa.tif", np.indices(SHAPE)[0].astype(np.uint8) % 2)
     assert data_fingerprint.differences(before, fingerprint())
+
+
+def test_labels_count_where_the_mask_lets_them(root):
+    """The check before training reads labels alone where no header speaks against it."""
+    values_HW = np.random.default_rng(4).integers(0, 2, SHAPE).astype(np.uint8)
+    write(root / "qa.tif", values_HW)
+    counted = opened(root, {"file": "qa.tif", "bits": [0]}).read_counted_label(0)
+    np.testing.assert_array_equal(counted.counts_HW[:ROWS], values_HW == 0)
+    assert counted.unlabelled == 0
 
 
 def test_check_counts_what_is_left(root):
