@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -389,6 +390,32 @@ def test_a_mask_that_was_compressed_with_losses(root):
     write(root / "qa.tif", noise(1), compress="jpeg")
     with pytest.raises(DataError, match="SEG-D008"):
         counts_in_training(root, {"file": "qa.tif", "values": [1]})
+
+
+def test_a_mask_that_is_not_there(root):
+    with pytest.raises(DataError, match="SEG-D013") as caught:
+        opened(root, {"file": "gone.tif", "bits": [1]})
+    assert str(caught.value.file).endswith("gone.tif")
+    with pytest.raises(DataError, match="SEG-D013"):
+        map_of(root, make_model(root / "model"), parse_mask("bits:1=gone.tif"))
+
+
+def test_a_scene_under_clouds_alone(root):
+    """There is a map without data, and a warning that names the mask."""
+    write(root / "qa.tif", np.ones(SHAPE, np.uint8))
+    said = []
+    settings = Settings(tiling=SMALL, masks=((root / "qa.tif", parse_mask("bits:0=qa.tif")),))
+    progress = SimpleNamespace(say=said.append, advance=Silent().advance)
+    model = make_model(root / "model")
+    predict(model, [root / "image.tif"], root / "map.tif", settings, progress=progress)
+    with rasterio.open(root / "map.tif") as dataset:
+        assert (dataset.read(1) == 255).all()
+    assert any("SEG-D023" in line and "or masked" in line for line in said)
+    recipe = recipe_of(root, {"file": "qa.tif", "values": [1]}, "image.tif")
+    with pytest.raises(DataError) as caught:
+        train_workflow.train(recipe, root / "run", progress=Silent())
+    assert caught.value.code == "SEG-D017"
+    assert not (root / "run").exists()
 
 
 # On the command line

@@ -379,10 +379,10 @@ def _predict_scenes(
             orders, executor, resume=settings.resume, begun=counter.map_begun
         ):
             if not tally.pixels_K.any():
-                nodata = order.scene.info.nodata
+                masked = " or masked" if order.scene.masks else ""
                 progress.say(
                     f"warning SEG-D023: {order.scene.path} holds no data: all {tally.nodata} "
-                    f"pixels are nodata ({nodata}), and so is the map"
+                    f"pixels are nodata ({order.scene.info.nodata}){masked}, and so is the map"
                 )
             progress.say(f"{order.scene.path} → {order.out}")
             yield Written(order.out, tally, order.work.areas)
