@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from rasterio import warp
 
 from terrazzo.base import config_parsing
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
@@ -19,12 +20,13 @@ from terrazzo.base.recipe import Config, DataConfig
 from terrazzo.check import check_data
 from terrazzo.cli.options import alignment
 from terrazzo.data import datasets, mask_files
-from terrazzo.data.mask_files import MaskFile, parse_mask
+from terrazzo.data.mask_files import MaskFile, open_mask, parse_mask
 from terrazzo.data.normalization import bands_of
 from terrazzo.inference import predict as predict_module
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.predict import predict
 from terrazzo.inference.tiled_prediction import Tiling
+from terrazzo.io import rasters
 from terrazzo.testing.scenes import make_model
 from terrazzo.workflows import train as train_workflow
 from terrazzo.workflows.evaluate import evaluate
@@ -543,3 +545,30 @@ def test_check_counts_what_is_left(root):
 def test_every_product_says_where_its_numbers_come_from():
     assert set(mask_files.PRODUCTS) == set(mask_files.Kind.__args__)
     assert all(len(product.source) > 10 for product in mask_files.PRODUCTS.values())
+
+
+@pytest.mark.parametrize("nodata", [None, 0])
+def test_a_mask_in_degrees_does_not_depend_on_the_window(tmp_path, nodata):
+    """Nor on the tile: GDAL alone takes another neighbour in a large window than in a small one."""
+    rows = columns = 600
+    image_HW = np.ones((rows, columns), np.uint8)
+    write(tmp_path / "image.tif", image_HW)
+    grid = rasters.info(tmp_path / "image.tif")
+    x, y = grid.to_coordinates(np.array([0, columns, 0, columns]), np.array([0, 0, rows, rows]))
+    longitude, latitude = map(np.array, warp.transform(CRS, "EPSG:4326", x, y))
+    side = 0.0003
+    place = Affine(side, 0, longitude.min() - side, 0, -side, latitude.max() + side)
+    size = int(max(np.ptp(longitude), np.ptp(latitude)) / side) + 4
+    values_HW = np.random.default_rng(0).integers(1, 12, (size, size)).astype(np.uint8)
+    write(tmp_path / "scl.tif", values_HW, place, crs="EPSG:4326", nodata=nodata)
+    mask = MaskFile(file="scl.tif", kind="sentinel2_scl")
+    part = open_mask(tmp_path / "scl.tif", mask, tmp_path / "image.tif", grid, reproject=True)
+
+    def counts(*window):
+        return rasters.read_window(tmp_path / "image.tif", *window, masks=[part]).valid_HW
+
+    whole_HW = counts(0, 0, rows, columns)
+    for row, column, height, width in np.random.default_rng(1).integers(10, 290, (20, 4)).tolist():
+        part_HW = counts(row, column, height, width)
+        expected_HW = whole_HW[row : row + height, column : column + width]
+        np.testing.assert_array_equal(part_HW, expected_HW)

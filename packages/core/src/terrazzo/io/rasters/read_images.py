@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.windows import Window
@@ -25,6 +26,9 @@ BYTE_LIMIT = 1 << 31
 """Largest array `read` makes; a larger scene is read by window."""
 
 _STRIP = 256  # rows looked at together
+_BLOCK_BY_BLOCK = {"GDAL_VRT_WARP_USE_DATASET_RASTERIO": "NO"}
+"""GDAL warps a large window at once, and rounds otherwise than block by block: without this a pixel
+of a raster with a nodata value may differ by 1 with the window that it is read in."""
 
 
 class Part(NamedTuple):
@@ -383,7 +387,7 @@ def read_warped(
     if opened.nodata is None:
         _refuse_unwritten(opened, Window(0, 0, dataset.width, dataset.height))
     with_alpha = opened.warps_with_alpha
-    with gdal_errors(opened.path):
+    with gdal_errors(opened.path), rasterio.Env(**_BLOCK_BY_BLOCK):
         warped = opened.onto(onto, resampling)
         wanted = [*indexes, warped.count] if with_alpha else [*indexes]
         values_CHW = warped.read(wanted, window=window)
