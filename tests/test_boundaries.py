@@ -116,12 +116,14 @@ def test_import_contracts_hold():
             "--any-pixel-size --boundary --calibration --data --help --precision --ray --runtime "
             "--split --workers",
         ),
+        ("init", "--backend --classes --help --model --out --set"),
         ("study", "--help --out --ray --resume --set --workers"),
         (
             "predict",
-            "--align --allow-remote --any-pixel-size --bands --batch-size --blend --cog --help "
-            "--labels-for --layer-per-class --mask --min-area --out --overlap --overwrite "
-            "--polygons --precision --probabilities --ray --resume --runtime --sieve-map --tile "
+            "--align --allow-remote --any-pixel-size --bands --batch-size --blend --cog --contours "
+            "--help --labels-for --layer-per-class --mask --min-area --out --overlap --overwrite "
+            "--polygons --precision --probabilities --raw-values --ray --resume --runtime --scene "
+            "--sieve-map --tile "
             "--workers",
         ),
         (

@@ -18,10 +18,10 @@ from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.progress import Silent
 from terrazzo.base.recipe import Config, DataConfig
 from terrazzo.check import check_data
-from terrazzo.cli.options import alignment
 from terrazzo.data import datasets, mask_files
 from terrazzo.data.mask_files import MaskFile, open_mask, parse_mask
 from terrazzo.data.normalization import bands_of
+from terrazzo.data.scene_stack import Placing
 from terrazzo.inference import predict as predict_module
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.predict import predict
@@ -42,6 +42,7 @@ classes = [
 ]
 """
 SMALL = Tiling(tile=32, overlap=12)
+REPROJECT = Placing(align="reproject")
 
 
 def write(path, values_HWC, transform=PLACE, names=(), **profile):
@@ -204,6 +205,24 @@ def test_a_side_file_that_gdal_wrote(root):
     assert not check_data(data_of(root, {"file": "image.tif.msk"})).findings
     labels_HW = map_of(root, make_model(root / "model"), parse_mask("image.tif.msk"))
     np.testing.assert_array_equal(labels_HW != 255, shown_HW)
+
+
+def test_a_named_side_file_is_not_said_to_be_unused(root):
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False),
+        rasterio.open(root / "image.tif", "r+") as dataset,
+    ):
+        dataset.write_mask(np.indices(SHAPE)[0] > 3)
+    make_model(root / "model")
+    for mask, is_unused in (({"file": "image.tif.msk"}, False), (None, True)):
+        notes = " ".join(opened(root, mask).notes)
+        assert ("image.tif.msk is not used" in notes) == is_unused
+        given = [] if mask is None else ["--mask", "model/../image.tif.msk"]
+        words = ["predict", "model", "image.tif", "--out", f"{is_unused}.tif", "--blend", "none"]
+        command = [sys.executable, "-m", "terrazzo", *words, *given]
+        made = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stderr
+        assert ("image.tif.msk is not used" in made.stderr) == is_unused
 
 
 def test_several_masks_and_one_in_the_file(root):
@@ -458,10 +477,14 @@ def test_masks_on_the_command_line(root):
         np.testing.assert_array_equal(dataset.read(1) != 255, coarse(values_HW) == 1)
 
 
-def test_a_way_to_align_that_there_is_not():
-    assert alignment("exact") == "exact"
-    with pytest.raises(ConfigError, match="SEG-X004"):
-        alignment("nearest")
+def test_a_way_to_align_that_there_is_not_and_nothing_to_align(root):
+    make_model(root / "model")
+    words = "predict model image.tif --out map.tif --align"
+    for way, code in (("nearest", "SEG-X002"), ("reproject", "SEG-X094")):
+        command = [sys.executable, "-m", "terrazzo", *words.split(), way]
+        refused = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        assert refused.returncode == 2
+        assert code in refused.stderr
 
 
 def test_masks_are_of_one_scene(root):
@@ -562,7 +585,7 @@ def test_a_mask_in_degrees_does_not_depend_on_the_window(tmp_path, nodata):
     values_HW = np.random.default_rng(0).integers(1, 12, (size, size)).astype(np.uint8)
     write(tmp_path / "scl.tif", values_HW, place, crs="EPSG:4326", nodata=nodata)
     mask = MaskFile(file="scl.tif", kind="sentinel2_scl")
-    part = open_mask(tmp_path / "scl.tif", mask, tmp_path / "image.tif", grid, reproject=True)
+    part = open_mask(tmp_path / "scl.tif", mask, tmp_path / "image.tif", grid, REPROJECT)
 
     def counts(*window):
         return rasters.read_window(tmp_path / "image.tif", *window, masks=[part]).valid_HW

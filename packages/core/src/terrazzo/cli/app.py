@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -26,6 +29,7 @@ from terrazzo.cli.data import data
 from terrazzo.cli.evaluate import evaluate
 from terrazzo.cli.explain import explain
 from terrazzo.cli.export import export
+from terrazzo.cli.init import init
 from terrazzo.cli.listing import list_
 from terrazzo.cli.predict import predict
 from terrazzo.cli.run import run
@@ -44,10 +48,50 @@ metrics_app = typer.Typer(help="What a score means.", no_args_is_help=True, rich
 app.add_typer(metrics_app, name="metrics")
 metrics_app.command()(explain)
 for command in (
-    *(run, evaluate, study, check, predict, sample, assess, export, serve, convert, compare, data),
+    *(
+        init,
+        run,
+        evaluate,
+        study,
+        check,
+        predict,
+        sample,
+        assess,
+        export,
+        serve,
+        convert,
+        compare,
+        data,
+    ),
 ):
     app.command()(command)
 app.command("list")(list_)
+
+
+def _print_version(wanted: bool) -> None:
+    """Say which releases are at work: what a report of a fault needs first."""
+    if not wanted:
+        return
+    for name in ("terrazzo", *_PACKAGES):
+        with suppress(PackageNotFoundError):
+            print(f"{name} {version(name)}")
+    print(f"python {platform.python_version()}, {platform.platform(terse=True)}")
+    raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version_: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Show the releases of Terrazzo and of what it works with.",
+        ),
+    ] = False,
+) -> None:
+    """Take what stands before a command."""
 
 
 def _no_memory(error: Exception) -> ResourceError:
@@ -59,6 +103,11 @@ def _no_memory(error: Exception) -> ResourceError:
         "training.batch_size, data.image_size, loader.threads, --tile or --workers",
     )
 
+
+_PACKAGES = (
+    *("terrazzo-torch", "terrazzo-keras", "torch", "keras", "tensorflow", "transformers", "timm"),
+    *("numpy", "rasterio", "openvino", "onnxruntime"),
+)
 
 _REFUSALS = {
     errno.EACCES,

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, cast, get_args
+from typing import Annotated, cast, get_args
 
 import typer
 
-from terrazzo.base.errors import ConfigError, unknown_name
+from terrazzo.base.errors import ConfigError
 from terrazzo.models.runtimes import ComputePrecision
 
 SetOption = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; may be repeated."),
 ]
-
-Alignment = Literal["exact", "reproject"]
 
 PrecisionOption = Annotated[
     str | None, typer.Option("--precision", help="Of the arithmetic: float32 or bfloat16.")
@@ -36,17 +34,6 @@ def require_ray(address: str | None, workers: int | None) -> None:
             next_step=f"--ray local --workers {workers}, or without Ray "
             f"`torchrun --nproc-per-node {workers} -m terrazzo …`",
         )
-
-
-def alignment(word: str) -> Alignment:
-    """Return how ``--align`` treats files on another grid.
-
-    Raises:
-        ConfigError: SEG-X004, no such way.
-    """
-    if word not in get_args(Alignment):
-        raise unknown_name("way to align files", word, get_args(Alignment))
-    return cast(Alignment, word)
 
 
 def compute_precision(word: str | None) -> ComputePrecision | None:

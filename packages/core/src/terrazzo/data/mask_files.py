@@ -20,8 +20,10 @@ from pydantic import Field
 from terrazzo.base import config_parsing
 from terrazzo.base.config_parsing import Count, Frozen
 from terrazzo.base.errors import ConfigError, DataError, did_you_mean
+from terrazzo.data.scene_stack import Placing, onto_grid
 from terrazzo.io import rasters
 from terrazzo.io.rasters import MaskPart, MaskRule, RasterInfo
+from terrazzo.io.remote_paths import RemotePath
 
 Kind = Literal["landsat_qa_pixel", "sentinel2_scl", "planet_udm2", "gdal_mask"]
 Numbers = Annotated[tuple[int, ...], Field(min_length=1)]
@@ -133,6 +135,16 @@ def as_masks(value: Any) -> Any:
 Masks = Annotated[tuple[MaskFile, ...], pydantic.BeforeValidator(as_masks)]
 """The masks of a scene; one may stand without a list."""
 
+LocatedMasks = tuple[tuple[Path, MaskFile], ...]
+"""Masks of a scene, each with the place where it lies."""
+
+
+def absolute_masks(masks: LocatedMasks) -> LocatedMasks:
+    """Return them with paths that mean the same in any folder."""
+    return tuple(
+        (path if isinstance(path, RemotePath) else path.absolute(), mask) for path, mask in masks
+    )
+
 
 _TYPED = re.compile(
     r"(?:(?P<kind>[a-z0-9_]+)|(?P<way>bits|values|keep):(?P<numbers>\d+(?:,\d+)*)"
@@ -180,9 +192,7 @@ def open_mask(
     mask: MaskFile,
     image: Path,
     grid: RasterInfo,
-    *,
-    reproject: bool,
-    tolerance: float = 0.0,
+    placing: Placing,
 ) -> MaskPart:
     """Look at a mask, and refuse one that its rule does not fit.
 
@@ -191,8 +201,7 @@ def open_mask(
         mask: how it is meant.
         image: the raster that gives the grid.
         grid: its header.
-        reproject: whether a mask on another grid is brought onto it, by nearest neighbour.
-        tolerance: pixels by which points may move from one CRS to the other where these differ.
+        placing: whether it may lie on another grid; it is brought over by nearest neighbour.
 
     Raises:
         ConfigError: SEG-X105, the band is not there, or several are and none is named.
@@ -206,8 +215,7 @@ def open_mask(
     _refuse_contradiction(path, rule, info)
     if _is_side_file_of(info, grid) and rule == PRODUCTS["gdal_mask"].rule:
         return MaskPart(path, band, rule)
-    onto = rasters.grid_to_reach(image, grid, path, info, reproject=reproject, tolerance=tolerance)
-    return MaskPart(path, band, rule, onto)
+    return MaskPart(path, band, rule, onto_grid(image, grid, path, info, placing))
 
 
 def _is_side_file_of(info: RasterInfo, grid: RasterInfo) -> bool:

@@ -13,9 +13,9 @@ from terrazzo.base.atomic_write import make_folder, replacing, sweep_temporaries
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.data import class_areas
-from terrazzo.data.mask_files import open_mask
+from terrazzo.data.mask_files import absolute_masks
 from terrazzo.data.normalization import moments
-from terrazzo.inference import map_writer, polygonize, qgis_styles
+from terrazzo.inference import legends, map_writer, polygonize, qgis_styles
 from terrazzo.inference.images import predict_image
 from terrazzo.inference.jobs import Executor, ThisProcess
 from terrazzo.inference.labelling import programs
@@ -23,10 +23,12 @@ from terrazzo.inference.labelling.source import PredictedImage
 from terrazzo.inference.map_writer import MapInProgress, MapOrder
 from terrazzo.inference.model import Model, model_folder
 from terrazzo.inference.outputs import Settings, Work, plan_outputs
+from terrazzo.inference.scene_files import SceneFiles
+from terrazzo.inference.scene_opening import open_scene
 from terrazzo.inference.tiled_prediction import Scene, Tally
 from terrazzo.io import rasters
 from terrazzo.io.remote_paths import RemotePath
-from terrazzo.models import compatibility, radiometry
+from terrazzo.models import radiometry
 from terrazzo.models.card import ModelCard
 from terrazzo.runs import model_source, saved_model
 from terrazzo.runs.model_source import ModelSource
@@ -47,7 +49,7 @@ class Written:
 
 def predict(
     run: StrPath,
-    inputs: StrPath | Sequence[StrPath],
+    inputs: StrPath | SceneFiles | Sequence[StrPath | SceneFiles],
     out: StrPath,
     settings: Settings | None = None,
     *,
@@ -63,8 +65,8 @@ def predict(
 
     Args:
         run: a run folder, its ``model/``, or an exported folder.
-        inputs: a file or several, or folders whose images and GeoTIFF files are taken, sub-folders
-            included.
+        inputs: a file or several, folders whose images and GeoTIFF files are taken, sub-folders
+            included, or scenes of several files as `scene_lists.read` returns them.
         out: a file or a folder.
         settings: see `Settings`; None: its defaults.
         progress: told how far it is; None: shows nothing.
@@ -77,23 +79,27 @@ def predict(
     """
     settings = Settings() if settings is None else settings
     progress = Silent() if progress is None else progress
-    several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
-    sources = [path if isinstance(path, Path) else Path(path) for path in several]
+    sources = _sources(inputs)
     place, run = Path(out), Path(run)
     if settings.ray is not None:  # its processes work in a folder of their own
-        sources = list(map(_absolute, sources))
+        sources = [p if isinstance(p, RemotePath) else p.absolute() for p in sources]
         place, run = place.absolute(), run.absolute()
         if settings.polygons is not None:
             settings = replace(settings, polygons=settings.polygons.absolute())
-        masks = tuple((_absolute(path), mask) for path, mask in settings.masks)
-        settings = replace(settings, masks=masks)
+        settings = replace(settings, masks=absolute_masks(settings.masks))
     folder = model_folder(run)
     works = plan_outputs(sources, place, settings, folder)
     card = saved_model.read_card(folder, progress.say)
     if settings.labels_for is not None:
         programs.refuse_unfit(settings.labels_for, card.label_map, _images_of(works, card))
+    if any(not work.is_scene for work in works):
+        if settings.raw_values:
+            card.label_map.require_raw_values()
+        legends.prepare(
+            place, card.label_map, raw_values=settings.raw_values, overwrite=settings.overwrite
+        )
     scenes = {
-        work.source: open_scene(work.source, card, settings, progress)
+        work.map: open_scene(work.scene or work.source, card, settings, progress)
         for work in works
         if work.is_scene
     }
@@ -108,9 +114,11 @@ def predict(
     _say_what_does_nothing(works, card, settings, progress)
     for scene in scenes.values():
         if (warning := scene_unlike_training(scene, card)) is not None:
-            progress.say(f"warning {radiometry.CODE}: {scene.path}: {warning}")
+            progress.say(f"warning {radiometry.CODE}: {scene.title}: {warning}")
     with _no_empty_folder_left([path.parent for work in works for path in work.files]):
         written = _make_maps(works, scenes, card, folder, settings, progress)
+        if any(not work.is_scene for work in works):
+            legends.write(place, card.label_map, raw_values=settings.raw_values)
         if settings.labels_for is not None:
             digest = model_source.digest(folder)[:_DIGEST_SHOWN]
             version = f"{card.backend}-{card.model.name}-{digest}"
@@ -121,8 +129,12 @@ def predict(
         return written
 
 
-def _absolute(path: Path) -> Path:
-    return path if isinstance(path, RemotePath) else path.absolute()
+def _sources(
+    inputs: StrPath | SceneFiles | Sequence[StrPath | SceneFiles],
+) -> list[Path | SceneFiles]:
+    if isinstance(inputs, str | os.PathLike | SceneFiles):
+        return _sources([inputs])
+    return [each if isinstance(each, Path | SceneFiles) else Path(each) for each in inputs]
 
 
 def _images_of(works: Sequence[Work], card: ModelCard) -> list[PredictedImage]:
@@ -175,7 +187,7 @@ def _make_maps(
     )
     model_plan = source.plan(card)
     orders = [
-        order_for(scenes[work.source], card, work, settings, model_plan)
+        order_for(scenes[work.map], card, work, settings, model_plan)
         for work in works
         if work.is_scene
     ]
@@ -236,65 +248,14 @@ def _say_what_does_nothing(
         )
 
 
-def open_scene(path: Path, card: ModelCard, settings: Settings, progress: Progress) -> Scene:
-    """Find the model's bands in a scene, and refuse one that the model does not know.
-
-    Args:
-        path: a GeoTIFF file.
-        card: what the model is.
-        settings: which bands are chosen, and whether any size of pixels will do.
-        progress: told how alpha bands and georeferencing are taken.
-
-    Raises:
-        DataError: as `rasters.info`, `compatibility.require_known_pixels` and `open_mask`.
-        ConfigError: SEG-X031, a chosen band is not there; as `open_mask`.
-    """
-    alpha = _alpha(path, card, settings, progress)
-    info = rasters.info(path, alpha=alpha)
-    bands = compatibility.chosen_bands(path, info, settings.bands)
-    compatibility.require_known_pixels(
-        card,
-        compatibility.pixels_of_raster(path, info, bands, card, settings.bands),
-        any_pixel_size=settings.any_pixel_size,
-    )
-    unused = rasters.unused_georeferencing(path)
-    if unused is not None:
-        progress.say(unused)
-    masks = tuple(
-        open_mask(place, mask, path, info, reproject=settings.align == "reproject")
-        for place, mask in settings.masks
-    )
-    return Scene(path, bands, card.rules._replace(alpha=alpha or card.rules.alpha), masks)
-
-
-def _alpha(path: Path, card: ModelCard, settings: Settings, progress: Progress) -> str | None:
-    """Say how a band is read that the file marks as alpha and does not name.
-
-    It is alpha unless the model has a band more than the scene would have without it, or a person
-    has chosen it.
-    """
-    info = rasters.info(path)
-    if not info.alpha_bands:
-        return None
-    words = {word for band in info.alpha_bands for word in (str(band), f"band {band}")}
-    all_bands = info.bands + len(info.alpha_bands)
-    wanted = len(card.file_bands) == all_bands or words & set(settings.bands)
-    for band in info.alpha_bands:
-        progress.say(
-            f"{path}: band {band} is read as a band of the model, not as alpha"
-            if wanted
-            else f"{path}: band {band} is read as alpha: there is no map where it is 0"
-        )
-    return "none" if wanted else None
-
-
 def scene_unlike_training(scene: Scene, card: ModelCard) -> str | None:
     """Say whether the values of a scene are far from those of training, by some windows of it.
 
     Raises:
-        DataError: as `rasters.read_window`.
+        DataError: as `rasters.read_stack`.
     """
-    if isinstance(scene.path, RemotePath):  # each window would be a request
+    files = (*scene.files, *(mask.path for mask in scene.masks))
+    if any(isinstance(path, RemotePath) for path in files):  # each window would be a request
         return None
     size, side = scene.info, _SAMPLE_SIDE
     windows = [
@@ -302,11 +263,7 @@ def scene_unlike_training(scene: Scene, card: ModelCard) -> str | None:
         for row in _spread(size.rows, side)
         for column in _spread(size.columns, side)
     ]
-    pixels = (
-        rasters.read_window(scene.path, *window, scene.bands, rules=scene.rules, masks=scene.masks)
-        for window in windows
-    )
-    mean_C, std_C = moments(pixels, len(card.bands))
+    mean_C, std_C = moments(map(scene.read, windows), len(card.bands))
     return radiometry.unlike_training(card.bands, mean_C, std_C) if mean_C.any() else None
 
 
@@ -330,19 +287,13 @@ def order_for(
     """
     plan = {
         "format": _FORMAT,
-        "scene": _fingerprint(scene.path),
-        "bands": list(scene.bands),
+        **_pixels_plan(scene),
         "rules": [scene.rules.nodata_rule, scene.rules.apply_scale, scene.rules.alpha],
         "model": list(model),
         "classes": list(card.label_map.names),
         "tiling": settings.tiling.model_dump(mode="json"),
         "probabilities": work.probabilities is not None,
     }
-    # Only where they are: maps that were begun before there were any go on.
-    if scene.rules.derivation is not None:
-        plan["derived"] = scene.rules.derivation.as_plan()
-    if scene.masks:
-        plan["masks"] = [_mask_plan(mask) for mask in scene.masks]
     return MapOrder(
         scene,
         card.label_map,
@@ -354,6 +305,29 @@ def order_for(
         settings.min_area,
         settings.sieve_map,
     )
+
+
+def _pixels_plan(scene: Scene) -> dict[str, object]:
+    """Return what the pixels of a scene depend on, besides the rules of reading.
+
+    What it has none of is not named: maps that were begun before there was any go on.
+    """
+    plan: dict[str, object] = {}
+    if len(scene.parts) == 1 and scene.files == (scene.parts[0].path,):  # as ever
+        plan["scene"] = _fingerprint(scene.path)
+        plan["bands"] = list(scene.parts[0].bands or ())
+    else:
+        numbers = {path: number for number, path in enumerate(scene.files)}
+        plan["scene"] = [_fingerprint(path) for path in scene.files]
+        plan["bands"] = [
+            [numbers[part.path], list(part.bands or ()), part.resampling, part.onto is not None]
+            for part in scene.parts
+        ]
+    if scene.rules.derivation is not None:
+        plan["derived"] = scene.rules.derivation.as_plan()
+    if scene.masks:
+        plan["masks"] = [_mask_plan(mask) for mask in scene.masks]
+    return plan
 
 
 def _mask_plan(mask: rasters.MaskPart) -> list[Any]:
@@ -381,10 +355,10 @@ def _predict_scenes(
             if not tally.pixels_K.any():
                 masked = " or masked" if order.scene.masks else ""
                 progress.say(
-                    f"warning SEG-D023: {order.scene.path} holds no data: all {tally.nodata} "
+                    f"warning SEG-D023: {order.scene.title} holds no data: all {tally.nodata} "
                     f"pixels are nodata ({order.scene.info.nodata}){masked}, and so is the map"
                 )
-            progress.say(f"{order.scene.path} → {order.out}")
+            progress.say(f"{order.scene.title} → {order.out}")
             yield Written(order.out, tally, order.work.areas)
 
 

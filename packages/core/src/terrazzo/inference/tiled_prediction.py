@@ -28,6 +28,7 @@ from terrazzo.inference.threads import in_background, read_ahead
 from terrazzo.inference.tiles import Blend, Share, first_open
 from terrazzo.io import rasters
 from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules, mark_missing
+from terrazzo.io.rasters import Part
 from terrazzo.models.contract import Predictor
 from terrazzo.models.memory import ForwardPasses
 
@@ -96,24 +97,53 @@ class Tally:
 
 @dataclass(frozen=True)
 class Scene:
-    """A raster and the bands of it that are read for the model, in its order; see `ReadingRules`.
+    """The bands that are read for the model, in its order, and the rasters that hold them.
 
     Attributes:
-        path: a GeoTIFF file.
-        bands: their positions.
-        rules: how their values are taken, and what is computed of them.
+        path: a GeoTIFF file whose grid is the map's.
+        parts: rasters on this grid or brought onto it.
+        rules: how values are taken, and what is computed of them.
+        dtype: of the pixels read, where there are several rasters; None: that of the only one.
         masks: files that say which pixels count.
     """
 
     path: Path
-    bands: tuple[int, ...]
+    parts: tuple[Part, ...]
     rules: ReadingRules = AS_STORED
+    dtype: str | None = None
     masks: tuple[rasters.MaskPart, ...] = ()
+
+    @classmethod
+    def of_file(cls, path: Path, bands: tuple[int, ...], rules: ReadingRules = AS_STORED) -> Scene:
+        """Return a scene of one raster, of which some bands are taken."""
+        return cls(path, (Part(path, bands),), rules)
 
     @property
     def info(self) -> rasters.RasterInfo:
-        """What the file says of itself."""
+        """What the file says of itself that gives the grid."""
         return rasters.info(self.path, alpha=self.rules.alpha)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every raster that gives bands, the one that gives the grid first."""
+        return tuple(dict.fromkeys((self.path, *(part.path for part in self.parts))))
+
+    @property
+    def title(self) -> str:
+        """What a person is told of it."""
+        others = len(self.files) - 1
+        more = f" and {others} other file{'s' * (others > 1)}" if others else ""
+        return f"{self.path}{more}"
+
+    def read(self, window: tuple[int, int, int, int]) -> ImagePixels:
+        """Read a part of it: first row, first column, rows, columns.
+
+        Raises:
+            DataError: as `rasters.read_stack`.
+        """
+        return rasters.read_stack(
+            self.parts, window, dtype=self.dtype, rules=self.rules, masks=self.masks
+        )
 
 
 class RowStore(Protocol):
@@ -200,7 +230,7 @@ def predict_rows(
         say: told where fewer tiles a forward pass have to do.
 
     Raises:
-        DataError: as `rasters.read_window`.
+        DataError: as `rasters.read_stack`.
         ResourceError: SEG-R004, the disk is full or refuses; SEG-R006, not even one tile fits into
             memory.
     """
@@ -246,16 +276,7 @@ def _strips(scene: Scene, rows: tuple[Share, ...], numbers: range) -> Iterator[_
         share = rows[number]
         kept = rows[number - 1].stop - share.start if number > numbers.start else 0
         first = share.start + kept
-        new = rasters.read_window(
-            scene.path,
-            first,
-            0,
-            share.stop - first,
-            columns,
-            scene.bands,
-            rules=scene.rules,
-            masks=scene.masks,
-        )
+        new = scene.read((first, 0, share.stop - first, columns))
         before = _below(before, kept, new) if kept else new
         yield _Strip(number, before)
 

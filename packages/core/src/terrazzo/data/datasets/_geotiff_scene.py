@@ -5,13 +5,12 @@ The first image raster gives the grid. All that can be refused from headers is r
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -23,6 +22,15 @@ from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.data.datasets._guessed_alpha import Alpha, alpha_notes, refuse_guessed_alpha
 from terrazzo.data.datasets._vector_labels import VectorSettings, draw_area, draw_labels
 from terrazzo.data.mask_files import Masks, open_mask
+from terrazzo.data.scene_stack import (
+    Band,
+    ImageFile,
+    Placing,
+    Raster,
+    all_bands,
+    join,
+    onto_grid,
+)
 from terrazzo.io import derived_bands, rasters
 from terrazzo.io.derived_bands import Derivation
 from terrazzo.io.pixels import ImagePixels, NodataRule, ReadingRules
@@ -35,15 +43,20 @@ Window = tuple[int, int, int, int]
 class Scene(Frozen):
     """One scene: its image rasters, where its labels are, and what of it counts."""
 
-    images: Annotated[tuple[str, ...], Field(min_length=1)]
+    images: Annotated[tuple[ImageFile, ...], Field(min_length=1)]
     label: str
-    """A GeoTIFF of class indices, or shapes: GeoJSON, GeoPackage, Shapefile."""
+    """A GeoTIFF of class indices, or shapes: GeoJSON, GeoPackage, Shapefile, FlatGeobuf."""
     layer: str | None = None
     """Layer of a GeoPackage of labels that has several."""
     area: str | None = None
     """Polygons; pixels outside are ignored."""
     mask: Masks = ()
     """Files that say which pixels are without data; see `terrazzo.data.mask_files`."""
+
+    @property
+    def image_files(self) -> tuple[str, ...]:
+        """Names of the image rasters."""
+        return tuple(image.file for image in self.images)
 
 
 class Reading(VectorSettings):
@@ -53,7 +66,7 @@ class Reading(VectorSettings):
     """Names of all bands of a scene, file by file. Empty: as the files have them."""
     bands: tuple[str, ...] = ()
     """Bands to use, by name, in this order file by file, then derived ones. Empty: all."""
-    derived: dict[str, str] = Field(default_factory=dict)
+    derived: dict[str, str] = Field(default={})
     """Bands that are computed, by name: ``ndvi = "(nir - red) / (nir + red)"``. The model keeps
     the formulas, and prediction does the same."""
     nan: Literal["nodata", "error"] = "nodata"
@@ -70,27 +83,13 @@ class Reading(VectorSettings):
     alpha and does not name, if that takes away 1 % of the labelled pixels at most."""
 
 
-class Image(NamedTuple):
-    """One image raster of a scene.
-
-    Attributes:
-        path: the file.
-        bands: positions of the bands used.
-        onto: the grid it must be brought onto; None: it lies there.
-    """
-
-    path: Path
-    bands: tuple[int, ...]
-    onto: RasterInfo | None
-
-
 @dataclass(frozen=True)
 class OpenScene:
     """A scene that has been looked at.
 
     Attributes:
         name: unique within the data set.
-        images: those with bands in use.
+        images: the rasters with bands in use, in their order.
         band_names: C names.
         dtype: of the pixels read; float32 where the rasters differ.
         grid: of the first image.
@@ -105,7 +104,7 @@ class OpenScene:
     """
 
     name: str
-    images: tuple[Image, ...]
+    images: tuple[Part, ...]
     band_names: tuple[str, ...]
     dtype: str
     grid: RasterInfo
@@ -155,10 +154,15 @@ class OpenScene:
             for image in self.images
         )
 
+    @property
+    def shown(self) -> Part | None:
+        """A raster with bands in use that lies on the grid of the scene, for people to look at."""
+        return next((image for image in self.images if image.onto is None), None)
+
     def read_image(self, window: Window) -> ImagePixels:
         """Read the image alone; however its bands lie in files, the result is the same."""
         return rasters.read_stack(
-            [Part(*image) for image in self.images],
+            self.images,
             window,
             dtype=self.dtype,
             refuse_nan=self.refuse_nan,
@@ -205,7 +209,7 @@ def open_scene(root: Path, scene: Scene, name: str, reading: Reading) -> OpenSce
             or SEG-D026 the files differ in size, CRS or transform; SEG-D046 a band that is read as
             alpha takes labelled pixels away.
     """
-    files = [*scene.images, scene.label, *([scene.area] if scene.area else [])]
+    files = [*scene.image_files, scene.label, *([scene.area] if scene.area else [])]
     files += [mask.file for mask in scene.mask]
     times = tuple(file.stat().st_mtime_ns for file in map(root.joinpath, files) if file.exists())
     rules = reading.model_dump_json(include=set(Reading.model_fields))
@@ -230,7 +234,7 @@ def _naming_unused_places(root: Path, scene: Scene) -> Iterator[None]:
     except DataError as error:
         if error.code not in _OF_PLACES:
             raise
-        files = (root / file for file in (*scene.images, scene.label))
+        files = (root / file for file in (*scene.image_files, scene.label))
         told = [rasters.unused_georeferencing(f) for f in files if not rasters.is_vector(f)]
         unused = [text for text in told if text is not None]
         if not unused:
@@ -246,15 +250,18 @@ def _naming_unused_places(root: Path, scene: Scene) -> Iterator[None]:
 
 
 def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene:
-    paths = [root / image for image in scene.images]
-    infos = [rasters.info(path, alpha=reading.alpha) for path in paths]
-    grid = infos[0]
-    ontos = [None, *(_onto(paths[0], grid, path, reading) for path in paths[1:])]
-    chosen, derivation = _choose_bands(paths[0], infos, reading)
-    images = tuple(
-        Image(paths[at], tuple(band for _, _, band in bands), ontos[at])
-        for at, bands in itertools.groupby(chosen, key=lambda band: band[1])
-    )
+    images = [
+        Raster(path, rasters.info(path, alpha=reading.alpha), image.resampling)
+        for image in scene.images
+        for path in [root / image.file]
+    ]
+    first, grid, _ = images[0]
+    placing = Placing(align=reading.align, crs_tolerance=reading.crs_tolerance)
+    kept, others, formulas = _choose_bands(images, reading)
+    stack = join(images, [*kept, *others], placing, apply_scale=reading.apply_scale)
+    derivation = None
+    if formulas:
+        derivation = Derivation(stack.band_names, stack.dtype, len(kept), tuple(formulas.items()))
     label = root / scene.label
     is_vector = rasters.is_vector(label)
     drawn = draw_labels(label, scene.layer, grid, reading) if is_vector else None
@@ -263,41 +270,33 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
     counted += [] if area is None else [area.label_HW]
     return OpenScene(
         name,
-        images,
-        tuple(name for name, _, _ in chosen) if derivation is None else derivation.names,
-        _dtype(infos, chosen, reading) if derivation is None else "float32",
+        stack.parts,
+        stack.band_names if derivation is None else derivation.names,
+        stack.dtype if derivation is None else "float32",
         grid,
         label,
-        None if is_vector else _onto(paths[0], grid, label, reading),
+        None if is_vector else onto_grid(first, grid, label, rasters.info(label), placing),
         None if drawn is None else drawn.label_HW,
         np.logical_and.reduce(counted) if counted else None,
         reading.nan == "error",
         ReadingRules(reading.nodata_rule, reading.apply_scale, reading.alpha, derivation),
-        tuple(
-            open_mask(
-                root / mask.file,
-                mask,
-                paths[0],
-                grid,
-                reproject=reading.align == "reproject",
-                tolerance=reading.crs_tolerance,
-            )
-            for mask in scene.mask
-        ),
+        tuple(open_mask(root / mask.file, mask, first, grid, placing) for mask in scene.mask),
         (
-            *_notes_of_images(paths, infos),
+            *_notes_of_images(images, [root / mask.file for mask in scene.mask]),
+            *(() if is_vector else rasters.unused_side_files(label, of_labels=True)),
             *(() if drawn is None else drawn.notes),
             *(() if area is None else area.notes),
         ),
     )
 
 
-def _notes_of_images(paths: list[Path], infos: list[RasterInfo]) -> Iterator[str]:
-    for path, info in zip(paths, infos, strict=True):
+def _notes_of_images(images: Sequence[Raster], masks: Sequence[Path]) -> Iterator[str]:
+    for path, info, _ in images:
         yield from alpha_notes(path, info)
         unused = rasters.unused_georeferencing(path)
         if unused is not None:
             yield unused
+        yield from rasters.unused_side_files(path, used=masks)
 
 
 def _refuse_alpha_losses(scene: OpenScene) -> None:
@@ -321,33 +320,15 @@ def _refuse_alpha_losses(scene: OpenScene) -> None:
         refuse_guessed_alpha(image.path, lost[image] / max(labelled, 1))
 
 
-def _onto(image: Path, grid: RasterInfo, path: Path, reading: Reading) -> RasterInfo | None:
-    """Return the grid a raster must be brought onto, or None where it lies on it."""
-    return rasters.grid_to_reach(
-        image,
-        grid,
-        path,
-        rasters.info(path),
-        reproject=reading.align == "reproject",
-        tolerance=reading.crs_tolerance,
-    )
-
-
-_Band = tuple[str, int, int]  # name, file and position
-
-
 def _choose_bands(
-    path: Path, infos: list[RasterInfo], reading: Reading
-) -> tuple[list[_Band], Derivation | None]:
-    """Return the bands to read, and what is computed of them.
-
-    Those that are bands of the image come file by file; those that formulas alone need follow.
-    """
-    known = _all_bands(path, infos, reading.band_names)
-    names = [name for name, _, _ in known]
-    derived_bands.operands(reading.derived, names, path)  # of all: what is wrong is said
-    wanted = [name for name in reading.bands if name not in reading.derived]
-    if len(set(reading.bands)) < len(reading.bands) and reading.derived:
+    images: Sequence[Raster], reading: Reading
+) -> tuple[list[Band], list[Band], dict[str, str]]:
+    """Return the bands that stay, file by file, others that formulas need, and the formulas."""
+    known = all_bands(images, reading.band_names)
+    names = [band.name for band in known]
+    path, formulas = images[0].path, reading.derived
+    derived_bands.operands(formulas, names, path)  # of all: what is wrong is said
+    if len(set(reading.bands)) < len(reading.bands) and formulas:
         raise ConfigError(
             "SEG-X011",
             "data.options.bands names a band twice",
@@ -355,66 +336,33 @@ def _choose_bands(
             observed=", ".join(reading.bands),
             next_step="name each band once",
         )
-    kept = _named_bands(path, known, wanted) if reading.bands else known
-    formulas = reading.derived
-    if reading.bands:
+    if not reading.bands:
+        kept = known
+    else:
+        kept = _named_bands(path, known, [name for name in reading.bands if name not in formulas])
         formulas = {name: formulas[name] for name in reading.bands if name in formulas}
-    if not formulas:
-        return kept, None
-    kept_names = [name for name, _, _ in kept]
     needed = derived_bands.operands(formulas, names, path)
-    read = kept + [known[names.index(name)] for name in needed if name not in kept_names]
-    return read, Derivation(
-        tuple(name for name, _, _ in read),
-        _dtype(infos, read, reading),
-        len(kept),
-        tuple(formulas.items()),
-    )
+    kept_names = [band.name for band in kept]
+    others = [known[names.index(name)] for name in needed if name not in kept_names]
+    return kept, others, formulas
 
 
-def _dtype(infos: list[RasterInfo], bands: list[_Band], reading: Reading) -> str:
-    """Return the dtype of bands that are read together: float32 where they differ."""
-    dtypes = {"float32" if reading.apply_scale else infos[file].dtype for _, file, _ in bands}
-    return dtypes.pop() if len(dtypes) == 1 else "float32"
-
-
-def _named_bands(path: Path, known: list[_Band], wanted: list[str]) -> list[_Band]:
+def _named_bands(path: Path, known: Sequence[Band], wanted: Sequence[str]) -> list[Band]:
     """Return bands by name, file by file."""
-    chosen: list[_Band] = []
+    chosen: list[Band] = []
     for name in wanted:
-        found = [band for band in known if band[0] == name]
+        found = [band for band in known if band.name == name]
         if len(found) != 1:
             raise ConfigError(
                 "SEG-X011",
                 f"data.options.bands: the scene has {len(found) or 'no'} bands {name!r}",
                 file=path,
                 observed=name,
-                allowed=", ".join(name for name, _, _ in known),
+                allowed=", ".join(band.name for band in known),
                 next_step="use a name that one band has, or leave bands empty for all",
             )
         chosen += found
-    return sorted(chosen, key=lambda band: band[1])
-
-
-def _all_bands(path: Path, infos: list[RasterInfo], names: tuple[str, ...]) -> list[_Band]:
-    """Return name, file and position of every band; nameless ones are numbered file by file."""
-    places = [(at, band) for at, info in enumerate(infos) for band in range(info.bands)]
-    if not names:
-        told = [infos[at].band_names[band] for at, band in places]
-        names = tuple(
-            f"band {number}" if name == f"band {band + 1}" else name
-            for number, (name, (_, band)) in enumerate(zip(told, places, strict=True), 1)
-        )
-    if len(names) != len(places):
-        raise ConfigError(
-            "SEG-X011",
-            "data.options.band_names does not name every band",
-            file=path,
-            observed=f"{len(names)} names for {len(places)} bands",
-            allowed="a name for each band of each image raster of a scene, file by file",
-            next_step="name them all, and choose among them with data.options.bands",
-        )
-    return [(name, *place) for name, place in zip(names, places, strict=True)]
+    return sorted(chosen, key=lambda band: band.file)
 
 
 def _cut(array_HW: NDArray[Any], window: Window) -> NDArray[Any]:

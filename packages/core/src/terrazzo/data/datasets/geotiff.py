@@ -116,13 +116,12 @@ class Chips:
     def scenes(self) -> tuple[PlacedScene, ...]:
         """Return the scenes, for maps of what is scored."""
         return tuple(
-            placed_scene(scene.name, scene.grid, scene.images[0].path, scene.images[0].bands)
-            for scene in self.open_scenes
+            placed_scene(scene.name, scene.grid, scene.shown) for scene in self.open_scenes
         )
 
     def parts(self, index: int) -> tuple[Part, ...]:
         """Return the rasters that hold the bands of a chip."""
-        return tuple(Part(*image) for image in self.open_scenes[self.places[index][0]].images)
+        return self.open_scenes[self.places[index][0]].images
 
     @property
     def derivation(self) -> Derivation | None:
@@ -352,7 +351,7 @@ def _names_differ(one: Sequence[str], other: Sequence[str]) -> bool:
 
 
 def _scene_names(scenes: Sequence[Scene]) -> list[str]:
-    names = [Path(scene.images[0]).with_suffix("").as_posix() for scene in scenes]
+    names = [Path(scene.image_files[0]).with_suffix("").as_posix() for scene in scenes]
     return [
         name if names.count(name) == 1 else f"{number:03d}_{name}"
         for number, name in enumerate(names)

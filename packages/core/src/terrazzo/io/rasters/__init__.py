@@ -1,17 +1,31 @@
 """GeoTIFF files as arrays: the only package that imports rasterio."""
 
 from terrazzo.io.rasters.class_table import ClassTable
-from terrazzo.io.rasters.georeferencing import unused_georeferencing
-from terrazzo.io.rasters.grids import boxes_on, grid_to_reach, neighbours, require_same_grid
-from terrazzo.io.rasters.handles import block_shape, info, refuse_other_than_utf8, small_cache, tags
+from terrazzo.io.rasters.georeferencing import unused_georeferencing, unused_side_files
+from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
+from terrazzo.io.rasters.handles import (
+    block_shape,
+    has_palette,
+    info,
+    refuse_other_than_utf8,
+    small_cache,
+    tags,
+)
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.rasters.mask_bands import MaskPart, MaskRule, mask_band_names
 from terrazzo.io.rasters.memory_files import in_memory, written_in_memory
 from terrazzo.io.rasters.outlines import Outlines, outlines_of
-from terrazzo.io.rasters.rasterize import Burnt, attribute_text, inside, rasterize_shapes
+from terrazzo.io.rasters.rasterize import (
+    Burnt,
+    attribute_text,
+    in_order,
+    inside,
+    rasterize_shapes,
+)
 from terrazzo.io.rasters.read_images import (
     BYTE_LIMIT,
     Part,
+    ResamplingName,
     may_lack_pixels,
     read,
     read_mask_window,
@@ -22,15 +36,18 @@ from terrazzo.io.rasters.read_images import (
 from terrazzo.io.rasters.read_labels import read_label, read_label_window, read_label_with_mask
 from terrazzo.io.rasters.read_vectors import (
     Features,
+    attribute_values,
     attributes,
     is_vector,
     layer_of,
     read_features,
 )
 from terrazzo.io.rasters.sieve import Groups, sieved
+from terrazzo.io.rasters.stored_classes import StoredClass, stored_classes
+from terrazzo.io.rasters.validity import faults_of
 from terrazzo.io.rasters.vector_layer import NO_CRS
 from terrazzo.io.rasters.vectorize import areas_of_equal_pixels
-from terrazzo.io.rasters.widen import refuse_lines, widen_shapes
+from terrazzo.io.rasters.widen import has_lines, refuse_lines, widen_shapes
 from terrazzo.io.rasters.write_points import write_points
 from terrazzo.io.rasters.write_rasters import BLOCK, write, write_rows
 
@@ -48,13 +65,19 @@ __all__ = [
     "Outlines",
     "Part",
     "RasterInfo",
+    "ResamplingName",
+    "StoredClass",
     "areas_of_equal_pixels",
     "attribute_text",
+    "attribute_values",
     "attributes",
     "block_shape",
     "boxes_on",
-    "grid_to_reach",
+    "faults_of",
+    "has_lines",
+    "has_palette",
     "in_memory",
+    "in_order",
     "info",
     "inside",
     "is_vector",
@@ -77,9 +100,11 @@ __all__ = [
     "require_same_grid",
     "sieved",
     "small_cache",
+    "stored_classes",
     "tags",
     "undeclared_nan",
     "unused_georeferencing",
+    "unused_side_files",
     "widen_shapes",
     "write",
     "write_points",
