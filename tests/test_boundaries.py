@@ -120,11 +120,10 @@ def test_import_contracts_hold():
         ("study", "--help --out --ray --resume --set --workers"),
         (
             "predict",
-            "--align --allow-remote --any-pixel-size --bands --batch-size --blend --cog --contours "
-            "--help --labels-for --layer-per-class --mask --min-area --out --overlap --overwrite "
-            "--polygons --precision --probabilities --raw-values --ray --resume --runtime --scene "
-            "--sieve-map --tile "
-            "--workers",
+            "--align --allow-remote --any-pixel-size --area --bands --batch-size --blend --cog "
+            "--contours --help --labels-for --layer-per-class --mask --min-area --out --overlap "
+            "--overwrite --polygons --precision --probabilities --raw-values --ray --resume "
+            "--runtime --scene --sieve-map --tile --tta --uncertainty --workers",
         ),
         (
             "sample",

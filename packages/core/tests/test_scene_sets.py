@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import signal
 import subprocess
@@ -472,3 +473,23 @@ def test_a_lists_mask_is_looked_for_beside_it_from_any_folder(tmp_path, monkeypa
     scene = scenes_toml(Path(), scenes=[{**entry, "mask": {"file": "quality.tif"}}])
     with pytest.raises(ConfigError, match="SEG-X002"):
         sets(scene)
+
+
+def test_masks_count_inside_an_area(tmp_path):
+    """A pixel has a class where the mask lets it count and the area holds it."""
+    make_files(tmp_path)
+    counts_HW = make_quality(tmp_path)
+    corners = [(0, 0), (0, -400), (600, -400), (600, 0), (0, 0)]
+    ring = [[392_000 + x, 5_820_000 + y] for x, y in corners]
+    shape = {"type": "Polygon", "coordinates": [ring]}
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
+    feature = {"type": "Feature", "properties": {}, "geometry": shape}
+    area = tmp_path / "area.geojson"
+    area.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": [feature]}))
+    entry = {"name": "north", "images": list(FILES), "mask": QUALITY}
+    listed = scenes_toml(tmp_path, scenes=[entry])
+    run(model_of(tmp_path), sets(listed), tmp_path / "map.tif", area=area)
+    inside_HW = np.zeros((ROWS, COLUMNS), bool)
+    inside_HW[:40, :60] = True
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        np.testing.assert_array_equal(dataset.read(1) != 255, counts_HW & inside_HW)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import tomli_w
@@ -12,12 +13,14 @@ from terrazzo.base import printable
 from terrazzo.check import label_values
 from terrazzo.check.label_values import Cause
 from terrazzo.check.scan import Survey
+from terrazzo.data.datasets._annotated_images import OfShapes, as_toml
 from terrazzo.data.datasets._paired_files import is_raster
 from terrazzo.data.labels import MAX_NAME, LabelClass, LabelMap
 from terrazzo.data.sample import IGNORE
 
 _RARE = 0.001  # share of the pixels below which a new value is rather noise than a class
 _MOST = 64  # more new values than this are no classes
+_BACKGROUND = "#BAB0AC"
 _HUES = ("#4E79A7", "#F28E2B", "#E15759", "#76B7B2", "#59A14F", "#EDC948", "#B07AA1", "#9C755F")
 _MOST_FILES = 64  # label rasters that are asked for names and colours
 _NO_CLASS = {
@@ -66,6 +69,9 @@ def propose(survey: Survey) -> str | None:
     the masks are to be made again.
     """
     label_map = survey.label_map
+    of_shapes = [s for s in survey.sources.values() if isinstance(s, OfShapes)]
+    if label_map is None and of_shapes:
+        return _of_names(of_shapes)
     labels = [p.label for p in survey.scanned_images if p.label is not None]
     if label_map is None:
         colours = Counter(label.colours for label in labels).most_common(1)
@@ -82,6 +88,28 @@ def propose(survey: Survey) -> str | None:
                 causes[label_values.diagnose(label.counts, label_map)] += 1
     fitting = _fit(label_map, counts, causes, _told(survey))
     return None if fitting is None else tomli_w.dumps(fitting.as_toml())
+
+
+def _of_names(sources: Sequence[OfShapes]) -> str:
+    """Return the classes that the files of a labelling tool name, after the background."""
+    names = tuple(dict.fromkeys(name for source in sources for name in source.class_names))
+    background = next(n for n in ("background", "no shape", "rest", "_") if n not in names)
+    found = [
+        LabelClass(name, _distinct(number), (number + 1,)) for number, name in enumerate(names)
+    ]
+    classes = (LabelClass(background, _BACKGROUND, (0,)), *found)
+    ignored = max(source.ignored for source in sources)
+    label_map = LabelMap("my_classes", classes, (ignored,))
+    # The raw values are those of this list, which the recipe has to hold.
+    return f"# recipe: data.options.{as_toml(names)}\n{tomli_w.dumps(label_map.as_toml())}"
+
+
+def _distinct(number: int) -> str:
+    """Return a colour of its own for each class; hues come round by the golden section."""
+    if number < len(_HUES):
+        return _HUES[number]
+    rgb = colorsys.hls_to_rgb(number * 0.618034 % 1, 0.4 + 0.1 * (number % 4), 0.6)
+    return "#" + "".join(f"{round(255 * level):02X}" for level in rgb)
 
 
 def _told(survey: Survey) -> _Told:

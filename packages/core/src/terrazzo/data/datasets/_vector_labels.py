@@ -115,7 +115,7 @@ def draw_labels(path: Path, layer: str | None, grid: RasterInfo, settings: Vecto
     if settings.background == "ignore":
         inside_HW = rasters.inside(shapes, grid, all_touched=settings.all_touched)
     notes = (
-        *_crs_note(shapes),
+        *crs_note(shapes),
         *_width_note(read, grid, settings),
         *_fault_note(read),
         *_overlap_note(shapes, burnt, settings),
@@ -126,6 +126,25 @@ def draw_labels(path: Path, layer: str | None, grid: RasterInfo, settings: Vecto
 
 def draw_area(path: Path, grid: RasterInfo, settings: VectorSettings) -> Drawn:
     """Draw the area outside of which nothing counts.
+
+    Raises:
+        ConfigError: as `area_shapes`.
+        DataError: as `area_shapes`.
+    """
+    shapes = area_shapes(path, grid, settings)
+    return Drawn(rasters.inside(shapes, grid), None, (*crs_note(shapes), *_fault_note(shapes)))
+
+
+def area_shapes(
+    path: Path, grid: RasterInfo, settings: VectorSettings, *, edges: bool = False
+) -> Features:
+    """Read the polygons of an area.
+
+    Args:
+        path: a vector file.
+        grid: of the scene.
+        settings: how it is brought there.
+        edges: bring it there along its edges, and not by its corners alone.
 
     Raises:
         ConfigError: SEG-X011 it is a raster; as `rasters.read_features`.
@@ -139,9 +158,9 @@ def draw_area(path: Path, grid: RasterInfo, settings: VectorSettings) -> Drawn:
             allowed="GeoJSON, GeoPackage, Shapefile or FlatGeobuf",
             next_step="export its outline as polygons",
         )
-    shapes = _read(path, None, grid, settings, None)
+    shapes = _read(path, None, grid, settings, None, edges=edges)
     rasters.refuse_lines(shapes)
-    return Drawn(rasters.inside(shapes, grid), None, (*_crs_note(shapes), *_fault_note(shapes)))
+    return shapes
 
 
 def _read(
@@ -150,6 +169,8 @@ def _read(
     grid: RasterInfo,
     settings: VectorSettings,
     attribute: str | None,
+    *,
+    edges: bool = False,
 ) -> Features:
     return rasters.read_features(
         path,
@@ -157,6 +178,7 @@ def _read(
         attribute=attribute,
         layer=layer,
         reproject=settings.align == "reproject",
+        edges=edges,
         tolerance=settings.crs_tolerance,
     )
 
@@ -178,7 +200,8 @@ def _refuse_unused_attributes(path: Path, layer: str | None) -> None:
         )
 
 
-def _crs_note(shapes: Features) -> Iterator[str]:
+def crs_note(shapes: Features) -> Iterator[str]:
+    """Say what is taken for granted of the CRS of shapes."""
     if shapes.crs_taken:
         yield f"{shapes.path} names no CRS: it is taken for {shapes.crs_taken}"
 

@@ -1,5 +1,6 @@
 """GeoTIFF files as arrays: the only package that imports rasterio."""
 
+from terrazzo.io.rasters.area_rows import AreaRows
 from terrazzo.io.rasters.class_table import ClassTable
 from terrazzo.io.rasters.georeferencing import unused_georeferencing, unused_side_files
 from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
@@ -56,6 +57,7 @@ __all__ = [
     "BYTE_LIMIT",
     "IMAGE_DTYPES",
     "NO_CRS",
+    "AreaRows",
     "Burnt",
     "ClassTable",
     "Features",

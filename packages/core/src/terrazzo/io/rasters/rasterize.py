@@ -129,7 +129,7 @@ def _claimed(
 
 def _strips(shapes: Features, onto: RasterInfo) -> Iterator[tuple[NDArray[np.intp], RasterInfo]]:
     """Yield parts of a grid of a bounded size, and which shapes may lie there."""
-    rows_N2, on_grid_N = _rows(shapes, onto)
+    rows_N2, on_grid_N = boxes_of_rows(shapes, onto)
     height = max(1, _STRIP // onto.columns)
     for top in range(0, onto.rows, height):
         rows = min(height, onto.rows - top)
@@ -142,7 +142,7 @@ def _lost(
     shapes: Features, burnt: Sequence[int], onto: RasterInfo, all_touched: bool
 ) -> tuple[dict[int, tuple[int, int]], int]:
     """Return `Burnt.lost` and `Burnt.beside`."""
-    _, on_grid_N = _rows(shapes, onto)
+    _, on_grid_N = boxes_of_rows(shapes, onto)
     seen_N = np.zeros(len(burnt), bool)
     for here, strip in _strips(shapes, onto):
         part = replace(shapes, geometries=tuple(shapes.geometries[at] for at in here))
@@ -158,7 +158,7 @@ def _lost(
     return found, int(np.count_nonzero(~on_grid_N))
 
 
-def _rows(shapes: Features, onto: RasterInfo) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def boxes_of_rows(shapes: Features, onto: RasterInfo) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Return first and last row of the box about each shape, N×2, and whether it is on the grid."""
     boxes_N4 = np.array([features.bounds(each) for each in shapes.geometries]).reshape(-1, 4)
     corners = [onto.to_pixels(boxes_N4[:, x], boxes_N4[:, y]) for x in (0, 2) for y in (1, 3)]

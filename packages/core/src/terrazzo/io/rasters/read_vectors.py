@@ -20,6 +20,7 @@ from rasterio.warp import transform_geom
 
 from terrazzo.base.errors import DataError
 from terrazzo.io.rasters import turns
+from terrazzo.io.rasters.follow_edges import along_edges
 from terrazzo.io.rasters.grids import GDAL_ERRORS, crs_text, moved, require_crs, same_crs
 from terrazzo.io.rasters.handles import ENVIRONMENT, damaged, first_bytes, refuse_remote
 from terrazzo.io.rasters.header import RasterInfo
@@ -70,6 +71,7 @@ def read_features(
     attribute: str | None = None,
     layer: str | None = None,
     reproject: bool = False,
+    edges: bool = False,
     tolerance: float = 0.0,
 ) -> Features:
     """Read the shapes of a vector file in the coordinates of a grid.
@@ -84,6 +86,7 @@ def read_features(
         attribute: what to read of every shape.
         layer: of a GeoPackage with several.
         reproject: bring shapes in another CRS onto that of the grid, corner by corner.
+        edges: do so along their edges, which are bent then, with more points.
         tolerance: pixels by which points may move from one CRS to the other without reprojection.
 
     Raises:
@@ -109,7 +112,8 @@ def read_features(
         crs, taken = CRS.from_epsg(4326), "longitude and latitude, as RFC 7946 has it"
     elif crs is None and onto.crs is not None:
         taken = f"coordinates in the CRS of the image, {crs_text(onto.crs)}"
-    geometries = turns.brought_to(_placed(path, shown, crs, onto, reproject, tolerance), onto)
+    placed = _placed(path, shown, crs, onto, reproject, edges, tolerance)
+    geometries = turns.brought_to(placed, onto)
     _refuse_beside(path, geometries, onto)
     return Features(
         path,
@@ -192,6 +196,7 @@ def _placed(
     crs: Any,
     onto: RasterInfo,
     reproject: bool,
+    edges: bool,
     tolerance: float,
 ) -> list[Any]:
     if reproject:
@@ -201,6 +206,8 @@ def _placed(
     if reproject:
         try:
             with rasterio.Env(**ENVIRONMENT):
+                if edges:
+                    return [along_edges(each, crs, onto) for each in geometries]
                 return list(transform_geom(crs, onto.crs, geometries)) if geometries else []
         except GDAL_ERRORS as error:
             raise _beside(
