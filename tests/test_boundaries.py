@@ -121,7 +121,7 @@ def test_import_contracts_hold():
         (
             "predict",
             "--align --allow-remote --any-pixel-size --area --bands --batch-size --blend --cog "
-            "--contours --help --labels-for --layer-per-class --min-area --out --overlap "
+            "--contours --help --labels-for --layer-per-class --mask --min-area --out --overlap "
             "--overwrite --polygons --precision --probabilities --raw-values --ray --resume "
             "--runtime --scene --sieve-map --tile --tta --uncertainty --workers",
         ),

@@ -107,6 +107,7 @@ OUTSIDE = [
     {"masks": "a/../../masks"},
     {"lists": {"train": "/etc/passwd"}},
     {"scenes": [{"images": ["../scene.tif"], "label": "label.tif"}]},
+    {"scenes": [{"images": ["s.tif"], "label": "l.tif", "mask": {"file": "../s.tif.msk"}}]},
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import signal
 import subprocess
@@ -22,6 +23,7 @@ from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.progress import Silent
 from terrazzo.base.recipe import Config
 from terrazzo.data.datasets import geotiff
+from terrazzo.data.mask_files import parse_mask
 from terrazzo.data.scene_stack import Placing, Raster, all_bands, join
 from terrazzo.inference import map_writer, scene_lists
 from terrazzo.inference.outputs import Settings
@@ -365,3 +367,129 @@ def test_a_scene_is_shown_by_a_file_that_lies_on_its_grid(tmp_path, bands, shown
     chosen = geotiff.Options.model_validate({**options, "bands": bands})
     (placed,) = geotiff.open_split(tmp_path, "test", chosen).scenes
     assert placed.image == (str(tmp_path / shown) if shown else "")
+
+
+DERIVED = {"wetness": "(B03 - height) / (B03 + height)"}
+QUALITY = {"file": "quality.tif", "bits": [1, 3]}
+
+
+def make_quality(root: Path) -> np.ndarray:
+    """Write a mask on a grid twice as coarse, and return where it lets pixels count."""
+    quality_HW = np.random.default_rng(7).integers(0, 16, (ROWS // 2, COLUMNS // 2))
+    place = {**FINE, "transform": Affine(20, 0, 392_000, 0, -20, 5_820_000)}
+    write(root / "quality.tif", quality_HW.astype(np.uint16)[..., None], place)
+    return np.kron(quality_HW & 0b1010 == 0, np.ones((2, 2), bool))
+
+
+def make_by_hand(root: Path, counts_HW) -> None:
+    """Write the bands that the model sees into one file, NaN where the mask says no."""
+    with rasterio.open(root / "stacked.tif") as dataset:
+        stacked = dict(zip(NAMES, dataset.read(), strict=True))
+    green_HW, height_HW = (stacked[name].astype(np.float64) for name in ("B03", "height"))
+    wetness_HW = (green_HW - height_HW) / (green_HW + height_HW)
+    image_HWC = np.stack([stacked["B02"], stacked["B01"], wetness_HW], axis=2).astype(np.float32)
+    image_HWC[~counts_HW] = np.nan
+    write(root / "hand.tif", image_HWC, FINE, ("B02", "B01", "wetness"), nodata=float("nan"))
+
+
+def test_masks_and_derived_bands_of_many_files_are_those_of_one(tmp_path):
+    """Weights and maps are those of a file whose bands and pixels were made by hand."""
+    make_files(tmp_path)
+    counts_HW = make_quality(tmp_path)
+    make_by_hand(tmp_path, counts_HW)
+
+    def trained_on(name, images, **options):
+        made = recipe(tmp_path, images)
+        options = {**made.data.options, **options}
+        scene = {**options["scenes"][0], **options.pop("scene", {})}
+        options["scenes"] = [scene]
+        made = made.model_copy(update={"data": made.data.model_copy(update={"options": options})})
+        return train(made, tmp_path / name, progress=Silent()).path
+
+    several = trained_on(
+        "several",
+        FILES,
+        scene={"mask": QUALITY},
+        derived=DERIVED,
+        bands=["B02", "B01", "wetness"],
+    )
+    by_hand = trained_on("by_hand", ["hand.tif"], band_names=["B02", "B01", "wetness"])
+    weights = [path / "model" / "weights.safetensors" for path in (several, by_hand)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert saved_model.read_card(several / "model").file_bands == ("B02", "B01", "B03", "height")
+
+    listed = scenes_toml(
+        tmp_path,
+        scenes=[{"name": "north", "images": list(FILES), "mask": QUALITY, "label": "label.tif"}],
+    )
+    line = ["predict", several, "--scene", listed, "--out", tmp_path / "north.tif", "--tile", 64]
+    command = [sys.executable, "-m", "terrazzo", *map(str, [*line, "--overlap", 20])]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    run(by_hand, tmp_path / "hand.tif", tmp_path / "hand_map.tif")
+    assert (tmp_path / "north.tif").read_bytes() == (tmp_path / "hand_map.tif").read_bytes()
+    with rasterio.open(tmp_path / "north.tif") as dataset:
+        np.testing.assert_array_equal(dataset.read(1) != 255, counts_HW)
+
+    # By the names of their bands, files are found that formulas alone need.
+    files = [f"{name}.tif" for name in NAMES]
+    scenes_toml(tmp_path, scenes=[{"images": files, "mask": QUALITY}])
+    run(several, sets(listed), tmp_path / "in_order.tif")
+    rows = [("name", *reversed(NAMES)), ("north", *reversed(files))]
+    (tmp_path / "scenes.csv").write_text("\n".join(map(",".join, rows)))
+    masks = ((tmp_path / "quality.tif", parse_mask("bits:1,3=quality.tif")),)
+    by_name = tmp_path / "by_name.tif"
+    run(several, sets(tmp_path / "scenes.csv"), by_name, masks=masks, align="reproject")
+    assert by_name.read_bytes() == (tmp_path / "in_order.tif").read_bytes()
+
+
+def test_a_mask_of_the_option_joins_those_of_a_lists_only_scene(tmp_path):
+    make_files(tmp_path)
+    counts_HW = make_quality(tmp_path)
+    beside_HW = np.indices((ROWS, COLUMNS))[0] > 10
+    write(tmp_path / "beside.tif", beside_HW.astype(np.uint8)[..., None], FINE)
+    model = model_of(tmp_path)
+    entry = {"name": "north", "images": list(FILES), "mask": QUALITY}
+    masks = ((tmp_path / "beside.tif", parse_mask("keep:1=beside.tif")),)
+    run(model, sets(scenes_toml(tmp_path, scenes=[entry])), tmp_path / "map.tif", masks=masks)
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        np.testing.assert_array_equal(dataset.read(1) != 255, counts_HW & beside_HW)
+    two = sets(scenes_toml(tmp_path, scenes=[entry, {**entry, "name": "south"}]))
+    with pytest.raises(ConfigError, match="SEG-X108"):
+        run(model, two, tmp_path / "maps", masks=masks)
+    with pytest.raises(ConfigError, match="SEG-X032"):
+        run(model, two[:1], tmp_path / "quality.tif")
+
+
+def test_a_lists_mask_is_looked_for_beside_it_from_any_folder(tmp_path, monkeypatch):
+    make_files(tmp_path)
+    make_quality(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    entry = {"images": list(FILES), "mask": QUALITY}
+    (scene,) = sets(scenes_toml(Path(), scenes=[entry]))
+    ((path, mask),) = scene.absolute().masks
+    assert path == tmp_path / "quality.tif"
+    assert mask.bits == (1, 3)
+    scene = scenes_toml(Path(), scenes=[{**entry, "mask": {"file": "quality.tif"}}])
+    with pytest.raises(ConfigError, match="SEG-X002"):
+        sets(scene)
+
+
+def test_masks_count_inside_an_area(tmp_path):
+    """A pixel has a class where the mask lets it count and the area holds it."""
+    make_files(tmp_path)
+    counts_HW = make_quality(tmp_path)
+    corners = [(0, 0), (0, -400), (600, -400), (600, 0), (0, 0)]
+    ring = [[392_000 + x, 5_820_000 + y] for x, y in corners]
+    shape = {"type": "Polygon", "coordinates": [ring]}
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
+    feature = {"type": "Feature", "properties": {}, "geometry": shape}
+    area = tmp_path / "area.geojson"
+    area.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": [feature]}))
+    entry = {"name": "north", "images": list(FILES), "mask": QUALITY}
+    listed = scenes_toml(tmp_path, scenes=[entry])
+    run(model_of(tmp_path), sets(listed), tmp_path / "map.tif", area=area)
+    inside_HW = np.zeros((ROWS, COLUMNS), bool)
+    inside_HW[:40, :60] = True
+    with rasterio.open(tmp_path / "map.tif") as dataset:
+        np.testing.assert_array_equal(dataset.read(1) != 255, counts_HW & inside_HW)

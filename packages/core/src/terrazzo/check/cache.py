@@ -128,7 +128,8 @@ def open_cache(data: DataConfig, root: Path, *, fresh: bool = False) -> Cache:
 
     Facts depend on the format and its options, and not on the label map.
     """
-    told = json.dumps([_VERSION, data.format, str(root.resolve()), data.options], sort_keys=True)
+    # In the order of the recipe, which is that of derived bands.
+    told = json.dumps([_VERSION, data.format, str(root.resolve()), data.options])
     name = hashlib.sha256(told.encode()).hexdigest()[:16]
     file = cache_folder() / "check" / f"{name}.json"
     if fresh:

@@ -97,7 +97,8 @@ def find(survey: Survey, run: Path, progress: Progress) -> list[Finding]:
     }
     for split in splits.values():
         compatibility.require_known_pixels(
-            card, compatibility.pixels_of_split(split, datasets.reading_rules(survey.data))
+            card,
+            compatibility.pixels_of_split(split, datasets.reading_rules(survey.data, split.source)),
         )
     unlike = [each for split in splits.values() if (each := _unlike_training(card, split))]
     _, trainer = saved_model.load(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -31,8 +32,8 @@ def predict(
     align: Annotated[
         str | None,
         typer.Option(
-            help="Files of a scene on other grids than its first: exact refuses, reproject brings "
-            "them onto it."
+            help="Files of a scene, and masks, on other grids than its first: exact refuses, "
+            "reproject brings them onto it."
         ),
     ] = None,
     tile: Annotated[
@@ -47,6 +48,13 @@ def predict(
     bands: Annotated[
         str, typer.Option(metavar="A,B,…", help="Scene bands in the model's order.")
     ] = "",
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="RULE=FILE",
+            help="A mask: sentinel2_scl=FILE, bits:0,1,3,4=FILE, …; may be repeated.",
+        ),
+    ] = None,
     area: Annotated[
         Path | None,
         typer.Option(metavar="AREA.gpkg", help="Predict only inside these polygons, in any CRS."),
@@ -126,6 +134,7 @@ def predict(
         terrazzo predict runs/demo_torch scene.tif --out map.tif --resume
         terrazzo predict runs/demo_torch scene.tif --out map.tif --polygons map.gpkg --workers 2
         terrazzo predict runs/demo_torch scene.tif --out map.tif --polygons map.gpkg --min-area 20m2
+        terrazzo predict runs/demo_torch scene.tif --out map.tif --mask landsat_qa_pixel=QA.TIF
         terrazzo predict runs/sentinel --scene scenes.toml --align reproject --out maps/
         terrazzo predict runs/sentinel --scene 'tiles/{tile}_{band}.tif' --out maps/
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/
@@ -135,6 +144,7 @@ def predict(
     """
     from terrazzo.base import config_parsing, printable, progress
     from terrazzo.data import class_areas
+    from terrazzo.data.mask_files import parse_mask
     from terrazzo.data.scene_stack import Placing
     from terrazzo.inference import predict, scene_lists
     from terrazzo.inference.min_area import MinArea
@@ -163,6 +173,7 @@ def predict(
         labels_for=labels_for,
         contours=contours,
         raw_values=raw_values,
+        masks=tuple((Path(each.file), each) for each in map(parse_mask, mask or ())),
         any_pixel_size=any_pixel_size,
         workers=workers,
         ray=ray,
@@ -172,6 +183,9 @@ def predict(
         overwrite=overwrite,
         **more,
     )
+    if allow_remote:
+        masks = tuple((remote_paths.allow(path), each) for path, each in settings.masks)
+        settings = replace(settings, masks=masks)
     files: list[Path | SceneFiles] = [
         remote_paths.allow(path) if allow_remote else path for path in inputs or []
     ]

@@ -60,6 +60,13 @@ def value_limits(order: ClientOrder, *, missing_inside: bool) -> list[str]:
     limits = []
     if card.bands.dtype == "float32" and not missing_inside:
         limits.append("NaN is no missing value here: fill it with the band's mean first")
+    derivation = card.rules.derivation
+    if derivation is not None:
+        limits.append(
+            f"{derivation.text}: bands that `terrazzo predict` computes of "
+            f"{', '.join(derivation.source_names)} while it reads a GeoTIFF; the network does not, "
+            "so give them computed, all bands as float32"
+        )
     if card.rules.apply_scale:
         limits.append(
             "trained on values × scale + offset as the GeoTIFF declares: give such values"

@@ -66,7 +66,8 @@ class Model:
         """Return train ids H×W of one image of any size; see `ModelCard.label_map` for names.
 
         Args:
-            image_HWC: of the type and bands the model was trained on, in the files' own units.
+            image_HWC: of the type and bands the model was trained on, in the files' own units;
+                bands that prediction of GeoTIFF files derives from theirs must be in it.
             file: where it came from, for messages.
 
         Raises:

@@ -13,6 +13,7 @@ from terrazzo.base.atomic_write import move_into_place, refuse_folder
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.output_paths import refuse_existing, refuse_inputs
 from terrazzo.data.datasets._paired_files import RASTER_SUFFIXES, is_raster
+from terrazzo.data.mask_files import LocatedMasks
 from terrazzo.data.scene_stack import Align
 from terrazzo.inference import legends, polygonize, prediction_area, qgis_styles
 from terrazzo.inference.labelling import programs
@@ -50,8 +51,10 @@ class Settings:
             nothing.
         contours: draw the borders of areas on the overlays of images, not their colours.
         raw_values: write the raw values of the label map on the maps of images, not train ids.
-        align: whether files of a scene may lie on other grids than the first; None: as its list
-            says, or ``exact``.
+        masks: files, with what their numbers mean, that say which pixels of one scene count; the
+            map has no data elsewhere.
+        align: whether files of a scene, and masks, may lie on other grids than its first file;
+            None: as its list says, or ``exact``.
         any_pixel_size: take pixels of another size on the ground than those of training.
         workers: processes that share the rows of scenes; None: one, or all of a Ray cluster.
         ray: address of a Ray cluster, whose actors are the workers.
@@ -77,6 +80,7 @@ class Settings:
     labels_for: str | None = None
     contours: bool = False
     raw_values: bool = False
+    masks: LocatedMasks = ()
     align: Align | None = None
     any_pixel_size: bool = False
     workers: int | None = None
@@ -226,10 +230,10 @@ def plan_outputs(
     Raises:
         ConfigError: SEG-X100, there are no inputs; SEG-X032, `out` or the place of polygons does
             not fit the inputs, an output is an input, or two outputs are one; SEG-X003, what writes
-            polygons is not installed; SEG-X094, an option has nothing to work on; SEG-X093, the
-            least area is on the ground and an image is not; SEG-X118, an area is given and an image
-            lies nowhere; SEG-X004, no such labelling program, measure or augmentation; SEG-X087, it
-            does not show a scene.
+            polygons is not installed; SEG-X094, an option has nothing to work on; SEG-X108, masks
+            of several inputs; SEG-X093, the least area is on the ground and an image is not;
+            SEG-X118, an area is given and an image lies nowhere; SEG-X004, no such labelling
+            program, measure or augmentation; SEG-X087, it does not show a scene.
         CheckpointError: SEG-C002, an output or its beginnings exist.
         DataError: SEG-D016, a folder holds nothing to predict.
     """
@@ -247,6 +251,8 @@ def plan_outputs(
         require_augmentation(settings.augmentation)
     shared = () if settings.labels_for is None else programs.files(settings.labels_for, out)
     works = list(_works(list(_files(inputs)), out, settings))
+    if settings.masks:
+        _refuse_masks_of_several(works)
     pictured = not all(work.is_scene for work in works)
     if not pictured:
         _refuse_options_of_images(settings)
@@ -262,6 +268,21 @@ def plan_outputs(
     ]
 
 
+def _refuse_masks_of_several(works: Sequence[Work]) -> None:
+    """Refuse masks that are not of one scene: they lie where that one does."""
+    if len(works) != 1 or not works[0].is_scene:
+        raise ConfigError(
+            "SEG-X108",
+            "--mask is of one scene",
+            observed=f"{len(works)} inputs"
+            if len(works) != 1
+            else f"{works[0].source}, which is no GeoTIFF",
+            allowed="one GeoTIFF scene, or one scene of a list",
+            next_step="predict the scenes one by one, each with its own masks, or give each its "
+            "`mask` in a scenes.toml for --scene",
+        )
+
+
 def _refuse_idle_options(settings: Settings, has_sets: bool) -> None:
     """Refuse options that change what is not asked for."""
     given = settings.min_area is not None
@@ -271,8 +292,8 @@ def _refuse_idle_options(settings: Settings, has_sets: bool) -> None:
         raise _idle("--sieve-map", "--min-area")
     if given and settings.polygons is None and not settings.sieve_map:
         raise _idle("--min-area", "--polygons or --sieve-map")
-    if settings.align is not None and not has_sets:
-        raise _idle("--align", "--scene")
+    if settings.align is not None and not (has_sets or settings.masks):
+        raise _idle("--align", "--scene or --mask")
     if settings.raw_values and settings.labels_for is not None:
         raise ConfigError(
             "SEG-X094",
@@ -402,9 +423,10 @@ def _refuse_clashes(
     model: Path | None,
     settings: Settings,
 ) -> None:
-    inputs = [work.source for work in works]
+    inputs = [*(work.source for work in works), *(path for path, _ in settings.masks)]
     for scene in (work.scene for work in works if work.scene is not None):
         inputs += [scene.origin, *(file.path for file in scene.files)]
+        inputs += [path for path, _ in scene.masks]
     inputs += [] if settings.area is None else [settings.area]
     if model is not None and model.is_dir():
         inputs += [path for path in model.iterdir() if path.is_file()]

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from terrazzo.base.atomic_write import make_folder, replacing, sweep_temporaries
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.data import class_areas
+from terrazzo.data.mask_files import absolute_masks
 from terrazzo.data.normalization import moments
 from terrazzo.inference import legends, map_writer, polygonize, qgis_styles
 from terrazzo.inference.images import predict_image
@@ -87,6 +89,7 @@ def predict(
         place, run = place.absolute(), run.absolute()
         if settings.polygons is not None:
             settings = replace(settings, polygons=settings.polygons.absolute())
+        settings = replace(settings, masks=absolute_masks(settings.masks))
     folder = model_folder(run)
     works = plan_outputs(sources, place, settings, folder)
     card = saved_model.read_card(folder, progress.say)
@@ -255,7 +258,8 @@ def scene_unlike_training(scene: Scene, card: ModelCard) -> str | None:
     Raises:
         DataError: as `rasters.read_stack`.
     """
-    if any(isinstance(path, RemotePath) for path in scene.files):  # each window would be a request
+    files = (*scene.files, *(mask.path for mask in scene.masks))
+    if any(isinstance(path, RemotePath) for path in files):  # each window would be a request
         return None
     size, side = scene.info, _SAMPLE_SIDE
     windows = [
@@ -263,7 +267,7 @@ def scene_unlike_training(scene: Scene, card: ModelCard) -> str | None:
         for row in _spread(size.rows, side)
         for column in _spread(size.columns, side)
     ]
-    mean_C, std_C = moments(map(scene.read, windows), scene.num_bands)
+    mean_C, std_C = moments(map(scene.read, windows), len(card.bands))
     return radiometry.unlike_training(card.bands, mean_C, std_C) if mean_C.any() else None
 
 
@@ -288,7 +292,7 @@ def order_for(
     plan = {
         "format": _FORMAT,
         **_pixels_plan(scene),
-        "rules": list(scene.rules),
+        "rules": [scene.rules.nodata_rule, scene.rules.apply_scale, scene.rules.alpha],
         "model": list(model),
         "classes": list(card.label_map.names),
         "tiling": settings.tiling.model_dump(mode="json"),
@@ -313,17 +317,31 @@ def order_for(
 
 
 def _pixels_plan(scene: Scene) -> dict[str, object]:
-    """Return what the pixels of a scene depend on, besides the rules of reading."""
+    """Return what the pixels of a scene depend on, besides the rules of reading.
+
+    What it has none of is not named: maps that were begun before there was any go on.
+    """
+    plan: dict[str, object] = {}
     if len(scene.parts) == 1 and scene.files == (scene.parts[0].path,):  # as ever
-        return {"scene": _fingerprint(scene.path), "bands": list(scene.parts[0].bands or ())}
-    numbers = {path: number for number, path in enumerate(scene.files)}
-    return {
-        "scene": [_fingerprint(path) for path in scene.files],
-        "bands": [
+        plan["scene"] = _fingerprint(scene.path)
+        plan["bands"] = list(scene.parts[0].bands or ())
+    else:
+        numbers = {path: number for number, path in enumerate(scene.files)}
+        plan["scene"] = [_fingerprint(path) for path in scene.files]
+        plan["bands"] = [
             [numbers[part.path], list(part.bands or ()), part.resampling, part.onto is not None]
             for part in scene.parts
-        ],
-    }
+        ]
+    if scene.rules.derivation is not None:
+        plan["derived"] = scene.rules.derivation.as_plan()
+    if scene.masks:
+        plan["masks"] = [_mask_plan(mask) for mask in scene.masks]
+    return plan
+
+
+def _mask_plan(mask: rasters.MaskPart) -> list[Any]:
+    rule = {name: list(numbers) for name, numbers in mask.rule._asdict().items() if numbers}
+    return [_fingerprint(mask.path), mask.band, rule, mask.onto is not None]
 
 
 def _fingerprint(path: Path) -> list[str | int]:
@@ -350,12 +368,15 @@ def _predict_scenes(
 
 
 def _without_data(order: MapOrder, tally: Tally, settings: Settings) -> str:
-    path = order.scene.path
+    scene, masked = order.scene.title, " or masked" if order.scene.masks else ""
     if settings.area is not None:
-        return f"warning SEG-D023: {path} holds no data inside {settings.area}, nor does the map"
+        but = " that no mask takes away" if masked else ""
+        return (
+            f"warning SEG-D023: {scene} holds no data{but} inside {settings.area}, nor does the map"
+        )
     return (
-        f"warning SEG-D023: {path} holds no data: all {tally.nodata} pixels are nodata "
-        f"({order.scene.info.nodata}), and so is the map"
+        f"warning SEG-D023: {scene} holds no data: all {tally.nodata} pixels are nodata "
+        f"({order.scene.info.nodata}){masked}, and so is the map"
     )
 
 

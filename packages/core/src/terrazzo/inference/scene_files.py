@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from terrazzo.data.mask_files import LocatedMasks, absolute_masks
 from terrazzo.data.scene_stack import ON_ONE_GRID, Placing
 from terrazzo.io.rasters import ResamplingName
 from terrazzo.io.remote_paths import RemotePath
@@ -40,6 +41,7 @@ class SceneFiles:
         band_names: names of all bands, file by file, in place of those in the files.
         placing: whether files may lie on other grids than the first.
         notes: what a person should know of the list.
+        masks: files that say which pixels count.
     """
 
     name: Path
@@ -48,6 +50,7 @@ class SceneFiles:
     band_names: tuple[str, ...] = ()
     placing: Placing = ON_ONE_GRID
     notes: tuple[str, ...] = ()
+    masks: LocatedMasks = ()
 
     @property
     def has_names(self) -> bool:
@@ -60,4 +63,5 @@ class SceneFiles:
             file if isinstance(file.path, RemotePath) else replace(file, path=file.path.absolute())
             for file in self.files
         )
-        return replace(self, files=files, origin=self.origin.absolute())
+        masks = absolute_masks(self.masks)
+        return replace(self, files=files, masks=masks, origin=self.origin.absolute())

@@ -8,6 +8,7 @@ from pathlib import Path
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.base.progress import Progress
 from terrazzo.data import band_names
+from terrazzo.data.mask_files import open_mask
 from terrazzo.data.scene_stack import Band, Raster, all_bands, join
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.prediction_area import open_area
@@ -26,16 +27,16 @@ def open_scene(
     Args:
         source: a GeoTIFF file, or the files of a scene.
         card: what the model is.
-        settings: which bands are chosen, whether files may lie on other grids, and whether any size
-            of pixels will do.
+        settings: which bands are chosen, masks besides those of the scene, whether files may lie
+            on other grids, and whether any size of pixels will do.
         progress: told how alpha bands and georeferencing are taken.
 
     Raises:
         DataError: as `rasters.info`, `scene_stack.join`, `compatibility.require_known_pixels` and
-            `open_area`; SEG-D090 a file of a band is not there; SEG-D092 several are, or a file has
-            other bands than its list says.
+            `open_mask` and `open_area`; SEG-D090 a file of a band is not there; SEG-D092 several
+            are, or a file has other bands than its list says.
         ConfigError: SEG-X031, a chosen band is not there; SEG-X011 as `scene_stack.all_bands`;
-            as `open_area`; SEG-X101 nothing tells which file holds which band.
+            as `open_mask` and `open_area`; SEG-X101 nothing tells which file holds which band.
     """
     is_set = isinstance(source, SceneFiles)
     scene = source if isinstance(source, SceneFiles) else _single(source)
@@ -44,13 +45,15 @@ def open_scene(
     files, places = scene.files, None
     if scene.has_names:
         files, places = _by_names(scene, card, settings)
+    masks = (*scene.masks, *settings.masks)
     alpha = _alpha(files, card, settings, progress, may_be_bands=places is None)
     opened = [
         Raster(file.path, rasters.info(file.path, alpha=alpha), file.resampling) for file in files
     ]
     for each in opened:
         unused = rasters.unused_georeferencing(each.path)
-        for text in [*([] if unused is None else [unused]), *rasters.unused_side_files(each.path)]:
+        beside = rasters.unused_side_files(each.path, used=[path for path, _ in masks])
+        for text in [*([] if unused is None else [unused]), *beside]:
             progress.say(text)
     if places is None:
         known = all_bands(opened, scene.band_names)
@@ -77,6 +80,7 @@ def open_scene(
         stack.parts,
         card.rules._replace(alpha=alpha or card.rules.alpha),
         stack.dtype if len(stack.parts) > 1 else None,
+        tuple(open_mask(path, mask, first.path, first.info, placing) for path, mask in masks),
         area,
     )
 
@@ -94,13 +98,13 @@ def _in_order(
     model's names.
     """
     names = tuple(band.name for band in known)
-    found = band_names.positions(card.bands.names, names) if by_name else None
+    found = band_names.positions(card.file_bands, names) if by_name else None
     if found is not None and not settings.bands:
         return [known[position] for position in found]
     chosen: list[Band] = []
     for position in compatibility.chosen_bands(path, names, settings.bands):
         word = settings.bands[len(chosen)] if settings.bands else names[position]
-        is_word = word not in names and names[position] not in card.bands.names
+        is_word = word not in names and names[position] not in card.file_bands
         name = f"band {position + 1}" if is_word else names[position]
         chosen.append(known[position]._replace(name=name))
     return chosen
@@ -110,7 +114,7 @@ def _by_names(
     scene: SceneFiles, card: ModelCard, settings: Settings
 ) -> tuple[tuple[BandFile, ...], list[Band]]:
     """Return the files that hold the model's bands, in their order, and where each band is."""
-    wanted = settings.bands or card.bands.names
+    wanted = settings.bands or card.file_bands
     if not settings.bands and not all(map(band_names.is_name, wanted)):
         raise ConfigError(
             "SEG-X101",
@@ -188,7 +192,7 @@ def _named(
         )
     inside = raster.info.band_names[band.position]
     names: Names = (band.name, *file.names[band.position], inside)
-    known = (name for name in names if name in card.bands.names)
+    known = (name for name in names if name in card.file_bands)
     return band._replace(name=next(known, f"band {band.position + 1}"))
 
 
@@ -214,7 +218,7 @@ def _alpha(
         for band in info.alpha_bands
     ]
     words = {word for _, band in marked for word in (str(band), f"band {band}")}
-    as_many = len(card.bands) == sum(info.bands for info in infos) + len(marked)
+    as_many = len(card.file_bands) == sum(info.bands for info in infos) + len(marked)
     chosen = len(files) == 1 and words & set(settings.bands)
     wanted = may_be_bands and (as_many or chosen)
     for path, band in marked:

@@ -99,13 +99,14 @@ class Tally:
 
 @dataclass(frozen=True)
 class Scene:
-    """The bands that the model sees, in its order, and the rasters that hold them.
+    """The bands that are read for the model, in its order, and the rasters that hold them.
 
     Attributes:
         path: a GeoTIFF file whose grid is the map's.
         parts: rasters on this grid or brought onto it.
-        rules: how values are taken.
+        rules: how values are taken, and what is computed of them.
         dtype: of the pixels read, where there are several rasters; None: that of the only one.
+        masks: files that say which pixels count.
         area: outside of it nothing is predicted; None: everything is.
     """
 
@@ -113,6 +114,7 @@ class Scene:
     parts: tuple[Part, ...]
     rules: ReadingRules = AS_STORED
     dtype: str | None = None
+    masks: tuple[rasters.MaskPart, ...] = ()
     area: rasters.AreaRows | None = None
 
     @classmethod
@@ -127,13 +129,8 @@ class Scene:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Every raster that the map depends on, the one that gives the grid first."""
+        """Every raster that gives bands, the one that gives the grid first."""
         return tuple(dict.fromkeys((self.path, *(part.path for part in self.parts))))
-
-    @property
-    def num_bands(self) -> int:
-        """C."""
-        return sum(len(part.bands or ()) for part in self.parts)
 
     @property
     def title(self) -> str:
@@ -148,7 +145,9 @@ class Scene:
         Raises:
             DataError: as `rasters.read_stack`.
         """
-        return rasters.read_stack(self.parts, window, dtype=self.dtype, rules=self.rules)
+        return rasters.read_stack(
+            self.parts, window, dtype=self.dtype, rules=self.rules, masks=self.masks
+        )
 
 
 class RowStore(Protocol):

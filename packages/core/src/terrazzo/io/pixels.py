@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from terrazzo.io.derived_bands import Derivation
+
 NodataRule = Literal["auto", "any", "all"]
 """When a pixel is without data, although some of its bands may hold some.
 
@@ -29,11 +31,13 @@ class ReadingRules(NamedTuple):
         apply_scale: whether values become value × scale + offset, as the file declares them.
         alpha: which band says which pixels count: ``none``, or ``band 4``; None: one that the file
             marks as alpha and does not name.
+        derivation: bands that are computed of those that are read; None: none are.
     """
 
     nodata_rule: NodataRule = "auto"
     apply_scale: bool = False
     alpha: str | None = None
+    derivation: Derivation | None = None
 
 
 AS_STORED = ReadingRules()

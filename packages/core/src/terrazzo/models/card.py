@@ -40,3 +40,9 @@ class ModelCard:
     rules: ReadingRules = AS_STORED
     scaling: Scaling | None = None
     precision: Precision = "auto"
+
+    @property
+    def file_bands(self) -> tuple[str, ...]:
+        """Names of the bands that a GeoTIFF must give; derived ones are computed of them."""
+        derivation = self.rules.derivation
+        return self.bands.names if derivation is None else derivation.source_names

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from terrazzo.data.datasets import Split
     from terrazzo.data.labels import LabelMap
     from terrazzo.data.scene_stack import Stack
+    from terrazzo.io.derived_bands import Derivation
     from terrazzo.io.pixels import ReadingRules, Scaling
     from terrazzo.io.rasters import RasterInfo
     from terrazzo.models.card import ModelCard
@@ -47,6 +48,9 @@ class Pixels:
         applies_scale: whether scales and offsets that rasters declare are applied to them; None:
             these are no rasters.
         remedy: what a person can do about other bands.
+        of_file: whether these are the bands of a file, from which derived bands will be computed
+            as in training.
+        derivation: what was computed of the bands of files by a recipe's own word; None: nothing.
     """
 
     file: Path
@@ -56,6 +60,8 @@ class Pixels:
     scaling: Scaling | None = None
     applies_scale: bool | None = None
     remedy: str = "use images with the bands the model was trained on"
+    of_file: bool = False
+    derivation: Derivation | None = None
 
 
 def pixels_of_stack(
@@ -82,7 +88,8 @@ def pixels_of_stack(
         None if sides is None else PixelSizes.of_pixels([sides]),
         None if card.rules.apply_scale else stack.scaling,
         card.rules.apply_scale,
-        _band_remedy(tuple(known), card.bands.names),
+        _band_remedy(tuple(known), card.file_bands),
+        of_file=True,
     )
 
 
@@ -121,6 +128,7 @@ def pixels_of_split(split: Split, rules: ReadingRules) -> Pixels:
         pixel_size.pixel_sizes(split),
         None if rules.apply_scale else scaling,
         None if scaling is None else rules.apply_scale,
+        derivation=rules.derivation,
     )
 
 
@@ -148,10 +156,13 @@ def require_known_pixels(card: ModelCard, pixels: Pixels, *, any_pixel_size: boo
 
     Raises:
         DataError: SEG-D020 another number of bands, other bands or another order; SEG-D019
-            another type of pixel; SEG-D053 another scale or offset; SEG-D028 pixels of another
-            size.
+            another type of pixel; SEG-D094 a derived band is computed by another formula; SEG-D053
+            another scale or offset; SEG-D028 pixels of another size.
     """
-    found, wanted = pixels.band_names, card.bands.names
+    trained = card.rules.derivation
+    found, wanted, dtype = pixels.band_names, card.bands.names, card.bands.dtype
+    if pixels.of_file and trained is not None:
+        wanted, dtype = trained.source_names, trained.source_dtype
     if len(found) != len(wanted):
         raise DataError(
             "SEG-D020",
@@ -161,13 +172,13 @@ def require_known_pixels(card: ModelCard, pixels: Pixels, *, any_pixel_size: boo
             allowed=f"{len(wanted)} ({', '.join(wanted)})",
             next_step=pixels.remedy,
         )
-    if pixels.dtype != card.bands.dtype:
+    if pixels.dtype != dtype:
         raise DataError(
             "SEG-D019",
             "the image has another type of pixel than the model was trained on",
             file=pixels.file,
             observed=pixels.dtype,
-            allowed=card.bands.dtype,
+            allowed=dtype,
             next_step="convert it with the scale of the training images",
         )
     if band_names.contradict(found, wanted):
@@ -179,9 +190,35 @@ def require_known_pixels(card: ModelCard, pixels: Pixels, *, any_pixel_size: boo
             allowed=", ".join(wanted),
             next_step=pixels.remedy,
         )
+    _require_same_derivation(pixels, trained)
     _require_same_scaling(pixels, card)
     if not any_pixel_size:
         _require_similar_pixel_size(pixels, card)
+
+
+def _require_same_derivation(pixels: Pixels, trained: Derivation | None) -> None:
+    """Refuse a data set whose own formulas give a band of the model another meaning."""
+    own = pixels.derivation
+    if own is None or trained is None:
+        return
+    if not own.same_formulas(trained):
+        raise DataError(
+            "SEG-D094",
+            "a derived band is computed by another formula than in training",
+            file=pixels.file,
+            observed=own.text,
+            allowed=trained.text,
+            next_step="give data.options.derived the formulas of the model",
+        )
+    if own.source_dtype != trained.source_dtype:
+        raise DataError(
+            "SEG-D019",
+            "derived bands are computed of another type of pixel than in training",
+            file=pixels.file,
+            observed=own.source_dtype,
+            allowed=trained.source_dtype,
+            next_step="convert the images with the scale of the training images",
+        )
 
 
 def doubts_before_training(card: ModelCard, pixels: Pixels) -> tuple[str, ...]:

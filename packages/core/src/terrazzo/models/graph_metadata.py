@@ -16,7 +16,7 @@ def graph_metadata(card: ModelCard, form: GraphForm) -> dict[str, str]:
         card: what the model is.
         form: what its graph takes and gives.
     """
-    facts = {
+    facts: dict[str, Any] = {
         "class_names": card.label_map.names,
         "class_colours": tuple(c.colour for c in card.label_map.classes),
         "band_names": card.bands.names,
@@ -29,6 +29,8 @@ def graph_metadata(card: ModelCard, form: GraphForm) -> dict[str, str]:
         "model": card.model.name,
         "step": card.step,
     }
+    if card.rules.derivation is not None:  # readers of the file compute these themselves
+        facts["derived_bands"] = dict(card.rules.derivation.formulas)
     return {name: json.dumps(value) for name, value in facts.items()}
 
 

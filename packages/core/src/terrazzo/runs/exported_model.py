@@ -83,6 +83,12 @@ def is_exported(folder: Path) -> bool:
     return (folder / NAME).is_file()
 
 
+def _derived(card: ModelCard) -> dict[str, Any]:
+    """Say which of the bands are computed before the graph, and how."""
+    derivation = card.rules.derivation
+    return {} if derivation is None else {"derived_bands": dict(derivation.formulas)}
+
+
 def describe(
     card: ModelCard,
     to: str,
@@ -119,6 +125,7 @@ def describe(
             if inside
             else "the caller's: (value - mean) / std for each band, NaN becomes 0",
             "size": _size_rule(card, form),
+            **_derived(card),
         },
         "outputs": [
             {"name": form.output, "shape": list(_shape(form, len(card.label_map)))},

@@ -44,7 +44,7 @@ def load_init_weights(trainer: Trainer, recipe: Config, train: Split, progress: 
     compatibility.require_same_model(
         (card.backend, card.model.name), (recipe.backend, recipe.model.name), folder=init.run
     )
-    pixels = compatibility.pixels_of_split(train, datasets.reading_rules(recipe.data))
+    pixels = compatibility.pixels_of_split(train, datasets.reading_rules(recipe.data, train.source))
     for doubt in compatibility.doubts_before_training(card, pixels):
         progress.say(doubt)
     given = saved_model.read_weights(folder)

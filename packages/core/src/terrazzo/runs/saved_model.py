@@ -13,12 +13,13 @@ import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pydantic
 import tomli_w
 from numpy.typing import NDArray
+from pydantic import Field
 
 from terrazzo.base import config_parsing
 from terrazzo.base.atomic_write import flush_file, replacing_folder
@@ -29,7 +30,8 @@ from terrazzo.base.recipe import ModelConfig, Precision, TrainingConfig
 from terrazzo.data import labels
 from terrazzo.data.pixel_size import PixelSizes, Range
 from terrazzo.data.sample import Bands
-from terrazzo.io import named_arrays
+from terrazzo.io import derived_bands, named_arrays
+from terrazzo.io.derived_bands import Derivation
 from terrazzo.io.pixels import NodataRule, ReadingRules, Scaling
 from terrazzo.models import backends
 from terrazzo.models.card import ModelCard
@@ -59,6 +61,21 @@ class _BandsTable(Frozen):
         return self
 
 
+class _DerivedTable(Frozen):
+    source_bands: tuple[str, ...]
+    source_dtype: str
+    kept: Annotated[int, Field(ge=0)]
+    formulas: dict[str, str]
+
+    @pydantic.model_validator(mode="after")
+    def _of_known_bands(self) -> _DerivedTable:
+        if not self.formulas or self.kept > len(self.source_bands):
+            msg = "kept is beyond source_bands, or there is no formula"
+            raise ValueError(msg)
+        derived_bands.operands(self.formulas, self.source_bands)
+        return self
+
+
 class _CardTable(Frozen):
     format: int
     backend: str
@@ -74,7 +91,17 @@ class _CardTable(Frozen):
     scaling: Scaling | None = None
     model: ModelConfig
     bands: _BandsTable
+    derived: _DerivedTable | None = None
+    """Bands that are computed of those of files."""
     labels: dict[str, Any]
+
+    @pydantic.model_validator(mode="after")
+    def _bands_as_derived(self) -> _CardTable:
+        derivation = _derivation(self.derived)
+        if derivation is not None and derivation.names != self.bands.names:
+            msg = "the bands are not those that are derived"
+            raise ValueError(msg)
+        return self
 
 
 def write(folder: Path, card: ModelCard, weights: Mapping[str, NDArray[np.generic]]) -> None:
@@ -112,7 +139,7 @@ def _card_table(card: ModelCard) -> dict[str, Any]:
         "format": manifest.FORMAT,
         "backend": card.backend,
         "step": card.step,
-        **{name: rule for name, rule in card.rules._asdict().items() if rule is not None},
+        **_rules_table(card.rules),
         "precision": card.precision,
         "model": card.model.model_dump(mode="json"),
         "bands": {
@@ -130,6 +157,27 @@ def _card_table(card: ModelCard) -> dict[str, Any]:
     if card.pixel_metres is not None:
         table["pixel_metres"] = [list(card.pixel_metres.width), list(card.pixel_metres.height)]
     return table
+
+
+def _rules_table(rules: ReadingRules) -> dict[str, Any]:
+    table = {name: rule for name, rule in rules._asdict().items() if rule is not None}
+    derivation = table.pop("derivation", None)
+    if derivation is not None:
+        table["derived"] = {
+            "source_bands": list(derivation.source_names),
+            "source_dtype": derivation.source_dtype,
+            "kept": derivation.kept,
+            "formulas": dict(derivation.formulas),
+        }
+    return table
+
+
+def _derivation(table: _DerivedTable | None) -> Derivation | None:
+    if table is None:
+        return None
+    return Derivation(
+        table.source_bands, table.source_dtype, table.kept, tuple(table.formulas.items())
+    )
 
 
 def read_card(folder: Path, note: Callable[[str], None] | None = None) -> ModelCard:
@@ -174,7 +222,9 @@ def read_card(folder: Path, note: Callable[[str], None] | None = None) -> ModelC
         image_size=table.image_size,
         step=table.step,
         pixel_metres=_pixel_sizes(table.pixel_metres),
-        rules=ReadingRules(table.nodata_rule, table.apply_scale, table.alpha),
+        rules=ReadingRules(
+            table.nodata_rule, table.apply_scale, table.alpha, _derivation(table.derived)
+        ),
         scaling=table.scaling,
         precision=table.precision,
     )

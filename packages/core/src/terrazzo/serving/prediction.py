@@ -111,7 +111,10 @@ def preview(body: bytes, card: ModelCard, settings: ServeSettings) -> NDArray[np
         window = (0, 0, info.rows, info.columns)
         shown = scene.parts[0]
         image_HWC, valid_HW, _ = rasters.read_window(
-            path, *window, (shown.bands or ())[:3], rules=scene.rules
+            path,
+            *window,
+            (shown.bands or ())[:3],
+            rules=scene.rules._replace(derivation=None),
         )
     assert valid_HW is not None
     if image_HWC.dtype.kind == "f" and valid_HW.any():

@@ -181,7 +181,7 @@ def _compatible(
         progress.say(note)
     given = {name: value for name, value in asked.items() if value is not None}
     recipe = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update=given)})
-    rules = datasets.reading_rules(recipe.data)
+    rules = datasets.reading_rules(recipe.data, opened.source)
     compatibility.require_same_labels(card.label_map, opened.label_map, model)
     compatibility.require_known_pixels(
         card, compatibility.pixels_of_split(opened, rules), any_pixel_size=any_pixel_size

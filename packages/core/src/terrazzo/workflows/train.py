@@ -426,7 +426,7 @@ def _keep_best(
     best_step = state.best_step
 
     def write_model() -> None:
-        rules = datasets.reading_rules(recipe.data)
+        rules = datasets.reading_rules(recipe.data, train.source)
         card = ModelCard(
             recipe.backend,
             recipe.model,

@@ -35,6 +35,7 @@ from terrazzo.data.datasets._faults import noting as noting
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.sample import RawSample, Sample
 from terrazzo.io import images
+from terrazzo.io.derived_bands import Derivation
 from terrazzo.io.pixels import ImagePixels, ReadingRules
 
 SPLITS: tuple[str, ...] = _split_draw.SPLITS
@@ -86,6 +87,16 @@ class Source(Protocol):
 
     def read_label(self, index: int) -> NDArray[Any]:
         """Decode the label alone, in the files' own values."""
+        ...
+
+
+@runtime_checkable
+class Derives(Protocol):
+    """A source that may compute bands of those of its files."""
+
+    @property
+    def derivation(self) -> Derivation | None:
+        """What is computed of which bands; None: nothing."""
         ...
 
 
@@ -265,14 +276,21 @@ def load_labels(data: DataConfig) -> LabelMap:
     return label_maps.load_label_map(name)
 
 
-def reading_rules(data: DataConfig) -> ReadingRules:
+def reading_rules(data: DataConfig, source: Source | None = None) -> ReadingRules:
     """Return how a recipe wants the values of GeoTIFF to be taken.
+
+    Args:
+        data: settings of the recipe.
+        source: a split of the data, whose files say what its derived bands are computed of.
 
     Raises:
         ConfigError: unknown format or option.
     """
     options = _options(data).model_dump()
-    return ReadingRules(**{name: options[name] for name in ReadingRules._fields if name in options})
+    rules = ReadingRules(
+        **{name: options[name] for name in ReadingRules._fields if name in options}
+    )
+    return rules._replace(derivation=source.derivation) if isinstance(source, Derives) else rules
 
 
 def draws(data: DataConfig) -> bool:

@@ -21,6 +21,7 @@ from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.data.datasets._guessed_alpha import Alpha, alpha_notes, refuse_guessed_alpha
 from terrazzo.data.datasets._vector_labels import VectorSettings, draw_area, draw_labels
+from terrazzo.data.mask_files import Masks, open_mask
 from terrazzo.data.scene_stack import (
     Band,
     ImageFile,
@@ -30,9 +31,10 @@ from terrazzo.data.scene_stack import (
     join,
     onto_grid,
 )
-from terrazzo.io import rasters
+from terrazzo.io import derived_bands, rasters
+from terrazzo.io.derived_bands import Derivation
 from terrazzo.io.pixels import ImagePixels, NodataRule, ReadingRules
-from terrazzo.io.rasters import Part, RasterInfo
+from terrazzo.io.rasters import MaskPart, Part, RasterInfo
 
 Window = tuple[int, int, int, int]
 """First row, first column, rows, columns; in pixels."""
@@ -48,6 +50,8 @@ class Scene(Frozen):
     """Layer of a GeoPackage of labels that has several."""
     area: str | None = None
     """Polygons; pixels outside are ignored."""
+    mask: Masks = ()
+    """Files that say which pixels are without data; see `terrazzo.data.mask_files`."""
 
     @property
     def image_files(self) -> tuple[str, ...]:
@@ -61,7 +65,10 @@ class Reading(VectorSettings):
     band_names: tuple[str, ...] = ()
     """Names of all bands of a scene, file by file. Empty: as the files have them."""
     bands: tuple[str, ...] = ()
-    """Bands to use, by name, in this order file by file. Empty: all."""
+    """Bands to use, by name, in this order file by file, then derived ones. Empty: all."""
+    derived: dict[str, str] = Field(default={})
+    """Bands that are computed, by name: ``ndvi = "(nir - red) / (nir + red)"``. The model keeps
+    the formulas, and prediction does the same."""
     nan: Literal["nodata", "error"] = "nodata"
     """What NaN in an image means that does not declare it."""
     nodata_rule: NodataRule = "auto"
@@ -92,6 +99,7 @@ class OpenScene:
         counted_HW: False outside the area, or where no polygon labels; None: nowhere.
         refuse_nan: see `Reading.nan`.
         rules: see `Reading`.
+        masks: files that say which pixels count.
         notes: what a person should know of these files.
     """
 
@@ -106,6 +114,7 @@ class OpenScene:
     counted_HW: NDArray[np.bool_] | None
     refuse_nan: bool
     rules: ReadingRules
+    masks: tuple[MaskPart, ...]
     notes: tuple[str, ...]
 
     def read(self, window: Window) -> tuple[ImagePixels, NDArray[Any], NDArray[np.bool_]]:
@@ -138,6 +147,8 @@ class OpenScene:
 
     @cached_property
     def _may_lack_pixels(self) -> bool:
+        if self.masks or self.rules.derivation is not None:  # which may have no result
+            return True
         return any(
             image.onto is not None or rasters.may_lack_pixels(image.path, alpha=self.rules.alpha)
             for image in self.images
@@ -156,6 +167,7 @@ class OpenScene:
             dtype=self.dtype,
             refuse_nan=self.refuse_nan,
             rules=self.rules,
+            masks=self.masks,
         )
 
     def labelled(self, window: Window) -> NDArray[np.bool_]:
@@ -191,12 +203,14 @@ def open_scene(root: Path, scene: Scene, name: str, reading: Reading) -> OpenSce
     """Check the files of one scene against each other.
 
     Raises:
-        ConfigError: SEG-X011, a band or layer is not there.
-        DataError: as `rasters.info` and `rasters.read_features`; SEG-D009, SEG-D025 or SEG-D026 the
-            files differ in size, CRS or transform; SEG-D046 a band that is read as alpha takes
-            labelled pixels away.
+        ConfigError: SEG-X011, a band or layer is not there; SEG-X105, a band of a mask is not;
+            SEG-X106 or SEG-X107, a formula of a derived band.
+        DataError: as `rasters.info`, `rasters.read_features` and `open_mask`; SEG-D009, SEG-D025
+            or SEG-D026 the files differ in size, CRS or transform; SEG-D046 a band that is read as
+            alpha takes labelled pixels away.
     """
     files = [*scene.image_files, scene.label, *([scene.area] if scene.area else [])]
+    files += [mask.file for mask in scene.mask]
     times = tuple(file.stat().st_mtime_ns for file in map(root.joinpath, files) if file.exists())
     rules = reading.model_dump_json(include=set(Reading.model_fields))
     key = (root, times, scene.model_dump_json(), name, rules)
@@ -243,10 +257,11 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
     ]
     first, grid, _ = images[0]
     placing = Placing(align=reading.align, crs_tolerance=reading.crs_tolerance)
-    chosen = _choose_bands(images, reading.band_names, reading.bands)
-    # Bands are read file by file, so their order is that of the files.
-    chosen = sorted(chosen, key=lambda band: band.file)
-    stack = join(images, chosen, placing, apply_scale=reading.apply_scale)
+    kept, others, formulas = _choose_bands(images, reading)
+    stack = join(images, [*kept, *others], placing, apply_scale=reading.apply_scale)
+    derivation = None
+    if formulas:
+        derivation = Derivation(stack.band_names, stack.dtype, len(kept), tuple(formulas.items()))
     label = root / scene.label
     is_vector = rasters.is_vector(label)
     drawn = draw_labels(label, scene.layer, grid, reading) if is_vector else None
@@ -256,17 +271,18 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
     return OpenScene(
         name,
         stack.parts,
-        stack.band_names,
-        stack.dtype,
+        stack.band_names if derivation is None else derivation.names,
+        stack.dtype if derivation is None else "float32",
         grid,
         label,
         None if is_vector else onto_grid(first, grid, label, rasters.info(label), placing),
         None if drawn is None else drawn.label_HW,
         np.logical_and.reduce(counted) if counted else None,
         reading.nan == "error",
-        ReadingRules(reading.nodata_rule, reading.apply_scale, reading.alpha),
+        ReadingRules(reading.nodata_rule, reading.apply_scale, reading.alpha, derivation),
+        tuple(open_mask(root / mask.file, mask, first, grid, placing) for mask in scene.mask),
         (
-            *_notes_of_images(images),
+            *_notes_of_images(images, [root / mask.file for mask in scene.mask]),
             *(() if is_vector else rasters.unused_side_files(label, of_labels=True)),
             *(() if drawn is None else drawn.notes),
             *(() if area is None else area.notes),
@@ -274,13 +290,13 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
     )
 
 
-def _notes_of_images(images: Sequence[Raster]) -> Iterator[str]:
+def _notes_of_images(images: Sequence[Raster], masks: Sequence[Path]) -> Iterator[str]:
     for path, info, _ in images:
         yield from alpha_notes(path, info)
         unused = rasters.unused_georeferencing(path)
         if unused is not None:
             yield unused
-        yield from rasters.unused_side_files(path)
+        yield from rasters.unused_side_files(path, used=masks)
 
 
 def _refuse_alpha_losses(scene: OpenScene) -> None:
@@ -305,24 +321,48 @@ def _refuse_alpha_losses(scene: OpenScene) -> None:
 
 
 def _choose_bands(
-    images: Sequence[Raster], names: tuple[str, ...], wanted: tuple[str, ...]
-) -> list[Band]:
-    """Return every band in use, in the order it is wanted."""
-    known = all_bands(images, names)
-    chosen = []
+    images: Sequence[Raster], reading: Reading
+) -> tuple[list[Band], list[Band], dict[str, str]]:
+    """Return the bands that stay, file by file, others that formulas need, and the formulas."""
+    known = all_bands(images, reading.band_names)
+    names = [band.name for band in known]
+    path, formulas = images[0].path, reading.derived
+    derived_bands.operands(formulas, names, path)  # of all: what is wrong is said
+    if len(set(reading.bands)) < len(reading.bands) and formulas:
+        raise ConfigError(
+            "SEG-X011",
+            "data.options.bands names a band twice",
+            file=path,
+            observed=", ".join(reading.bands),
+            next_step="name each band once",
+        )
+    if not reading.bands:
+        kept = known
+    else:
+        kept = _named_bands(path, known, [name for name in reading.bands if name not in formulas])
+        formulas = {name: formulas[name] for name in reading.bands if name in formulas}
+    needed = derived_bands.operands(formulas, names, path)
+    kept_names = [band.name for band in kept]
+    others = [known[names.index(name)] for name in needed if name not in kept_names]
+    return kept, others, formulas
+
+
+def _named_bands(path: Path, known: Sequence[Band], wanted: Sequence[str]) -> list[Band]:
+    """Return bands by name, file by file."""
+    chosen: list[Band] = []
     for name in wanted:
         found = [band for band in known if band.name == name]
         if len(found) != 1:
             raise ConfigError(
                 "SEG-X011",
                 f"data.options.bands: the scene has {len(found) or 'no'} bands {name!r}",
-                file=images[0].path,
+                file=path,
                 observed=name,
                 allowed=", ".join(band.name for band in known),
                 next_step="use a name that one band has, or leave bands empty for all",
             )
         chosen += found
-    return chosen if wanted else known
+    return sorted(chosen, key=lambda band: band.file)
 
 
 def _cut(array_HW: NDArray[Any], window: Window) -> NDArray[Any]:

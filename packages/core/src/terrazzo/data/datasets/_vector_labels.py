@@ -29,7 +29,7 @@ class VectorSettings(Frozen):
 
     align: Literal["exact", "reproject"] = "exact"
     """reproject: files in another CRS or on another grid are brought onto that of the first image,
-    images bilinear, labels nearest neighbour, shapes corner by corner."""
+    images bilinear, labels and masks nearest neighbour, shapes corner by corner."""
     crs_tolerance: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """Pixels. A file with another CRS than the image is taken as it lies if no point of the
     scene moves by more than this from one CRS to the other: for files of one place whose CRS are

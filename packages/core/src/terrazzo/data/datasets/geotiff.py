@@ -41,6 +41,7 @@ from terrazzo.data.datasets._split_draw import Draw
 from terrazzo.data.datasets._vector_labels import RawValue
 from terrazzo.data.sample import RawSample
 from terrazzo.data.scene_placement import PlacedScene, placed_scene
+from terrazzo.io.derived_bands import Derivation
 from terrazzo.io.pixels import ImagePixels
 from terrazzo.io.rasters import Part
 
@@ -122,14 +123,21 @@ class Chips:
         """Return the rasters that hold the bands of a chip."""
         return self.open_scenes[self.places[index][0]].images
 
+    @property
+    def derivation(self) -> Derivation | None:
+        """What is computed of the bands of the files."""
+        return self.open_scenes[0].rules.derivation
+
     def place(self, index: int) -> Place:
         """Return the scene, the first row and the first column of a chip."""
         return self.places[index]
 
     def files(self, index: int) -> tuple[Path, ...]:
-        """Return the image rasters and the label file behind a chip."""
+        """Return the image rasters, the masks and the label file behind a chip."""
         scene = self.open_scenes[self.places[index][0]]
-        return (*(image.path for image in scene.images), scene.label)
+        images = dict.fromkeys(image.path for image in scene.images)
+        masks = dict.fromkeys(mask.path for mask in scene.masks)
+        return (*images, *masks, scene.label)
 
     def read(self, index: int) -> RawSample:
         """Read one chip.
@@ -300,16 +308,34 @@ def _refuse_unlike(scenes: Sequence[OpenScene]) -> None:
     first = next((s for s in scenes if all(map(is_name, s.band_names))), scenes[0])
     for scene in scenes:
         unlike = _names_differ(scene.band_names, first.band_names)
+        unlike = unlike or _read_otherwise(scene, first)
         if unlike or scene.dtype != first.dtype:
             raise DataError(
                 "SEG-D020",
                 "the scenes differ in their bands",
                 file=scene.images[0].path,
-                observed=f"{', '.join(scene.band_names)} of {scene.dtype}",
-                allowed=f"{', '.join(first.band_names)} of {first.dtype}, as in "
-                f"{first.images[0].path}",
+                observed=_bands_text(scene),
+                allowed=f"{_bands_text(first)}, as in {first.images[0].path}",
                 next_step="choose the bands by name with data.options.bands",
             )
+
+
+def _read_otherwise(scene: OpenScene, first: OpenScene) -> bool:
+    """Tell whether derived bands are computed of other bands, or of another type."""
+    one, other = scene.rules.derivation, first.rules.derivation
+    if one is None or other is None:
+        return one is not other
+    return one.source_dtype != other.source_dtype or _names_differ(
+        one.source_names, other.source_names
+    )
+
+
+def _bands_text(scene: OpenScene) -> str:
+    derivation = scene.rules.derivation
+    if derivation is None:
+        return f"{', '.join(scene.band_names)} of {scene.dtype}"
+    names = ", ".join(derivation.source_names)
+    return f"{names} of {derivation.source_dtype}, and {derivation.text}"
 
 
 def _names_differ(one: Sequence[str], other: Sequence[str]) -> bool:

@@ -22,6 +22,7 @@ from pydantic import Field
 from terrazzo.base import config_parsing
 from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.errors import ConfigError
+from terrazzo.data.mask_files import Masks
 from terrazzo.data.scene_stack import ImageFile, Placing
 from terrazzo.inference.scene_files import BandFile, SceneFiles
 from terrazzo.inference.scene_lists.paths import located, map_name, name_of_file, text_of
@@ -39,6 +40,8 @@ class Entry(Frozen):
     label: str | None = None
     area: str | None = None
     layer: str | None = None
+    mask: Masks = ()
+    """Files that say which pixels are without data."""
 
 
 class SceneList(Placing):
@@ -68,7 +71,10 @@ def scenes_of_toml(path: Path, *, allow_remote: bool) -> list[SceneFiles]:
         )
         name = map_name(entry.name or name_of_file(entry.images[0].file), path)
         notes = () if entry.area is None else (f"{path}: the area of {name} is not used",)
-        found.append(SceneFiles(name, files, path, listed.band_names, placing, notes))
+        masks = tuple(
+            (located(mask.file, path, allow_remote=allow_remote), mask) for mask in entry.mask
+        )
+        found.append(SceneFiles(name, files, path, listed.band_names, placing, notes, masks))
     return found
 
 

@@ -13,6 +13,7 @@ from terrazzo.io.rasters.handles import (
     tags,
 )
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
+from terrazzo.io.rasters.mask_bands import MaskPart, MaskRule, mask_band_names
 from terrazzo.io.rasters.memory_files import in_memory, written_in_memory
 from terrazzo.io.rasters.outlines import Outlines, outlines_of
 from terrazzo.io.rasters.rasterize import (
@@ -61,6 +62,8 @@ __all__ = [
     "ClassTable",
     "Features",
     "Groups",
+    "MaskPart",
+    "MaskRule",
     "Outlines",
     "Part",
     "RasterInfo",
@@ -81,6 +84,7 @@ __all__ = [
     "inside",
     "is_vector",
     "layer_of",
+    "mask_band_names",
     "may_lack_pixels",
     "neighbours",
     "outlines_of",

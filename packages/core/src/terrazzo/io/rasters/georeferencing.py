@@ -58,8 +58,9 @@ def unused_side_files(
 
 
 def _mask_beside(path: Path, used: Collection[Path]) -> Iterator[str]:
+    named = {each.resolve() for each in used if not isinstance(each, RemotePath)}
     for name in _siblings(path, [f"{path.name}.msk"]):
-        if path.with_name(name) in used:
+        if path.with_name(name).resolve() in named:
             continue
         yield (
             f"{path}: {name} is not used, so the pixels that it masks count; to use it: "

@@ -14,18 +14,16 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from terrazzo.base.errors import DataError
+from terrazzo.io.derived_bands import LARGEST, derive
 from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules, any_band, marks_whole_pixels
 from terrazzo.io.rasters import tiff_kinds
 from terrazzo.io.rasters.grids import require_crs, same_crs
 from terrazzo.io.rasters.handles import Handle, gdal_errors, handle, info, no_memory_to_read
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
+from terrazzo.io.rasters.mask_bands import MaskPart
 
 BYTE_LIMIT = 1 << 31
 """Largest array `read` makes; a larger scene is read by window."""
-
-LARGEST = 1e18
-"""Magnitude of the largest pixel that is read: the squares of larger ones overflow float32. What
-lies beyond is a marker of no data that the file does not declare, such as −3.4e38 or −1.8e308."""
 
 ResamplingName = Literal["nearest", "bilinear", "cubic", "average", "mode"]
 """How pixels of one grid become those of another: ``nearest`` and ``mode`` for classes and masks,
@@ -85,6 +83,7 @@ def read_window(
     onto: RasterInfo | None = None,
     refuse_nan: bool = False,
     rules: ReadingRules = AS_STORED,
+    masks: Sequence[MaskPart] = (),
 ) -> ImagePixels:
     """Read a part of a GeoTIFF that lies inside it; see `read_stack`."""
     return read_stack(
@@ -92,6 +91,7 @@ def read_window(
         (row, column, rows, columns),
         refuse_nan=refuse_nan,
         rules=rules,
+        masks=masks,
     )
 
 
@@ -102,13 +102,14 @@ def read_stack(
     dtype: str | None = None,
     refuse_nan: bool = False,
     rules: ReadingRules = AS_STORED,
+    masks: Sequence[MaskPart] = (),
 ) -> ImagePixels:
     """Read a part of an image whose bands lie in one GeoTIFF or in several.
 
     Safe to call from several threads. How the bands are spread over files changes nothing. A pixel
-    is without data where `rules` say so, where an alpha band or a mask inside a file says
-    so, and outside a raster that lies on another grid. NaN is a value that is missing, whatever
-    the file declares.
+    is without data where `rules` say so, where an alpha band, a mask inside a file or one of
+    `masks` says so, and outside a raster that lies on another grid. NaN is a value that is
+    missing, whatever the file declares. Derived bands are computed of what was read.
 
     Args:
         parts: the rasters, in the order of the bands.
@@ -116,6 +117,7 @@ def read_stack(
         dtype: of the result; None: that of the first raster.
         refuse_nan: take NaN for a fault, not for missing values.
         rules: see `ReadingRules`.
+        masks: rasters that say which pixels count.
 
     Returns:
         An image of one of `IMAGE_DTYPES`, float32 where the rasters differ; missing values are 0 in
@@ -130,7 +132,7 @@ def read_stack(
         ResourceError: SEG-R006, out of memory.
     """
     try:
-        return _read_stack(parts, window, dtype, refuse_nan, rules)
+        return _read_stack(parts, window, dtype, refuse_nan, rules, masks)
     except MemoryError as error:
         raise no_memory_to_read(parts[0].path, error) from error
 
@@ -141,6 +143,7 @@ def _read_stack(
     dtype: str | None,
     refuse_nan: bool,
     rules: ReadingRules,
+    masks: Sequence[MaskPart],
 ) -> ImagePixels:
     images: list[NDArray[Any]] = []
     presents: list[NDArray[np.bool_]] = []
@@ -156,6 +159,15 @@ def _read_stack(
         opened = handle(part.path, rules.alpha)
         if marks_whole_pixels(rules.nodata_rule, opened.nodata, opened.dataset.dtypes[0]):
             counts_HW &= ~any_band(~present_HWC)
+    for mask in masks:
+        counts_HW &= _mask_counts(mask, window)
+    if rules.derivation is not None:
+        image_HWC, present_HWC = derive(
+            np.concatenate(images, axis=2), np.concatenate(presents, axis=2), rules.derivation
+        )
+        images, presents = [image_HWC], [present_HWC]
+        if marks_whole_pixels(rules.nodata_rule, None, "float32"):
+            counts_HW &= ~any_band(~present_HWC[..., rules.derivation.kept :])
     image_HWC = images[0] if len(images) == 1 else np.concatenate(images, axis=2, dtype=dtype)
     if counts_HW.all() and all(present_HWC.all() for present_HWC in presents):
         return ImagePixels(image_HWC, counts_HW)
@@ -232,6 +244,25 @@ def _read_part(
     elif stored not in IMAGE_DTYPES:
         image_HWC = image_HWC.astype(np.float32)
     return image_HWC, present_HWC, unmasked_HW
+
+
+def _mask_counts(mask: MaskPart, place: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    """Return where a file that was named as a mask lets pixels count, H×W."""
+    row, column, rows, columns = place
+    opened, window = handle(mask.path, "none"), Window(column, row, columns, rows)
+    tiff_kinds.refuse_lossy(mask.path, opened.dataset)
+    if mask.onto is None:
+        numbers_HW = read_bands(opened, window, (mask.band,))[..., 0]
+        known_HW = read_mask(opened, window)
+        if opened.nodata is not None:
+            known_HW &= numbers_HW != opened.nodata
+    else:
+        numbers_HWC, known_HW = read_warped(
+            opened, window, (mask.band,), mask.onto, Resampling.nearest
+        )
+        numbers_HW = numbers_HWC[..., 0]
+    counts_HW: NDArray[np.bool_] = known_HW & mask.rule.counts(numbers_HW)
+    return counts_HW
 
 
 def _refuse_faulty_scale(

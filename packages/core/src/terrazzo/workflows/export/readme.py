@@ -54,6 +54,12 @@ def text(name: str, card: ModelCard, to: str, form: GraphForm, verified: Mapping
         f"Normalisation is {form.normalization} the graph. All facts: `export.json`.",
         _told(verified),
     ]
+    derivation = card.rules.derivation
+    if derivation is not None:
+        lines.append(
+            "`terrazzo predict` computes bands while it reads a GeoTIFF, and the network does not: "
+            f"give it {derivation.text}, of {', '.join(derivation.source_names)}."
+        )
     if card.image_size is not None:
         lines.append(
             f"It was trained on images of {card.image_size[0]}×{card.image_size[1]}: resize first."
