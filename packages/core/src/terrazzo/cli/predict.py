@@ -15,7 +15,8 @@ def predict(
         Path, typer.Argument(metavar="RUN", help="A finished run, or an exported folder.")
     ],
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="SCENE…", help="GeoTIFF files, images or folders.")
+        list[Path],
+        typer.Argument(metavar="SCENE…", help="GeoTIFF, JPEG 2000, images, folders, ….SAFE."),
     ],
     out: Annotated[Path, typer.Option(help="MAP.tif for one scene, otherwise a folder.")],
     tile: Annotated[
@@ -35,6 +36,13 @@ def predict(
     ] = False,
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Read URLs and GDAL's /vsi… paths.")
+    ] = False,
+    formats: Annotated[
+        str, typer.Option(metavar="ENVI,HFA", help="Also read scenes of these formats.")
+    ] = "",
+    allow_vrt: Annotated[
+        bool,
+        typer.Option("--allow-vrt", help="Also read VRT of files in their folder or below."),
     ] = False,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write MAP_probabilities.tif.")
@@ -89,6 +97,7 @@ def predict(
         terrazzo predict runs/demo_torch scene.tif --out map.tif --polygons map.gpkg --workers 2
         terrazzo predict runs/demo_torch scene.tif --out map.tif --polygons map.gpkg --min-area 20m2
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/
+        terrazzo predict runs/crops S2A_MSIL2A_20240613T102021.SAFE --out map.tif
         terrazzo predict exported/demo scene.tif --out map.tif
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/ --labels-for cvat
     """
@@ -98,7 +107,7 @@ def predict(
     from terrazzo.inference.min_area import MinArea
     from terrazzo.inference.outputs import Settings
     from terrazzo.inference.tiled_prediction import Tiling
-    from terrazzo.io import remote_paths
+    from terrazzo.io import raster_formats, remote_paths
 
     tiles = {"overlap": overlap, "blend": blend, "batch_size": batch_size}
     tiles |= {} if tile is None else {"tile": tile}
@@ -124,6 +133,8 @@ def predict(
     )
     if allow_remote:
         inputs = [remote_paths.allow(path) for path in inputs]
+    named = raster_formats.parse_formats(formats)
+    inputs = [raster_formats.permit_scene(path, named, allow_vrt=allow_vrt) for path in inputs]
     with progress.shown("predict") as shown:
         maps = predict.predict(run_folder, inputs, out, settings, progress=shown)
     for each in maps:

@@ -11,14 +11,14 @@ from pathlib import Path
 from terrazzo.base.atomic_write import move_into_place, refuse_folder
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.output_paths import refuse_existing, refuse_inputs
-from terrazzo.data.datasets._paired_files import RASTER_SUFFIXES, is_raster
 from terrazzo.inference import polygonize, qgis_styles
 from terrazzo.inference.labelling import programs
 from terrazzo.inference.min_area import MinArea
 from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.inference.unfinished_map import folder_of, has_rows
-from terrazzo.io import images
+from terrazzo.io import images, sentinel2
 from terrazzo.io.folders import walk_files
+from terrazzo.io.raster_formats import RASTER_SUFFIXES, is_raster, is_tiff
 from terrazzo.models.runtimes import ComputePrecision
 
 
@@ -73,7 +73,7 @@ class Work:
     """One input with the places of all that is made of it.
 
     Attributes:
-        source: a GeoTIFF scene, or an ordinary image.
+        source: a scene, such as a GeoTIFF or a Sentinel-2 folder, or an ordinary image.
         map: classes; a GeoTIFF, or PNG of an ordinary image.
         polygons: of the classes, those of an ordinary image in pixels; None: not asked for.
         probabilities: of all classes, a GeoTIFF; None: not asked for.
@@ -102,7 +102,7 @@ class Work:
 
     @property
     def is_scene(self) -> bool:
-        """Whether the input is a GeoTIFF."""
+        """Whether the input is a raster."""
         return self.overlay is None
 
     @property
@@ -179,7 +179,7 @@ def plan_outputs(
     """Name every file that will be written, and refuse whatever would destroy one.
 
     Args:
-        inputs: files, or folders whose images and GeoTIFF files are taken.
+        inputs: files, Sentinel-2 folders, or folders whose images and rasters are taken.
         out: a path ending in ``.tif`` for one scene, otherwise a folder.
         settings: what is asked for.
         model: folder of the model, which is an input too; None: it lies elsewhere.
@@ -232,12 +232,15 @@ def _files(inputs: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     """Yield each file with the name its map gets."""
     suffixes = (*RASTER_SUFFIXES, *images.IMAGE_SUFFIXES)
     for path in inputs:
-        if path.is_dir():
+        if sentinel2.is_zipped(path):
+            raise sentinel2.refused_zip(path)
+        if path.is_dir() and not sentinel2.is_product(path):
             found = sorted(
                 path / lead / name
                 for lead, names in walk_files(path)
+                if not sentinel2.is_inside(lead)
                 for name in names
-                if Path(name).suffix.lower() in suffixes
+                if Path(name).suffix.lower() in suffixes or sentinel2.is_product(path / lead / name)
             )
             if not found:
                 raise DataError(
@@ -245,7 +248,8 @@ def _files(inputs: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
                     "there is nothing to predict in the folder",
                     file=path,
                     allowed=", ".join(suffixes),
-                    next_step="name a folder of images or GeoTIFF files",
+                    next_step="name a folder of images or GeoTIFF files, or a Sentinel-2 folder "
+                    f"that ends in {sentinel2.SUFFIX}",
                 )
             yield from ((p, p.relative_to(path)) for p in found)
         else:
@@ -256,7 +260,7 @@ def _works(files: list[tuple[Path, Path]], out: Path, settings: Settings) -> Ite
     for source, _ in files if settings.labels_for is not None else ():
         if is_raster(source):
             programs.refuse_scene(source)
-    if is_raster(out):
+    if is_tiff(out):
         (source, _), *more = files
         if more or not is_raster(source):
             raise ConfigError(

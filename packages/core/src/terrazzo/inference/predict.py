@@ -11,8 +11,9 @@ from pathlib import Path
 from terrazzo.base.atomic_write import make_folder, replacing, sweep_temporaries
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.progress import Progress, Silent
-from terrazzo.data import class_areas
+from terrazzo.data import class_areas, ground
 from terrazzo.data.normalization import moments
+from terrazzo.data.pixel_size import PixelSizes
 from terrazzo.inference import map_writer, polygonize, qgis_styles
 from terrazzo.inference.images import predict_image
 from terrazzo.inference.jobs import Executor, ThisProcess
@@ -22,7 +23,8 @@ from terrazzo.inference.map_writer import MapInProgress, MapOrder
 from terrazzo.inference.model import Model, model_folder
 from terrazzo.inference.outputs import Settings, Work, plan_outputs
 from terrazzo.inference.tiled_prediction import Scene, Tally
-from terrazzo.io import rasters
+from terrazzo.io import rasters, sentinel2
+from terrazzo.io.rasters import RasterInfo
 from terrazzo.io.remote_paths import RemotePath
 from terrazzo.models import compatibility, radiometry
 from terrazzo.models.card import ModelCard
@@ -243,7 +245,11 @@ def open_scene(path: Path, card: ModelCard, settings: Settings, progress: Progre
     """
     alpha = _alpha(path, card, settings, progress)
     info = rasters.info(path, alpha=alpha)
-    bands = compatibility.chosen_bands(path, info, settings.bands)
+    onto = None
+    if sentinel2.is_product(path):
+        info, onto = _of_product(path, info, card, settings)
+    chosen = settings.bands or (card.bands.names if sentinel2.is_product(path) else ())
+    bands = compatibility.chosen_bands(path, info, chosen)
     compatibility.require_known_pixels(
         card,
         compatibility.pixels_of_raster(path, info, bands, card, settings.bands),
@@ -252,7 +258,32 @@ def open_scene(path: Path, card: ModelCard, settings: Settings, progress: Progre
     unused = rasters.unused_georeferencing(path)
     if unused is not None:
         progress.say(unused)
-    return Scene(path, bands, card.rules._replace(alpha=alpha or card.rules.alpha))
+    return Scene(path, bands, card.rules._replace(alpha=alpha or card.rules.alpha), onto)
+
+
+def _of_product(
+    path: Path, info: RasterInfo, card: ModelCard, settings: Settings
+) -> tuple[RasterInfo, RasterInfo | None]:
+    """Return a product at the resolution a model knows, and the grid to bring it onto, if any.
+
+    That is the finest of the bands in use, unless the model was trained on another one.
+    """
+    names = settings.bands or card.bands.names
+    grid = rasters.grid_for(path, names)
+    for resolution in sentinel2.RESOLUTIONS if card.pixel_metres is not None else ():
+        sides = ground.pixel_sides(grid)
+        fits = (
+            sides is not None
+            and card.pixel_metres is not None
+            and PixelSizes.of_pixels([sides]).within(
+                card.pixel_metres, compatibility.PIXEL_SIZE_TOLERANCE
+            )
+        )
+        if fits:
+            break
+        grid = rasters.grid_for(path, names, resolution)
+    same = (grid.rows, grid.columns) == (info.rows, info.columns)
+    return grid, None if same else grid
 
 
 def _alpha(path: Path, card: ModelCard, settings: Settings, progress: Progress) -> str | None:
@@ -290,7 +321,7 @@ def scene_unlike_training(scene: Scene, card: ModelCard) -> str | None:
         for column in _spread(size.columns, side)
     ]
     pixels = (
-        rasters.read_window(scene.path, *window, scene.bands, rules=scene.rules)
+        rasters.read_window(scene.path, *window, scene.bands, onto=scene.onto, rules=scene.rules)
         for window in windows
     )
     mean_C, std_C = moments(pixels, len(scene.bands))
@@ -341,8 +372,11 @@ def order_for(
 def _fingerprint(path: Path) -> list[str | int]:
     if isinstance(path, RemotePath):
         return [path.gdal_name]
-    stat = path.stat()
-    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+    found: list[str | int] = []
+    for file in rasters.files_behind(path):
+        stat = file.stat()
+        found += [str(Path(str(file)).resolve()), stat.st_size, stat.st_mtime_ns]
+    return found
 
 
 def _predict_scenes(

@@ -96,16 +96,24 @@ class Tally:
 
 @dataclass(frozen=True)
 class Scene:
-    """A raster and the bands of it that the model sees, in the model's order."""
+    """A raster and the bands of it that the model sees, in the model's order.
+
+    Attributes:
+        path: of the raster.
+        bands: their positions.
+        rules: how their values are taken.
+        onto: the grid it is brought onto; None: its own.
+    """
 
     path: Path
     bands: tuple[int, ...]
     rules: ReadingRules = AS_STORED
+    onto: rasters.RasterInfo | None = None
 
     @property
     def info(self) -> rasters.RasterInfo:
-        """What the file says of itself."""
-        return rasters.info(self.path, alpha=self.rules.alpha)
+        """What the file says of itself, or the grid it is brought onto."""
+        return self.onto or rasters.info(self.path, alpha=self.rules.alpha)
 
 
 class RowStore(Protocol):
@@ -245,6 +253,7 @@ def _strips(scene: Scene, rows: tuple[Share, ...], numbers: range) -> Iterator[_
             share.stop - first,
             columns,
             scene.bands,
+            onto=scene.onto,
             rules=scene.rules,
         )
         before = _below(before, kept, new) if kept else new

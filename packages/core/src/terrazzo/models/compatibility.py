@@ -140,7 +140,8 @@ def chosen_bands(path: Path, info: RasterInfo, chosen: tuple[str, ...]) -> tuple
         ConfigError: SEG-X031, one names no band.
     """
     names = info.band_names
-    return tuple(_position(path, word, names) for word in chosen) or tuple(range(info.bands))
+    of_all = tuple(band for band in range(info.bands) if band not in info.by_name_only)
+    return tuple(_position(path, word, names) for word in chosen) or of_all
 
 
 def require_known_pixels(card: ModelCard, pixels: Pixels, *, any_pixel_size: bool = False) -> None:

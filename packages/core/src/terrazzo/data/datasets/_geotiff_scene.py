@@ -21,8 +21,9 @@ from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.data.datasets._guessed_alpha import Alpha, alpha_notes, refuse_guessed_alpha
 from terrazzo.data.datasets._vector_labels import VectorSettings, draw_area, draw_labels
-from terrazzo.io import rasters
+from terrazzo.io import raster_formats, rasters, sentinel2
 from terrazzo.io.pixels import ImagePixels, NodataRule, ReadingRules
+from terrazzo.io.raster_formats import OptIn
 from terrazzo.io.rasters import Part, RasterInfo
 
 Window = tuple[int, int, int, int]
@@ -60,6 +61,13 @@ class Reading(VectorSettings):
     alpha: Alpha | None = None
     """Which band says which pixels count: ``band 4``, or ``none``. None: one that the file marks as
     alpha and does not name, if that takes away 1 % of the labelled pixels at most."""
+    resolution: int | None = None
+    """Metres of a pixel of scenes that are Sentinel-2 folders: 10, 20 or 60. None: the finest of the
+    bands in use. All bands are brought onto that grid."""
+    formats: tuple[OptIn, ...] = ()
+    """Formats that are read besides GeoTIFF, JPEG 2000 and Sentinel-2 folders: ``ENVI``, ``HFA``."""
+    allow_vrt: bool = False
+    """Read VRT, too, if all that they lead to lies below ``data.root``."""
 
 
 class Image(NamedTuple):
@@ -191,8 +199,11 @@ def open_scene(root: Path, scene: Scene, name: str, reading: Reading) -> OpenSce
             files differ in size, CRS or transform; SEG-D046 a band that is read as alpha takes
             labelled pixels away.
     """
-    files = [*scene.images, scene.label, *([scene.area] if scene.area else [])]
-    times = tuple(file.stat().st_mtime_ns for file in map(root.joinpath, files) if file.exists())
+    sentinel2.require_resolution(reading.resolution)
+    files = [_raster(root, image, reading) for image in scene.images]
+    files = [behind for file in files if file.exists() for behind in rasters.files_behind(file)]
+    files += [root / each for each in (scene.label, scene.area) if each]
+    times = tuple(file.stat().st_mtime_ns for file in files if file.exists())
     rules = reading.model_dump_json(include=set(Reading.model_fields))
     key = (root, times, scene.model_dump_json(), name, rules)
     found = _shared.get(key)
@@ -231,10 +242,14 @@ def _naming_unused_places(root: Path, scene: Scene) -> Iterator[None]:
 
 
 def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene:
-    paths = [root / image for image in scene.images]
+    paths = [_raster(root, image, reading) for image in scene.images]
     infos = [rasters.info(path, alpha=reading.alpha) for path in paths]
-    grid = infos[0]
-    ontos = [None, *(_onto(paths[0], grid, path, reading) for path in paths[1:])]
+    grid = _grid_of(paths[0], infos[0], reading)
+    same = (grid.rows, grid.columns) == (infos[0].rows, infos[0].columns)
+    ontos = [
+        None if same else grid,
+        *(_onto(paths[0], grid, path, reading) for path in paths[1:]),
+    ]
     chosen = _choose_bands(paths[0], infos, reading.band_names, reading.bands)
     # Bands are read file by file, so their order is that of the files.
     images = tuple(
@@ -243,7 +258,7 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
         if any(file == at for _, file, _ in chosen)
     )
     dtypes = {"float32" if reading.apply_scale else infos[file].dtype for _, file, _ in chosen}
-    label = root / scene.label
+    label = _raster(root, scene.label, reading)
     is_vector = rasters.is_vector(label)
     drawn = draw_labels(label, scene.layer, grid, reading) if is_vector else None
     area = None if scene.area is None else draw_area(root / scene.area, grid, reading)
@@ -267,6 +282,19 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
             *(() if area is None else area.notes),
         ),
     )
+
+
+def _raster(root: Path, name: str, reading: Reading) -> Path:
+    return raster_formats.permit(
+        root / name, reading.formats, allow_vrt=reading.allow_vrt, root=root
+    )
+
+
+def _grid_of(path: Path, info: RasterInfo, reading: Reading) -> RasterInfo:
+    """Return the grid of a raster; of a product, that of the finest of the bands in use."""
+    if not sentinel2.is_product(path):
+        return info
+    return rasters.grid_for(path, reading.bands, reading.resolution)
 
 
 def _notes_of_images(paths: list[Path], infos: list[RasterInfo]) -> Iterator[str]:
@@ -300,10 +328,14 @@ def _refuse_alpha_losses(scene: OpenScene) -> None:
 
 def _onto(image: Path, grid: RasterInfo, path: Path, reading: Reading) -> RasterInfo | None:
     """Return the grid a raster must be brought onto, or None where it lies on it."""
+    found = rasters.info(path)
+    if sentinel2.is_product(path):  # at whichever resolution the others have
+        at = rasters.product_info(path, rasters.resolution_of(grid))
+        if (at.rows, at.columns) == (grid.rows, grid.columns) != (found.rows, found.columns):
+            rasters.require_same_grid(image, grid, path, at, tolerance=reading.crs_tolerance)
+            return grid
     try:
-        rasters.require_same_grid(
-            image, grid, path, rasters.info(path), tolerance=reading.crs_tolerance
-        )
+        rasters.require_same_grid(image, grid, path, found, tolerance=reading.crs_tolerance)
     except DataError as error:
         if reading.align == "exact" or error.code not in ("SEG-D009", "SEG-D025", "SEG-D026"):
             raise
@@ -329,7 +361,9 @@ def _choose_bands(
                 next_step="use a name that one band has, or leave bands empty for all",
             )
         chosen += found
-    return sorted(chosen, key=lambda band: band[1]) if wanted else known
+    if wanted:
+        return sorted(chosen, key=lambda band: band[1])
+    return [band for band in known if band[2] not in infos[band[1]].by_name_only]
 
 
 def _all_bands(

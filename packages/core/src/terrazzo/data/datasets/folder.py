@@ -25,7 +25,6 @@ from terrazzo.data.datasets import _split_folders as split_folders
 from terrazzo.data.datasets._faults import refuse
 from terrazzo.data.datasets._guessed_alpha import Alpha, alpha_notes
 from terrazzo.data.datasets._paired_files import (
-    RASTER_SUFFIXES,
     NamedBy,
     PairedFiles,
     band_names_of,
@@ -36,6 +35,7 @@ from terrazzo.data.datasets._paired_files import (
 from terrazzo.data.datasets._split_draw import Draw, SplitName
 from terrazzo.io import images
 from terrazzo.io.pixels import NodataRule, ReadingRules
+from terrazzo.io.raster_formats import RASTER_SUFFIXES
 
 LABELS = None
 

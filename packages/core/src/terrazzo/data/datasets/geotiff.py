@@ -41,8 +41,9 @@ from terrazzo.data.datasets._split_draw import Draw
 from terrazzo.data.datasets._vector_labels import RawValue
 from terrazzo.data.sample import RawSample
 from terrazzo.data.scene_placement import PlacedScene, placed_scene
+from terrazzo.io import rasters
 from terrazzo.io.pixels import ImagePixels
-from terrazzo.io.rasters import Part
+from terrazzo.io.rasters import Part, RasterInfo
 
 LABELS = None
 _COLOURS = ("red", "green", "blue")
@@ -119,6 +120,10 @@ class Chips:
             for scene in self.open_scenes
         )
 
+    def grid(self, index: int) -> RasterInfo:
+        """Return the grid of the scene of a chip."""
+        return self.open_scenes[self.places[index][0]].grid
+
     def parts(self, index: int) -> tuple[Part, ...]:
         """Return the rasters that hold the bands of a chip."""
         return tuple(Part(*image) for image in self.open_scenes[self.places[index][0]].images)
@@ -130,7 +135,12 @@ class Chips:
     def files(self, index: int) -> tuple[Path, ...]:
         """Return the image rasters and the label file behind a chip."""
         scene = self.open_scenes[self.places[index][0]]
-        return (*(image.path for image in scene.images), scene.label)
+        images = [
+            file
+            for image in scene.images
+            for file in rasters.band_files(image.path, image.bands, scene.grid)
+        ]
+        return (*images, scene.label)
 
     def read(self, index: int) -> RawSample:
         """Read one chip.

@@ -1,12 +1,21 @@
-"""GeoTIFF files as arrays: the only package that imports rasterio."""
+"""Rasters as arrays: the only package that imports rasterio."""
 
 from terrazzo.io.rasters.class_table import ClassTable
 from terrazzo.io.rasters.georeferencing import unused_georeferencing
 from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
-from terrazzo.io.rasters.handles import block_shape, info, refuse_other_than_utf8, small_cache, tags
+from terrazzo.io.rasters.handles import block_shape, refuse_other_than_utf8, small_cache, tags
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.rasters.memory_files import in_memory, written_in_memory
 from terrazzo.io.rasters.outlines import Outlines, outlines_of
+from terrazzo.io.rasters.products import (
+    band_files,
+    files_behind,
+    grid_for,
+    info,
+    info_of_size,
+    product_info,
+    resolution_of,
+)
 from terrazzo.io.rasters.rasterize import Burnt, attribute_text, inside, rasterize_shapes
 from terrazzo.io.rasters.read_images import (
     BYTE_LIMIT,
@@ -48,16 +57,21 @@ __all__ = [
     "areas_of_equal_pixels",
     "attribute_text",
     "attributes",
+    "band_files",
     "block_shape",
     "boxes_on",
+    "files_behind",
+    "grid_for",
     "in_memory",
     "info",
+    "info_of_size",
     "inside",
     "is_vector",
     "layer_of",
     "may_lack_pixels",
     "neighbours",
     "outlines_of",
+    "product_info",
     "rasterize_shapes",
     "read",
     "read_features",
@@ -70,6 +84,7 @@ __all__ = [
     "refuse_lines",
     "refuse_other_than_utf8",
     "require_same_grid",
+    "resolution_of",
     "sieved",
     "small_cache",
     "tags",

@@ -13,11 +13,15 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from terrazzo.base.errors import DataError
+from terrazzo.io import sentinel2
 from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules, any_band, marks_whole_pixels
 from terrazzo.io.rasters import tiff_kinds
 from terrazzo.io.rasters.grids import require_crs
-from terrazzo.io.rasters.handles import Handle, gdal_errors, handle, info, no_memory_to_read
+from terrazzo.io.rasters.handles import Handle, handle, no_memory_to_read
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
+from terrazzo.io.rasters.products import info, onto_grid, product_info, resolution_of
+from terrazzo.io.remote_paths import RemotePath
+from terrazzo.io.sentinel2 import Declared
 
 BYTE_LIMIT = 1 << 31
 """Largest array `read` makes; a larger scene is read by window."""
@@ -36,11 +40,13 @@ class Part(NamedTuple):
         path: a GeoTIFF file.
         bands: positions in `RasterInfo.band_names`, from 0. None: all of them.
         onto: a grid that the raster is brought onto, bilinear. None: its own.
+        declared: what a product says of the raster in its place; see `sentinel2.Declared`.
     """
 
     path: Path
     bands: tuple[int, ...] | None = None
     onto: RasterInfo | None = None
+    declared: Declared | None = None
 
 
 def read(path: Path, rules: ReadingRules = AS_STORED) -> ImagePixels:
@@ -50,6 +56,7 @@ def read(path: Path, rules: ReadingRules = AS_STORED) -> ImagePixels:
         DataError: as `read_window`; SEG-D031 it would take more than `BYTE_LIMIT` bytes.
     """
     size = info(path, alpha=rules.alpha)
+    bands = tuple(n for n in range(size.bands) if n not in size.by_name_only)
     needed = size.rows * size.columns * size.bands * np.dtype(size.dtype).itemsize
     if needed > BYTE_LIMIT:
         raise DataError(
@@ -61,7 +68,9 @@ def read(path: Path, rules: ReadingRules = AS_STORED) -> ImagePixels:
             allowed=f"{BYTE_LIMIT} bytes",
             next_step="cut it into tiles",
         )
-    return read_window(path, 0, 0, size.rows, size.columns, rules=rules)
+    return read_window(
+        path, 0, 0, size.rows, size.columns, bands if size.by_name_only else None, rules=rules
+    )
 
 
 def read_window(
@@ -134,7 +143,7 @@ def _read_stack(
     images: list[NDArray[Any]] = []
     presents: list[NDArray[np.bool_]] = []
     counts_HW = np.ones(window[2:], bool)
-    for part in parts:
+    for part in (one for several in parts for one in _files_of(several)):
         image_HWC, present_HWC, unmasked_HW = _read_part(part, window, refuse_nan, rules)
         images.append(image_HWC)
         counts_HW &= unmasked_HW
@@ -142,7 +151,7 @@ def _read_stack(
             presents.append(np.broadcast_to(True, image_HWC.shape))
             continue
         presents.append(present_HWC)
-        opened = handle(part.path, rules.alpha)
+        opened = handle(part.path, rules.alpha, part.declared)
         if marks_whole_pixels(rules.nodata_rule, opened.nodata, opened.dataset.dtypes[0]):
             counts_HW &= ~any_band(~present_HWC)
     image_HWC = images[0] if len(images) == 1 else np.concatenate(images, axis=2, dtype=dtype)
@@ -156,6 +165,20 @@ def _read_stack(
     return ImagePixels(image_HWC, valid_HW, present_HWC)
 
 
+def _files_of(part: Part) -> list[Part]:
+    """Return the files of a product that hold the bands of a part; a file is itself."""
+    if part.declared is not None or isinstance(part.path, RemotePath):
+        return [part]
+    if not sentinel2.is_product(part.path):
+        return [part]
+    product = sentinel2.product(part.path)
+    names = product.band_names
+    grid = part.onto or product_info(part.path)
+    chosen = product.spectral if part.bands is None else [names[band] for band in part.bands]
+    files = [product.at(name, resolution_of(grid)) for name in chosen]
+    return [Part(file.path, None, onto_grid(file, grid), file.declared) for file in files]
+
+
 def _read_part(
     part: Part, place: tuple[int, int, int, int], refuse_nan: bool, rules: ReadingRules
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None, NDArray[np.bool_]]:
@@ -163,7 +186,7 @@ def _read_part(
 
     None where no value is missing.
     """
-    opened = handle(part.path, rules.alpha)
+    opened = handle(part.path, rules.alpha, part.declared)
     stored = opened.dataset.dtypes[0]
     if stored.startswith("complex"):
         raise DataError(
@@ -184,7 +207,9 @@ def _read_part(
         image_HWC = read_bands(opened, window, indexes)
         unmasked_HW = read_mask(opened, window)
     else:
-        resampling = Resampling.nearest if of_colours else Resampling.bilinear
+        of_classes = part.declared is not None and part.declared.name == sentinel2.CLASSES
+        unmixed = of_colours or of_classes
+        resampling = Resampling.nearest if unmixed else Resampling.bilinear
         image_HWC, unmasked_HW = read_warped(opened, window, indexes, part.onto, resampling)
     present_HWC = None if opened.nodata is None else image_HWC != opened.nodata
     if image_HWC.dtype.kind == "f" and not (np.abs(image_HWC) <= LARGEST).all():
@@ -208,8 +233,7 @@ def _read_part(
         image_HWC = image_HWC.clip(limits.min, limits.max)
     if rules.apply_scale:
         scale_C, offset_C = (
-            np.array([declared[number - 1] for number in indexes])
-            for declared in (opened.dataset.scales, opened.dataset.offsets)
+            np.array([opened.scaling[number - 1][which] for number in indexes]) for which in (0, 1)
         )
         with np.errstate(over="ignore"):  # of a marker; it is missing in any case
             image_HWC = (image_HWC * scale_C + offset_C).astype(np.float32)
@@ -223,7 +247,7 @@ def read_mask(opened: Handle, window: Window) -> NDArray[np.bool_]:
     if opened.alpha_bands:
         return ~any_band(read_bands(opened, window, opened.alpha_bands) == 0)
     if opened.has_inner_mask:
-        with gdal_errors(opened.path):
+        with opened.reading():
             inner_HW: NDArray[np.bool_] = opened.dataset.read_masks(1, window=window) > 0
         return inner_HW
     return np.ones((int(window.height), int(window.width)), dtype=bool)
@@ -329,7 +353,7 @@ def read_bands(opened: Handle, window: Window, indexes: tuple[int, ...]) -> NDAr
     if opened.nodata is None:
         _refuse_unwritten(opened, window)
     values_HWC = np.empty((window.height, window.width, len(indexes)), dataset.dtypes[0])
-    with gdal_errors(opened.path):
+    with opened.reading():
         # GDAL puts the bands side by side, while other threads go on; NumPy would hold them up.
         dataset.read(list(indexes), window=window, out=values_HWC.transpose(2, 0, 1))
     return values_HWC
@@ -352,7 +376,7 @@ def read_warped(
     if opened.nodata is None:
         _refuse_unwritten(opened, Window(0, 0, dataset.width, dataset.height))
     with_alpha = opened.warps_with_alpha
-    with gdal_errors(opened.path):
+    with opened.reading():
         warped = opened.onto(onto, resampling)
         wanted = [*indexes, warped.count] if with_alpha else [*indexes]
         values_CHW = warped.read(wanted, window=window)
@@ -366,6 +390,8 @@ def read_warped(
 
 def _refuse_unwritten(opened: Handle, window: Window) -> None:
     """Refuse blocks that are not in the file: GDAL reads them as 0, which may be a class."""
+    if not opened.has_blocks_of_tiff:
+        return
     height, width = opened.block
     last_row, last_column = window.row_off + window.height - 1, window.col_off + window.width - 1
     wanted = {
@@ -396,7 +422,7 @@ def _all_invalid(opened: Handle, corners: list[tuple[int, int]]) -> bool:
     if not (opened.alpha_bands or opened.has_inner_mask):
         return False
     dataset, (height, width) = opened.dataset, opened.block
-    with gdal_errors(opened.path):
+    with opened.reading():
         for row, column in set(corners):
             rows, columns = min(height, dataset.height - row), min(width, dataset.width - column)
             block = Window(column, row, columns, rows)

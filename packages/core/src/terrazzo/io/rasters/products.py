@@ -1,0 +1,147 @@
+"""A Sentinel-2 product as one raster: its bands at one resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+from terrazzo.base.errors import DataError
+from terrazzo.io import sentinel2
+from terrazzo.io.raster_formats import VRT, PermittedPath
+from terrazzo.io.rasters import drivers, handles, virtual
+from terrazzo.io.rasters.grids import require_same_grid
+from terrazzo.io.rasters.header import RasterInfo
+from terrazzo.io.remote_paths import RemotePath
+from terrazzo.io.sentinel2 import BandFile
+
+
+def info(path: Path, *, alpha: str | None = None) -> RasterInfo:
+    """Read the header of a raster; a product is one at the finest resolution of its bands.
+
+    Args:
+        path: a raster, or the folder of a Sentinel-2 product.
+        alpha: see `handles.handle`.
+
+    Raises:
+        DataError: as `handles.info` and `sentinel2.product`.
+    """
+    if not isinstance(path, RemotePath) and sentinel2.is_product(path):
+        return product_info(path)
+    return handles.info(path, alpha=alpha)
+
+
+def product_info(path: Path, resolution: int | None = None) -> RasterInfo:
+    """Return what a product at one resolution would say of itself as one raster.
+
+    Its bands are those of reflectance and then, of level 2A, the scene classification, which is
+    read only where it is asked for by name.
+
+    Args:
+        path: the folder.
+        resolution: metres of a pixel; None: the finest of its spectral bands.
+
+    Raises:
+        DataError: as `info`.
+    """
+    product = sentinel2.product(path)
+    wanted = resolution or product.finest()
+    there = [file for file in map(product.native, product.spectral) if file.path.is_file()]
+    there += [file for file in product.files if file.path.is_file()]
+    if not there:
+        product.require(product.spectral)
+    on_grid = next((file for file in there if file.resolution == wanted), there[0])
+    found = handles.info_of(handles.handle(on_grid.path, None, on_grid.declared))
+    declared = [product.native(name).declared for name in product.band_names]
+    return replace(
+        found if on_grid.resolution == wanted else _at(found, wanted),
+        band_names=product.band_names,
+        scaling=tuple((each.scale, each.offset) for each in declared),
+        by_name_only=tuple(
+            at for at, name in enumerate(product.band_names) if name == sentinel2.CLASSES
+        ),
+    )
+
+
+def grid_for(path: Path, names: Collection[str], resolution: int | None = None) -> RasterInfo:
+    """Return the header of a raster for some of its bands.
+
+    Args:
+        path: a raster or a product.
+        names: of the bands in use; none: all.
+        resolution: of a product, metres; None: the finest of the bands in use.
+
+    Raises:
+        DataError: as `info`; SEG-D099 a file of one of the bands is not in the product.
+    """
+    if isinstance(path, RemotePath) or not sentinel2.is_product(path):
+        return info(path)
+    product = sentinel2.product(path)
+    product.require([name for name in product.band_names if name in names] or product.spectral)
+    return product_info(path, resolution or product.finest(names))
+
+
+def info_of_size(path: Path, rows: int, columns: int) -> RasterInfo | None:
+    """Return the grid of a product that has so many pixels; None: its finest, or no product."""
+    if isinstance(path, RemotePath) or not sentinel2.is_product(path):
+        return None
+    found = (product_info(path, resolution) for resolution in sentinel2.RESOLUTIONS)
+    at = next((each for each in found if (each.rows, each.columns) == (rows, columns)), None)
+    return None if at is None or at == product_info(path) else at
+
+
+def resolution_of(grid: RasterInfo) -> int:
+    """Return the resolution of a product that is nearest to the pixels of a grid."""
+    side = grid.pixel_size[0]
+    return min(sentinel2.RESOLUTIONS, key=lambda each: abs(each - side))
+
+
+def onto_grid(file: BandFile, grid: RasterInfo) -> RasterInfo | None:
+    """Return the grid that a file of a product must be brought onto; None: it lies there."""
+    found = handles.info_of(handles.handle(file.path, None, file.declared))
+    try:
+        require_same_grid(file.path, grid, file.path, found)
+    except DataError:
+        return grid
+    return None
+
+
+def files_behind(path: Path) -> tuple[Path, ...]:
+    """Return all files on which the pixels of a raster depend, itself among them.
+
+    Raises:
+        DataError: as `info`.
+    """
+    if isinstance(path, RemotePath):
+        return (path,)
+    if sentinel2.is_product(path):
+        product = sentinel2.product(path)
+        return (product.metadata, *(file.path for file in product.files if file.path.is_file()))
+    if not isinstance(path, PermittedPath):
+        return (path,)
+    driver = drivers.driver_of(path, handles.first_bytes(path))
+    if driver == VRT:
+        return (path, *virtual.files_behind(path))
+    header = drivers.envi_header(path) if driver == drivers.ENVI else None
+    return (path,) if header is None else (path, header)
+
+
+def band_files(path: Path, bands: Collection[int], grid: RasterInfo) -> tuple[Path, ...]:
+    """Return the files that hold some bands of a raster on a grid, without metadata."""
+    if isinstance(path, RemotePath) or not sentinel2.is_product(path):
+        return (path,)
+    product = sentinel2.product(path)
+    resolution = resolution_of(grid)
+    return tuple(product.at(product.band_names[band], resolution).path for band in bands)
+
+
+def _at(found: RasterInfo, resolution: int) -> RasterInfo:
+    """Return the grid of a product at a resolution of which it has no file."""
+    times = resolution / found.pixel_size[0]
+    t = found.transform
+    return replace(
+        found,
+        rows=round(found.rows / times),
+        columns=round(found.columns / times),
+        transform=type(t)(t.a * times, t.b, t.c, t.d, t.e * times, t.f),
+    )
