@@ -16,7 +16,7 @@ def predict(
     ],
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="SCENE…", help="GeoTIFF, JPEG 2000, images, folders, ….SAFE."),
+        typer.Argument(metavar="SCENE…", help="GeoTIFF, JP2, ….SAFE folders, images, folders."),
     ],
     out: Annotated[Path, typer.Option(help="MAP.tif for one scene, otherwise a folder.")],
     tile: Annotated[

@@ -5,8 +5,8 @@ product's ``MTD_MSIL1C.xml`` or ``MTD_MSIL2A.xml``, and so do the numbers by whi
 become reflectance: (DN + offset) / quantification. The offset came with processing baseline 04.00;
 earlier products have none. The DN of NODATA means no data in every baseline.
 
-Sources: Sentinel-2 Products Specification Document (S2-PDGS-TAS-DI-PSD), issue 14.9, sections on
-level-1C and level-2A product metadata; Sentinel-2 processing baseline 04.00 note of 25 January 2022.
+Sources: Sentinel-2 Products Specification Document (S2-PDGS-TAS-DI-PSD), product metadata of levels
+1C and 2A; the note on processing baseline 04.00, in use since 25 January 2022.
 """
 
 from __future__ import annotations

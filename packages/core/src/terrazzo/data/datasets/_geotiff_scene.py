@@ -62,10 +62,10 @@ class Reading(VectorSettings):
     """Which band says which pixels count: ``band 4``, or ``none``. None: one that the file marks as
     alpha and does not name, if that takes away 1 % of the labelled pixels at most."""
     resolution: int | None = None
-    """Metres of a pixel of scenes that are Sentinel-2 folders: 10, 20 or 60. None: the finest of the
-    bands in use. All bands are brought onto that grid."""
+    """Metres of a pixel of scenes that are Sentinel-2 folders: 10, 20 or 60. None: the finest of
+    the bands in use. All bands are brought onto that grid."""
     formats: tuple[OptIn, ...] = ()
-    """Formats that are read besides GeoTIFF, JPEG 2000 and Sentinel-2 folders: ``ENVI``, ``HFA``."""
+    """Formats that are read besides GeoTIFF, JPEG 2000 and Sentinel-2: ``ENVI``, ``HFA``."""
     allow_vrt: bool = False
     """Read VRT, too, if all that they lead to lies below ``data.root``."""
 

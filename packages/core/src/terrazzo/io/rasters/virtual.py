@@ -8,6 +8,7 @@ must lie below a folder and be GeoTIFF, JPEG 2000 or VRT that pass the same chec
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -44,7 +45,9 @@ _ALLOWED: dict[str, frozenset[str]] = {
     "ComplexSource": frozenset(),
     "SourceFilename": frozenset(),
     "SourceBand": frozenset(),
-    "SourceProperties": frozenset({"RasterXSize", "RasterYSize", "DataType", "BlockXSize", "BlockYSize"}),
+    "SourceProperties": frozenset(
+        {"RasterXSize", "RasterYSize", "DataType", "BlockXSize", "BlockYSize"}
+    ),
     "SrcRect": frozenset({"xOff", "yOff", "xSize", "ySize"}),
     "DstRect": frozenset({"xOff", "yOff", "xSize", "ySize"}),
     "NODATA": frozenset(),
@@ -231,7 +234,7 @@ def _uncovered(boxes: list[tuple[float, ...]], size: list[int]) -> bool:
     """Tell whether boxes leave a part of the raster out, strip by strip between their edges."""
     slack = 0.5  # pixels: a box may end between two centres
     edges = sorted({0.0, float(size[1]), *(y for box in boxes for y in (box[1], box[3]))})
-    for top, bottom in zip(edges, edges[1:], strict=False):
+    for top, bottom in itertools.pairwise(edges):
         if bottom <= 0 or top >= size[1] or bottom - top < slack:
             continue
         reached = 0.0
