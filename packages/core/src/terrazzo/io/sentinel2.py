@@ -105,14 +105,33 @@ class Product:
         known = [n for n in self.band_names if n in names] or list(self.spectral)
         return min(self.native(name).resolution for name in known)
 
-    def require(self, names: Collection[str]) -> None:
-        """Refuse to read bands whose files, at any resolution, were left out of the folder.
+    @property
+    def any_file(self) -> BandFile:
+        """A file that is there, of reflectance where there is one.
+
+        Raises:
+            DataError: SEG-D099, none is there.
+        """
+        for name in self.band_names:
+            if (file := self.native(name)).path.is_file():
+                return file
+        for file in self.files:
+            if file.path.is_file():
+                return file
+        raise _unusable(self.metadata, "none of its files is there", "the files of its bands")
+
+    def require(self, names: Collection[str], resolution: int) -> None:
+        """Refuse to read bands whose files were left out of the folder.
+
+        Args:
+            names: of bands it has.
+            resolution: that they are read at.
 
         Raises:
             DataError: SEG-D099, naming the first one.
         """
-        for file in self.files:
-            if file.declared.name in names and not file.path.is_file():
+        for file in (self.at(name, resolution) for name in names):
+            if not file.path.is_file():
                 raise _unusable(
                     self.metadata,
                     f"{file.path.relative_to(self.folder)} is not there",

@@ -275,7 +275,7 @@ def handle(path: Path, alpha: str | None = None, declared: Declared | None = Non
     """Return this thread's own handle; opened anew if the file has changed.
 
     Args:
-        path: a raster. A folder of Sentinel-2 stands for the file of its first band here.
+        path: a raster. A folder of Sentinel-2 stands for one of its files here.
         declared: what a product says of the file in its place.
         alpha: ``none``: no band says which pixels count; ``band 4``: that one does, where the file
             has it; None: one that the file marks as alpha and does not name.
@@ -284,8 +284,7 @@ def handle(path: Path, alpha: str | None = None, declared: Declared | None = Non
         DataError: as `info`.
     """
     if declared is None and not isinstance(path, RemotePath) and sentinel2.is_product(path):
-        product = sentinel2.product(path)
-        path, _, declared = product.native(product.band_names[0])
+        path, _, declared = sentinel2.product(path).any_file
     key = (*_key(path), alpha, declared)
     found = _handles.open.get(key)
     if found is None:

@@ -46,11 +46,8 @@ def product_info(path: Path, resolution: int | None = None) -> RasterInfo:
     """
     product = sentinel2.product(path)
     wanted = resolution or product.finest()
-    there = [file for file in map(product.native, product.spectral) if file.path.is_file()]
-    there += [file for file in product.files if file.path.is_file()]
-    if not there:
-        product.require(product.spectral)
-    on_grid = next((file for file in there if file.resolution == wanted), there[0])
+    there = (file for file in product.files if file.resolution == wanted and file.path.is_file())
+    on_grid = next(there, product.any_file)
     found = handles.info_of(handles.handle(on_grid.path, None, on_grid.declared))
     declared = [product.native(name).declared for name in product.band_names]
     return replace(
@@ -77,8 +74,10 @@ def grid_for(path: Path, names: Collection[str], resolution: int | None = None) 
     if isinstance(path, RemotePath) or not sentinel2.is_product(path):
         return info(path)
     product = sentinel2.product(path)
-    product.require([name for name in product.band_names if name in names] or product.spectral)
-    return product_info(path, resolution or product.finest(names))
+    wanted = resolution or product.finest(names)
+    used = [name for name in product.band_names if name in names]
+    product.require(used if names else product.spectral, wanted)
+    return product_info(path, wanted)
 
 
 def info_of_size(path: Path, rows: int, columns: int) -> RasterInfo | None:
@@ -122,8 +121,9 @@ def files_behind(path: Path) -> tuple[Path, ...]:
     driver = drivers.driver_of(path, handles.first_bytes(path))
     if driver == VRT:
         return (path, *virtual.files_behind(path))
-    header = drivers.envi_header(path) if driver == drivers.ENVI else None
-    return (path,) if header is None else (path, header)
+    if driver in (drivers.ENVI, drivers.HFA):
+        return tuple(map(Path, handles.handle(path).dataset.files))
+    return (path,)
 
 
 def band_files(path: Path, bands: Collection[int], grid: RasterInfo) -> tuple[Path, ...]:

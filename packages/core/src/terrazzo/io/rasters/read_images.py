@@ -211,6 +211,10 @@ def _read_part(
         unmixed = of_colours or of_classes
         resampling = Resampling.nearest if unmixed else Resampling.bilinear
         image_HWC, unmasked_HW = read_warped(opened, window, indexes, part.onto, resampling)
+        if part.declared is not None:
+            # All files of a product cover the same ground: what is nodata here is so in this band,
+            # and whether that takes the pixel away is for `nodata_rule`, as on its own grid.
+            unmasked_HW = np.ones_like(unmasked_HW)
     present_HWC = None if opened.nodata is None else image_HWC != opened.nodata
     if image_HWC.dtype.kind == "f" and not (np.abs(image_HWC) <= LARGEST).all():
         usual_HWC = np.abs(image_HWC) <= LARGEST
