@@ -215,7 +215,7 @@ def predict_rows(
     passes = tile_passes(trainer, say)
     predict = passes.predict_labels if keeper.only_labels else passes.predict
     with (
-        rasters.small_cache(),
+        rasters.small_cache(rasters.blocks_kept(scene.path, scene.bands, size)),
         closing(read_ahead(_strips(scene, rows, range(begin, stop)), say)) as strips,
         in_background(keeper.take) as put,
     ):

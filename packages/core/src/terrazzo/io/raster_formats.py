@@ -18,6 +18,8 @@ from terrazzo.io.remote_paths import RemotePath
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 RASTER_SUFFIXES = (*TIFF_SUFFIXES, ".jp2")
+_ON_REQUEST = (".vrt", ".img")
+"""Rasters too, so that those who refuse them without permission say how to give it."""
 
 OptIn = Literal["ENVI", "HFA"]
 OPT_IN: tuple[OptIn, ...] = ("ENVI", "HFA")
@@ -102,7 +104,9 @@ def parse_formats(text: str) -> tuple[OptIn, ...]:
 
 def is_raster(path: Path) -> bool:
     """Tell whether a path is read as a raster, by its suffix or what it was permitted."""
-    if str(path).lower().endswith(RASTER_SUFFIXES):  # `suffix` takes twenty times as long
+    if (
+        str(path).lower().endswith((*RASTER_SUFFIXES, *_ON_REQUEST))
+    ):  # `suffix` takes twenty times as long
         return True
     return isinstance(path, PermittedPath) or sentinel2.is_product(path)
 

@@ -9,6 +9,7 @@ from terrazzo.io.rasters.memory_files import in_memory, written_in_memory
 from terrazzo.io.rasters.outlines import Outlines, outlines_of
 from terrazzo.io.rasters.products import (
     band_files,
+    blocks_kept,
     files_behind,
     grid_for,
     info,
@@ -59,6 +60,7 @@ __all__ = [
     "attributes",
     "band_files",
     "block_shape",
+    "blocks_kept",
     "boxes_on",
     "files_behind",
     "grid_for",

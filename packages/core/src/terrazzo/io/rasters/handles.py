@@ -449,12 +449,13 @@ def gdal_errors(path: Path, *, one_thread: bool = False) -> Iterator[None]:
         raise damaged(path, error) from error
 
 
-def small_cache() -> Any:
+def small_cache(more: int = 0) -> Any:
     """Return a context in which GDAL's cache of blocks is small: all is read once there.
 
-    GDAL asks for the limit when it first caches a block, and then keeps it for the process.
+    Args:
+        more: bytes that it may take beside that; see `products.blocks_kept`.
     """
-    return rasterio.Env(**ENVIRONMENT, GDAL_CACHEMAX=_CACHE_BYTES)
+    return rasterio.Env(**ENVIRONMENT, GDAL_CACHEMAX=_CACHE_BYTES + more)
 
 
 def refuse_remote(path: Path) -> None:

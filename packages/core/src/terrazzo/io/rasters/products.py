@@ -6,6 +6,8 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from terrazzo.base.errors import DataError
 from terrazzo.io import sentinel2
 from terrazzo.io.raster_formats import VRT, PermittedPath
@@ -14,6 +16,8 @@ from terrazzo.io.rasters.grids import require_same_grid
 from terrazzo.io.rasters.header import RasterInfo
 from terrazzo.io.remote_paths import RemotePath
 from terrazzo.io.sentinel2 import BandFile
+
+_MOST_BLOCKS = 384 << 20  # bytes: twelve bands of Sentinel-2 at their own resolutions take 340 MB
 
 
 def info(path: Path, *, alpha: str | None = None) -> RasterInfo:
@@ -133,6 +137,32 @@ def band_files(path: Path, bands: Collection[int], grid: RasterInfo) -> tuple[Pa
     product = sentinel2.product(path)
     resolution = resolution_of(grid)
     return tuple(product.at(product.band_names[band], resolution).path for band in bands)
+
+
+def blocks_kept(path: Path, bands: Collection[int], grid: RasterInfo) -> int:
+    """Return the bytes of blocks that should be kept while a raster is read from top to bottom.
+
+    Blocks of JPEG 2000 are high (1024 rows in Sentinel-2) and take long to decode: two rows of them
+    in every band, up to a limit, so that the next rows of tiles find them.
+
+    Args:
+        path: a raster or a product.
+        bands: positions of the bands that are read.
+        grid: that they are read on.
+    """
+    if isinstance(path, RemotePath):
+        return 0
+    needed = 0
+    for file in dict.fromkeys(band_files(path, bands, grid)):
+        opened = handles.handle(file)
+        if opened.driver == drivers.JP2:
+            rows, columns = opened.block
+            across = -(-opened.dataset.width // columns) * columns
+            itemsize = np.dtype(opened.dataset.dtypes[0]).itemsize
+            needed += (
+                2 * min(rows, opened.dataset.height) * across * itemsize * opened.dataset.count
+            )
+    return min(needed, _MOST_BLOCKS)
 
 
 def _at(found: RasterInfo, resolution: int) -> RasterInfo:
