@@ -104,9 +104,8 @@ def parse_formats(text: str) -> tuple[OptIn, ...]:
 
 def is_raster(path: Path) -> bool:
     """Tell whether a path is read as a raster, by its suffix or what it was permitted."""
-    if (
-        str(path).lower().endswith((*RASTER_SUFFIXES, *_ON_REQUEST))
-    ):  # `suffix` takes twenty times as long
+    # `suffix` takes twenty times as long.
+    if str(path).lower().endswith((*RASTER_SUFFIXES, *_ON_REQUEST)):
         return True
     return isinstance(path, PermittedPath) or sentinel2.is_product(path)
 

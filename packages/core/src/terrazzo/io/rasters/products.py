@@ -156,12 +156,10 @@ def blocks_kept(path: Path, bands: Collection[int], grid: RasterInfo) -> int:
     for file in dict.fromkeys(band_files(path, bands, grid)):
         opened = handles.handle(file)
         if opened.driver == drivers.JP2:
-            rows, columns = opened.block
-            across = -(-opened.dataset.width // columns) * columns
-            itemsize = np.dtype(opened.dataset.dtypes[0]).itemsize
-            needed += (
-                2 * min(rows, opened.dataset.height) * across * itemsize * opened.dataset.count
-            )
+            dataset, (rows, columns) = opened.dataset, opened.block
+            across = -(-dataset.width // columns) * columns
+            pixel = np.dtype(dataset.dtypes[0]).itemsize * dataset.count
+            needed += 2 * min(rows, dataset.height) * across * pixel
     return min(needed, _MOST_BLOCKS)
 
 
