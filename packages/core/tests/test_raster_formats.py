@@ -125,7 +125,7 @@ def test_cut_jpeg_2000_is_refused(tmp_path, layout, missing):
     data = path.read_bytes()
     keep = len(data) // 2 if missing < 0 else len(data) - missing
     path.write_bytes(data[:keep])
-    error = refusal(rasters.read, path)
+    error = refusal(rasters.info, path)  # before any tile is decoded
     assert (error.code, str(keep) in error.observed) == ("SEG-D011", True)
 
 
@@ -338,6 +338,8 @@ def test_sources_outside_of_the_root_are_refused(root, name, relative):
     error = refusal(rasters.info, allowed(path))
     assert error.code == "SEG-D098"
     assert "gdal_translate" in error.next_step
+    remote = "/vsi" in name or "http" in name
+    assert (error.allowed == "files of this machine") == (remote or name in ("", OUTSIDE[-2][0]))
 
 
 @pytest.mark.parametrize(
@@ -407,3 +409,34 @@ def test_a_cut_source_of_a_vrt_is_refused(root):
     Path(image).write_bytes(image.read_bytes()[:-2000])
     path.write_text(path.read_text() + " ")
     assert refusal(rasters.read, allowed(path)).code == "SEG-D011"
+
+
+def test_files_beside_the_sources_of_a_vrt_are_not_used(root):
+    """A mask of another size than the file says would take pixels away."""
+    path = vrt(root / "a.vrt", source("a.tif", kind="ComplexSource", more="<NODATA>7</NODATA>"))
+    plain = rasters.read(allowed(path)).image_HWC
+    (root / "a.tif.aux.xml").write_text(
+        "<PAMDataset><PAMRasterBand band='1'><NoDataValue>9</NoDataValue></PAMRasterBand>"
+        "</PAMDataset>"
+    )
+    write(root / "a.tif.msk", np.zeros_like(noise(1)))
+    path.write_text(path.read_text() + " ")
+    np.testing.assert_array_equal(rasters.read(allowed(path)).image_HWC, plain)
+
+
+def test_a_grid_error_of_an_allowed_format_stays_that_error(tmp_path):
+    write(tmp_path / "a.tif", noise())
+    write(tmp_path / "b.img", noise()[:100], "HFA")
+    write(tmp_path / "label.tif", noise(1))
+    scenes = [{"images": ["a.tif", "b.img"], "label": "label.tif"}]
+    options = geotiff.Options(scenes=scenes, formats=["HFA"], **WHOLE)
+    assert refusal(geotiff.open_split, tmp_path, "train", options).code == "SEG-D009"
+
+
+def test_what_needs_permission_says_how_to_give_it(root, tmp_path):
+    vrt(root / "a.vrt", source("a.tif"))
+    write(root / "a.img", noise(1), "HFA")
+    model = make_model(tmp_path / "model", bands=1)
+    for name, words in (("a.vrt", "--allow-vrt"), ("a.img", "--formats HFA")):
+        error = refusal(predict, model, [root / name], tmp_path / "map.tif", progress=Silent())
+        assert words in error.next_step

@@ -371,3 +371,33 @@ def test_bands_that_are_not_there_are_named(root):
     with pytest.raises(ConfigError, match="SEG-X111"):
         opened(root, folder.name, bands=["B02"], resolution=30)
     assert opened(root, folder.name, bands=["B02", "B03"]).band_names == ("B02", "B03")
+
+
+@pytest.mark.parametrize("metres", [10, 20])
+def test_a_product_beside_another_raster_is_read_at_its_resolution(root, metres):
+    """The first file gives the grid, here a terrain model."""
+    folder = write_product(root)
+    label(root, metres)
+    side = 1200 // metres
+    heights_HWC = np.indices((side, side)).sum(axis=0).astype(np.uint16)[..., None]
+    rasters.write(root / "dem.tif", heights_HWC, band_names=("height",), **place(metres))
+    names = ("height", "B02", "B11")
+    scenes = [{"images": ["dem.tif", folder.name], "label": "label.tif"}]
+    source = opened(root, scenes=scenes, bands=list(names))
+    (scene,) = source.open_scenes
+    assert (scene.band_names, scene.dtype) == (names, "uint16")
+    image_HWC = scene.read_image((0, 0, side, side)).image_HWC
+    np.testing.assert_array_equal(image_HWC[..., :1], heights_HWC)
+    for at, resolution in ((1, metres), (2, 20)):
+        expected_HW = by_rasterio(folder, names[at], resolution, metres)
+        np.testing.assert_array_equal(image_HWC[..., at], expected_HW)
+    moved = write_product(root / "moved", sixty=10)
+    shutil.move(moved, root / "small.SAFE")
+    scenes[0]["images"][1] = "small.SAFE"
+    with pytest.raises(DataError, match="SEG-D009"):
+        opened(root, scenes=scenes, bands=list(names))
+    reprojected = opened(root, scenes=scenes, bands=list(names), align="reproject")
+    valid_HW = reprojected.open_scenes[0].read_image((0, 0, side, side)).valid_HW
+    assert valid_HW[: side // 2, : side // 2].any()
+    assert not valid_HW[side // 2 + 1 :].any()  # outside of the product
+    assert not valid_HW[:, side // 2 + 1 :].any()

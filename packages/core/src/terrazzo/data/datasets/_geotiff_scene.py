@@ -208,7 +208,7 @@ def open_scene(root: Path, scene: Scene, name: str, reading: Reading) -> OpenSce
     key = (root, times, scene.model_dump_json(), name, rules)
     found = _shared.get(key)
     if found is None:
-        with _naming_unused_places(root, scene):
+        with _naming_unused_places(root, scene, reading):
             found = _shared[key] = _look_at(root, scene, name, reading)
         if reading.alpha is None:
             _refuse_alpha_losses(found)
@@ -219,14 +219,14 @@ _OF_PLACES = ("SEG-D009", "SEG-D025", "SEG-D026", "SEG-D027", "SEG-D028")
 
 
 @contextmanager
-def _naming_unused_places(root: Path, scene: Scene) -> Iterator[None]:
+def _naming_unused_places(root: Path, scene: Scene, reading: Reading) -> Iterator[None]:
     """Say in an error about grids what places a raster of the scene and is not used."""
     try:
         yield
     except DataError as error:
         if error.code not in _OF_PLACES:
             raise
-        files = (root / file for file in (*scene.images, scene.label))
+        files = (_raster(root, file, reading) for file in (*scene.images, scene.label))
         told = [rasters.unused_georeferencing(f) for f in files if not rasters.is_vector(f)]
         unused = [text for text in told if text is not None]
         if not unused:
@@ -329,18 +329,16 @@ def _refuse_alpha_losses(scene: OpenScene) -> None:
 def _onto(image: Path, grid: RasterInfo, path: Path, reading: Reading) -> RasterInfo | None:
     """Return the grid a raster must be brought onto, or None where it lies on it."""
     found = rasters.info(path)
+    finest = (found.rows, found.columns)
     if sentinel2.is_product(path):  # at whichever resolution the others have
-        at = rasters.product_info(path, rasters.resolution_of(grid))
-        if (at.rows, at.columns) == (grid.rows, grid.columns) != (found.rows, found.columns):
-            rasters.require_same_grid(image, grid, path, at, tolerance=reading.crs_tolerance)
-            return grid
+        found = rasters.product_info(path, rasters.resolution_of(grid))
     try:
         rasters.require_same_grid(image, grid, path, found, tolerance=reading.crs_tolerance)
     except DataError as error:
         if reading.align == "exact" or error.code not in ("SEG-D009", "SEG-D025", "SEG-D026"):
             raise
         return grid
-    return None
+    return None if (found.rows, found.columns) == finest else grid
 
 
 def _choose_bands(

@@ -16,7 +16,7 @@ import re
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,7 +161,8 @@ class Handle:
 
     def reading(self) -> AbstractContextManager[None]:
         """Return the context in which pixels are read; see `gdal_errors`."""
-        return gdal_errors(self.path, one_thread=self.driver in (drivers.JP2, VRT))
+        settings = {drivers.JP2: _ONE_THREAD, VRT: {**ENVIRONMENT, **_ONE_THREAD}}
+        return gdal_errors(self.path, settings.get(self.driver))
 
 
 class _Handles(threading.local):
@@ -431,15 +432,16 @@ def refuse_other_than_utf8(path: Path) -> None:
 
 
 @contextmanager
-def gdal_errors(path: Path, *, one_thread: bool = False) -> Iterator[None]:
+def gdal_errors(path: Path, settings: Mapping[str, str] | None = None) -> Iterator[None]:
     """Turn what GDAL says while a file is read into an error about that file.
 
     Args:
         path: the file.
-        one_thread: see `_ONE_THREAD`.
+        settings: of GDAL while it is read. A VRT opens its sources then; a TIFF on this machine
+            needs nothing.
     """
-    # Reading over the network needs its limits of time; a TIFF on this machine needs nothing.
-    settings = ENVIRONMENT if isinstance(path, RemotePath) else _ONE_THREAD if one_thread else None
+    if isinstance(path, RemotePath):  # reading over the network needs its limits of time
+        settings = ENVIRONMENT
     try:
         with nullcontext() if settings is None else rasterio.Env(**settings):
             yield

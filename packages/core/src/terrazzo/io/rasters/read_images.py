@@ -211,9 +211,9 @@ def _read_part(
         unmixed = of_colours or of_classes
         resampling = Resampling.nearest if unmixed else Resampling.bilinear
         image_HWC, unmasked_HW = read_warped(opened, window, indexes, part.onto, resampling)
-        if part.declared is not None:
-            # All files of a product cover the same ground: what is nodata here is so in this band,
-            # and whether that takes the pixel away is for `nodata_rule`, as on its own grid.
+        if part.declared is not None and _covers(opened, part.onto):
+            # What is nodata is so inside the file, in this band, and whether that takes the pixel
+            # away is for `nodata_rule`, as it is for the bands that lie on the grid.
             unmasked_HW = np.ones_like(unmasked_HW)
     present_HWC = None if opened.nodata is None else image_HWC != opened.nodata
     if image_HWC.dtype.kind == "f" and not (np.abs(image_HWC) <= LARGEST).all():
@@ -244,6 +244,22 @@ def _read_part(
     elif stored not in IMAGE_DTYPES:
         image_HWC = image_HWC.astype(np.float32)
     return image_HWC, present_HWC, unmasked_HW
+
+
+def _covers(opened: Handle, grid: RasterInfo) -> bool:
+    """Tell whether no pixel of an upright grid lies outside a file of the same CRS."""
+    dataset, t = opened.dataset, grid.transform
+    if dataset.crs != grid.crs or t.b or t.d:
+        return False
+    x, y = grid.to_coordinates(np.array([0.0, grid.columns]), np.array([0.0, grid.rows]))
+    left, bottom, right, top = dataset.bounds
+    slack = 1e-3 * grid.pixel_size[0]
+    return bool(
+        left <= x.min() + slack
+        and x.max() <= right + slack
+        and bottom <= y.min() + slack
+        and y.max() <= top + slack
+    )
 
 
 def read_mask(opened: Handle, window: Window) -> NDArray[np.bool_]:
