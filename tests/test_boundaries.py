@@ -119,7 +119,8 @@ def test_import_contracts_hold():
         ("study", "--help --out --ray --resume --set --workers"),
         (
             "predict",
-            "--allow-remote --any-pixel-size --bands --batch-size --blend --cog --help "
+            "--allow-remote --allow-vrt --any-pixel-size --bands --batch-size --blend --cog "
+            "--formats --help "
             "--labels-for --layer-per-class --min-area --out --overlap --overwrite --polygons "
             "--precision --probabilities --ray --resume --runtime --sieve-map --tile --workers",
         ),

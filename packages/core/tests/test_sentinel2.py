@@ -200,8 +200,10 @@ def stacked(root, folder, names, metres=10):
     return root / "stack.tif"
 
 
-@pytest.mark.parametrize("apply_scale", [False, True])
-@pytest.mark.parametrize(("names", "metres"), [(MIXED, 10), (("B05", "B11"), 20)])
+@pytest.mark.parametrize(
+    ("names", "metres", "apply_scale"),
+    [(MIXED, 10, False), (MIXED, 10, True), (("B05", "B11"), 20, True)],
+)
 def test_maps_have_the_bytes_of_those_of_stacked_geotiff(root, names, metres, apply_scale):
     folder = write_product(root)
     label(root, metres)
