@@ -20,12 +20,14 @@ from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.progress import Silent
 from terrazzo.base.recipe import Config, DataConfig
 from terrazzo.check import check_data
+from terrazzo.data import datasets
 from terrazzo.data.datasets import geotiff
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.predict import predict
 from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.io import rasters, sentinel2
 from terrazzo.io.pixels import ReadingRules
+from terrazzo.runs import data_fingerprint
 from terrazzo.testing.sentinel2 import place, write_product
 from terrazzo.workflows import evaluate as evaluate_workflow
 from terrazzo.workflows import train as train_workflow
@@ -269,6 +271,22 @@ def test_a_resume_finds_other_metadata(root, monkeypatch):
     settings = Settings(tiling=TILING, resume=True)
     with pytest.raises(CheckpointError, match="SEG-C011"):
         predict(run, [folder], root / "map.tif", settings, progress=Silent())
+
+
+def test_training_finds_other_metadata_too(root):
+    folder = write_product(root)
+    label(root)
+    chosen = options(folder.name, bands=["B02"], apply_scale=True)
+    labels = str(root / "m.toml")
+    data = DataConfig(format="geotiff", root=str(root), labels=labels, options=chosen)
+    found = []
+    for offset in ("-1000", "-500"):
+        splits = {"train": datasets.open_split(data, "train")}
+        found.append(data_fingerprint.fingerprint(splits))
+        metadata = folder / "MTD_MSIL2A.xml"
+        metadata.write_text(metadata.read_text().replace(f">{offset}<", ">-500<"))
+    assert data_fingerprint.differences(*found)
+    assert not data_fingerprint.differences(found[1], found[1])
 
 
 def test_a_model_gets_the_resolution_and_the_order_it_knows(root):

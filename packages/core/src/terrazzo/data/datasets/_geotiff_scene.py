@@ -151,6 +151,14 @@ class OpenScene:
             for image in self.images
         )
 
+    @cached_property
+    def other_files(self) -> tuple[Path, ...]:
+        """What its rasters depend on besides the files of their bands."""
+        rasters_of_it = [image.path for image in self.images]
+        if self.label_HW is None:
+            rasters_of_it.append(self.label)
+        return tuple(file for path in rasters_of_it for file in rasters.other_files(path))
+
     def read_image(self, window: Window) -> ImagePixels:
         """Read the image alone; however its bands lie in files, the result is the same."""
         return rasters.read_stack(

@@ -142,6 +142,10 @@ class Chips:
         ]
         return (*images, scene.label)
 
+    def other_files(self, index: int) -> tuple[Path, ...]:
+        """Return the files that a chip depends on, besides `files`: metadata, sources of VRT."""
+        return self.open_scenes[self.places[index][0]].other_files
+
     def read(self, index: int) -> RawSample:
         """Read one chip.
 

@@ -14,6 +14,7 @@ from terrazzo.io.rasters.products import (
     grid_for,
     info,
     info_of_size,
+    other_files,
     product_info,
     resolution_of,
 )
@@ -72,6 +73,7 @@ __all__ = [
     "layer_of",
     "may_lack_pixels",
     "neighbours",
+    "other_files",
     "outlines_of",
     "product_info",
     "rasterize_shapes",

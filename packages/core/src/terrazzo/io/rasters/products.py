@@ -130,6 +130,17 @@ def files_behind(path: Path) -> tuple[Path, ...]:
     return (path,)
 
 
+def other_files(path: Path) -> tuple[Path, ...]:
+    """Return the files that a raster depends on besides those of its bands.
+
+    Raises:
+        DataError: as `info`.
+    """
+    if not isinstance(path, RemotePath) and sentinel2.is_product(path):
+        return (sentinel2.product(path).metadata,)
+    return tuple(file for file in files_behind(path) if file != path)
+
+
 def band_files(path: Path, bands: Collection[int], grid: RasterInfo) -> tuple[Path, ...]:
     """Return the files that hold some bands of a raster on a grid, without metadata."""
     if isinstance(path, RemotePath) or not sentinel2.is_product(path):
