@@ -409,14 +409,14 @@ def test_a_cut_source_of_a_vrt_is_refused(root):
 
 
 def test_files_beside_the_sources_of_a_vrt_are_not_used(root):
-    """A mask of another size than the file says would take pixels away."""
-    path = vrt(root / "a.vrt", source("a.tif", kind="ComplexSource", more="<NODATA>7</NODATA>"))
+    """Their mask would take all pixels away."""
+    masked = source("a.tif", kind="ComplexSource", more="<UseMaskBand>true</UseMaskBand>")
+    path = vrt(root / "a.vrt", masked)
     plain = rasters.read(allowed(path)).image_HWC
-    (root / "a.tif.aux.xml").write_text(
-        "<PAMDataset><PAMRasterBand band='1'><NoDataValue>9</NoDataValue></PAMRasterBand>"
-        "</PAMDataset>"
-    )
-    write(root / "a.tif.msk", np.zeros_like(noise(1)))
+    beside = rasterio.Env(GDAL_TIFF_INTERNAL_MASK="NO")
+    with beside, rasterio.open(root / "a.tif", "r+") as dataset:
+        dataset.write_mask(np.zeros(SHAPE, bool))
+    assert (root / "a.tif.msk").exists()
     path.write_text(path.read_text() + " ")
     np.testing.assert_array_equal(rasters.read(allowed(path)).image_HWC, plain)
 
