@@ -104,7 +104,7 @@ TILING = Tiling(tile=TILE, overlap=OVERLAP, batch_size=BATCH)
 
 
 def ours(path, out):
-    scene = Scene(path, tuple(range(BANDS)))
+    scene = Scene.of_file(path, tuple(range(BANDS)))
     order = predict.order_for(scene, card(), Work(path, out), Settings(tiling=TILING), ("cheap",))
     (_,) = make_maps([order], ThisProcess(CheapModel(), lambda: None))
 

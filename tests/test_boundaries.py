@@ -119,10 +119,12 @@ def test_import_contracts_hold():
         ("study", "--help --out --ray --resume --set --workers"),
         (
             "predict",
-            "--allow-remote --allow-vrt --any-pixel-size --bands --batch-size --blend --cog "
-            "--formats --help "
-            "--labels-for --layer-per-class --min-area --out --overlap --overwrite --polygons "
-            "--precision --probabilities --ray --resume --runtime --sieve-map --tile --workers",
+            "--align --allow-remote --allow-vrt --any-pixel-size --bands --batch-size --blend "
+            "--cog --contours --formats "
+            "--help --labels-for --layer-per-class --min-area --out --overlap --overwrite "
+            "--polygons --precision --probabilities --raw-values --ray --resume --runtime --scene "
+            "--sieve-map --tile "
+            "--workers",
         ),
         (
             "sample",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import re
 import shlex
 import subprocess
@@ -17,7 +18,8 @@ import pytest
 import typer
 from PIL import Image
 
-from terrazzo.base.recipe import load_data_config, load_recipe
+from terrazzo.base import settings_table
+from terrazzo.base.recipe import Config, load_data_config, load_recipe
 from terrazzo.cli.app import app
 from terrazzo.data import datasets, labels
 from terrazzo.models import backends
@@ -236,7 +238,7 @@ def parsed(words, *, mention=False):
         name = words.pop(0)
         assert name in command.commands, f"no command {name}"
         command = command.commands[name]
-    if words[-1:] == ["--help"]:
+    if words[-1:] in (["--help"], ["--version"]):
         return "", {}
     try:
         return name, command.make_context(name, words).params
@@ -273,11 +275,23 @@ def check_terrazzo(words, *, mention=False):
     if name == "study":
         load_study(ROOT / given["file"], tuple(given.get("assignments", ())))
     if name == "list" and "name" in given:
-        labels.load_label_map(given["name"])
+        check_listed(given["kind"], given["name"])
     if name == "data":
         assert given["name"] in datasets.formats()
     if name == "convert":
         assert given["to"] in backends.PACKAGES
+
+
+def check_listed(kind, name):
+    if kind == "labels":
+        labels.load_label_map(name)
+    elif kind == "settings":
+        assert any(each.key.startswith(name) for each in settings_table.of_class(Config))
+    else:
+        models = [
+            each for backend in backends.installed() for each in backends.load(backend).models()
+        ]
+        assert name in (*datasets.formats(), *models)
 
 
 def missing_files(words):
@@ -429,3 +443,10 @@ def test_the_python_of_the_readme_runs(own_images):
     pairs = "import numpy as np\npairs = [(np.zeros(4, int), np.zeros(4, int))]\n"
     answer = run_python("\n".join([pairs, *lines[:-1], f"print({lines[-1]})"]), own_images)
     assert answer.stdout == "1.0\n", answer.stderr
+
+
+def test_the_page_of_settings_is_that_of_the_code():
+    spec = importlib.util.spec_from_file_location("settings_page", ROOT / "tools/settings_page.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.PAGE.read_text(encoding="utf-8") == module.page(), "python tools/settings_page.py"

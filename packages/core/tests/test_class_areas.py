@@ -134,7 +134,8 @@ def test_names_come_from_the_map_and_classes_without_pixels_are_told(tmp_path):
     labels_HW = np.zeros((20, 20), np.uint8)
     map_writer.write_map(tmp_path / "m.tif", info, [labels_HW], NAMES)
     found = class_areas.of_map(tmp_path / "m.tif")
-    assert found == class_areas.of_groups([labels_HW], info, NAMES, tmp_path / "m.tif")
+    again = class_areas.of_groups([labels_HW], info, NAMES, tmp_path / "m.tif")
+    assert repr(found) == repr(again)  # a share may be NaN, which Python 3.13 takes for unequal
     assert [(each.name, each.pixels) for each in found] == [
         ("a", 400), ("=b", 0), ("c", 0), (class_areas.NODATA, 0)
     ]  # fmt: skip

@@ -260,7 +260,7 @@ def test_maps_are_the_same_with_and_without_the_files_of_a_program(tmp_path, mod
     for program in (None, "cvat", "labelstudio"):
         run(model, [photos], tmp_path / str(program), program)
     maps = {path.relative_to(tmp_path / "None") for path in (tmp_path / "None").rglob("*.png")}
-    assert len(maps) == 6
+    assert len(maps) == 7
     for program in ("cvat", "labelstudio"):
         for path in maps:
             other = (tmp_path / program / path).read_bytes()

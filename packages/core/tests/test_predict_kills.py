@@ -103,7 +103,7 @@ def killed(place, out, overwrite, at):
 def test_killed_at_any_change_and_resumed_every_image_has_all_its_files(place, overwrite):
     run(place, place / "whole")
     expected = pixels(place / "whole")
-    assert len(expected) == (8 if HAS_VECTOR else 6)
+    assert len(expected) == (10 if HAS_VECTOR else 8)
     for at in POINTS:
         out = place / f"out{at}"
         if overwrite:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import rasterio
@@ -265,3 +267,39 @@ def test_alpha_in_a_folder_of_images(labelled):
     np.testing.assert_array_equal(read_HWC, image_HWC)
     said = opened_folder(alpha="band 4").read(0)
     np.testing.assert_array_equal(said.valid_HW, image_HWC[..., 3] > 0)
+
+
+def test_a_folder_names_what_lies_beside_its_first_image_and_mask(labelled):
+    for folder in ("images", "masks"):
+        (labelled / folder).mkdir()
+    image = write(labelled / "images" / "a.tif", noise(3))
+    mask = write(labelled / "masks" / "a.tif", noise(1, high=2))
+    opened_folder = partial(
+        folder_format.open_split,
+        labelled,
+        "train",
+        folder_format.Options(split={"train": 1, "val": 0, "test": 0}),
+    )
+    assert opened_folder().notes == ()
+    write(image.with_name("a.tif.msk"), noise(1))
+    for path in (image, mask):
+        path.with_name("a.tif.aux.xml").write_text(
+            '<PAMDataset><PAMRasterBand band="1"><NoDataValue>1</NoDataValue><Scale>2</Scale>'
+            "</PAMRasterBand></PAMDataset>"
+        )
+    told = [note for note in opened_folder().notes if "is not used" in note]
+    of_mask, of_image, of_labels = told
+    assert "a.tif.msk is not used" in of_mask
+    assert "which holds a nodata value, a scale" in of_image
+    assert "which holds a nodata value;" in of_labels  # a scale of class indices means nothing
+
+
+def test_statistics_beside_a_raster_are_no_matter(labelled):
+    path = write(labelled / "image.tif", noise(3))
+    path.with_name("image.tif.aux.xml").write_text(
+        '<PAMDataset><PAMRasterBand band="1"><Metadata><MDI key="STATISTICS_MEAN">9</MDI>'
+        "</Metadata></PAMRasterBand></PAMDataset>"
+    )
+    write(path.with_name("image.tif.msk"), noise(1))
+    assert len(rasters.unused_side_files(path)) == 1
+    assert rasters.unused_side_files(path, used=[path.with_name("image.tif.msk")]) == []

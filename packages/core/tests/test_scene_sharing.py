@@ -58,7 +58,7 @@ class Reversed:
 
 def make_map(model: Path, source: Path, out: Path, executor, *, resume=False, **settings):
     card = saved_model.read_card(model)
-    scene = Scene(source, tuple(range(len(card.bands))))
+    scene = Scene.of_file(source, tuple(range(len(card.bands))))
     settings = Settings(**{"tiling": SMALL, **settings})
     probabilities = out.with_name(f"{out.stem}_probabilities.tif")
     work = Work(source, out, probabilities=probabilities if settings.probabilities else None)

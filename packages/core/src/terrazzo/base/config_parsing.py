@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterable
@@ -26,6 +27,14 @@ Size = tuple[Count, Count]
 """Rows, columns."""
 StrPath = str | os.PathLike[str]
 """A path; a finished run stands for its folder as well."""
+
+
+_WINDOWS_PATH = re.compile(rb'"[A-Za-z]:\\[^\\]|"\\\\[^\\"]')
+_WITH_SPECIAL_CHARACTER = re.compile(r"[A-Za-z]:[\t\n\r\f\b]|[A-Za-z]:[\\/][^\n]*[\t\f\b\r]")
+_SINGLE_QUOTES = (
+    "in double quotes a backslash begins a special character: put Windows paths into single "
+    r"quotes, as in root = 'C:\Users\me\images', or write them with /"
+)
 
 
 class Frozen(pydantic.BaseModel):
@@ -69,7 +78,7 @@ def parse(kind: type[Settings], values: dict[str, Any], *, where: str | Path) ->
     Raises:
         ConfigError: code SEG-X001 (unknown key) or SEG-X002 (wrong type or value).
     """
-    if (key := _key_with_nul(values)) is not None:
+    if (key := _key_of_text(values, _has_nul)) is not None:
         raise ConfigError(
             "SEG-X002",
             "a setting has a wrong type or value",
@@ -78,23 +87,44 @@ def parse(kind: type[Settings], values: dict[str, Any], *, where: str | Path) ->
             allowed="text without it; no path has one",
             next_step="remove \\u0000 from the text",
         )
+    if (key := _key_of_text(values, _is_mistaken_windows_path)) is not None:
+        raise ConfigError(
+            "SEG-X002",
+            "a setting has a wrong type or value",
+            file=where,
+            observed=f"{key} is a path with a tab, a new line or the like",
+            allowed="a path without such characters",
+            next_step=_SINGLE_QUOTES,
+        )
     try:
         return kind.model_validate(values)
     except pydantic.ValidationError as error:
         raise _explain(kind, error, where) from None
 
 
-def _key_with_nul(value: object, key: str = "") -> str | None:
-    """Return the dotted key of the first text with NUL, which the system would cut a path at."""
+def _key_of_text(value: object, meets: Callable[[str], bool], key: str = "") -> str | None:
+    """Return the dotted key of the first text that meets a condition."""
     if isinstance(value, str):
-        return (key or "a value") if "\0" in value else None
+        return (key or "a value") if meets(value) else None
     within: Iterable[tuple[object, object]] = ()
     if isinstance(value, dict):
         within = value.items()
     elif isinstance(value, list | tuple):
         within = enumerate(value)
-    found = (_key_with_nul(each, f"{key}.{name}" if key else str(name)) for name, each in within)
+    found = (
+        _key_of_text(each, meets, f"{key}.{name}" if key else str(name)) for name, each in within
+    )
     return next(filter(None, found), None)
+
+
+def _has_nul(text: str) -> bool:
+    """Tell whether the system would cut a path."""
+    return "\0" in text
+
+
+def _is_mistaken_windows_path(text: str) -> bool:
+    """Tell of a path on Windows whose backslash and next letter TOML took for a tab or the like."""
+    return bool(_WITH_SPECIAL_CHARACTER.match(text))
 
 
 def _explain(
@@ -125,7 +155,7 @@ def _explain(
         "a setting has a wrong type or value",
         file=where,
         observed="; ".join(lines),
-        next_step="correct the value; docs/recipes.md lists every setting",
+        next_step="correct the value; `terrazzo list settings` shows every setting",
     )
 
 
@@ -189,7 +219,13 @@ def parse_toml(content: bytes, *, where: str | Path) -> dict[str, Any]:
         # As text files are read: a line may end with carriage return and line feed.
         return tomllib.loads(content.decode("utf-8").replace("\r\n", "\n"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError("SEG-X006", "not valid TOML", file=where, observed=error) from None
+        raise ConfigError(
+            "SEG-X006",
+            "not valid TOML",
+            file=where,
+            observed=error,
+            next_step=_SINGLE_QUOTES if _WINDOWS_PATH.search(content) else None,
+        ) from None
 
 
 def flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import sys
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -50,6 +53,32 @@ for command in (
 app.command("list")(list_)
 
 
+def _print_version(wanted: bool) -> None:
+    """Say which releases are at work: what a report of a fault needs first."""
+    if not wanted:
+        return
+    for name in ("terrazzo", *_PACKAGES):
+        with suppress(PackageNotFoundError):
+            print(f"{name} {version(name)}")
+    print(f"python {platform.python_version()}, {platform.platform(terse=True)}")
+    raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version_: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Show the releases of Terrazzo and of what it works with.",
+        ),
+    ] = False,
+) -> None:
+    """Take what stands before a command."""
+
+
 def _no_memory(error: Exception) -> ResourceError:
     """Compose the error where no one nearer to it knew what was being made."""
     return out_of_memory(
@@ -59,6 +88,11 @@ def _no_memory(error: Exception) -> ResourceError:
         "training.batch_size, data.image_size, loader.threads, --tile or --workers",
     )
 
+
+_PACKAGES = (
+    *("terrazzo-torch", "terrazzo-keras", "torch", "keras", "tensorflow", "transformers", "timm"),
+    *("numpy", "rasterio", "openvino", "onnxruntime"),
+)
 
 _REFUSALS = {
     errno.EACCES,

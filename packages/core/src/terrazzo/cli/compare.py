@@ -39,8 +39,10 @@ def compare(
         terrazzo compare runs/a runs/b --tables paper --figures paper
     """
     from terrazzo.base import printable
+    from terrazzo.base.console import PlainConsole
     from terrazzo.base.output_paths import refuse_existing
     from terrazzo.comparison import compare as comparing
+    from terrazzo.workflows import ranking_table
     from terrazzo.workflows.compare import write_comparison_files
 
     if not overwrite:  # before any work; tables and figures are looked at once they are named
@@ -55,5 +57,6 @@ def compare(
         figures=figures,
         overwrite=overwrite,
     )
+    ranking_table.show(PlainConsole(), comparison, f"{len(comparison.competitors)} runs")
     for path in written:
         print(printable.one_line(str(path)))

@@ -10,12 +10,14 @@ import typer
 
 from terrazzo.cli.options import PrecisionOption, compute_precision, require_ray
 
+_SPLITS = ("train", "val", "test")
+
 
 def evaluate(
     run_folder: Annotated[
         Path, typer.Argument(metavar="RUN", help="A run, or an exported folder.")
     ],
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    split: Annotated[str, typer.Option(help="train, val, test, or all of them.")] = "test",
     data: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Other data: a recipe, or a TOML with [data] alone."),
@@ -50,6 +52,7 @@ def evaluate(
     Examples:
         terrazzo evaluate runs/demo_torch
         terrazzo evaluate runs/demo_torch --split val
+        terrazzo evaluate runs/demo_torch --split all
         terrazzo evaluate runs/a_gta --data recipes/systems/a_city.toml
         terrazzo evaluate runs/demo_torch --calibration --boundary
         terrazzo evaluate runs/demo_torch --runtime openvino
@@ -69,16 +72,17 @@ def evaluate(
     }
     if ray is not None:
         start = partial(evaluate_on_ray, address=ray, workers=workers)
-    with progress.shown(f"evaluate {split}") as shown:
-        finished = start(
-            run_folder,
-            split,
-            data=data,
-            calibration=calibration,
-            boundary=boundary,
-            any_pixel_size=any_pixel_size,
-            **chosen,
-            progress=shown,
-        )
-    if speaks():
-        print_scores(finished)
+    for each in _SPLITS if split == "all" else (split,):
+        with progress.shown(f"evaluate {each}") as shown:
+            finished = start(
+                run_folder,
+                each,
+                data=data,
+                calibration=calibration,
+                boundary=boundary,
+                any_pixel_size=any_pixel_size,
+                **chosen,
+                progress=shown,
+            )
+        if speaks():
+            print_scores(finished)

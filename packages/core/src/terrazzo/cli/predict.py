@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,11 +15,26 @@ def predict(
     run_folder: Annotated[
         Path, typer.Argument(metavar="RUN", help="A finished run, or an exported folder.")
     ],
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(metavar="SCENE…", help="GeoTIFF, JP2, ….SAFE folders, images, folders."),
-    ],
     out: Annotated[Path, typer.Option(help="MAP.tif for one scene, otherwise a folder.")],
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="SCENE…", help="GeoTIFF, JP2, ….SAFE folders, images, folders."),
+    ] = None,
+    scene: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LIST",
+            help="Scenes of several files: scenes.toml, scenes.csv, a STAC item or collection "
+            "(.json), or a pattern DIR/{tile}_{band}.tif; may be repeated.",
+        ),
+    ] = None,
+    align: Annotated[
+        str | None,
+        typer.Option(
+            help="Files of a scene on other grids than its first: exact refuses, reproject brings "
+            "them onto it."
+        ),
+    ] = None,
     tile: Annotated[
         int | None,
         typer.Option(help="Rows and columns of a tile; 512, PNG and JPEG of 4 megapixels whole."),
@@ -66,6 +82,13 @@ def predict(
         str | None,
         typer.Option(metavar="PROGRAM", help="Also write masks to correct in cvat or labelstudio."),
     ] = None,
+    contours: Annotated[
+        bool, typer.Option("--contours", help="Overlays of images: borders, not colours.")
+    ] = False,
+    raw_values: Annotated[
+        bool,
+        typer.Option("--raw-values", help="Masks of images: the label map's raw values, not ids."),
+    ] = False,
     cog: Annotated[
         bool, typer.Option("--cog", help="Write cloud optimised GeoTIFF with overviews.")
     ] = False,
@@ -96,6 +119,8 @@ def predict(
         terrazzo predict runs/demo_torch scene.tif --out map.tif --resume
         terrazzo predict runs/demo_torch scene.tif --out map.tif --polygons map.gpkg --workers 2
         terrazzo predict runs/demo_torch scene.tif --out map.tif --polygons map.gpkg --min-area 20m2
+        terrazzo predict runs/sentinel --scene scenes.toml --align reproject --out maps/
+        terrazzo predict runs/sentinel --scene 'tiles/{tile}_{band}.tif' --out maps/
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/
         terrazzo predict runs/crops S2A_MSIL2A_20240613T102021.SAFE --out map.tif
         terrazzo predict exported/demo scene.tif --out map.tif
@@ -103,15 +128,19 @@ def predict(
     """
     from terrazzo.base import config_parsing, printable, progress
     from terrazzo.data import class_areas
-    from terrazzo.inference import predict
+    from terrazzo.data.scene_stack import Placing
+    from terrazzo.inference import predict, scene_lists
     from terrazzo.inference.min_area import MinArea
     from terrazzo.inference.outputs import Settings
+    from terrazzo.inference.scene_files import SceneFiles
     from terrazzo.inference.tiled_prediction import Tiling
     from terrazzo.io import raster_formats, remote_paths
 
     tiles = {"overlap": overlap, "blend": blend, "batch_size": batch_size}
     tiles |= {} if tile is None else {"tile": tile}
-    whole = {} if tile is None else {"whole_images_up_to": 0}
+    more: dict[str, Any] = {} if tile is None else {"whole_images_up_to": 0}
+    if align is not None:
+        more["align"] = config_parsing.parse(Placing, {"align": align}, where="command line").align
     settings = Settings(
         tiling=config_parsing.parse(Tiling, tiles, where="command line"),
         bands=tuple(word.strip() for word in bands.split(",") if word.strip()),
@@ -122,6 +151,8 @@ def predict(
         min_area=None if min_area is None else MinArea.parse(min_area),
         sieve_map=sieve_map,
         labels_for=labels_for,
+        contours=contours,
+        raw_values=raw_values,
         any_pixel_size=any_pixel_size,
         workers=workers,
         ray=ray,
@@ -129,14 +160,18 @@ def predict(
         precision=compute_precision(precision),
         resume=resume,
         overwrite=overwrite,
-        **whole,
+        **more,
     )
     if allow_remote:
-        inputs = [remote_paths.allow(path) for path in inputs]
+        inputs = [remote_paths.allow(path) for path in inputs or []]
     named = raster_formats.parse_formats(formats)
-    inputs = [raster_formats.permit_scene(path, named, allow_vrt=allow_vrt) for path in inputs]
+    files: list[Path | SceneFiles] = [
+        raster_formats.permit_scene(path, named, allow_vrt=allow_vrt) for path in inputs or []
+    ]
+    lists = [scene_lists.read(each, allow_remote=allow_remote) for each in scene or []]
+    files += (each.permitting(named, allow_vrt=allow_vrt) for each in chain(*lists))
     with progress.shown("predict") as shown:
-        maps = predict.predict(run_folder, inputs, out, settings, progress=shown)
+        maps = predict.predict(run_folder, files, out, settings, progress=shown)
     for each in maps:
         score = "" if each.tally is None else f"  seam score {each.tally.seam_score:.2f}"
         score = "" if score.endswith("nan") else score  # of one tile, which has no seams

@@ -14,6 +14,7 @@ def print_scores(finished: FinishedRun) -> None:
     from rich.table import Table
 
     from terrazzo.base.console import PlainConsole
+    from terrazzo.evaluation import remarks
 
     scores = finished.scores
     matrix = finished.evaluation.matrix
@@ -27,12 +28,21 @@ def print_scores(finished: FinishedRun) -> None:
     table.add_section()
     means = (scores.mean_iou, scores.mean_precision, scores.mean_recall, scores.mean_f1)
     table.add_row(f"mean of {scores.classes_present} classes", *map(_score_text, means))
+    foreground = [remarks.foreground_mean(each, finished.label_map.names) for each in per_class]
+    if foreground[0] is not None:
+        table.add_row(
+            "mean without background",
+            *(_score_text(math.nan if each is None else each) for each in foreground),
+        )
     console = PlainConsole()
     console.print(table)
     console.print(
         f"{len(finished.evaluation.names)} images, {int(matrix.counts.sum()):,} pixels counted, "
         f"{matrix.ignored:,} ignored; pixel accuracy {scores.pixel_accuracy:.4f}",
     )
+    split, images = finished.evaluation.split, len(finished.evaluation.names)
+    for line in remarks.remarks(split, matrix.counts, finished.label_map.names, images):
+        console.print(line, style="bold", soft_wrap=True)
     for line in finished.extra_scores:
         console.print(line)
     if finished.report is not None:

@@ -206,6 +206,43 @@ class LabelMap:
         """Return a raw value as its file's owner knows it: a number or ``#RRGGBB``."""
         return f"#{code:06X}" if self.colour_coded else str(code)
 
+    def require_raw_values(self) -> None:
+        """Refuse a map that has a class without a raw value.
+
+        Raises:
+            ConfigError: SEG-X010.
+        """
+        lacking = [each.name for each in self.classes if not each.raw]
+        if lacking:
+            raise _refused(self.name, "a class has no raw value", lacking[0])
+
+    def raw_values(self, labels_HW: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Turn train ids into what masks of this map hold: the first raw value of each class.
+
+        Args:
+            labels_HW: 0…K-1 and `ignore_index`, which becomes the first of `ignored`; where there
+                is none, the largest number (black where colours are the raw values).
+
+        Returns:
+            H×W uint8, or uint16 where a raw value needs it; H×W×3 uint8 of a colour-coded map.
+
+        Raises:
+            ConfigError: SEG-X010, a class has no raw value.
+        """
+        self.require_raw_values()
+        raw_K = [each.raw[0] for each in self.classes]
+        largest = max([*raw_K, *self.ignored])
+        dtype = np.uint32 if self.colour_coded else np.uint8 if largest < 256 else np.uint16
+        beyond = 0 if self.colour_coded else np.iinfo(dtype).max
+        table = np.full(int(self.ignore_index) + 1, beyond, dtype)
+        table[: len(raw_K)] = raw_K
+        if self.ignored:
+            table[self.ignore_index] = self.ignored[0]
+        raw_HW: NDArray[Any] = table[labels_HW]
+        if not self.colour_coded:
+            return raw_HW
+        return np.stack([raw_HW >> 16, raw_HW >> 8 & 255, raw_HW & 255], axis=2).astype(np.uint8)
+
     def colourise(self, labels_HW: NDArray[np.generic]) -> NDArray[np.uint8]:
         """Return H×W×3 uint8 for people to look at; ignored pixels are black."""
         palette = np.zeros((int(self.ignore_index) + 1, 3), dtype=np.uint8)

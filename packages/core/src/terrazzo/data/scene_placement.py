@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from terrazzo.io.rasters import RasterInfo
+    from terrazzo.io.rasters import Part, RasterInfo
 
 LONGEST_SIDE = 768
 """Rows or columns of a map."""
@@ -62,16 +61,23 @@ class PlacedScene:
         return np.arange(self.step // 2, length, self.step)
 
 
-def placed_scene(name: str, grid: RasterInfo, image: Path, bands: tuple[int, ...]) -> PlacedScene:
-    """Return the scene of a raster; its first three chosen bands are shown, or the first."""
-    t = grid.transform
+def placed_scene(name: str, grid: RasterInfo, shown: Part | None) -> PlacedScene:
+    """Return a scene as maps of it need it.
+
+    Args:
+        name: unique within the split.
+        grid: of the scene.
+        shown: a raster that lies on this grid; the first three of its bands are shown, or the
+            first. None: there is none.
+    """
+    t, bands = grid.transform, () if shown is None else shown.bands or ()
     return PlacedScene(
         name=name,
         rows=grid.rows,
         columns=grid.columns,
         crs="" if grid.crs is None else str(grid.crs.to_string()),
         transform=(t.a, t.b, t.c, t.d, t.e, t.f),
-        image=str(image),
+        image="" if shown is None else str(shown.path),
         bands=bands[:3] if len(bands) >= 3 else bands[:1],
     )
 

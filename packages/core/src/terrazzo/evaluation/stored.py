@@ -78,6 +78,7 @@ class Record:
     """One run.
 
     Attributes:
+        name: of the run folder.
         config_text: ``config.toml`` as written.
         config: the same, parsed.
         run: ``run.json``; empty if there is none.
@@ -87,6 +88,7 @@ class Record:
         scored: the evaluations, the leading one first.
     """
 
+    name: str
     config_text: str
     config: Config
     run: dict[str, Any]
@@ -105,6 +107,7 @@ def read(folder: RunFolder) -> Record:
     """
     recipe = folder.read_config()
     return Record(
+        folder.path.absolute().name,
         config_text=folder.config.read_text(encoding="utf-8"),
         config=recipe,
         run=_with_present_names(read_json(folder.record)),

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from affine import Affine
 from numpy.typing import NDArray
@@ -15,8 +14,9 @@ from numpy.typing import NDArray
 from terrazzo.base.atomic_write import flush_file
 from terrazzo.base.disk_errors import writing
 from terrazzo.base.progress import Progress
+from terrazzo.data.labels import LabelMap
 from terrazzo.data.normalization import moments
-from terrazzo.inference import polygonize, unfinished_map
+from terrazzo.inference import legends, polygonize, unfinished_map
 from terrazzo.inference.labelling.confidence import Confidence
 from terrazzo.inference.model import Model
 from terrazzo.inference.outputs import Settings, Work
@@ -24,8 +24,6 @@ from terrazzo.io import images
 from terrazzo.io.images import as_rgb
 from terrazzo.io.pixels import ImagePixels
 from terrazzo.models import radiometry
-
-_OVERLAY = 0.5  # share of the class colours in an overlay
 
 _Rows = Iterator[tuple[NDArray[np.integer], NDArray[np.float32] | None]]
 
@@ -89,10 +87,22 @@ def _write_files(model: Model, work: Work, settings: Settings, progress: Progres
     if confidence is not None and work.confidence is not None:
         confidence.write(work.confidence, model.card.label_map.names)
     assert work.overlay is not None
-    colours_HWC = model.card.label_map.colourise(map_HW)
-    overlay_HWC = cv2.addWeighted(as_rgb(image_HWC), 1 - _OVERLAY, colours_HWC, _OVERLAY, 0)
+    overlay_HWC = legends.overlay(as_rgb(image_HWC), map_HW, label_map, contours=settings.contours)
     images.write_png(work.overlay, overlay_HWC)
-    images.write_png(work.map, map_HW)
+    _write_map(work.map, map_HW, label_map, raw_values=settings.raw_values)
+
+
+def _write_map(
+    path: Path, map_HW: NDArray[np.integer], label_map: LabelMap, *, raw_values: bool
+) -> None:
+    """Write train ids or raw values, shown in the colours of the classes where PNG can."""
+    values = label_map.raw_values(map_HW) if raw_values else map_HW
+    palette_P3 = None
+    if values.ndim == 2 and values.dtype == np.uint8:
+        ids = [each.raw[0] for each in label_map.classes] if raw_values else range(len(label_map))
+        palette_P3 = np.zeros((256, 3), np.uint8)
+        palette_P3[list(ids)] = label_map.colours
+    images.write_png(path, values, palette_P3)
 
 
 def predicted_rows(

@@ -7,13 +7,16 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from terrazzo.base.atomic_write import move_into_place, refuse_folder
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.output_paths import refuse_existing, refuse_inputs
-from terrazzo.inference import polygonize, qgis_styles
+from terrazzo.data.scene_stack import Align
+from terrazzo.inference import legends, polygonize, qgis_styles
 from terrazzo.inference.labelling import programs
 from terrazzo.inference.min_area import MinArea
+from terrazzo.inference.scene_files import SceneFiles
 from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.inference.unfinished_map import folder_of, has_rows
 from terrazzo.io import images, sentinel2
@@ -39,6 +42,10 @@ class Settings:
         sieve_map: do so in the map, too.
         labels_for: also write what this labelling program reads, one of `programs.NAMES`; None:
             nothing.
+        contours: draw the borders of areas on the overlays of images, not their colours.
+        raw_values: write the raw values of the label map on the maps of images, not train ids.
+        align: whether files of a scene may lie on other grids than the first; None: as its list
+            says, or ``exact``.
         any_pixel_size: take pixels of another size on the ground than those of training.
         workers: processes that share the rows of scenes; None: one, or all of a Ray cluster.
         ray: address of a Ray cluster, whose actors are the workers.
@@ -59,6 +66,9 @@ class Settings:
     min_area: MinArea | None = None
     sieve_map: bool = False
     labels_for: str | None = None
+    contours: bool = False
+    raw_values: bool = False
+    align: Align | None = None
     any_pixel_size: bool = False
     workers: int | None = None
     ray: str | None = None
@@ -73,7 +83,8 @@ class Work:
     """One input with the places of all that is made of it.
 
     Attributes:
-        source: a scene, such as a GeoTIFF or a Sentinel-2 folder, or an ordinary image.
+        source: a scene, such as a GeoTIFF or a Sentinel-2 folder, the first file of a scene of
+            several, or an ordinary image.
         map: classes; a GeoTIFF, or PNG of an ordinary image.
         polygons: of the classes, those of an ordinary image in pixels; None: not asked for.
         probabilities: of all classes, a GeoTIFF; None: not asked for.
@@ -87,6 +98,7 @@ class Work:
         name: of the source in the folder that was named.
         replaces: whether files that are there may go: by ``--overwrite``, in this process or in one
             that was killed.
+        scene: the files of a scene that was named by them; None: it is `source` alone.
     """
 
     source: Path
@@ -99,6 +111,7 @@ class Work:
     style: Path | None = None
     name: Path = Path()
     replaces: bool = False
+    scene: SceneFiles | None = None
 
     @property
     def is_scene(self) -> bool:
@@ -173,65 +186,112 @@ class Work:
         return tuple(path for path in self.files if path not in from_map and not path.exists())
 
 
+class _Input(NamedTuple):
+    source: Path
+    name: Path
+    scene: SceneFiles | None = None
+
+    @property
+    def is_scene(self) -> bool:
+        return self.scene is not None or is_raster(self.source)
+
+
 def plan_outputs(
-    inputs: Sequence[Path], out: Path, settings: Settings, model: Path | None = None
+    inputs: Sequence[Path | SceneFiles],
+    out: Path,
+    settings: Settings,
+    model: Path | None = None,
 ) -> list[Work]:
     """Name every file that will be written, and refuse whatever would destroy one.
 
     Args:
-        inputs: files, Sentinel-2 folders, or folders whose images and rasters are taken.
+        inputs: files, Sentinel-2 folders, folders whose images and rasters are taken, and scenes
+            of several files.
         out: a path ending in ``.tif`` for one scene, otherwise a folder.
         settings: what is asked for.
         model: folder of the model, which is an input too; None: it lies elsewhere.
 
     Raises:
-        ConfigError: SEG-X032, `out` or the place of polygons does not fit the inputs, an output is
-            an input, or two outputs are one; SEG-X003, what writes polygons is not installed;
-            SEG-X094, an option has nothing to work on; SEG-X093, the least area is on the ground
-            and an image is not; SEG-X004, no such labelling program; SEG-X087, it does not show a
-            scene.
+        ConfigError: SEG-X100, there are no inputs; SEG-X032, `out` or the place of polygons does
+            not fit the inputs, an output is an input, or two outputs are one; SEG-X003, what writes
+            polygons is not installed; SEG-X094, an option has nothing to work on; SEG-X093, the
+            least area is on the ground and an image is not; SEG-X004, no such labelling program;
+            SEG-X087, it does not show a scene.
         CheckpointError: SEG-C002, an output or its beginnings exist.
         DataError: SEG-D016, a folder holds nothing to predict.
     """
-    _refuse_idle_options(settings)
+    if not inputs:
+        raise ConfigError(
+            "SEG-X100",
+            "there is nothing to predict",
+            allowed="GeoTIFF files, images, folders, or --scene with a list of scenes",
+            next_step="name a scene",
+        )
+    _refuse_idle_options(settings, any(isinstance(each, SceneFiles) for each in inputs))
     shared = () if settings.labels_for is None else programs.files(settings.labels_for, out)
     works = list(_works(list(_files(inputs)), out, settings))
+    pictured = not all(work.is_scene for work in works)
+    if not pictured:
+        _refuse_options_of_images(settings)
+    legend = legends.files(out) if pictured else ()
     if settings.min_area is not None:
         for work in works:
             if not work.is_scene:
                 settings.min_area.refuse_unknown_ground(work.source, None)
-    _refuse_clashes(works, shared, model, settings)
+    _refuse_clashes(works, shared, legend, model, settings)
     return [
         replace(work, replaces=settings.overwrite or folder_of(work.map).exists()) for work in works
     ]
 
 
-def _refuse_idle_options(settings: Settings) -> None:
+def _refuse_idle_options(settings: Settings, has_sets: bool) -> None:
     """Refuse options that change what is not asked for."""
     given = settings.min_area is not None
-    for option, is_idle, needs in (
-        ("--layer-per-class", settings.layer_per_class and settings.polygons is None, "--polygons"),
-        ("--sieve-map", settings.sieve_map and not given, "--min-area"),
-        (
-            "--min-area",
-            given and settings.polygons is None and not settings.sieve_map,
-            "--polygons or --sieve-map",
-        ),
+    if settings.layer_per_class and settings.polygons is None:
+        raise _idle("--layer-per-class", "--polygons")
+    if settings.sieve_map and not given:
+        raise _idle("--sieve-map", "--min-area")
+    if given and settings.polygons is None and not settings.sieve_map:
+        raise _idle("--min-area", "--polygons or --sieve-map")
+    if settings.align is not None and not has_sets:
+        raise _idle("--align", "--scene")
+    if settings.raw_values and settings.labels_for is not None:
+        raise ConfigError(
+            "SEG-X094",
+            "--labels-for is made from train ids, which --raw-values replaces",
+            observed="--raw-values with --labels-for",
+            allowed="one of the two",
+            next_step="leave one of them out, or predict twice, into two folders",
+        )
+
+
+def _refuse_options_of_images(settings: Settings) -> None:
+    for option, is_given in (
+        ("--raw-values", settings.raw_values),
+        ("--contours", settings.contours),
     ):
-        if is_idle:
-            raise ConfigError(
-                "SEG-X094",
-                f"{option} has nothing to work on",
-                observed=f"{option} without {needs}",
-                allowed=f"{option} with {needs}",
-                next_step=f"add {needs}, or leave {option} out",
-            )
+        if is_given:
+            raise _idle(option, "images that are no GeoTIFF")
 
 
-def _files(inputs: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
-    """Yield each file with the name its map gets."""
+def _idle(option: str, needs: str) -> ConfigError:
+    return ConfigError(
+        "SEG-X094",
+        f"{option} has nothing to work on",
+        observed=f"{option} without {needs}",
+        allowed=f"{option} with {needs}",
+        next_step=f"add {needs}, or leave {option} out",
+    )
+
+
+def _files(inputs: Sequence[Path | SceneFiles]) -> Iterator[_Input]:
+    """Yield each file or scene with the name its map gets."""
     suffixes = (*RASTER_SUFFIXES, *images.IMAGE_SUFFIXES)
     for path in inputs:
+        if isinstance(path, SceneFiles):
+            # Names have no ending: `with_suffix` would take the part behind a dot for one.
+            yield _Input(path.files[0].path, path.name.with_name(f"{path.name.name}.tif"), path)
+            continue
         if sentinel2.is_zipped(path):
             raise sentinel2.refused_zip(path)
         if path.is_dir() and not sentinel2.is_product(path):
@@ -251,36 +311,37 @@ def _files(inputs: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
                     next_step="name a folder of images or GeoTIFF files, or a Sentinel-2 folder "
                     f"that ends in {sentinel2.SUFFIX}",
                 )
-            yield from ((p, p.relative_to(path)) for p in found)
+            yield from (_Input(p, p.relative_to(path)) for p in found)
         else:
-            yield path, Path(path.name)
+            yield _Input(path, Path(path.name))
 
 
-def _works(files: list[tuple[Path, Path]], out: Path, settings: Settings) -> Iterator[Work]:
-    for source, _ in files if settings.labels_for is not None else ():
-        if is_raster(source):
-            programs.refuse_scene(source)
+def _works(files: list[_Input], out: Path, settings: Settings) -> Iterator[Work]:
+    for each in files if settings.labels_for is not None else ():
+        if each.is_scene:
+            programs.refuse_scene(each.source)
     if is_tiff(out):
-        (source, _), *more = files
-        if more or not is_raster(source):
+        first, *more = files
+        if more or not first.is_scene:
             raise ConfigError(
                 "SEG-X032",
                 "--out names one GeoTIFF",
-                observed=f"{len(files)} inputs, the first one {source}",
+                observed=f"{len(files)} inputs, the first one {first.source}",
                 allowed="one GeoTIFF scene, or a folder in --out",
                 next_step="name a folder with --out DIR",
             )
         if settings.polygons is not None:
             polygonize.require_extra(settings.polygons)
-        yield _scene(source, out, settings.polygons, settings)
+        yield _scene(first, out, settings.polygons, settings)
         return
     if settings.polygons is not None:
         polygonize.require_extra(settings.polygons / f"any{polygonize.SUFFIX}")
-    for source, name in files:
+    for each in files:
+        source, name, _ = each
         polygons = settings.polygons and settings.polygons / name.with_suffix(polygonize.SUFFIX)
         scene_map = out / name.with_suffix(".tif")
-        if is_raster(source):
-            yield _scene(source, scene_map, polygons, settings)
+        if each.is_scene:
+            yield _scene(each, scene_map, polygons, settings)
         else:
             probabilities = _beside(scene_map, "probabilities") if settings.probabilities else None
             map_path = out / name.with_suffix(".png")
@@ -296,11 +357,13 @@ def _works(files: list[tuple[Path, Path]], out: Path, settings: Settings) -> Ite
             )
 
 
-def _scene(source: Path, map_path: Path, polygons: Path | None, settings: Settings) -> Work:
+def _scene(each: _Input, map_path: Path, polygons: Path | None, settings: Settings) -> Work:
     probabilities = _beside(map_path, "probabilities") if settings.probabilities else None
     areas = _beside(map_path, "areas").with_suffix(".csv")
     style = map_path.with_suffix(qgis_styles.SUFFIX)
-    return Work(source, map_path, polygons, probabilities, areas=areas, style=style)
+    return Work(
+        each.source, map_path, polygons, probabilities, areas=areas, style=style, scene=each.scene
+    )
 
 
 def _beside(map_path: Path, what: str) -> Path:
@@ -312,13 +375,20 @@ def _same_bytes(one: Path, other: Path) -> bool:
 
 
 def _refuse_clashes(
-    works: list[Work], shared: Sequence[Path], model: Path | None, settings: Settings
+    works: list[Work],
+    shared: Sequence[Path],
+    legend: Sequence[Path],
+    model: Path | None,
+    settings: Settings,
 ) -> None:
     inputs = [work.source for work in works]
+    for scene in (work.scene for work in works if work.scene is not None):
+        inputs += [scene.origin, *(file.path for file in scene.files)]
     if model is not None and model.is_dir():
         inputs += [path for path in model.iterdir() if path.is_file()]
-    refuse_inputs((*(path for work in works for path in work.files), *shared), inputs)
-    for path in shared:
+    once = (*shared, *legend)
+    refuse_inputs((*(path for work in works for path in work.files), *once), inputs)
+    for path in once:
         refuse_folder(path)
     # Files of a labelling program without any of its maps are not of a prediction.
     if not (settings.overwrite or (settings.resume and any(w.map.exists() for w in works))):

@@ -11,10 +11,9 @@ from pathlib import Path
 from terrazzo.base.atomic_write import make_folder, replacing, sweep_temporaries
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.progress import Progress, Silent
-from terrazzo.data import class_areas, ground
+from terrazzo.data import class_areas
 from terrazzo.data.normalization import moments
-from terrazzo.data.pixel_size import PixelSizes
-from terrazzo.inference import map_writer, polygonize, qgis_styles
+from terrazzo.inference import legends, map_writer, polygonize, qgis_styles
 from terrazzo.inference.images import predict_image
 from terrazzo.inference.jobs import Executor, ThisProcess
 from terrazzo.inference.labelling import programs
@@ -22,11 +21,12 @@ from terrazzo.inference.labelling.source import PredictedImage
 from terrazzo.inference.map_writer import MapInProgress, MapOrder
 from terrazzo.inference.model import Model, model_folder
 from terrazzo.inference.outputs import Settings, Work, plan_outputs
+from terrazzo.inference.scene_files import SceneFiles
+from terrazzo.inference.scene_opening import open_scene
 from terrazzo.inference.tiled_prediction import Scene, Tally
-from terrazzo.io import rasters, sentinel2
-from terrazzo.io.rasters import RasterInfo
+from terrazzo.io import rasters
 from terrazzo.io.remote_paths import RemotePath
-from terrazzo.models import compatibility, radiometry
+from terrazzo.models import radiometry
 from terrazzo.models.card import ModelCard
 from terrazzo.runs import model_source, saved_model
 from terrazzo.runs.model_source import ModelSource
@@ -47,7 +47,7 @@ class Written:
 
 def predict(
     run: StrPath,
-    inputs: StrPath | Sequence[StrPath],
+    inputs: StrPath | SceneFiles | Sequence[StrPath | SceneFiles],
     out: StrPath,
     settings: Settings | None = None,
     *,
@@ -63,8 +63,8 @@ def predict(
 
     Args:
         run: a run folder, its ``model/``, or an exported folder.
-        inputs: a file or several, or folders whose images and GeoTIFF files are taken, sub-folders
-            included.
+        inputs: a file or several, folders whose images and GeoTIFF files are taken, sub-folders
+            included, or scenes of several files as `scene_lists.read` returns them.
         out: a file or a folder.
         settings: see `Settings`; None: its defaults.
         progress: told how far it is; None: shows nothing.
@@ -77,8 +77,7 @@ def predict(
     """
     settings = Settings() if settings is None else settings
     progress = Silent() if progress is None else progress
-    several = [inputs] if isinstance(inputs, str | os.PathLike) else inputs
-    sources = [path if isinstance(path, Path) else Path(path) for path in several]
+    sources = _sources(inputs)
     place, run = Path(out), Path(run)
     if settings.ray is not None:  # its processes work in a folder of their own
         sources = [p if isinstance(p, RemotePath) else p.absolute() for p in sources]
@@ -90,8 +89,14 @@ def predict(
     card = saved_model.read_card(folder, progress.say)
     if settings.labels_for is not None:
         programs.refuse_unfit(settings.labels_for, card.label_map, _images_of(works, card))
+    if any(not work.is_scene for work in works):
+        if settings.raw_values:
+            card.label_map.require_raw_values()
+        legends.prepare(
+            place, card.label_map, raw_values=settings.raw_values, overwrite=settings.overwrite
+        )
     scenes = {
-        work.source: open_scene(work.source, card, settings, progress)
+        work.map: open_scene(work.scene or work.source, card, settings, progress)
         for work in works
         if work.is_scene
     }
@@ -106,9 +111,11 @@ def predict(
     _say_what_does_nothing(works, card, settings, progress)
     for scene in scenes.values():
         if (warning := scene_unlike_training(scene, card)) is not None:
-            progress.say(f"warning {radiometry.CODE}: {scene.path}: {warning}")
+            progress.say(f"warning {radiometry.CODE}: {scene.title}: {warning}")
     with _no_empty_folder_left([path.parent for work in works for path in work.files]):
         written = _make_maps(works, scenes, card, folder, settings, progress)
+        if any(not work.is_scene for work in works):
+            legends.write(place, card.label_map, raw_values=settings.raw_values)
         if settings.labels_for is not None:
             digest = model_source.digest(folder)[:_DIGEST_SHOWN]
             version = f"{card.backend}-{card.model.name}-{digest}"
@@ -117,6 +124,14 @@ def predict(
                 settings.labels_for, place, images, card.label_map, version, progress.say
             )
         return written
+
+
+def _sources(
+    inputs: StrPath | SceneFiles | Sequence[StrPath | SceneFiles],
+) -> list[Path | SceneFiles]:
+    if isinstance(inputs, str | os.PathLike | SceneFiles):
+        return _sources([inputs])
+    return [each if isinstance(each, Path | SceneFiles) else Path(each) for each in inputs]
 
 
 def _images_of(works: Sequence[Work], card: ModelCard) -> list[PredictedImage]:
@@ -169,7 +184,7 @@ def _make_maps(
     )
     model_plan = source.plan(card)
     orders = [
-        order_for(scenes[work.source], card, work, settings, model_plan)
+        order_for(scenes[work.map], card, work, settings, model_plan)
         for work in works
         if work.is_scene
     ]
@@ -230,89 +245,13 @@ def _say_what_does_nothing(
         )
 
 
-def open_scene(path: Path, card: ModelCard, settings: Settings, progress: Progress) -> Scene:
-    """Find the model's bands in a scene, and refuse one that the model does not know.
-
-    Args:
-        path: a GeoTIFF file.
-        card: what the model is.
-        settings: which bands are chosen, and whether any size of pixels will do.
-        progress: told how alpha bands and georeferencing are taken.
-
-    Raises:
-        DataError: as `rasters.info` and `compatibility.require_known_pixels`.
-        ConfigError: SEG-X031, a chosen band is not there.
-    """
-    alpha = _alpha(path, card, settings, progress)
-    info = rasters.info(path, alpha=alpha)
-    onto = None
-    if sentinel2.is_product(path):
-        info, onto = _of_product(path, info, card, settings)
-    chosen = settings.bands or (card.bands.names if sentinel2.is_product(path) else ())
-    bands = compatibility.chosen_bands(path, info, chosen)
-    compatibility.require_known_pixels(
-        card,
-        compatibility.pixels_of_raster(path, info, bands, card, settings.bands),
-        any_pixel_size=settings.any_pixel_size,
-    )
-    unused = rasters.unused_georeferencing(path)
-    if unused is not None:
-        progress.say(unused)
-    return Scene(path, bands, card.rules._replace(alpha=alpha or card.rules.alpha), onto)
-
-
-def _of_product(
-    path: Path, info: RasterInfo, card: ModelCard, settings: Settings
-) -> tuple[RasterInfo, RasterInfo | None]:
-    """Return a product at the resolution a model knows, and the grid to bring it onto, if any.
-
-    That is the finest of the bands in use, unless the model was trained on another one.
-    """
-    names = settings.bands or card.bands.names
-    grid = rasters.grid_for(path, names)
-    for resolution in sentinel2.RESOLUTIONS if card.pixel_metres is not None else ():
-        sides = ground.pixel_sides(grid)
-        fits = (
-            sides is not None
-            and card.pixel_metres is not None
-            and PixelSizes.of_pixels([sides]).within(
-                card.pixel_metres, compatibility.PIXEL_SIZE_TOLERANCE
-            )
-        )
-        if fits:
-            break
-        grid = rasters.grid_for(path, names, resolution)
-    same = (grid.rows, grid.columns) == (info.rows, info.columns)
-    return grid, None if same else grid
-
-
-def _alpha(path: Path, card: ModelCard, settings: Settings, progress: Progress) -> str | None:
-    """Say how a band is read that the file marks as alpha and does not name.
-
-    It is alpha unless the model has a band more than the scene would have without it, or a person
-    has chosen it.
-    """
-    info = rasters.info(path)
-    if not info.alpha_bands:
-        return None
-    words = {word for band in info.alpha_bands for word in (str(band), f"band {band}")}
-    wanted = len(card.bands) == info.bands + len(info.alpha_bands) or words & set(settings.bands)
-    for band in info.alpha_bands:
-        progress.say(
-            f"{path}: band {band} is read as a band of the model, not as alpha"
-            if wanted
-            else f"{path}: band {band} is read as alpha: there is no map where it is 0"
-        )
-    return "none" if wanted else None
-
-
 def scene_unlike_training(scene: Scene, card: ModelCard) -> str | None:
     """Say whether the values of a scene are far from those of training, by some windows of it.
 
     Raises:
-        DataError: as `rasters.read_window`.
+        DataError: as `rasters.read_stack`.
     """
-    if isinstance(scene.path, RemotePath):  # each window would be a request
+    if any(isinstance(path, RemotePath) for path in scene.files):  # each window would be a request
         return None
     size, side = scene.info, _SAMPLE_SIDE
     windows = [
@@ -320,11 +259,7 @@ def scene_unlike_training(scene: Scene, card: ModelCard) -> str | None:
         for row in _spread(size.rows, side)
         for column in _spread(size.columns, side)
     ]
-    pixels = (
-        rasters.read_window(scene.path, *window, scene.bands, onto=scene.onto, rules=scene.rules)
-        for window in windows
-    )
-    mean_C, std_C = moments(pixels, len(scene.bands))
+    mean_C, std_C = moments(map(scene.read, windows), scene.num_bands)
     return radiometry.unlike_training(card.bands, mean_C, std_C) if mean_C.any() else None
 
 
@@ -348,8 +283,7 @@ def order_for(
     """
     plan = {
         "format": _FORMAT,
-        "scene": _fingerprint(scene.path),
-        "bands": list(scene.bands),
+        **_pixels_plan(scene),
         "rules": list(scene.rules),
         "model": list(model),
         "classes": list(card.label_map.names),
@@ -367,6 +301,20 @@ def order_for(
         settings.min_area,
         settings.sieve_map,
     )
+
+
+def _pixels_plan(scene: Scene) -> dict[str, object]:
+    """Return what the pixels of a scene depend on, besides the rules of reading."""
+    if len(scene.parts) == 1 and scene.files == (scene.parts[0].path,):  # as ever
+        return {"scene": _fingerprint(scene.path), "bands": list(scene.parts[0].bands or ())}
+    numbers = {path: number for number, path in enumerate(scene.files)}
+    return {
+        "scene": [_fingerprint(path) for path in scene.files],
+        "bands": [
+            [numbers[part.path], list(part.bands or ()), part.resampling, part.onto is not None]
+            for part in scene.parts
+        ],
+    }
 
 
 def _fingerprint(path: Path) -> list[str | int]:
@@ -392,10 +340,10 @@ def _predict_scenes(
             if not tally.pixels_K.any():
                 nodata = order.scene.info.nodata
                 progress.say(
-                    f"warning SEG-D023: {order.scene.path} holds no data: all {tally.nodata} "
+                    f"warning SEG-D023: {order.scene.title} holds no data: all {tally.nodata} "
                     f"pixels are nodata ({nodata}), and so is the map"
                 )
-            progress.say(f"{order.scene.path} → {order.out}")
+            progress.say(f"{order.scene.title} → {order.out}")
             yield Written(order.out, tally, order.work.areas)
 
 

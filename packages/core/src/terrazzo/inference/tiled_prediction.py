@@ -28,6 +28,7 @@ from terrazzo.inference.threads import in_background, read_ahead
 from terrazzo.inference.tiles import Blend, Share, first_open
 from terrazzo.io import rasters
 from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules, mark_missing
+from terrazzo.io.rasters import Part
 from terrazzo.models.contract import Predictor
 from terrazzo.models.memory import ForwardPasses
 
@@ -96,24 +97,56 @@ class Tally:
 
 @dataclass(frozen=True)
 class Scene:
-    """A raster and the bands of it that the model sees, in the model's order.
+    """The bands that the model sees, in its order, and the rasters that hold them.
 
     Attributes:
-        path: of the raster.
-        bands: their positions.
-        rules: how their values are taken.
-        onto: the grid it is brought onto; None: its own.
+        path: a raster whose grid is the map's.
+        parts: rasters on this grid or brought onto it.
+        rules: how values are taken.
+        dtype: of the pixels read, where there are several rasters; None: that of the only one.
+        grid: of the map; None: as the file says of itself.
     """
 
     path: Path
-    bands: tuple[int, ...]
+    parts: tuple[Part, ...]
     rules: ReadingRules = AS_STORED
-    onto: rasters.RasterInfo | None = None
+    dtype: str | None = None
+    grid: rasters.RasterInfo | None = None
+
+    @classmethod
+    def of_file(cls, path: Path, bands: tuple[int, ...], rules: ReadingRules = AS_STORED) -> Scene:
+        """Return a scene of one raster, of which some bands are taken."""
+        return cls(path, (Part(path, bands),), rules)
 
     @property
     def info(self) -> rasters.RasterInfo:
-        """What the file says of itself, or the grid it is brought onto."""
-        return self.onto or rasters.info(self.path, alpha=self.rules.alpha)
+        """What the file says of itself that gives the grid, or that grid."""
+        return self.grid or rasters.info(self.path, alpha=self.rules.alpha)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every raster that the map depends on, the one that gives the grid first."""
+        return tuple(dict.fromkeys((self.path, *(part.path for part in self.parts))))
+
+    @property
+    def num_bands(self) -> int:
+        """C."""
+        return sum(len(part.bands or ()) for part in self.parts)
+
+    @property
+    def title(self) -> str:
+        """What a person is told of it."""
+        others = len(self.files) - 1
+        more = f" and {others} other file{'s' * (others > 1)}" if others else ""
+        return f"{self.path}{more}"
+
+    def read(self, window: tuple[int, int, int, int]) -> ImagePixels:
+        """Read a part of it: first row, first column, rows, columns.
+
+        Raises:
+            DataError: as `rasters.read_stack`.
+        """
+        return rasters.read_stack(self.parts, window, dtype=self.dtype, rules=self.rules)
 
 
 class RowStore(Protocol):
@@ -200,7 +233,7 @@ def predict_rows(
         say: told where fewer tiles a forward pass have to do.
 
     Raises:
-        DataError: as `rasters.read_window`.
+        DataError: as `rasters.read_stack`.
         ResourceError: SEG-R004, the disk is full or refuses; SEG-R006, not even one tile fits into
             memory.
     """
@@ -214,8 +247,9 @@ def predict_rows(
     keeper = _RowKeeper(scene, tiling, num_classes, nodata, journal, begin)
     passes = tile_passes(trainer, say)
     predict = passes.predict_labels if keeper.only_labels else passes.predict
+    bands_of = [(part.path, part.bands or ()) for part in scene.parts]
     with (
-        rasters.small_cache(rasters.blocks_kept(scene.path, scene.bands, size)),
+        rasters.small_cache(rasters.blocks_kept(bands_of, size)),
         closing(read_ahead(_strips(scene, rows, range(begin, stop)), say)) as strips,
         in_background(keeper.take) as put,
     ):
@@ -246,16 +280,7 @@ def _strips(scene: Scene, rows: tuple[Share, ...], numbers: range) -> Iterator[_
         share = rows[number]
         kept = rows[number - 1].stop - share.start if number > numbers.start else 0
         first = share.start + kept
-        new = rasters.read_window(
-            scene.path,
-            first,
-            0,
-            share.stop - first,
-            columns,
-            scene.bands,
-            onto=scene.onto,
-            rules=scene.rules,
-        )
+        new = scene.read((first, 0, share.stop - first, columns))
         before = _below(before, kept, new) if kept else new
         yield _Strip(number, before)
 

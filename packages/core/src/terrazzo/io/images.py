@@ -222,15 +222,31 @@ def palette(data: bytes) -> NDArray[np.uint8] | None:
     return np.frombuffer(bytes(image.getpalette("RGB") or ()), np.uint8).reshape(-1, 3)
 
 
-def write_png(path: Path, array: NDArray[Any]) -> None:
-    """Write H×W uint8 or uint16, or H×W×3 uint8, as PNG; complete or not at all.
+def write_png(path: Path, array: NDArray[Any], palette_P3: NDArray[np.uint8] | None = None) -> None:
+    """Write an image as PNG; complete or not at all.
+
+    Args:
+        path: where to.
+        array: H×W uint8 or uint16, or H×W×3 uint8.
+        palette_P3: red, green, blue by which programs show the values of an H×W uint8 from 0 on;
+            what it leaves out is black. The values stay what they are.
 
     Raises:
         ResourceError: SEG-R004, the disk is full or refuses.
     """
-    image = Image.fromarray(array)
+    image = as_png_image(array, palette_P3)
     with replacing(path) as temporary:
         image.save(temporary, format="PNG")
+
+
+def as_png_image(array: NDArray[Any], palette_P3: NDArray[np.uint8] | None = None) -> Image.Image:
+    """Return a Pillow image whose PNG is that of `write_png`."""
+    image = Image.fromarray(array)
+    if palette_P3 is not None:
+        full_P3 = np.zeros((256, 3), np.uint8)  # fewer would be stored in fewer bits
+        full_P3[: len(palette_P3)] = palette_P3
+        image.putpalette(full_P3.tobytes())
+    return image
 
 
 def as_rgb(image_HWC: NDArray[np.generic]) -> NDArray[np.uint8]:

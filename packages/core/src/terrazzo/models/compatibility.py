@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from terrazzo.data.datasets import Split
     from terrazzo.data.labels import LabelMap
+    from terrazzo.data.scene_stack import Stack
     from terrazzo.io.pixels import ReadingRules, Scaling
     from terrazzo.io.rasters import RasterInfo
     from terrazzo.models.card import ModelCard
@@ -57,36 +58,31 @@ class Pixels:
     remedy: str = "use images with the bands the model was trained on"
 
 
-def pixels_of_raster(
+def pixels_of_stack(
     path: Path,
-    info: RasterInfo,
-    bands: Sequence[int],
+    grid: RasterInfo,
+    stack: Stack,
     card: ModelCard,
-    chosen: Sequence[str] = (),
+    known: Sequence[str] = (),
 ) -> Pixels:
-    """Return what is known of a GeoTIFF of which some bands are given to a model.
+    """Return what is known of bands of GeoTIFF files that are given to a model.
 
     Args:
-        path: of the raster.
-        info: what its header says.
-        bands: positions of the bands, in the model's order.
+        path: of the raster that gives the grid.
+        grid: what its header says.
+        stack: the bands, in the model's order, with the names that count.
         card: what the model is.
-        chosen: how a person chose them; what was chosen by number is that person's word, unless
-            the file gives the band another of the model's names.
+        known: names of all bands of the scene; what a person can do is told by them.
     """
-    sides = ground.pixel_sides(info)
-    names = [info.band_names[band] for band in bands]
-    for at, word in enumerate(chosen):
-        if word not in info.band_names and names[at] not in card.bands.names:
-            names[at] = f"band {bands[at] + 1}"
+    sides = ground.pixel_sides(grid)
     return Pixels(
         path,
-        tuple(names),
-        "float32" if card.rules.apply_scale else info.dtype,
+        stack.band_names,
+        stack.dtype,
         None if sides is None else PixelSizes.of_pixels([sides]),
-        None if card.rules.apply_scale else tuple(info.scaling[band] for band in bands),
+        None if card.rules.apply_scale else stack.scaling,
         card.rules.apply_scale,
-        _band_remedy(info.band_names, card.bands.names),
+        _band_remedy(tuple(known), card.bands.names),
     )
 
 
@@ -128,20 +124,18 @@ def pixels_of_split(split: Split, rules: ReadingRules) -> Pixels:
     )
 
 
-def chosen_bands(path: Path, info: RasterInfo, chosen: tuple[str, ...]) -> tuple[int, ...]:
-    """Return the positions of a raster's bands in the model's order.
+def chosen_bands(path: Path, names: tuple[str, ...], chosen: tuple[str, ...]) -> tuple[int, ...]:
+    """Return the positions of a scene's bands in the model's order.
 
     Args:
-        path: of the raster, for the message.
-        info: what its header says.
+        path: of its raster or first raster, for the message.
+        names: of all its bands.
         chosen: its bands by name or number from 1; empty: all.
 
     Raises:
-        ConfigError: SEG-X031, one names no band.
+        ConfigError: SEG-X031, one names no band, or several.
     """
-    names = info.band_names
-    of_all = tuple(band for band in range(info.bands) if band not in info.by_name_only)
-    return tuple(_position(path, word, names) for word in chosen) or of_all
+    return tuple(_position(path, word, names) for word in chosen) or tuple(range(len(names)))
 
 
 def require_known_pixels(card: ModelCard, pixels: Pixels, *, any_pixel_size: bool = False) -> None:
@@ -261,8 +255,18 @@ def _require_similar_pixel_size(pixels: Pixels, card: ModelCard) -> None:
 
 
 def _position(path: Path, word: str, names: tuple[str, ...]) -> int:
-    if word in names:
-        return names.index(word)
+    found = [number for number, name in enumerate(names, 1) if name == word]
+    if len(found) > 1:
+        raise ConfigError(
+            "SEG-X031",
+            f"--bands: the scene has {len(found)} bands {word!r}",
+            file=path,
+            observed=f"{word}: bands {' and '.join(map(str, found))}",
+            allowed="a name that one band has, or a number",
+            next_step="choose the band by its number",
+        )
+    if found:
+        return found[0] - 1
     if word.isdigit() and 1 <= int(word) <= len(names):
         return int(word) - 1
     raise ConfigError(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.data.labels import LabelMap
+from terrazzo.evaluation import remarks
 from terrazzo.evaluation.stored import ExampleFiles, Record, Scored
 from terrazzo.metrics import ConfusionMatrix
 from terrazzo.report import confusion_matrix, reliability_curves, run_examples, scene_overviews
@@ -75,6 +76,9 @@ class SplitView:
         calibration: calibration scores of `summary`; None where not counted.
         reliability: reliability curves.
         maps: overviews of the scenes.
+        remarks: sentences on what wants care in these scores.
+        foreground: means of IoU, precision, recall and F1 over the classes that are not called
+            background; None where none is.
     """
 
     name: str
@@ -90,6 +94,8 @@ class SplitView:
     calibration: dict[str, Any] | None
     reliability: tuple[ReliabilityFigure, ...]
     maps: tuple[OverviewView, ...]
+    remarks: list[str]
+    foreground: list[float | None] | None
 
 
 def of_all_splits(record: Record) -> list[SplitView]:
@@ -128,7 +134,23 @@ def _of_split(
         calibration=scored.summary.get("calibration"),
         reliability=reliability_curves.figures([scored.extra], label_map, prefix=f"{split}-"),
         maps=scene_overviews.encode([scored.maps], [""], label_map),
+        remarks=remarks.remarks(
+            split, counts_KK, scored.summary["classes"], scored.summary["images"]
+        ),
+        foreground=_foreground(scored.summary),
     )
+
+
+def _foreground(summary: dict[str, Any]) -> list[float | None] | None:
+    scores, names = summary["per_class"], summary["classes"]
+    means = []
+    for key in ("iou", "precision", "recall", "f1"):
+        values_K = [math.nan if value is None else value for value in scores[key]]
+        mean = remarks.foreground_mean(values_K, names)
+        if mean is None:
+            return None
+        means.append(None if math.isnan(mean) else mean)
+    return means
 
 
 def _class_rows(

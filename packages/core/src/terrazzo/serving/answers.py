@@ -17,7 +17,7 @@ from PIL import Image
 from terrazzo.base.errors import ConfigError, DataError, unknown_name
 from terrazzo.data.labels import LabelMap
 from terrazzo.inference import map_writer, polygonize
-from terrazzo.io import rasters
+from terrazzo.io import images, rasters
 from terrazzo.io.rasters import RasterInfo
 from terrazzo.models.card import ModelCard
 from terrazzo.serving.prediction import Predicted
@@ -182,13 +182,8 @@ def card_as_json(card: ModelCard, settings: ServeSettings) -> dict[str, Any]:
 
 def _mask_png(found: Predicted, _: Wanted, label_map: LabelMap) -> bytes:
     """Return train ids as a palette of class colours; ignored pixels are black."""
-    image = Image.fromarray(found.labels_HW)
-    if found.labels_HW.dtype == np.uint8:
-        image = image.convert("L")
-        colours_P3 = np.zeros((256, 3), np.uint8)
-        colours_P3[: len(label_map)] = label_map.colours
-        image.putpalette(colours_P3.tobytes())
-    return _png(image)
+    palette_P3 = label_map.colours if found.labels_HW.dtype == np.uint8 else None
+    return _png(images.as_png_image(found.labels_HW, palette_P3))
 
 
 def _probabilities_png(found: Predicted, _: Wanted, __: LabelMap) -> bytes:

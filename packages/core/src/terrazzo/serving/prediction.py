@@ -18,6 +18,7 @@ from terrazzo.inference import predict, tiled_prediction
 from terrazzo.inference.model import Model
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.row_journal import Layer, RowBand
+from terrazzo.inference.scene_opening import open_scene
 from terrazzo.io import image_headers, images, rasters
 from terrazzo.io.pixels import ImagePixels
 from terrazzo.models import radiometry
@@ -106,10 +107,11 @@ def preview(body: bytes, card: ModelCard, settings: ServeSettings) -> NDArray[np
     how = Settings(any_pixel_size=settings.any_pixel_size)
     with rasters.in_memory(body) as path:
         info = _scene_info(path, settings)
-        scene = predict.open_scene(path, card, how, _Said())
+        scene = open_scene(path, card, how, _Said())
         window = (0, 0, info.rows, info.columns)
+        shown = scene.parts[0]
         image_HWC, valid_HW, _ = rasters.read_window(
-            path, *window, scene.bands[:3], rules=scene.rules
+            path, *window, (shown.bands or ())[:3], rules=scene.rules
         )
     assert valid_HW is not None
     if image_HWC.dtype.kind == "f" and valid_HW.any():
@@ -156,7 +158,7 @@ def _predict_scene(
 ) -> Predicted:
     card = model.card
     _scene_info(path, limits)
-    scene = predict.open_scene(path, card, how, said)
+    scene = open_scene(path, card, how, said)
     said.warn(predict.scene_unlike_training(scene, card))
     size = scene.info
     rows = _RowsInMemory(size, card, probability_of)

@@ -36,20 +36,21 @@ def make_model(
     names: tuple[str, ...] | None = None,
     image_size: tuple[int, int] | None = None,
     pixel_metres: PixelSizes | None = None,
+    labels: LabelMap = LABELS,
 ) -> Path:
     """Write a model that looks at 3×3 pixels."""
     top = float(np.iinfo(dtype).max) if np.dtype(dtype).kind == "u" else 1.0
     names = names or tuple(f"band {n}" for n in range(1, bands + 1))
     known = Bands(names, dtype, (top / 2,) * bands, (top / 8,) * bands)
     model = ModelConfig(name="pixel_softmax", options={"features": "neighbourhood"})
-    trainer = backends.load("reference").build(model, TrainingConfig(steps=1), LABELS, known, 5)
+    trainer = backends.load("reference").build(model, TrainingConfig(steps=1), labels, known, 5)
     rng = np.random.default_rng(11)
     weights = {
         name: array for name, array in trainer.state().items() if name.startswith("weights/")
     }
     kernel = weights["weights/kernel"]
     weights["weights/kernel"] = rng.normal(0, 0.4, kernel.shape).astype(np.float32)
-    card = ModelCard("reference", model, LABELS, known, image_size, 1, pixel_metres)
+    card = ModelCard("reference", model, labels, known, image_size, 1, pixel_metres)
     saved_model.write(folder, card, weights)
     return folder
 

@@ -52,7 +52,7 @@ def of_draw(names: Sequence[str], draw: Draw) -> tuple[str, ...]:
 
 
 def of_tiff(pairs: Sequence[Pair]) -> tuple[str, ...]:
-    """Return lines on the first TIFF image and the first TIFF mask where 0 stands for white."""
+    """Return lines on the first TIFF image and mask: where 0 is white, and files beside them."""
     notes = []
     told = {
         "images": "their samples are inverted",
@@ -61,8 +61,11 @@ def of_tiff(pairs: Sequence[Pair]) -> tuple[str, ...]:
     of_kind = {"images": [p.image for p in pairs], "masks": [p.mask for p in pairs]}
     for kind, files in of_kind.items():
         first = next(filter(is_raster, files), None)
-        if first is not None and _white_is_zero(first):
+        if first is None:
+            continue
+        if _white_is_zero(first):
             notes.append(f"TIFF {kind} call 0 white (MinIsWhite): {told[kind]}")
+        notes += _unused_beside(first, of_labels=kind == "masks")
     return tuple(notes)
 
 
@@ -73,6 +76,12 @@ def _white_is_zero(path: Path) -> bool:
         return rasters.info(path).white_is_zero
     except DataError:  # told of where the file is read
         return False
+
+
+def _unused_beside(path: Path, *, of_labels: bool) -> list[str]:
+    from terrazzo.io import rasters
+
+    return rasters.unused_side_files(path, of_labels=of_labels)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -5,12 +5,12 @@ The first image raster gives the grid. All that can be refused from headers is r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -21,6 +21,16 @@ from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.data.datasets._guessed_alpha import Alpha, alpha_notes, refuse_guessed_alpha
 from terrazzo.data.datasets._vector_labels import VectorSettings, draw_area, draw_labels
+from terrazzo.data.scene_stack import (
+    Band,
+    ImageFile,
+    Placing,
+    Raster,
+    all_bands,
+    bands_unless_named,
+    join,
+    onto_grid,
+)
 from terrazzo.io import raster_formats, rasters, sentinel2
 from terrazzo.io.pixels import ImagePixels, NodataRule, ReadingRules
 from terrazzo.io.raster_formats import OptIn
@@ -33,13 +43,18 @@ Window = tuple[int, int, int, int]
 class Scene(Frozen):
     """One scene: its image rasters, where its labels are, and what of it counts."""
 
-    images: Annotated[tuple[str, ...], Field(min_length=1)]
+    images: Annotated[tuple[ImageFile, ...], Field(min_length=1)]
     label: str
-    """A GeoTIFF of class indices, or shapes: GeoJSON, GeoPackage, Shapefile."""
+    """A GeoTIFF of class indices, or shapes: GeoJSON, GeoPackage, Shapefile, FlatGeobuf."""
     layer: str | None = None
     """Layer of a GeoPackage of labels that has several."""
     area: str | None = None
     """Polygons; pixels outside are ignored."""
+
+    @property
+    def image_files(self) -> tuple[str, ...]:
+        """Names of the image rasters."""
+        return tuple(image.file for image in self.images)
 
 
 class Reading(VectorSettings):
@@ -70,27 +85,13 @@ class Reading(VectorSettings):
     """Read VRT, too, if all that they lead to lies below ``data.root``."""
 
 
-class Image(NamedTuple):
-    """One image raster of a scene.
-
-    Attributes:
-        path: the file.
-        bands: positions of the bands used.
-        onto: the grid it must be brought onto; None: it lies there.
-    """
-
-    path: Path
-    bands: tuple[int, ...]
-    onto: RasterInfo | None
-
-
 @dataclass(frozen=True)
 class OpenScene:
     """A scene that has been looked at.
 
     Attributes:
         name: unique within the data set.
-        images: those with bands in use.
+        images: the rasters with bands in use, in their order.
         band_names: C names.
         dtype: of the pixels read; float32 where the rasters differ.
         grid: of the first image.
@@ -104,7 +105,7 @@ class OpenScene:
     """
 
     name: str
-    images: tuple[Image, ...]
+    images: tuple[Part, ...]
     band_names: tuple[str, ...]
     dtype: str
     grid: RasterInfo
@@ -159,10 +160,24 @@ class OpenScene:
             rasters_of_it.append(self.label)
         return tuple(file for path in rasters_of_it for file in rasters.other_files(path))
 
+    @property
+    def shown(self) -> Part | None:
+        """A raster with bands in use that lies on the grid of the scene, for people to look at.
+
+        Permission to read other formats ends with the data set: none of these is shown.
+        """
+        return next((image for image in self.images if self._may_be_shown(image)), None)
+
+    def _may_be_shown(self, image: Part) -> bool:
+        if rasters.needs_permission(image.path):
+            return False
+        rows, columns = self.grid.rows, self.grid.columns
+        return image.onto is None or rasters.info_of_size(image.path, rows, columns) == image.onto
+
     def read_image(self, window: Window) -> ImagePixels:
         """Read the image alone; however its bands lie in files, the result is the same."""
         return rasters.read_stack(
-            [Part(*image) for image in self.images],
+            self.images,
             window,
             dtype=self.dtype,
             refuse_nan=self.refuse_nan,
@@ -208,7 +223,7 @@ def open_scene(root: Path, scene: Scene, name: str, reading: Reading) -> OpenSce
             labelled pixels away.
     """
     sentinel2.require_resolution(reading.resolution)
-    files = [_raster(root, image, reading) for image in scene.images]
+    files = [_raster(root, image, reading) for image in scene.image_files]
     files = [behind for file in files if file.exists() for behind in rasters.files_behind(file)]
     files += [root / each for each in (scene.label, scene.area) if each]
     times = tuple(file.stat().st_mtime_ns for file in files if file.exists())
@@ -234,7 +249,7 @@ def _naming_unused_places(root: Path, scene: Scene, reading: Reading) -> Iterato
     except DataError as error:
         if error.code not in _OF_PLACES:
             raise
-        files = (_raster(root, file, reading) for file in (*scene.images, scene.label))
+        files = (_raster(root, file, reading) for file in (*scene.image_files, scene.label))
         told = [rasters.unused_georeferencing(f) for f in files if not rasters.is_vector(f)]
         unused = [text for text in told if text is not None]
         if not unused:
@@ -250,22 +265,22 @@ def _naming_unused_places(root: Path, scene: Scene, reading: Reading) -> Iterato
 
 
 def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene:
-    paths = [_raster(root, image, reading) for image in scene.images]
-    infos = [rasters.info(path, alpha=reading.alpha) for path in paths]
-    grid = _grid_of(paths[0], infos[0], reading)
-    same = (grid.rows, grid.columns) == (infos[0].rows, infos[0].columns)
-    ontos = [
-        None if same else grid,
-        *(_onto(paths[0], grid, path, reading) for path in paths[1:]),
+    images = [
+        Raster(path, rasters.info(path, alpha=reading.alpha), image.resampling)
+        for image in scene.images
+        for path in [_raster(root, image.file, reading)]
     ]
-    chosen = _choose_bands(paths[0], infos, reading.band_names, reading.bands)
+    first = images[0].path
+    if sentinel2.is_product(first):
+        images[0] = images[0]._replace(
+            info=rasters.grid_for(first, reading.bands, reading.resolution)
+        )
+    grid = images[0].info
+    placing = Placing(align=reading.align, crs_tolerance=reading.crs_tolerance)
+    chosen = _choose_bands(images, reading.band_names, reading.bands)
     # Bands are read file by file, so their order is that of the files.
-    images = tuple(
-        Image(path, tuple(band for _, file, band in chosen if file == at), ontos[at])
-        for at, path in enumerate(paths)
-        if any(file == at for _, file, _ in chosen)
-    )
-    dtypes = {"float32" if reading.apply_scale else infos[file].dtype for _, file, _ in chosen}
+    chosen = sorted(chosen, key=lambda band: band.file)
+    stack = join(images, chosen, placing, apply_scale=reading.apply_scale)
     label = _raster(root, scene.label, reading)
     is_vector = rasters.is_vector(label)
     drawn = draw_labels(label, scene.layer, grid, reading) if is_vector else None
@@ -274,18 +289,19 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
     counted += [] if area is None else [area.label_HW]
     return OpenScene(
         name,
-        images,
-        tuple(name for name, _, _ in chosen),
-        dtypes.pop() if len(dtypes) == 1 else "float32",
+        stack.parts,
+        stack.band_names,
+        stack.dtype,
         grid,
         label,
-        None if is_vector else _onto(paths[0], grid, label, reading),
+        None if is_vector else onto_grid(first, grid, label, rasters.info(label), placing),
         None if drawn is None else drawn.label_HW,
         np.logical_and.reduce(counted) if counted else None,
         reading.nan == "error",
         ReadingRules(reading.nodata_rule, reading.apply_scale, reading.alpha),
         (
-            *_notes_of_images(paths, infos),
+            *_notes_of_images(images),
+            *(() if is_vector else rasters.unused_side_files(label, of_labels=True)),
             *(() if drawn is None else drawn.notes),
             *(() if area is None else area.notes),
         ),
@@ -298,19 +314,13 @@ def _raster(root: Path, name: str, reading: Reading) -> Path:
     )
 
 
-def _grid_of(path: Path, info: RasterInfo, reading: Reading) -> RasterInfo:
-    """Return the grid of a raster; of a product, that of the finest of the bands in use."""
-    if not sentinel2.is_product(path):
-        return info
-    return rasters.grid_for(path, reading.bands, reading.resolution)
-
-
-def _notes_of_images(paths: list[Path], infos: list[RasterInfo]) -> Iterator[str]:
-    for path, info in zip(paths, infos, strict=True):
+def _notes_of_images(images: Sequence[Raster]) -> Iterator[str]:
+    for path, info, _ in images:
         yield from alpha_notes(path, info)
         unused = rasters.unused_georeferencing(path)
         if unused is not None:
             yield unused
+        yield from rasters.unused_side_files(path)
 
 
 def _refuse_alpha_losses(scene: OpenScene) -> None:
@@ -334,65 +344,25 @@ def _refuse_alpha_losses(scene: OpenScene) -> None:
         refuse_guessed_alpha(image.path, lost[image] / max(labelled, 1))
 
 
-def _onto(image: Path, grid: RasterInfo, path: Path, reading: Reading) -> RasterInfo | None:
-    """Return the grid a raster must be brought onto, or None where it lies on it."""
-    found = rasters.info(path)
-    finest = (found.rows, found.columns)
-    if sentinel2.is_product(path):  # at whichever resolution the others have
-        found = rasters.product_info(path, rasters.resolution_of(grid))
-    try:
-        rasters.require_same_grid(image, grid, path, found, tolerance=reading.crs_tolerance)
-    except DataError as error:
-        if reading.align == "exact" or error.code not in ("SEG-D009", "SEG-D025", "SEG-D026"):
-            raise
-        return grid
-    return None if (found.rows, found.columns) == finest else grid
-
-
 def _choose_bands(
-    path: Path, infos: list[RasterInfo], names: tuple[str, ...], wanted: tuple[str, ...]
-) -> list[tuple[str, int, int]]:
-    """Return name, file and position of every band in use, file by file."""
-    known = _all_bands(path, infos, names)
+    images: Sequence[Raster], names: tuple[str, ...], wanted: tuple[str, ...]
+) -> list[Band]:
+    """Return every band in use, in the order it is wanted."""
+    known = all_bands(images, names)
     chosen = []
     for name in wanted:
-        found = [band for band in known if band[0] == name]
+        found = [band for band in known if band.name == name]
         if len(found) != 1:
             raise ConfigError(
                 "SEG-X011",
                 f"data.options.bands: the scene has {len(found) or 'no'} bands {name!r}",
-                file=path,
+                file=images[0].path,
                 observed=name,
-                allowed=", ".join(name for name, _, _ in known),
+                allowed=", ".join(band.name for band in known),
                 next_step="use a name that one band has, or leave bands empty for all",
             )
         chosen += found
-    if wanted:
-        return sorted(chosen, key=lambda band: band[1])
-    return [band for band in known if band[2] not in infos[band[1]].by_name_only]
-
-
-def _all_bands(
-    path: Path, infos: list[RasterInfo], names: tuple[str, ...]
-) -> list[tuple[str, int, int]]:
-    """Return name, file and position of every band; nameless ones are numbered file by file."""
-    places = [(at, band) for at, info in enumerate(infos) for band in range(info.bands)]
-    if not names:
-        told = [infos[at].band_names[band] for at, band in places]
-        names = tuple(
-            f"band {number}" if name == f"band {band + 1}" else name
-            for number, (name, (_, band)) in enumerate(zip(told, places, strict=True), 1)
-        )
-    if len(names) != len(places):
-        raise ConfigError(
-            "SEG-X011",
-            "data.options.band_names does not name every band",
-            file=path,
-            observed=f"{len(names)} names for {len(places)} bands",
-            allowed="a name for each band of each image raster of a scene, file by file",
-            next_step="name them all, and choose among them with data.options.bands",
-        )
-    return [(name, *place) for name, place in zip(names, places, strict=True)]
+    return chosen if wanted else bands_unless_named(images, known)
 
 
 def _cut(array_HW: NDArray[Any], window: Window) -> NDArray[Any]:

@@ -111,7 +111,7 @@ def draw_area(path: Path, grid: RasterInfo, settings: VectorSettings) -> Drawn:
             "SEG-X011",
             "an area is given as polygons",
             file=path,
-            allowed="GeoJSON, GeoPackage or Shapefile",
+            allowed="GeoJSON, GeoPackage, Shapefile or FlatGeobuf",
             next_step="export its outline as polygons",
         )
     shapes = _read(path, None, grid, settings, None)

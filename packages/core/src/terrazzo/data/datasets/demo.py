@@ -23,6 +23,7 @@ from terrazzo.data.sample import RawSample
 from terrazzo.data.scene_placement import PlacedScene, placed_scene
 from terrazzo.io import rasters
 from terrazzo.io.pixels import ImagePixels
+from terrazzo.io.rasters import Part
 
 LABELS = "demo"
 
@@ -78,7 +79,8 @@ class Blocks:
     def scenes(self) -> tuple[PlacedScene, ...]:
         """Return the one scene, for the map of what is scored."""
         path = self.root / _IMAGE
-        return (placed_scene("city", rasters.info(path), path, tuple(range(len(BAND_NAMES)))),)
+        shown = Part(path, tuple(range(len(BAND_NAMES))))
+        return (placed_scene("city", rasters.info(path), shown),)
 
     def place(self, index: int) -> tuple[int, int, int]:
         """Return the scene, the first row and the first column of a block."""

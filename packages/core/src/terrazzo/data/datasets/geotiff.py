@@ -116,8 +116,7 @@ class Chips:
     def scenes(self) -> tuple[PlacedScene, ...]:
         """Return the scenes, for maps of what is scored."""
         return tuple(
-            placed_scene(scene.name, scene.grid, scene.images[0].path, scene.images[0].bands)
-            for scene in self.open_scenes
+            placed_scene(scene.name, scene.grid, scene.shown) for scene in self.open_scenes
         )
 
     def grid(self, index: int) -> RasterInfo:
@@ -126,7 +125,7 @@ class Chips:
 
     def parts(self, index: int) -> tuple[Part, ...]:
         """Return the rasters that hold the bands of a chip."""
-        return tuple(Part(*image) for image in self.open_scenes[self.places[index][0]].images)
+        return self.open_scenes[self.places[index][0]].images
 
     def place(self, index: int) -> Place:
         """Return the scene, the first row and the first column of a chip."""
@@ -138,7 +137,7 @@ class Chips:
         images = [
             file
             for image in scene.images
-            for file in rasters.band_files(image.path, image.bands, scene.grid)
+            for file in rasters.band_files(image.path, image.bands or (), scene.grid)
         ]
         return (*images, scene.label)
 
@@ -340,7 +339,7 @@ def _names_differ(one: Sequence[str], other: Sequence[str]) -> bool:
 
 
 def _scene_names(scenes: Sequence[Scene]) -> list[str]:
-    names = [Path(scene.images[0]).with_suffix("").as_posix() for scene in scenes]
+    names = [Path(scene.image_files[0]).with_suffix("").as_posix() for scene in scenes]
     return [
         name if names.count(name) == 1 else f"{number:03d}_{name}"
         for number, name in enumerate(names)

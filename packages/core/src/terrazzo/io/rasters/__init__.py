@@ -1,9 +1,15 @@
 """Rasters as arrays: the only package that imports rasterio."""
 
 from terrazzo.io.rasters.class_table import ClassTable
-from terrazzo.io.rasters.georeferencing import unused_georeferencing
+from terrazzo.io.rasters.georeferencing import unused_georeferencing, unused_side_files
 from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
-from terrazzo.io.rasters.handles import block_shape, refuse_other_than_utf8, small_cache, tags
+from terrazzo.io.rasters.handles import (
+    block_shape,
+    has_palette,
+    refuse_other_than_utf8,
+    small_cache,
+    tags,
+)
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.rasters.memory_files import in_memory, written_in_memory
 from terrazzo.io.rasters.outlines import Outlines, outlines_of
@@ -12,16 +18,18 @@ from terrazzo.io.rasters.products import (
     blocks_kept,
     files_behind,
     grid_for,
+    grid_to_reach,
     info,
+    info_near,
     info_of_size,
+    needs_permission,
     other_files,
-    product_info,
-    resolution_of,
 )
 from terrazzo.io.rasters.rasterize import Burnt, attribute_text, inside, rasterize_shapes
 from terrazzo.io.rasters.read_images import (
     BYTE_LIMIT,
     Part,
+    ResamplingName,
     may_lack_pixels,
     read,
     read_mask_window,
@@ -56,6 +64,7 @@ __all__ = [
     "Outlines",
     "Part",
     "RasterInfo",
+    "ResamplingName",
     "areas_of_equal_pixels",
     "attribute_text",
     "attributes",
@@ -65,17 +74,20 @@ __all__ = [
     "boxes_on",
     "files_behind",
     "grid_for",
+    "grid_to_reach",
+    "has_palette",
     "in_memory",
     "info",
+    "info_near",
     "info_of_size",
     "inside",
     "is_vector",
     "layer_of",
     "may_lack_pixels",
+    "needs_permission",
     "neighbours",
     "other_files",
     "outlines_of",
-    "product_info",
     "rasterize_shapes",
     "read",
     "read_features",
@@ -88,12 +100,12 @@ __all__ = [
     "refuse_lines",
     "refuse_other_than_utf8",
     "require_same_grid",
-    "resolution_of",
     "sieved",
     "small_cache",
     "tags",
     "undeclared_nan",
     "unused_georeferencing",
+    "unused_side_files",
     "widen_shapes",
     "write",
     "write_points",

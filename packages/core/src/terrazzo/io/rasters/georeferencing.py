@@ -1,7 +1,8 @@
-"""Georeferencing of other kinds than a CRS and a transform inside the file: found, and not used."""
+"""What lies beside a raster, or places it otherwise than by CRS and transform: found, not used."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from terrazzo.io.rasters.handles import handle
@@ -10,6 +11,16 @@ from terrazzo.io.remote_paths import RemotePath
 _WORLD_FILES = (".tfw", ".TFW", ".tifw", ".tiffw", ".wld", ".WLD")
 _RPC_ENDINGS = ("_RPC.TXT", "_rpc.txt", "_RPC.txt", ".RPB", ".rpb")
 _PLACING_TAGS = ("<SRS", "<GeoTransform", "<GCPList")
+_NODATA_TAG = "<NoDataValue"
+_MEANING_TAGS = {
+    _NODATA_TAG: "a nodata value",
+    "<Scale>": "a scale",
+    "<Offset>": "an offset",
+    "<Description>": "names of bands",
+    "<ColorInterp>": "colours of bands",
+    "<ColorTable>": "a palette",
+}
+"""What a side-car may say of pixels; statistics, histograms and notes change nothing."""
 
 
 def unused_georeferencing(path: Path) -> str | None:
@@ -31,6 +42,42 @@ def unused_georeferencing(path: Path) -> str | None:
         f"{path}: {what} is not used, so the raster has no place on the ground; to use it: "
         f"`{command}`"
     )
+
+
+def unused_side_files(
+    path: Path, *, of_labels: bool = False, used: Collection[Path] = ()
+) -> list[str]:
+    """Say which files beside a raster tell what its pixels mean and are not used here.
+
+    Args:
+        path: a GeoTIFF file.
+        of_labels: its pixels are class indices, which have no scale, names or colours.
+        used: files that somebody has named, so that they are used.
+    """
+    return [*_mask_beside(path, used), *_meaning_beside(path, of_labels)]
+
+
+def _mask_beside(path: Path, used: Collection[Path]) -> Iterator[str]:
+    for name in _siblings(path, [f"{path.name}.msk"]):
+        if path.with_name(name) in used:
+            continue
+        yield (
+            f"{path}: {name} is not used, so the pixels that it masks count; to use it: "
+            f"`gdal_translate --config GDAL_TIFF_INTERNAL_MASK YES {path} "
+            f"{path.with_name(f'{path.stem}_masked.tif')}`"
+        )
+
+
+def _meaning_beside(path: Path, of_labels: bool) -> Iterator[str]:
+    for name in _siblings(path, [f"{path.name}.aux.xml"]):
+        text = _text_of(path.with_name(name))
+        tags = _MEANING_TAGS if not of_labels else {_NODATA_TAG: _MEANING_TAGS[_NODATA_TAG]}
+        told = [words for tag, words in tags.items() if tag in text]
+        if told:
+            yield (
+                f"{path}: {name} is not used, which holds {', '.join(told)}; to use it: "
+                f"`gdal_translate {path} {path.with_name(f'{path.stem}_whole.tif')}`"
+            )
 
 
 def _warped(path: Path) -> str:
@@ -66,11 +113,21 @@ def _beside(path: Path) -> tuple[str, str] | None:
     side_cars = [
         name for name in _siblings(path, [f"{path.name}.aux.xml"]) if _places(path.with_name(name))
     ]
-    names = [*world, *side_cars]
+    crs = handle(path).dataset.crs
+    needs_crs = crs is None and not side_cars
+    projections = _siblings(path, [path.stem + ".prj", path.stem + ".PRJ"]) if needs_crs else []
+    names = [*world, *side_cars, *projections]
     if not names:
         return None
-    crs = handle(path).dataset.crs
-    code = "-s_srs EPSG:CODE " if crs is None and not side_cars else ""
+    if names == projections:
+        return (
+            f"the CRS in {names[0]}",
+            f"gdal_edit.py -a_srs ESRI::{path.with_name(names[0])} {path}",
+        )
+    code = ""
+    if needs_crs:
+        told = f"ESRI::{path.with_name(projections[0])}" if projections else "EPSG:CODE"
+        code = f"-s_srs {told} "
     resampling = "-r near "
     return (
         f"georeferencing by {' and '.join(names)}",
@@ -87,8 +144,12 @@ def _siblings(path: Path, names: list[str]) -> list[str]:
 
 
 def _places(side_car: Path) -> bool:
-    try:
-        text = side_car.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
+    text = _text_of(side_car)
     return any(tag in text for tag in _PLACING_TAGS)
+
+
+def _text_of(side_car: Path) -> str:
+    try:
+        return side_car.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

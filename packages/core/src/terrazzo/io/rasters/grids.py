@@ -20,6 +20,8 @@ from terrazzo.io.rasters.header import RasterInfo
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """Some of what GDAL and PROJ say comes through rasterio as it is."""
 
+_REPROJECT = 'set align = "reproject" (`terrazzo predict`: --align reproject)'
+
 
 def require_same_grid(
     image: Path, expected: RasterInfo, other: Path, found: RasterInfo, *, tolerance: float = 0.0
@@ -43,7 +45,7 @@ def require_same_grid(
             file=other,
             observed=f"{found.rows}×{found.columns} (rows×columns)",
             allowed=f"{expected.rows}×{expected.columns}, as in {image}",
-            next_step='cut them to one grid, or set align = "reproject"',
+            next_step=f"cut them to one grid, or {_REPROJECT}",
         )
     offset = _offset(expected, found)
     apart = offset > 1e-3  # what rounding in a file's numbers may do to a large scene
@@ -56,7 +58,7 @@ def require_same_grid(
             file=other,
             observed=f"{crs_text(found.crs)}, {_transform_text(found)}",
             allowed=f"{crs_text(expected.crs)}, {_transform_text(expected)}, as in {image}",
-            next_step='set align = "reproject"',
+            next_step=_REPROJECT,
         )
     if apart:
         raise DataError(
@@ -65,7 +67,7 @@ def require_same_grid(
             file=other,
             observed=_transform_text(found),
             allowed=f"{_transform_text(expected)}, as in {image}",
-            next_step='export the labels on the grid of the image, or set align = "reproject"',
+            next_step=f"export the file on the grid of the image, or {_REPROJECT}",
         )
     if one_system:
         return
@@ -79,8 +81,8 @@ def require_same_grid(
             observed=f"{crs_text(found.crs)}; from one to the other points move by "
             + (f"{distance:.4f} px" if math.isfinite(distance) else "an unknown distance"),
             allowed=f"{crs_text(expected.crs)}, as in {image}",
-            next_step='set align = "reproject"; or, if both mean the same place, crs_tolerance to '
-            "the pixels they may differ by",
+            next_step=f"{_REPROJECT}; or, if both mean the same place, crs_tolerance to the "
+            "pixels they may differ by",
         )
 
 

@@ -11,6 +11,7 @@ a process and its forks, which begin with none.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import threading
@@ -55,7 +56,7 @@ _ENVI_ENVIRONMENT = {**ENVIRONMENT, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 _COLOURS = {ColorInterp.red: "red", ColorInterp.green: "green", ColorInterp.blue: "blue"}
 _CACHE_BYTES = 64 << 20
 """GDAL's own cache would grow to a twentieth of the memory; nothing here is read twice."""
-_HANDLES_PER_THREAD = 24  # all bands of Sentinel-2; 16 threads stay far below 1024 open files
+_HANDLES_PER_THREAD = 24  # a file for each band; 16 threads stay below the usual 1024 open files
 _MISSING_CODEC = re.compile(r"missing codec (?:for )?(.+?)\.?$", re.MULTILINE)
 _WARP_TOLERANCE = 1e-3  # pixels by which GDAL may approximate the way between two CRS
 
@@ -127,23 +128,34 @@ class Handle:
                 next_step="unmark it, e.g. `rio edit-info --colorinterp 4=undefined`, or take away "
                 "its name if it is alpha",
             )
+        of_product = {"src_nodata": self.nodata, "nodata": self.nodata}
+        return self._warped(
+            grid,
+            resampling,
+            **({} if self.declared is None else of_product),
+            add_alpha=self.warps_with_alpha and not self.alpha_bands,
+            # rasterio's own YES would average one band's nodata value into its neighbours
+            # wherever the other bands have data.
+            UNIFIED_SRC_NODATA="PARTIAL",
+        )
+
+    def place_on(self, grid: RasterInfo) -> Any:
+        """Return the file on another grid, with an alpha band at its end that tells where it lies.
+
+        Its nodata value is an ordinary one there.
+        """
+        return self._warped(grid, Resampling.nearest, add_alpha=True, src_nodata=None, nodata=None)
+
+    def _warped(self, grid: RasterInfo, resampling: Resampling, **settings: Any) -> Any:
         place = (grid.crs, grid.transform, grid.columns, grid.rows)
-        key = (grid.crs.to_wkt(), *place[1:], resampling)
+        key = (grid.crs.to_wkt(), *place[1:], resampling, *settings)
         if key not in self.warped:
             self.warped[key] = WarpedVRT(
                 self.dataset,
                 **dict(zip(("crs", "transform", "width", "height"), place, strict=True)),
                 resampling=resampling,
                 tolerance=_WARP_TOLERANCE,
-                add_alpha=self.warps_with_alpha and not self.alpha_bands,
-                **(
-                    {}
-                    if self.declared is None
-                    else {"src_nodata": self.nodata, "nodata": self.nodata}
-                ),
-                # rasterio's own YES would average one band's nodata value into its neighbours
-                # wherever the other bands have data.
-                UNIFIED_SRC_NODATA="PARTIAL",
+                **settings,
             )
         return self.warped[key]
 
@@ -200,7 +212,7 @@ def info(path: Path, *, alpha: str | None = None) -> RasterInfo:
             not read, or of a codec that is missing; SEG-D013 missing, empty or unreadable; SEG-D041
             several planes; SEG-D024 an impossible nodata value; SEG-D030 a VRT or a remote path;
             SEG-D098 an allowed VRT of which something is not read; SEG-D100 ENVI or HFA that leads
-            to another folder.
+            to another folder; SEG-D108 a transform that gives pixels no area.
     """
     return info_of(handle(path, alpha))
 
@@ -232,6 +244,15 @@ def block_shape(path: Path) -> tuple[int, int]:
         DataError: as `info`.
     """
     return handle(path).block
+
+
+def has_palette(path: Path) -> bool:
+    """Tell whether the numbers of a GeoTIFF stand for the colours of a palette.
+
+    Raises:
+        DataError: as `info`.
+    """
+    return handle(path).palette_PC is not None
 
 
 def tags(path: Path) -> dict[str, str]:
@@ -347,6 +368,7 @@ def _look_at(
         _refuse_impossible_nodata(path, dataset)
     if driver in (drivers.ENVI, drivers.HFA):
         drivers.refuse_files_elsewhere(path, dataset)
+    _refuse_flat_grid(path, dataset)
     alpha_bands = _alpha_bands(dataset, alpha)
     flags = dataset.mask_flag_enums[0]
     return Handle(
@@ -385,18 +407,76 @@ def _alpha_bands(dataset: Any, alpha: str | None) -> tuple[int, ...]:
     )
 
 
+def _refuse_flat_grid(path: Path, dataset: Any) -> None:
+    """Refuse a transform that puts all pixels onto one line or point, or nowhere."""
+    transform = dataset.transform
+    if transform.determinant != 0 and all(map(math.isfinite, transform[:6])):
+        return
+    numbers = ", ".join(f"{number:g}" for number in transform[:6])
+    raise DataError(
+        "SEG-D108",
+        "the transform of the raster gives its pixels no area",
+        file=path,
+        observed=f"({numbers})",
+        allowed="a pixel with a width and a height",
+        next_step="take it away with `gdal_edit.py -unsetgt`, or write the right one with "
+        "`gdal_edit.py -a_ullr LEFT TOP RIGHT BOTTOM`",
+    )
+
+
 def _refuse_impossible_nodata(path: Path, dataset: Any) -> None:
-    """Refuse a nodata value that no pixel can have: GDAL drops it without a word."""
-    declared = None if dataset.nodata is not None else image_headers.tiff_nodata(path)
+    """Refuse a nodata value that no pixel can have: GDAL drops it, or takes such pixels for data.
+
+    −9999 in floats of 16 bits is stored as −9992 or −10000, 65535 in 12 bits as 4095.
+    """
+    dtype, bits = dataset.dtypes[0], dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS")
+    bits = 16 if dtype == "float16" else bits and int(bits)
+    if dataset.nodata is not None and (not bits or _fits(dataset.nodata, dtype, bits)):
+        _refuse_misread_nodata(path, dataset)
+        return
+    declared = image_headers.tiff_nodata(path)
     if declared is not None:
         raise DataError(
             "SEG-D024",
             "no pixel can have the nodata value that the raster declares",
             file=path,
-            observed=f"nodata {declared} in bands of {dataset.dtypes[0]}",
-            allowed=f"a value of {dataset.dtypes[0]}, or none",
+            observed=f"nodata {declared} in bands of {dtype}" + (f", {bits} bits" if bits else ""),
+            allowed=f"a value of {dtype}{f' of {bits} bits' if bits else ''}, or none",
             next_step="give it another with `gdal_edit.py -a_nodata VALUE`, or none with "
             "`gdal_edit.py -unsetnodata`",
+        )
+
+
+def _fits(nodata: float, dtype: str, bits: int) -> bool:
+    """Tell whether numbers that are stored in fewer bits than their type has can be a value."""
+    if np.dtype(dtype).kind == "u":
+        return nodata < 1 << bits
+    if np.dtype(dtype).kind != "f" or bits != 16 or not math.isfinite(nodata):
+        return True
+    return bool(abs(nodata) <= np.finfo(np.float16).max and float(np.float16(nodata)) == nodata)
+
+
+def _refuse_misread_nodata(path: Path, dataset: Any) -> None:
+    """Refuse a nodata value of 64-bit integers that GDAL takes for another one.
+
+    It reads the digits before a point or an exponent alone: 1e+17, as rasterio has it, becomes 1.
+    """
+    if dataset.dtypes[0] not in ("int64", "uint64"):
+        return
+    declared = image_headers.tiff_nodata(path)
+    try:
+        is_misread = declared is not None and float(declared) != dataset.nodata
+    except ValueError:
+        is_misread = True
+    if is_misread:
+        raise DataError(
+            "SEG-D024",
+            "the nodata value of the raster is written in a way that GDAL misreads",
+            file=path,
+            observed=f"nodata {declared} in bands of {dataset.dtypes[0]}, which GDAL takes for "
+            f"{dataset.nodata:g}",
+            allowed="a whole number, written without a point or an exponent",
+            next_step="write it anew with all its digits, `gdal_edit.py -a_nodata VALUE`",
         )
 
 

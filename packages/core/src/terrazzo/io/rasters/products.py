@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,6 +84,26 @@ def grid_for(path: Path, names: Collection[str], resolution: int | None = None) 
     return product_info(path, wanted)
 
 
+def info_near(path: Path, found: RasterInfo, grid: RasterInfo) -> RasterInfo:
+    """Return the header of a product at the resolution nearest to a grid, or of a file as found."""
+    if isinstance(path, RemotePath) or not sentinel2.is_product(path):
+        return found
+    return product_info(path, resolution_of(grid))
+
+
+def grid_to_reach(path: Path, found: RasterInfo, grid: RasterInfo) -> RasterInfo | None:
+    """Return the grid for a raster that lies there at one of its resolutions; None: its own.
+
+    Args:
+        path: a raster or a product.
+        found: its header, of a product at the finest resolution.
+        grid: that it is read on.
+    """
+    if isinstance(path, RemotePath) or not sentinel2.is_product(path):
+        return None
+    return None if (found.rows, found.columns) == (grid.rows, grid.columns) else grid
+
+
 def info_of_size(path: Path, rows: int, columns: int) -> RasterInfo | None:
     """Return the grid of a product that has so many pixels; None: its finest, or no product."""
     if isinstance(path, RemotePath) or not sentinel2.is_product(path):
@@ -141,6 +161,17 @@ def other_files(path: Path) -> tuple[Path, ...]:
     return tuple(file for file in files_behind(path) if file != path)
 
 
+def needs_permission(path: Path) -> bool:
+    """Tell whether a raster is of a format that is read only where a person asked for it.
+
+    Raises:
+        DataError: as `info`.
+    """
+    if not isinstance(path, PermittedPath) or sentinel2.is_product(path):
+        return False
+    return drivers.driver_of(path, handles.first_bytes(path)) not in (drivers.TIFF, drivers.JP2)
+
+
 def band_files(path: Path, bands: Collection[int], grid: RasterInfo) -> tuple[Path, ...]:
     """Return the files that hold some bands of a raster on a grid, without metadata."""
     if isinstance(path, RemotePath) or not sentinel2.is_product(path):
@@ -150,21 +181,24 @@ def band_files(path: Path, bands: Collection[int], grid: RasterInfo) -> tuple[Pa
     return tuple(product.at(product.band_names[band], resolution).path for band in bands)
 
 
-def blocks_kept(path: Path, bands: Collection[int], grid: RasterInfo) -> int:
-    """Return the bytes of blocks that should be kept while a raster is read from top to bottom.
+def blocks_kept(bands_of: Iterable[tuple[Path, Collection[int]]], grid: RasterInfo) -> int:
+    """Return the bytes of blocks that should be kept while rasters are read from top to bottom.
 
     Blocks of JPEG 2000 are high (1024 rows in Sentinel-2) and take long to decode: two rows of them
     in every band, up to a limit, so that the next rows of tiles find them.
 
     Args:
-        path: a raster or a product.
-        bands: positions of the bands that are read.
+        bands_of: rasters and products, each with the positions of the bands that are read.
         grid: that they are read on.
     """
-    if isinstance(path, RemotePath):
-        return 0
+    files = [
+        file
+        for path, bands in bands_of
+        if not isinstance(path, RemotePath)
+        for file in band_files(path, bands, grid)
+    ]
     needed = 0
-    for file in dict.fromkeys(band_files(path, bands, grid)):
+    for file in dict.fromkeys(files):
         opened = handles.handle(file)
         if opened.driver == drivers.JP2:
             dataset, (rows, columns) = opened.dataset, opened.block

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.windows import Window
@@ -16,7 +17,7 @@ from terrazzo.base.errors import DataError
 from terrazzo.io import sentinel2
 from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules, any_band, marks_whole_pixels
 from terrazzo.io.rasters import tiff_kinds
-from terrazzo.io.rasters.grids import require_crs
+from terrazzo.io.rasters.grids import require_crs, same_crs
 from terrazzo.io.rasters.handles import Handle, handle, no_memory_to_read
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.rasters.products import info, onto_grid, product_info, resolution_of
@@ -30,7 +31,14 @@ LARGEST = 1e18
 """Magnitude of the largest pixel that is read: the squares of larger ones overflow float32. What
 lies beyond is a marker of no data that the file does not declare, such as −3.4e38 or −1.8e308."""
 
+ResamplingName = Literal["nearest", "bilinear", "cubic", "average", "mode"]
+"""How pixels of one grid become those of another: ``nearest`` and ``mode`` for classes and masks,
+``average`` where the other grid is coarser. GDAL's names."""
+
 _STRIP = 256  # rows looked at together
+_BLOCK_BY_BLOCK = {"GDAL_VRT_WARP_USE_DATASET_RASTERIO": "NO"}
+"""GDAL warps a large window at once, and rounds otherwise than block by block: without this a pixel
+of a raster with a nodata value may differ by 1 with the window that it is read in."""
 
 
 class Part(NamedTuple):
@@ -39,13 +47,15 @@ class Part(NamedTuple):
     Attributes:
         path: a GeoTIFF file.
         bands: positions in `RasterInfo.band_names`, from 0. None: all of them.
-        onto: a grid that the raster is brought onto, bilinear. None: its own.
+        onto: a grid that the raster is brought onto. None: its own.
+        resampling: how. None: bilinear, palette indices by nearest neighbour.
         declared: what a product says of the raster in its place; see `sentinel2.Declared`.
     """
 
     path: Path
     bands: tuple[int, ...] | None = None
     onto: RasterInfo | None = None
+    resampling: ResamplingName | None = None
     declared: Declared | None = None
 
 
@@ -124,7 +134,8 @@ def read_stack(
     Raises:
         DataError: as `info`; SEG-D011 truncated or damaged; SEG-D019 complex numbers; SEG-D022 an
             infinite pixel or one beyond `LARGEST`, or NaN that is refused; SEG-D027 no CRS to
-            reproject by; SEG-D029 part of the window was never written.
+            reproject by; SEG-D029 part of the window was never written; SEG-D109 a scale of 0, or
+            one that is no number, is to be applied.
         ResourceError: SEG-R006, out of memory.
     """
     try:
@@ -176,7 +187,16 @@ def _files_of(part: Part) -> list[Part]:
     grid = part.onto or product_info(part.path)
     chosen = product.spectral if part.bands is None else [names[band] for band in part.bands]
     files = [product.at(name, resolution_of(grid)) for name in chosen]
-    return [Part(file.path, None, onto_grid(file, grid), file.declared) for file in files]
+    return [
+        Part(
+            file.path,
+            None,
+            onto_grid(file, grid),
+            "nearest" if file.is_classes else part.resampling,
+            file.declared,
+        )
+        for file in files
+    ]
 
 
 def _read_part(
@@ -207,14 +227,12 @@ def _read_part(
         image_HWC = read_bands(opened, window, indexes)
         unmasked_HW = read_mask(opened, window)
     else:
-        of_classes = part.declared is not None and part.declared.name == sentinel2.CLASSES
-        unmixed = of_colours or of_classes
-        resampling = Resampling.nearest if unmixed else Resampling.bilinear
-        image_HWC, unmasked_HW = read_warped(opened, window, indexes, part.onto, resampling)
-        if part.declared is not None and _covers(opened, part.onto):
-            # What is nodata is so inside the file, in this band, and whether that takes the pixel
-            # away is for `nodata_rule`, as it is for the bands that lie on the grid.
-            unmasked_HW = np.ones_like(unmasked_HW)
+        name = part.resampling or ("nearest" if of_colours else "bilinear")
+        image_HWC, unmasked_HW = read_warped(opened, window, indexes, part.onto, Resampling[name])
+        by_band = not marks_whole_pixels(rules.nodata_rule, opened.nodata, stored)
+        if by_band and not opened.warps_with_alpha:
+            # The marker counts for its band; what lies beside the file is no pixel at all.
+            unmasked_HW = _read_place(opened, window, part.onto)
     present_HWC = None if opened.nodata is None else image_HWC != opened.nodata
     if image_HWC.dtype.kind == "f" and not (np.abs(image_HWC) <= LARGEST).all():
         usual_HWC = np.abs(image_HWC) <= LARGEST
@@ -239,6 +257,7 @@ def _read_part(
         scale_C, offset_C = (
             np.array([opened.scaling[number - 1][which] for number in indexes]) for which in (0, 1)
         )
+        _refuse_faulty_scale(part.path, indexes, scale_C, offset_C)
         with np.errstate(over="ignore"):  # of a marker; it is missing in any case
             image_HWC = (image_HWC * scale_C + offset_C).astype(np.float32)
     elif stored not in IMAGE_DTYPES:
@@ -246,20 +265,22 @@ def _read_part(
     return image_HWC, present_HWC, unmasked_HW
 
 
-def _covers(opened: Handle, grid: RasterInfo) -> bool:
-    """Tell whether no pixel of an upright grid lies outside a file of the same CRS."""
-    dataset, t = opened.dataset, grid.transform
-    if dataset.crs != grid.crs or t.b or t.d:
-        return False
-    x, y = grid.to_coordinates(np.array([0.0, grid.columns]), np.array([0.0, grid.rows]))
-    left, bottom, right, top = dataset.bounds
-    slack = 1e-3 * grid.pixel_size[0]
-    return bool(
-        left <= x.min() + slack
-        and x.max() <= right + slack
-        and bottom <= y.min() + slack
-        and y.max() <= top + slack
-    )
+def _refuse_faulty_scale(
+    path: Path, indexes: Sequence[int], scale_C: NDArray[np.float64], offset_C: NDArray[np.float64]
+) -> None:
+    """Refuse a scale or offset that leaves nothing of the values, where they are applied."""
+    faulty_C = ~np.isfinite(scale_C) | ~np.isfinite(offset_C) | (scale_C == 0)
+    if faulty_C.any():
+        at = int(faulty_C.argmax())
+        raise DataError(
+            "SEG-D109",
+            "the scale that the raster declares turns every value into the same one",
+            file=path,
+            observed=f"value × {scale_C[at]:g} + {offset_C[at]:g} in band {indexes[at]}",
+            allowed="a finite scale other than 0 and a finite offset",
+            next_step="correct it with `gdal_edit.py -scale SCALE -offset OFFSET`, or take the "
+            "values as they are stored: data.options.apply_scale = false",
+        )
 
 
 def read_mask(opened: Handle, window: Window) -> NDArray[np.bool_]:
@@ -372,7 +393,9 @@ def read_bands(opened: Handle, window: Window, indexes: tuple[int, ...]) -> NDAr
     assert 0 <= window.col_off <= dataset.width - window.width
     if opened.nodata is None:
         _refuse_unwritten(opened, window)
-    values_HWC = np.empty((window.height, window.width, len(indexes)), dataset.dtypes[0])
+    # float16, of GDAL 3.11 on: as float32 its numbers can be told from any marker of no data.
+    dtype = "float32" if dataset.dtypes[0] == "float16" else dataset.dtypes[0]
+    values_HWC = np.empty((window.height, window.width, len(indexes)), dtype)
     with opened.reading():
         # GDAL puts the bands side by side, while other threads go on; NumPy would hold them up.
         dataset.read(list(indexes), window=window, out=values_HWC.transpose(2, 0, 1))
@@ -396,16 +419,42 @@ def read_warped(
     if opened.nodata is None:
         _refuse_unwritten(opened, Window(0, 0, dataset.width, dataset.height))
     with_alpha = opened.warps_with_alpha
-    with opened.reading():
+    with opened.reading(), rasterio.Env(**_BLOCK_BY_BLOCK):
         warped = opened.onto(onto, resampling)
         wanted = [*indexes, warped.count] if with_alpha else [*indexes]
-        values_CHW = warped.read(wanted, window=window)
+        of_halves = dataset.dtypes[0] == "float16"
+        values_CHW = warped.read(wanted, window=window, out_dtype="float32" if of_halves else None)
     if with_alpha:
         return np.ascontiguousarray(np.moveaxis(values_CHW[:-1], 0, 2)), values_CHW[-1] > 0
     values_HWC = np.ascontiguousarray(np.moveaxis(values_CHW, 0, 2))
     assert opened.nodata is not None
     told_HWC = ~np.isnan(values_HWC) if math.isnan(opened.nodata) else values_HWC != opened.nodata
     return values_HWC, any_band(told_HWC)
+
+
+def _read_place(opened: Handle, window: Window, onto: RasterInfo) -> NDArray[np.bool_]:
+    """Return where a raster lies on another grid, H×W, whatever its pixels hold."""
+    if _covers(opened, window, onto):
+        return np.ones((int(window.height), int(window.width)), bool)
+    with opened.reading(), rasterio.Env(**_BLOCK_BY_BLOCK):
+        placed = opened.place_on(onto)
+        inside_HW: NDArray[np.bool_] = placed.read(placed.count, window=window) > 0
+    return inside_HW
+
+
+def _covers(opened: Handle, window: Window, onto: RasterInfo) -> bool:
+    """Tell whether a window lies inside a raster of the same CRS, which four corners say."""
+    dataset = opened.dataset
+    if not same_crs(dataset.crs, onto.crs):
+        return False
+    columns = window.col_off + np.array([0.0, 0.0, 1.0, 1.0]) * window.width
+    rows = window.row_off + np.array([0.0, 1.0, 0.0, 1.0]) * window.height
+    x, y = onto.to_coordinates(columns, rows)
+    t = ~dataset.transform
+    x, y = x * t.a + y * t.b + t.c, x * t.d + y * t.e + t.f
+    return bool(
+        x.min() >= 0 and y.min() >= 0 and x.max() <= dataset.width and y.max() <= dataset.height
+    )
 
 
 def _refuse_unwritten(opened: Handle, window: Window) -> None:

@@ -1,4 +1,4 @@
-"""Shapes as files hold them: GeoJSON by itself, GeoPackage and Shapefile through pyogrio.
+"""Shapes as files hold them: GeoJSON by itself; GeoPackage, Shapefile, FlatGeobuf by pyogrio.
 
 What a file is is told by its name and then by its first bytes: the library left to choose would
 follow a description of another file under the name ``.shp``.
@@ -25,6 +25,7 @@ from terrazzo.io.rasters.header import RasterInfo
 from terrazzo.io.rasters.read_geojson import geojson_columns, read_geojson
 from terrazzo.io.rasters.vector_layer import (
     Layer,
+    faulty_coordinate,
     import_vector_package,
     is_empty,
     is_null,
@@ -57,8 +58,8 @@ class Features:
 
 
 def is_vector(path: Path) -> bool:
-    """Tell whether a file is one of polygons, by its name."""
-    return path.suffix.lower() in _READERS
+    """Tell whether a file is one of shapes, by its name; some kinds are refused where read."""
+    return path.suffix.lower() in (*_READERS, *_NOT_READ)
 
 
 def read_features(
@@ -76,7 +77,7 @@ def read_features(
     reprojected is in longitude and latitude, as RFC 7946 has it. `Features.crs_taken` says so.
 
     Args:
-        path: GeoJSON, GeoPackage or Shapefile, told by its suffix.
+        path: GeoJSON, GeoPackage, Shapefile or FlatGeobuf, told by its suffix.
         onto: the grid.
         attribute: what to read of every shape.
         layer: of a GeoPackage with several.
@@ -91,12 +92,16 @@ def read_features(
             a remote path.
     """
     refuse_remote(path)
+    _refuse_other_formats(path)
     found = _READERS[path.suffix.lower()](path, attribute, layer)
     numbers = [at for at, shape in enumerate(found.geometries) if not is_empty(shape)]
     shown = [found.geometries[at] for at in numbers]
     for number, geometry in zip(numbers, shown, strict=True):
         if not features.is_valid_geom(geometry):
             raise wrong(path, f"shape {number} is a {geometry.get('type')} of too few points")
+        faulty = faulty_coordinate(geometry)
+        if faulty is not None:
+            raise wrong(path, f"shape {number} has the coordinate {faulty}")
     crs, taken = found.crs, ""
     if crs is None and reproject and path.suffix.lower() in _GEOJSON:
         crs, taken = CRS.from_epsg(4326), "longitude and latitude, as RFC 7946 has it"
@@ -112,6 +117,18 @@ def read_features(
         len(found.geometries) - len(numbers),
         taken,
     )
+
+
+def _refuse_other_formats(path: Path) -> None:
+    if path.suffix.lower() in _NOT_READ:
+        raise DataError(
+            "SEG-D012",
+            "this kind of file of shapes is not read",
+            file=path,
+            observed=path.suffix,
+            allowed="GeoJSON, GeoPackage, Shapefile, FlatGeobuf",
+            next_step=f"convert it: `ogr2ogr {path.with_suffix('.gpkg')} {path}`",
+        )
 
 
 def layer_of(path: Path, *, preferred: str) -> str | None:
@@ -130,7 +147,7 @@ def layer_of(path: Path, *, preferred: str) -> str | None:
     pyogrio = import_vector_package("pyogrio")
     try:
         layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
-    except pyogrio.errors.DataSourceError as error:
+    except _errors(pyogrio) as error:
         raise damaged(path, error) from None
     return preferred if preferred in layers else None
 
@@ -143,6 +160,7 @@ def attributes(path: Path, layer: str | None = None) -> dict[str, bool]:
         DataError: as `read_features`.
     """
     refuse_remote(path)
+    _refuse_other_formats(path)
     suffix = path.suffix.lower()
     columns = geojson_columns(path) if suffix in _GEOJSON else _pyogrio_columns(path, layer)
     return {name: _is_class_like(values) for name, values in columns.items()}
@@ -230,7 +248,7 @@ def _pyogrio_columns(path: Path, layer: str | None) -> dict[str, list[Any]]:
     try:
         layer = layer or next(iter(_layers(pyogrio, path)), None)
         meta, _, _, columns = pyogrio.raw.read(path, layer=layer, read_geometry=False)
-    except pyogrio.errors.DataSourceError as error:
+    except _errors(pyogrio) as error:
         raise damaged(path, error) from None
     names = meta["fields"].tolist()
     return {name: column.tolist() for name, column in zip(names, columns, strict=True)}
@@ -248,8 +266,37 @@ def _refuse_other_than_geopackage(path: Path) -> None:
 
 
 def _read_shapefile(path: Path, attribute: str | None, layer: str | None) -> Layer:
-    if first_bytes(path)[:4] != struct.pack(">i", 9994):
+    head = first_bytes(path)
+    if head[:4] != struct.pack(">i", 9994):
         raise wrong(path, "the content is no Shapefile")
+    _refuse_cut_off(path, head)
+    return _read_with_pyogrio(path, attribute, layer)
+
+
+def _refuse_cut_off(path: Path, head: bytes) -> None:
+    """Refuse a Shapefile that ends early: GDAL hands out what is missing as shapes of nothing."""
+    length = 2 * int.from_bytes(head[24:28], "big")
+    found = path.stat().st_size
+    if found < length:
+        raise DataError(
+            "SEG-D011",
+            "the file is truncated or damaged",
+            file=path,
+            observed=f"{found} bytes, of which its head says there are {length}",
+            next_step="copy or export the file again",
+        )
+
+
+def _errors(pyogrio: Any) -> tuple[type[Exception], ...]:
+    """Return what pyogrio says of a file that it cannot read."""
+    known = pyogrio.errors
+    return (known.DataSourceError, known.DataLayerError, known.FeatureError, known.GeometryError)
+
+
+def _read_flatgeobuf(path: Path, attribute: str | None, layer: str | None) -> Layer:
+    head = first_bytes(path)
+    if not (head.startswith(b"fgb") and head[4:7] == b"fgb"):  # the others are its version
+        raise wrong(path, "the content is no FlatGeobuf")
     return _read_with_pyogrio(path, attribute, layer)
 
 
@@ -257,6 +304,8 @@ def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> 
     pyogrio, shapely = import_vector_package("pyogrio"), import_vector_package("shapely")
     try:
         layers = _layers(pyogrio, path)
+        if not layers:
+            raise wrong(path, "no layer that can be read; it may be cut off")
         if layer is None and len(layers) == 1:
             layer = layers[0]
         if layer not in layers:
@@ -267,9 +316,9 @@ def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> 
         meta, _, shapes_wkb, columns = pyogrio.raw.read(
             path, layer=layer, columns=[attribute] if attribute else [], force_2d=True
         )
-        shapes = shapely.from_wkb(shapes_wkb)
-    except (pyogrio.errors.DataSourceError, shapely.errors.GEOSException) as error:
+    except _errors(pyogrio) as error:
         raise damaged(path, error) from None
+    shapes = _shapes_of(path, shapes_wkb, shapely)
     values = columns[0].tolist() if attribute else [None] * len(shapes)
     geometries = [
         None if shape is None or shape.is_empty else shapely.geometry.mapping(shape)
@@ -278,6 +327,19 @@ def _read_with_pyogrio(path: Path, attribute: str | None, layer: str | None) -> 
     no_crs = not meta["crs"] or _NO_CRS in meta["crs"]
     crs = None if no_crs else named_crs(meta["crs"])
     return Layer(geometries, values, crs)
+
+
+def _shapes_of(path: Path, shapes_wkb: Sequence[bytes | None], shapely: Any) -> Sequence[Any]:
+    try:
+        return list(shapely.from_wkb(shapes_wkb))
+    except shapely.errors.GEOSException:
+        pass  # of which shape is not said
+    for number, shape_wkb in enumerate(shapes_wkb):
+        try:
+            shapely.from_wkb(shape_wkb)
+        except shapely.errors.GEOSException as error:
+            raise wrong(path, f"shape {number} cannot be read: {error}") from None
+    raise AssertionError
 
 
 _NO_CRS = "Undefined Cartesian SRS"  # what a GeoPackage says where coordinates have none
@@ -296,4 +358,10 @@ _READERS: dict[str, Callable[[Path, str | None, str | None], Layer]] = {
     ".json": read_geojson,
     ".gpkg": _read_geopackage,
     ".shp": _read_shapefile,
+    ".fgb": _read_flatgeobuf,
 }
+_NOT_READ = (
+    ".kml", ".kmz", ".gml", ".gpx", ".dxf", ".mif", ".geojsonl", ".geojsons", ".topojson",
+    ".parquet", ".geoparquet", ".arrow", ".sqlite", ".gdb",
+)  # fmt: skip
+"""Names of other files of shapes: told apart from rasters, to be refused as what they are."""

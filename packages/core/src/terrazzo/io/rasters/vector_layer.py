@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
 from rasterio.crs import CRS
 
@@ -17,6 +18,8 @@ from terrazzo.io.rasters.handles import ENVIRONMENT
 
 _CRS84 = ("urn:ogc:def:crs:OGC:1.3:CRS84", "urn:ogc:def:crs:OGC::CRS84", "OGC:CRS84")
 """EPSG:4326 with the longitude first, which is how coordinates are given here anyhow."""
+_FARTHEST = 1e15
+"""No place has a larger coordinate, in no unit."""
 NO_CRS = (
     'ENGCRS["Undefined Cartesian SRS with unknown unit",EDATUM["Unknown engineering datum"],'
     'CS[Cartesian,2],AXIS["x",unspecified],AXIS["y",unspecified],LENGTHUNIT["unknown",1]]'
@@ -47,6 +50,43 @@ def is_empty(geometry: Any) -> bool:
     return not any(_numbers_in(geometry.get("coordinates") or []))
 
 
+def faulty_coordinate(geometry: Any) -> str | None:
+    """Return the first coordinate that is no number of a place, as text; None: all are.
+
+    GDAL crashes, or draws something else, where GeoJSON holds such.
+    """
+    if geometry.get("type") == "GeometryCollection":
+        found = map(faulty_coordinate, geometry.get("geometries") or [])
+        return next((text for text in found if text is not None), None)
+    return _faulty_in(geometry.get("coordinates"))
+
+
+def _faulty_in(coordinates: Any) -> str | None:
+    if not isinstance(coordinates, list | tuple):
+        return repr(coordinates)
+    if _are_points(coordinates):
+        return None
+    deeper = [each for each in coordinates if isinstance(each, list | tuple)]
+    if deeper and len(deeper) == len(coordinates):
+        return next((text for text in map(_faulty_in, coordinates) if text is not None), None)
+    for each in coordinates:
+        is_number = isinstance(each, int | float) and not isinstance(each, bool)
+        if not is_number or not -_FARTHEST <= each <= _FARTHEST:
+            return repr(each)
+    return None if len(coordinates) > 1 else repr(coordinates)
+
+
+def _are_points(coordinates: Any) -> bool:
+    """Tell of a ring or line, ten times as fast as number by number, that nothing is wrong."""
+    try:
+        points = np.array(coordinates)
+    except ValueError:  # of several lengths
+        return False
+    if points.ndim != 2 or points.shape[1] < 2 or points.dtype.kind not in "if":
+        return False
+    return bool((np.abs(points) <= _FARTHEST).all())
+
+
 def _numbers_in(coordinates: Iterable[Any]) -> Iterable[bool]:
     """Yield True for each number in nested lists."""
     for item in coordinates:
@@ -73,7 +113,7 @@ def import_vector_package(name: str) -> Any:
     except ImportError:
         raise ConfigError(
             "SEG-X003",
-            "GeoPackage, Shapefile and burn_width need two more packages",
+            "GeoPackage, Shapefile, FlatGeobuf and burn_width need two more packages",
             observed=f"no module {name!r}",
             allowed="polygons as GeoJSON without them",
             next_step='pip install "terrazzo[vector]"',
@@ -105,7 +145,7 @@ def wrong(path: Path, observed: str) -> DataError:
         "the file does not hold shapes of the form that is wanted",
         file=path,
         observed=observed,
-        allowed="polygons as GeoJSON (a FeatureCollection), GeoPackage or Shapefile, each with "
-        "the attribute that is asked for",
+        allowed="polygons as GeoJSON (a FeatureCollection), GeoPackage, Shapefile or FlatGeobuf, "
+        "each with the attribute that is asked for",
         next_step="export the shapes again",
     )

@@ -171,7 +171,7 @@ def row_d27(place: Place) -> None:
     "D28",
     "files beside a raster that change what it means",
     kept="L0",
-    note=".aux.xml, .msk, .ovr and world files are not looked at",
+    note=".aux.xml, .msk, .ovr and world files are not used; notes name the first two",
 )
 def row_d28(place: Place) -> None:
     """A nodata value, a mask, and another place: nothing of it changes what is read."""
