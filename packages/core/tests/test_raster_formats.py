@@ -13,14 +13,18 @@ import rasterio
 
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.base.progress import Silent
+from terrazzo.base.recipe import Config
 from terrazzo.data.datasets import folder as folder_format
 from terrazzo.data.datasets import geotiff
+from terrazzo.inference import scene_lists
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.predict import predict
 from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.io import raster_formats, rasters
 from terrazzo.testing.scenes import make_model
 from terrazzo.testing.sentinel2 import LOSSLESS, place, write_jp2
+from terrazzo.workflows.evaluate import evaluate
+from terrazzo.workflows.train import train
 
 SHAPE = (150, 130)
 TILING = Tiling(tile=64, overlap=12, batch_size=3)
@@ -325,6 +329,76 @@ OUTSIDE = [
     ("&lt;VRTDataset rasterXSize='1' rasterYSize='1'/&gt;", 0),
     ("", 0),
 ]
+
+
+def test_a_list_of_scenes_may_name_what_is_allowed(root, tmp_path):
+    image_HWC = noise(2)
+    write(tmp_path / "stack.tif", image_HWC)
+    write(root / "c.img", image_HWC[..., 1:], "HFA")
+    write(root / "b.tif", image_HWC[..., :1])
+    vrt(root / "a.vrt", source("b.tif"))
+    (root / "scenes.csv").write_text("name,image_1,image_2\nnorth,a.vrt,c.img\n")
+    model = make_model(tmp_path / "model", bands=2)
+    (listed,) = scene_lists.read(str(root / "scenes.csv"))
+    outs = tmp_path / "one.tif", tmp_path / "other.tif"
+    settings = Settings(tiling=TILING)
+    error = refusal(predict, model, [listed], outs[0], settings, progress=Silent())
+    assert error.code == "SEG-D030"
+    permitted = listed.permitting(["HFA"], allow_vrt=True).absolute()
+    predict(model, [permitted], outs[0], settings, progress=Silent())
+    predict(model, [tmp_path / "stack.tif"], outs[1], settings, progress=Silent())
+    assert outs[0].read_bytes() == outs[1].read_bytes()
+    words = ["predict", str(model), "--scene", str(root / "scenes.csv"), "--allow-vrt"]
+    words += ["--formats", "HFA", "--out", str(tmp_path / "three.tif")]
+    words += ["--tile", "64", "--overlap", "12", "--batch-size", "3"]
+    command = [sys.executable, "-m", "terrazzo", *words]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "three.tif").read_bytes() == outs[1].read_bytes()
+
+
+@pytest.mark.parametrize("name", ["a.vrt", "a.img", "a.jp2", "a.tif"])
+def test_a_run_on_what_is_allowed_is_scored(root, name):
+    """A report does not read what a recipe allowed; it has no image then, and all the rest."""
+    image_HWC = noise(1)
+    label_HWC = (image_HWC > 125).astype(np.uint8)
+    write(root / "a.tif", image_HWC)
+    jp2(root / "a.jp2", image_HWC)
+    write(root / "a.img", image_HWC, "HFA")
+    vrt(root / "a.vrt", source("a.tif"))
+    write(root / "label.tif", label_HWC)
+    (root / "m.toml").write_text(
+        'name = "m"\nclasses = [{ name = "a", colour = "#000000", raw = [0] }, '
+        '{ name = "b", colour = "#00FF00", raw = [1] }]\n'
+    )
+    options = {"scenes": [{"images": [name], "label": "label.tif"}], "chip": 32, "block": 1}
+    options |= {"buffer": 0, "formats": ["HFA"], "allow_vrt": True}
+    data = {"format": "geotiff", "root": str(root), "labels": str(root / "m.toml")}
+    recipe = Config.model_validate(
+        {
+            "backend": "reference",
+            "name": "formats",
+            "data": {**data, "options": options},
+            "model": {"name": "pixel_softmax", "options": {"features": "neighbourhood"}},
+            "training": {"batch_size": 2, "steps": 2, "schedule": {"learning_rate": 0.1}},
+        }
+    )
+    train(recipe, root / "run", progress=Silent())
+    (shown,) = evaluate(root / "run", "val").evaluation.maps
+    assert (shown.image_HWC is not None) == (name in ("a.jp2", "a.tif"))
+    assert list((root / "run").rglob("report*.html"))
+
+
+@pytest.mark.parametrize("name", ["a.gtiff", "a", "a.img", "a.TIFF"])
+def test_geotiff_under_another_name_is_a_scene(tmp_path, name):
+    model = make_model(tmp_path / "model")
+    write(tmp_path / "plain.tif", noise())
+    write(tmp_path / name, noise())
+    outs = tmp_path / "one_map.tif", tmp_path / "other_map.tif"
+    for source_name, out in zip(("plain.tif", name), outs, strict=True):
+        settings = Settings(tiling=TILING)
+        predict(model, [tmp_path / source_name], out, settings, progress=Silent())
+    assert outs[0].read_bytes() == outs[1].read_bytes()
 
 
 @pytest.mark.parametrize(("name", "relative"), OUTSIDE)

@@ -22,6 +22,7 @@ from terrazzo.base.recipe import Config, DataConfig
 from terrazzo.check import check_data
 from terrazzo.data import datasets
 from terrazzo.data.datasets import geotiff
+from terrazzo.inference import scene_lists
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.predict import predict
 from terrazzo.inference.tiled_prediction import Tiling
@@ -302,6 +303,61 @@ def test_a_model_gets_the_resolution_and_the_order_it_knows(root):
     predict(run, [stack], root / "stacked.tif", Settings(tiling=TILING), progress=Silent())
     with rasterio.open(root / "stacked.tif") as dataset:
         np.testing.assert_array_equal(labels_HW, dataset.read(1))
+
+
+@pytest.mark.parametrize(("metres", "dem_first"), [(10, False), (20, False), (20, True)])
+def test_a_list_of_scenes_holds_a_product_and_another_raster(root, metres, dem_first):
+    """The grid is that of the first file; the map is that of one file of all bands."""
+    folder = write_product(root)
+    label(root, metres)
+    side = 1200 // metres
+    heights_HW = (np.indices((side, side)).sum(axis=0) * 90 + 1).astype(np.uint16)
+    rasters.write(root / "dem.tif", heights_HW[..., None], band_names=("height",), **place(metres))
+    images = ["dem.tif", folder.name] if dem_first else [folder.name, "dem.tif"]
+    names = ["height", "B04", "B11"] if dem_first else ["B04", "B11", "height"]
+    scenes = [{"images": images, "label": "label.tif"}]
+    more = {} if dem_first else {"resolution": metres}
+    run = trained(root, root / "run", options(scenes=scenes, bands=names, **more))
+    assert evaluate_workflow.evaluate(run, "val").evaluation.maps[0].image_HWC is not None
+    listed = f"scenes = [{{ images = {images} }}]\n"
+    (root / "scenes.toml").write_text(listed.replace("'", '"'))
+    listed_scenes = scene_lists.read(str(root / "scenes.toml"))
+    predict(run, listed_scenes, root / "map.tif", Settings(tiling=TILING), progress=Silent())
+    found = {
+        "height": heights_HW,
+        "B04": by_rasterio(folder, "B04", metres, metres),
+        "B11": by_rasterio(folder, "B11", 20, metres),
+    }
+    stack_HWC = np.stack([found[name] for name in names], axis=2)
+    # 0 is no data of the product, and no height is 0.
+    profile = {"nodata": 0, "band_names": tuple(names), **place(metres)}
+    rasters.write(root / "stack.tif", stack_HWC, **profile)
+    with rasterio.open(root / "stack.tif", "r+") as dataset:
+        shifts = [0 if name == "height" else -0.1 for name in names]
+        dataset.scales = [1 if name == "height" else 1e-4 for name in names]
+        dataset.offsets = shifts
+    predict(run, [root / "stack.tif"], root / "one.tif", Settings(tiling=TILING), progress=Silent())
+    assert (root / "map.tif").read_bytes() == (root / "one.tif").read_bytes()
+    metadata = folder / "MTD_MSIL2A.xml"
+    assert metadata in rasters.files_behind(folder)
+
+
+def test_how_bands_are_resampled_is_for_reflectance_alone(root):
+    """Classes are never mixed."""
+    folder = write_product(root)
+    label(root)
+    images = [{"file": folder.name, "resampling": "cubic"}]
+    scenes = [{"images": images, "label": "label.tif"}]
+    names = ("B11", "SCL", "B02")
+    image_HWC, plain_HWC = (
+        opened(root, *used, bands=list(names), resolution=10, **changes)
+        .open_scenes[0]
+        .read_image((0, 0, 120, 120))
+        .image_HWC
+        for used, changes in (((), {"scenes": scenes}), ((folder.name,), {}))
+    )
+    assert (image_HWC[..., 0] != plain_HWC[..., 0]).any()
+    np.testing.assert_array_equal(image_HWC[..., 1:], plain_HWC[..., 1:])
 
 
 def test_a_folder_of_products_is_predicted_product_by_product(root):

@@ -95,7 +95,8 @@ def _sizes(
     source = split.source
     # Of each first file one image: the file itself may have other pixels than the images read.
     files = {source.files(index)[0]: index for index in reversed(range(len(split)))}
-    found = sorted(index for path, index in files.items() if is_raster(path))
+    all_rasters = isinstance(source, OnGrids)
+    found = sorted(index for path, index in files.items() if all_rasters or is_raster(path))
     if not found:
         return None
     from terrazzo.io import rasters  # GDAL only where there are GeoTIFF files

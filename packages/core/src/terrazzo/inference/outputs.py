@@ -21,7 +21,7 @@ from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.inference.unfinished_map import folder_of, has_rows
 from terrazzo.io import images, sentinel2
 from terrazzo.io.folders import walk_files
-from terrazzo.io.raster_formats import RASTER_SUFFIXES, is_raster, is_tiff
+from terrazzo.io.raster_formats import RASTER_SUFFIXES, holds_raster, is_tiff
 from terrazzo.models.runtimes import ComputePrecision
 
 
@@ -193,7 +193,7 @@ class _Input(NamedTuple):
 
     @property
     def is_scene(self) -> bool:
-        return self.scene is not None or is_raster(self.source)
+        return self.scene is not None or holds_raster(self.source)
 
 
 def plan_outputs(

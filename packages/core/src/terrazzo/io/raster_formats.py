@@ -13,7 +13,7 @@ from pathlib import Path, PosixPath, WindowsPath
 from typing import Any, Literal
 
 from terrazzo.base.errors import ConfigError
-from terrazzo.io import sentinel2
+from terrazzo.io import image_headers, sentinel2
 from terrazzo.io.remote_paths import RemotePath
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -24,6 +24,8 @@ _ON_REQUEST = (".vrt", ".img")
 OptIn = Literal["ENVI", "HFA"]
 OPT_IN: tuple[OptIn, ...] = ("ENVI", "HFA")
 VRT = "VRT"
+_READ_EVERYWHERE = ("TIFF", "JPEG 2000")
+"""As `image_headers.content_name` has them."""
 _IMAGES = (".png", ".jpg", ".jpeg")
 
 _Path = WindowsPath if os.name == "nt" else PosixPath
@@ -108,6 +110,23 @@ def is_raster(path: Path) -> bool:
     if str(path).lower().endswith((*RASTER_SUFFIXES, *_ON_REQUEST)):
         return True
     return isinstance(path, PermittedPath) or sentinel2.is_product(path)
+
+
+def holds_raster(path: Path) -> bool:
+    """Tell whether a file is a raster by its suffix or, where that says nothing, its content.
+
+    Ordinary images keep their suffix's word, and nothing is fetched from elsewhere.
+    """
+    if is_raster(path):
+        return True
+    if isinstance(path, RemotePath) or path.suffix.lower() in _IMAGES or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(100)
+    except OSError:
+        return False
+    return bool(head) and image_headers.content_name(head) in _READ_EVERYWHERE
 
 
 def is_tiff(path: Path) -> bool:
