@@ -78,18 +78,22 @@ class CheapModel:
         return self.predict(images_BHWC).argmax(axis=-1).astype(np.uint8)
 
 
-def write_scene(path, size):
-    """Write smooth colours with some noise, a strip at a time."""
+def write_scene(path, size, height=None):
+    """Write smooth colours with some noise, a strip at a time; a square unless told otherwise."""
+    height = size if height is None else height
     rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (TILE // 32, size // 32, BANDS)).astype(np.float32)
+    coarse = rng.integers(0, 256, (TILE // 32, max(size // 32, 1), BANDS)).astype(np.float32)
     strip = cv2.resize(coarse, (size, TILE), interpolation=cv2.INTER_LINEAR)
     strip = np.clip(strip + rng.normal(0, 3, strip.shape), 0, 255).astype(np.uint8)
-    profile = {"driver": "GTiff", "height": size, "width": size, "count": BANDS, "dtype": "uint8"}
+    profile = {"driver": "GTiff", "height": height, "width": size, "count": BANDS, "dtype": "uint8"}
     tiling = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate"}
     with rasterio.open(path, "w", **profile, **tiling, interleave="pixel", zlevel=1) as dataset:
-        for row in range(0, size, TILE):
+        for row in range(0, height, TILE):
             shifted = np.roll(strip, 37 * row // TILE, axis=1)
-            dataset.write(np.moveaxis(shifted, 2, 0), window=Window(0, row, size, TILE))
+            dataset.write(
+                np.moveaxis(shifted[: height - row], 2, 0),
+                window=Window(0, row, size, min(TILE, height - row)),
+            )
 
 
 def card():
@@ -105,7 +109,8 @@ TILING = Tiling(tile=TILE, overlap=OVERLAP, batch_size=BATCH)
 
 def ours(path, out):
     scene = Scene.of_file(path, tuple(range(BANDS)))
-    order = predict.order_for(scene, card(), Work(path, out), Settings(tiling=TILING), ("cheap",))
+    work = Work(path, out, areas=out.with_suffix(".csv"), style=out.with_suffix(".qml"))
+    order = predict.order_for(scene, card(), work, Settings(tiling=TILING), ("cheap",))
     (_,) = make_maps([order], ThisProcess(CheapModel(), lambda: None))
 
 
@@ -224,17 +229,24 @@ def run_way(way, path, folder):
     print(seconds, peak_memory()["peak_memory_bytes"] / 2**20)
 
 
+def remove_map(folder):
+    for left in folder.glob("map.*"):
+        left.unlink()
+
+
 def speeds(path, folder, size, ways, rounds):
     taken = {way: [] for way in ways}
     for _ in range(rounds):
         for way in ways:
             taken[way].append(measure(way, path, folder))
-            (folder / "map.tif").unlink(missing_ok=True)
+            remove_map(folder)
     for way, measured in taken.items():
         seconds = statistics.median(second for second, _ in measured)
+        alone = [second for second, _ in taken.get("model alone", [])]
+        ratio = f"{statistics.median(alone) / seconds:8.2f} of the model alone" if alone else ""
         peak = max(peak for _, peak in measured)
         speed = f"{size**2 / 1e6 / seconds:6.2f} Mpx/s"
-        print(f"{way:<20}{speed}{seconds:8.1f} s{peak:8.0f} MB", flush=True)
+        print(f"{way:<20}{speed}{seconds:8.1f} s{peak:8.0f} MB{ratio}", flush=True)
 
 
 def main():
@@ -264,7 +276,7 @@ def main():
         for size in arguments.memory:
             write_scene(path, size)
             seconds, peak = measure("terrazzo", path, folder)
-            (folder / "map.tif").unlink()
+            remove_map(folder)
             print(
                 f"terrazzo {size}²: {peak:.0f} MB, {size**2 / 1e6 / seconds:.2f} Mpx/s", flush=True
             )

@@ -116,15 +116,14 @@ def test_import_contracts_hold():
             "--any-pixel-size --boundary --calibration --data --help --precision --ray --runtime "
             "--split --workers",
         ),
+        ("init", "--backend --classes --help --model --out --set"),
         ("study", "--help --out --ray --resume --set --workers"),
         (
             "predict",
-            "--align --allow-remote --allow-vrt --any-pixel-size --bands --batch-size --blend "
-            "--cog --contours --formats "
-            "--help --labels-for --layer-per-class --min-area --out --overlap --overwrite "
-            "--polygons --precision --probabilities --raw-values --ray --resume --runtime --scene "
-            "--sieve-map --tile "
-            "--workers",
+            "--align --allow-remote --allow-vrt --any-pixel-size --area --bands --batch-size "
+            "--blend --cog --contours --formats --help --labels-for --layer-per-class --min-area "
+            "--out --overlap --overwrite --polygons --precision --probabilities --raw-values --ray "
+            "--resume --runtime --scene --sieve-map --tile --tta --uncertainty --workers",
         ),
         (
             "sample",

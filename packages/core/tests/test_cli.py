@@ -371,7 +371,9 @@ def test_without_recipe_or_backend_the_choices_are_named(tmp_path):
 
 def test_list_shows_models_formats_and_labels(tmp_path):
     assert "pixel_softmax" in terrazzo(tmp_path, "list", "models", code=0).stdout
-    assert "camvid" in terrazzo(tmp_path, "list", "datasets", code=0).stdout
+    formats = terrazzo(tmp_path, "list", "datasets", code=0).stdout
+    assert "camvid  " in formats
+    assert "cityscapes_polygons  " in formats
     assert "bicyclist" in terrazzo(tmp_path, "list", "labels", "camvid", code=0).stdout
     assert "camvid" in terrazzo(tmp_path, "list", "labels", code=0).stdout
     assert "SEG-X004" in terrazzo(tmp_path, "list", "unicorns", code=2).stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from terrazzo.data import datasets
-from terrazzo.testing import dataset_checks, faulty_datasets
+from terrazzo.testing import annotation_trees, dataset_checks, faulty_datasets
 from terrazzo.testing.dataset_checks import CHECKS, Open, Subject
 from terrazzo.testing.dataset_trees import WRITERS
 from terrazzo.testing.faulty_datasets import FAULTY_DATASETS
@@ -29,8 +29,12 @@ def test_faulty_is_caught(tmp_path, check: str, faulty: Open) -> None:
 
 def test_every_format_of_images_has_a_tree() -> None:
     # demo and geotiff cut scenes into chips: nothing there is one file an image. street draws its
-    # own images.
-    assert set(WRITERS) == set(datasets.formats()) - {"demo", "geotiff", "street"}
+    # own images. Formats of labelling tools have theirs in annotation_trees.
+    assert set(WRITERS) | set(annotation_trees.WRITERS) == set(datasets.formats()) - {
+        "demo",
+        "geotiff",
+        "street",
+    }
 
 
 def test_every_check_has_a_faulty_and_is_run() -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree as Xml
@@ -16,12 +17,14 @@ import rasterio
 
 from terrazzo.base.errors import CheckpointError
 from terrazzo.base.progress import Silent
+from terrazzo.data import class_areas
 from terrazzo.data.labels import LabelClass, LabelMap
-from terrazzo.inference import map_writer, predict, qgis_styles
+from terrazzo.inference import jobs, map_writer, predict, qgis_styles
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.io import image_headers, rasters
 from terrazzo.io.rasters import RasterInfo, handles
+from terrazzo.runs import saved_model
 from terrazzo.testing.scenes import LABELS, UTM, make_model, make_scene
 
 ODD = LabelMap(
@@ -287,3 +290,41 @@ def test_the_style_is_a_planned_file(tmp_path):
     style.write_text("mine")
     assert run(resume=True) == []
     assert style.read_text() == "mine"
+
+
+class WaitsForTheMap:
+    """Does bands of rows in this process, the last one when the map has begun to be written."""
+
+    size = 3
+
+    def __init__(self, model):
+        self.trainer = saved_model.load(model)[1]
+        self.map_was_there = False
+
+    def do(self, tasks):
+        *first, last = list(tasks)
+        for task in (*first, last):
+            if task is last:
+                ends = time.monotonic() + 20
+                unfinished = last.folder.parent / "map.tif"
+                while not unfinished.exists() and time.monotonic() < ends:
+                    time.sleep(0.02)
+                self.map_was_there = unfinished.exists()
+            jobs.work(self.trainer, task, lambda: None)
+            yield task
+
+
+def test_the_map_is_written_while_rows_are_made(tmp_path):
+    """Areas are added up on the way; waiting for them, the map came after all rows."""
+    model = make_model(tmp_path / "model")
+    make_scene(tmp_path / "s.tif", (700, 60, 3), nodata=0)
+    card, settings = saved_model.read_card(model), Settings(tiling=Tiling(tile=32, overlap=12))
+    (work,) = predict.plan_outputs([tmp_path / "s.tif"], tmp_path / "m.tif", settings)
+    scene = predict.open_scene(tmp_path / "s.tif", card, settings, Silent())
+    order = predict.order_for(scene, card, work, settings, ("model",))
+    executor = WaitsForTheMap(model)
+    list(map_writer.make_maps([order], executor))
+    assert executor.map_was_there
+    added_up = class_areas.read(tmp_path / "m_areas.csv")
+    of_the_file = class_areas.of_map(tmp_path / "m.tif")
+    assert [each.pixels for each in added_up] == [each.pixels for each in of_the_file]

@@ -2,6 +2,7 @@
 
 import io
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,10 @@ import terrazzo
 from terrazzo.base import progress
 from terrazzo.base.console import PlainConsole
 from terrazzo.base.progress import Pace, PlainLines, TerminalBar
+from terrazzo.inference import predict
+from terrazzo.inference.outputs import Settings
+from terrazzo.inference.tiled_prediction import Tiling
+from terrazzo.testing.scenes import make_model, make_scene
 
 
 class Clock:
@@ -145,3 +150,52 @@ def test_a_run_without_a_terminal_tells_loss_ignored_pixels_and_time_left(recipe
         assert re.fullmatch(
             r"\d+/60 train  loss \d\.\d{4}  ignored \d+%  about \d+ (s|min) left", line
         )
+
+
+def test_prediction_of_a_scene_tells_speed_and_time_left_without_a_terminal(
+    tmp_path, capsys, monkeypatch
+):
+    make_model(tmp_path / "model")
+    make_scene(tmp_path / "s.tif", (200, 100, 3))
+    clock = Clock(20.0)
+    monkeypatch.setattr(predict._RowsDone, "__init__", partial_clock(clock))
+    settings = Settings(tiling=Tiling(tile=32, overlap=12))
+    lines = PlainLines(clock)
+    predict.predict(
+        tmp_path / "model", tmp_path / "s.tif", tmp_path / "m.tif", settings, progress=lines
+    )
+    shown = [line for line in capsys.readouterr().err.splitlines() if " predict" in line]
+    speeds = [
+        line for line in shown if re.search(r"\d+/10 predict  0\.00 Mpx/s  about .* left", line)
+    ]
+    assert len(speeds) > 5, shown
+
+
+def partial_clock(clock):
+    """Return an initialiser of `_RowsDone` whose time is the test's."""
+    original = predict._RowsDone.__init__
+
+    def initialise(self, progress, total, pixels):
+        original(self, progress, total, pixels, clock)
+
+    return initialise
+
+
+def test_a_resumed_scene_counts_only_what_this_process_did():
+    class Told(progress.Silent):
+        lines = ()
+
+        def advance(self, done, total, text):
+            self.lines += ((done, total, text),)
+
+    told, clock = Told(), Clock()
+    counter = predict._RowsDone(told, 10, 20_000_000, clock)
+    size = SimpleNamespace(rows=200)
+    order = SimpleNamespace(
+        tiling=Tiling(tile=32, overlap=12), scene=SimpleNamespace(info=size, area=None)
+    )
+    rows = SimpleNamespace(finished_rows=100)
+    counter.map_begun(SimpleNamespace(rows=rows, order=order))
+    clock.now += 4
+    counter.row_done()
+    assert told.lines == ((5, 10, "predict"), (6, 10, "predict  0.50 Mpx/s"))

@@ -98,15 +98,6 @@ def test_a_width_for_each_class(tmp_path):
         opened(tmp_path, burn_width={"road": 10.0})
 
 
-def test_a_width_in_degrees_is_refused(tmp_path):
-    degrees = {"crs": "EPSG:4326", "transform": Affine(1e-5, 0, 13, 0, -1e-5, 52)}
-    rasters.write(tmp_path / "image.tif", np.ones((*SHAPE, 1), np.uint16), **degrees)
-    points = [[13.0001, 51.9999], [13.0005, 51.9999]]
-    write(tmp_path, feature({"type": "LineString", "coordinates": points}), crs="none")
-    with pytest.raises(DataError, match="degrees"):
-        opened(tmp_path, burn_width=6.0)
-
-
 def test_an_area_of_lines_is_refused(tmp_path):
     write(tmp_path, square(0, 0, 5))
     write(tmp_path, line(20), name="area.geojson")

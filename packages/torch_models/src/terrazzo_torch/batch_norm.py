@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -73,7 +74,6 @@ class SynchronizedBatchNorm2d(BatchNorm2d):
             normalised = getattr(self, name)(normalised)
         return normalised
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _by_the_whole_batch(self, features_BCHW: Tensor) -> Tensor:
         features = features_BCHW.float()
         takes_part = 0.0 if self.share.idle else 1.0
@@ -113,6 +113,7 @@ def synchronize_batch_norms(network: nn.Module, share: Share) -> None:
     Raises:
         ConfigError: SEG-X071, a kind of batch normalisation that is not known here.
     """
+    _keep_out_of_graphs()
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if not isinstance(child, nn.modules.batchnorm._BatchNorm):
@@ -131,6 +132,18 @@ def synchronize_batch_norms(network: nn.Module, share: Share) -> None:
             for part in after:
                 setattr(replacement, part, getattr(child, part))
             setattr(parent, name, replacement)
+
+
+@cache
+def _keep_out_of_graphs() -> None:
+    """Have what processes say to each other left out of compiled graphs.
+
+    Not where the class is written: this loads torch's compiler, 150 MB, which prediction and most
+    training do without.
+    """
+    SynchronizedBatchNorm2d._by_the_whole_batch = torch.compiler.disable(  # type: ignore[method-assign, no-untyped-call]
+        SynchronizedBatchNorm2d._by_the_whole_batch
+    )
 
 
 def replace_batch_norms(network: nn.Module, *, keep: float | None = None) -> None:

@@ -55,13 +55,6 @@ class Optimizer:
             for slot in self._slots
         }
 
-    def reset(self) -> None:
-        """Forget everything learnt of the gradients."""
-        for slot in self.slots().values():
-            slot.zero_()
-        self.updates.zero_()
-        self.resume()
-
     def resume(self) -> None:
         """Take over `updates` after it was written from outside."""
         for step in self._steps:

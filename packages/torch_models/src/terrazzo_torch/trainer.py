@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,9 +101,7 @@ class TorchTrainer:
         self._depends_on_share = _depends_on_share(network, training.sync_batch_norm)
         self._statistics = _Statistics(network)
         trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
-        self._optimizer = Optimizer(
-            training.optimizer, trained, parts.lr_factors(trained, training)
-        )
+        self._optimizer_settings = training.optimizer, trained, parts.lr_factors(trained, training)
         self._average = MovingAverage(network, training.ema) if training.ema else None
         self._loss = SegmentationLoss(training.loss, labels.ignore_index).to(self._device)
         self._sum_over: SumOver = processes.sum_over if self._several else one_part
@@ -114,6 +112,14 @@ class TorchTrainer:
         self._step = 0
         if training.compile:
             network.compile()
+
+    @cached_property
+    def _optimizer(self) -> Optimizer:
+        """Made when it is needed, and so not for prediction.
+
+        With its slots it may be twice as large as the network, and torch loads its compiler for it.
+        """
+        return Optimizer(*self._optimizer_settings)
 
     @property
     def world(self) -> World:
@@ -251,11 +257,7 @@ class TorchTrainer:
             CheckpointError: SEG-C007 names or shapes differ; nothing is changed then.
         """
         weights_only = not any(name.startswith("optimizer/") for name in state)
-        tensors = {
-            name: tensor
-            for name, tensor in self._tensors().items()
-            if not (weights_only and name.startswith("optimizer/"))
-        }
+        tensors = self._weights() if weights_only else self._tensors()
         _check_shapes(
             {name: value.shape for name, value in state.items()},
             {name: tuple(tensor.shape) for name, tensor in tensors.items()},
@@ -263,13 +265,14 @@ class TorchTrainer:
         with torch.no_grad():
             for name, tensor in tensors.items():
                 tensor.copy_(torch.tensor(state[name]))
-        if weights_only:
-            self._optimizer.reset()
-            if self._average is not None:
-                self._average.restart()
-        else:
+        if not weights_only:
             self._optimizer.resume()
-        self._step = int(self._optimizer.updates)
+            self._step = int(self._optimizer.updates)
+            return
+        self.__dict__.pop("_optimizer", None)  # with all that it has learnt
+        self._step = 0
+        if self._average is not None:
+            self._average.restart()
 
     def out_of_memory(self, error: Exception) -> bool:
         """Tell whether torch says by this error that host or device have no memory left."""
@@ -280,11 +283,17 @@ class TorchTrainer:
         live = self._network.state_dict()
         averaged = {} if self._average is None else self._average.averaged
         return (
-            {f"weights/{name}": averaged.get(name, tensor) for name, tensor in live.items()}
+            self._weights()
             | {f"optimizer/raw/{name}": live[name] for name in averaged}
             | {f"optimizer/{name}": slot for name, slot in self._optimizer.slots().items()}
             | {"optimizer/step": self._optimizer.updates, "optimizer/seed": self._seed}
         )
+
+    def _weights(self) -> dict[str, Tensor]:
+        """Return those of them that prediction needs."""
+        averaged = {} if self._average is None else self._average.averaged
+        live = self._network.state_dict()
+        return {f"weights/{name}": averaged.get(name, tensor) for name, tensor in live.items()}
 
     def _clip(self, gradients: list[Tensor]) -> Tensor:
         """Clip in place where the recipe asks for it; tell whether all gradients were finite."""

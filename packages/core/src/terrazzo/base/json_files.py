@@ -64,15 +64,25 @@ def json_object(content: bytes) -> dict[str, Any]:
     Raises:
         ValueError: it is no JSON, no object, or has a key twice, of which one would be lost.
     """
-    try:
-        value = json.loads(content, object_pairs_hook=_each_key_once)
-    except RecursionError:
-        msg = "lists or objects are nested too deeply"
-        raise ValueError(msg) from None
+    value = json_value(content)
     if not isinstance(value, dict):
         msg = f"a {type(value).__name__} where an object with keys is expected"
         raise ValueError(msg)  # noqa: TRY004 - the content is wrong, not an argument
     return value
+
+
+def json_value(content: bytes) -> Any:
+    """Return what a JSON file holds; it may begin with a byte order mark.
+
+    Raises:
+        ValueError: it is no JSON (a `json.JSONDecodeError` with line and column), or has a key
+            twice, of which one would be lost.
+    """
+    try:
+        return json.loads(content, object_pairs_hook=_each_key_once)
+    except RecursionError:
+        msg = "lists or objects are nested too deeply"
+        raise ValueError(msg) from None
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,3 +112,46 @@ def size_of(shape: tuple[int, ...], dtype: Any, itemsize: int) -> str:
     """Return what an array takes, for people: ``8×512×512×3 uint8, 6.3 MB``."""
     megabytes = math.prod(shape) * itemsize / 1e6
     return f"{'×'.join(map(str, shape))} {dtype}, {megabytes:.1f} MB"
+
+
+def available_bytes() -> int | None:
+    """Return how much memory this process may still take; None where the system does not say.
+
+    The least of what the machine has free, what its control group leaves, and `ulimit -v`.
+    """
+    found = [_free_on_machine(), _left_in_control_group(), _address_space()]
+    return min((each for each in found if each is not None), default=None)
+
+
+def _free_on_machine() -> int | None:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if "MemAvailable" in line)
+    except (OSError, ValueError, StopIteration):
+        pass
+    try:  # half of what there is, where what is free is not told
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _left_in_control_group() -> int | None:
+    folder = Path("/sys/fs/cgroup")
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            most, taken = ((folder / name).read_text().strip() for name in (limit, used))
+            return max(int(most) - int(taken), 0)
+        except (OSError, ValueError):  # "max": no limit
+            continue
+    return None
+
+
+def _address_space() -> int | None:
+    if not _is_limited():
+        return None
+    import resource
+
+    return resource.getrlimit(resource.RLIMIT_AS)[0]

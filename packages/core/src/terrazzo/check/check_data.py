@@ -16,6 +16,7 @@ from terrazzo.check import (
     bands,
     coverage,
     doubted_labels,
+    drawn_shapes,
     grids,
     headers,
     label_map_proposal,
@@ -83,6 +84,7 @@ def check_data(
         *label_nodata.find(seen.sources.values(), label_map),
         *pixel_sizes.find(seen.sources.values()),
         *leaks.find(seen),
+        *drawn_shapes.find(seen.sources, settings.root, threads),
     ]
     if run is not None:
         findings += doubted_labels.find(seen, Path(run), progress)

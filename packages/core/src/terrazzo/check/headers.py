@@ -13,6 +13,7 @@ from terrazzo.check.finding import Finding, of_error
 from terrazzo.check.scan import Survey
 from terrazzo.data.datasets import Source
 from terrazzo.io import images
+from terrazzo.io.annotations import SUFFIXES as SHAPE_SUFFIXES
 from terrazzo.io.raster_formats import is_raster
 
 _NAMELESS = re.compile(r"band \d+")
@@ -52,6 +53,8 @@ def look(files: tuple[Path, ...], band_names: tuple[str, ...]) -> Looked:
         band_names: of the data set.
         first_raster: the GeoTIFF whose bands all others must have in the same order; None: none.
     """
+    # Files of labelling tools have no header; the sizes in them are looked at where they are drawn.
+    files = files[:1] + tuple(file for file in files[1:] if _has_header(file))
     try:
         image, *labels = map(_shape, files)
     except DataError as error:
@@ -153,6 +156,10 @@ def _other_types(seen: Sequence[Looked]) -> Iterator[DataError]:
                 next_step="convert the image from its original again; one that was clipped to 8 "
                 "bits has lost its bright values",
             )
+
+
+def _has_header(path: Path) -> bool:
+    return path.suffix.lower() not in SHAPE_SUFFIXES
 
 
 def _shape(path: Path) -> _Shape:

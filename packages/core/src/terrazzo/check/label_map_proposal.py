@@ -2,20 +2,64 @@
 
 from __future__ import annotations
 
+import colorsys
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import tomli_w
 
+from terrazzo.base import printable
 from terrazzo.check import label_values
 from terrazzo.check.label_values import Cause
 from terrazzo.check.scan import Survey
-from terrazzo.data.labels import LabelClass, LabelMap
+from terrazzo.data.datasets._annotated_images import OfShapes, as_toml
+from terrazzo.data.labels import MAX_NAME, LabelClass, LabelMap
 from terrazzo.data.sample import IGNORE
+from terrazzo.io.raster_formats import is_raster
 
 _RARE = 0.001  # share of the pixels below which a new value is rather noise than a class
 _MOST = 64  # more new values than this are no classes
+_BACKGROUND = "#BAB0AC"
 _HUES = ("#4E79A7", "#F28E2B", "#E15759", "#76B7B2", "#59A14F", "#EDC948", "#B07AA1", "#9C755F")
+_MOST_FILES = 64  # label rasters that are asked for names and colours
+_NO_CLASS = {
+    "no data",
+    "nodata",
+    "no_data",
+    "unclassified",
+    "undefined",
+    "unlabelled",
+    "unlabeled",
+    "ignore",
+    "void",
+}
+"""Names of values that are no class, in lower case."""
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What label files say of their values.
+
+    Attributes:
+        names: by value.
+        colours: ``#RRGGBB`` by value.
+        source: the first file that says anything; empty: none does.
+    """
+
+    names: dict[int, str] = field(default_factory=dict)
+    colours: dict[int, str] = field(default_factory=dict)
+    source: str = ""
+
+    def is_no_class(self, value: int) -> bool:
+        return self.names.get(value, "").casefold() in _NO_CLASS
+
+    def named(self, value: int, otherwise: str, others: Mapping[str, int]) -> str:
+        """Return the name of a class; with its value where another one has that name too."""
+        name = self.names.get(value, "")
+        if not name or self.is_no_class(value):
+            return otherwise
+        return f"{name} ({value})" if others[name] > 1 else name
 
 
 def propose(survey: Survey) -> str | None:
@@ -25,6 +69,9 @@ def propose(survey: Survey) -> str | None:
     the masks are to be made again.
     """
     label_map = survey.label_map
+    of_shapes = [s for s in survey.sources.values() if isinstance(s, OfShapes)]
+    if label_map is None and of_shapes:
+        return _of_names(of_shapes)
     labels = [p.label for p in survey.scanned_images if p.label is not None]
     if label_map is None:
         colours = Counter(label.colours for label in labels).most_common(1)
@@ -39,15 +86,62 @@ def propose(survey: Survey) -> str | None:
             counts.update(label.counts)
             if label.counts.keys() - known.all:
                 causes[label_values.diagnose(label.counts, label_map)] += 1
-    fitting = _fit(label_map, counts, causes)
+    fitting = _fit(label_map, counts, causes, _told(survey))
     return None if fitting is None else tomli_w.dumps(fitting.as_toml())
 
 
-def _fit(label_map: LabelMap, counts: Counter[int], causes: Counter[Cause]) -> LabelMap | None:
+def _of_names(sources: Sequence[OfShapes]) -> str:
+    """Return the classes that the files of a labelling tool name, after the background."""
+    names = tuple(dict.fromkeys(name for source in sources for name in source.class_names))
+    background = next(n for n in ("background", "no shape", "rest", "_") if n not in names)
+    found = [
+        LabelClass(name, _distinct(number), (number + 1,)) for number, name in enumerate(names)
+    ]
+    classes = (LabelClass(background, _BACKGROUND, (0,)), *found)
+    ignored = max(source.ignored for source in sources)
+    label_map = LabelMap("my_classes", classes, (ignored,))
+    # The raw values are those of this list, which the recipe has to hold.
+    return f"# recipe: data.options.{as_toml(names)}\n{tomli_w.dumps(label_map.as_toml())}"
+
+
+def _distinct(number: int) -> str:
+    """Return a colour of its own for each class; hues come round by the golden section."""
+    if number < len(_HUES):
+        return _HUES[number]
+    rgb = colorsys.hls_to_rgb(number * 0.618034 % 1, 0.4 + 0.1 * (number % 4), 0.6)
+    return "#" + "".join(f"{round(255 * level):02X}" for level in rgb)
+
+
+def _told(survey: Survey) -> _Told:
+    """Ask the label rasters of a data set, and the files beside them, for names and colours."""
+    told = _Told()
+    files = dict.fromkeys(
+        scanned.files[-1] for scanned in survey.scanned_images if is_raster(scanned.files[-1])
+    )
+    if not files:
+        return told
+    from terrazzo.io import rasters  # GDAL only where there are GeoTIFF files
+
+    for file in list(files)[:_MOST_FILES]:
+        found = rasters.stored_classes(file)
+        for value, each in found.items():
+            if each.name:
+                name = printable.shortened(printable.one_line(each.name), MAX_NAME - 10)
+                told.names.setdefault(value, name)
+            if each.colour is not None:
+                told.colours.setdefault(value, f"#{each.colour:06X}")
+        if found and not told.source:
+            told = replace(told, source=f"names and colours as in {file}")
+    return told
+
+
+def _fit(
+    label_map: LabelMap, counts: Counter[int], causes: Counter[Cause], told: _Told
+) -> LabelMap | None:
     fits = counts.keys() <= label_values.known_values(label_map).of_classes
     is_binary = counts.keys() == {0, IGNORE} and not label_map.colour_coded
     if is_binary and len(label_map) in (0, 2) and not fits:
-        return _binary(label_map)
+        return _binary(label_map, told)
     if not causes:
         return _mapped(label_map) if label_values.is_mapped_silently(counts, label_map) else None
     match causes.most_common(1)[0][0]:
@@ -58,14 +152,19 @@ def _fit(label_map: LabelMap, counts: Counter[int], causes: Counter[Cause]) -> L
         case Cause.MAPPED:
             return _mapped(label_map)
         case Cause.UNKNOWN | Cause.BINARY:
-            return _extended(label_map, counts)
+            return _extended(label_map, counts, told)
         case Cause.BLENDED | Cause.WRAPPED | Cause.CLIPPED:
             return None
 
 
-def _binary(label_map: LabelMap) -> LabelMap:
-    known = label_map.names or ("background", "foreground")
-    colours = [each.colour for each in label_map.classes] or ["#000000", "#FFFFFF"]
+def _binary(label_map: LabelMap, told: _Told) -> LabelMap:
+    usual = {0: ("background", "#000000"), IGNORE: ("foreground", "#FFFFFF")}
+    known = label_map.names or [told.names.get(raw, name) for raw, (name, _) in usual.items()]
+    if len(set(known)) < len(known):
+        known = [name for name, _ in usual.values()]
+    colours = [each.colour for each in label_map.classes] or [
+        told.colours.get(raw, colour) for raw, (_, colour) in usual.items()
+    ]
     classes = tuple(
         LabelClass(name, colour, (raw,))
         for name, colour, raw in zip(known, colours, (0, IGNORE), strict=True)
@@ -86,22 +185,32 @@ def _mapped(label_map: LabelMap) -> LabelMap:
     return replace(label_map, classes=classes, ignored=(label_map.ignore_index,))
 
 
-def _extended(label_map: LabelMap, counts: Counter[int]) -> LabelMap | None:
-    """Add a class for every frequent new value and ignore the rare ones."""
+def _extended(label_map: LabelMap, counts: Counter[int], told: _Told) -> LabelMap | None:
+    """Add a class for every new value that is frequent or has a name, and ignore the others."""
     known = label_values.known_values(label_map).all
     strays = sorted(counts.keys() - known)
-    if len(strays) > _MOST:
+    named = {value for value in strays if value in told.names}
+    if len(strays) - len(named) > _MOST:
         return None
     total = sum(counts.values())
     void = IGNORE if not label_map.colour_coded and len(counts) > 2 else None
-    rare = [v for v in strays if v == void or counts[v] < _RARE * total]
+    rare = {
+        v
+        for v in strays
+        if told.is_no_class(v) or (v not in named and (v == void or counts[v] < _RARE * total))
+    }
+    classes = [v for v in strays if v not in rare]
+    times = Counter([*label_map.names, *(told.names.get(v, "") for v in classes)])
     added = tuple(
         LabelClass(
-            f"value_{label_map.raw_text(value).removeprefix('#')}",
-            label_map.raw_text(value) if label_map.colour_coded else _HUES[n % len(_HUES)],
+            told.named(value, f"value_{label_map.raw_text(value).removeprefix('#')}", times),
+            label_map.raw_text(value)
+            if label_map.colour_coded
+            else told.colours.get(value, _HUES[n % len(_HUES)]),
             (value,),
         )
-        for n, value in enumerate(v for v in strays if v not in rare)
+        for n, value in enumerate(classes)
     )
     ignored = tuple(sorted({*label_map.ignored, *rare}))
-    return replace(label_map, classes=label_map.classes + added, ignored=ignored)
+    source = label_map.source or told.source
+    return replace(label_map, classes=label_map.classes + added, ignored=ignored, source=source)

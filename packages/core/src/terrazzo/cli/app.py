@@ -29,6 +29,7 @@ from terrazzo.cli.data import data
 from terrazzo.cli.evaluate import evaluate
 from terrazzo.cli.explain import explain
 from terrazzo.cli.export import export
+from terrazzo.cli.init import init
 from terrazzo.cli.listing import list_
 from terrazzo.cli.predict import predict
 from terrazzo.cli.run import run
@@ -47,7 +48,21 @@ metrics_app = typer.Typer(help="What a score means.", no_args_is_help=True, rich
 app.add_typer(metrics_app, name="metrics")
 metrics_app.command()(explain)
 for command in (
-    *(run, evaluate, study, check, predict, sample, assess, export, serve, convert, compare, data),
+    *(
+        init,
+        run,
+        evaluate,
+        study,
+        check,
+        predict,
+        sample,
+        assess,
+        export,
+        serve,
+        convert,
+        compare,
+        data,
+    ),
 ):
     app.command()(command)
 app.command("list")(list_)

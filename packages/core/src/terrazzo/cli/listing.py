@@ -82,9 +82,10 @@ def _list_models() -> None:
 def _list_datasets() -> None:
     from terrazzo.data import datasets
 
+    width = max(map(len, datasets.formats())) + 2
     for name in datasets.formats():
         purpose = (datasets.load_format(name).__doc__ or "").strip().splitlines()[0]
-        print(f"{name:<14}{purpose}")
+        print(f"{name:<{width}}{purpose}")
 
 
 def _list_labels(name: str | None) -> None:

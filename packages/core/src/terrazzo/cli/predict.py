@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -47,6 +47,10 @@ def predict(
     bands: Annotated[
         str, typer.Option(metavar="A,B,…", help="Scene bands in the model's order.")
     ] = "",
+    area: Annotated[
+        Path | None,
+        typer.Option(metavar="AREA.gpkg", help="Predict only inside these polygons, in any CRS."),
+    ] = None,
     any_pixel_size: Annotated[
         bool, typer.Option("--any-pixel-size", help="Take pixels of another size than trained on.")
     ] = False,
@@ -63,6 +67,16 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write MAP_probabilities.tif.")
     ] = False,
+    uncertainty: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MEASURE", help="Also write MAP_uncertainty.tif, by entropy or margin."
+        ),
+    ] = None,
+    tta: Annotated[
+        str | None,
+        typer.Option(metavar="flips", help="Mean over four mirror images; four times as long."),
+    ] = None,
     polygons: Annotated[
         Path | None,
         typer.Option(metavar="OUT.gpkg", help="Also write polygons; a folder for several inputs."),
@@ -123,6 +137,7 @@ def predict(
         terrazzo predict runs/sentinel --scene 'tiles/{tile}_{band}.tif' --out maps/
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/
         terrazzo predict runs/crops S2A_MSIL2A_20240613T102021.SAFE --out map.tif
+        terrazzo predict runs/demo_torch scene.tif --out map.tif --area district.geojson
         terrazzo predict exported/demo scene.tif --out map.tif
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/ --labels-for cvat
     """
@@ -144,7 +159,10 @@ def predict(
     settings = Settings(
         tiling=config_parsing.parse(Tiling, tiles, where="command line"),
         bands=tuple(word.strip() for word in bands.split(",") if word.strip()),
+        area=area,
         probabilities=probabilities,
+        uncertainty=cast(Any, uncertainty),
+        augmentation=cast(Any, tta),
         cloud_optimised=cog,
         polygons=polygons,
         layer_per_class=layer_per_class,

@@ -13,6 +13,13 @@ from terrazzo.cli.options import SetOption, require_ray
 
 
 def run(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FOLDER]",
+            help="Images and masks without a recipe: `terrazzo init FOLDER` first, then this.",
+        ),
+    ] = None,
     backend: Annotated[str | None, typer.Option(help="keras or torch.")] = None,
     config: Annotated[
         Path | None,
@@ -60,6 +67,7 @@ def run(
     \b
     Examples:
         terrazzo run --backend keras
+        terrazzo run mine
         terrazzo run --config recipes/camvid/unet_quick.toml --backend torch
         terrazzo run --config recipes/camvid/unet_quick.toml --set training.epochs=2 --out runs/try
         terrazzo run --config recipes/camvid/unet_quick.toml --resume
@@ -78,6 +86,8 @@ def run(
     from terrazzo.workflows.train import train
 
     outlive_output()
+    if folder is not None:
+        config = _recipe_of(folder, config, backend, tuple(assignments))
     if config is None:
         config = _demo_recipe(backend)
     notes: list[str] = []
@@ -118,3 +128,33 @@ def _demo_recipe(backend: str | None) -> Path:
             next_step="see `terrazzo run --help`",
         )
     return backends.demo_recipe(backend)
+
+
+def _recipe_of(
+    folder: Path, config: Path | None, backend: str | None, assignments: tuple[str, ...]
+) -> Path:
+    """Return the recipe in a folder of images, which is written where there is none.
+
+    Raises:
+        ConfigError: SEG-X013, a recipe is named as well; as `terrazzo.workflows.init.init`.
+        DataError: as this.
+    """
+    from terrazzo.base import progress
+    from terrazzo.cli.init import print_proposal
+    from terrazzo.workflows.init import RECIPE, Wishes, init
+
+    if config is not None:
+        raise ConfigError(
+            "SEG-X013",
+            "name either a recipe or a folder",
+            observed=f"{folder} and --config {config}",
+            allowed="terrazzo run FOLDER, or terrazzo run --config RECIPE",
+            next_step="a recipe names its folder in data.root",
+        )
+    recipe = folder / RECIPE
+    if recipe.is_file():
+        print(f"by the recipe that is there: {recipe}")
+        return recipe
+    with progress.shown("init") as shown:
+        print_proposal(init(folder, None, Wishes(backend, None, (), assignments), progress=shown))
+    return recipe

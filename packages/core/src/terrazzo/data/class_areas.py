@@ -10,8 +10,9 @@ import csv
 import io
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import tee
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,35 @@ def of_groups(
     """
     pairs = ((labels_RW, labels_RW != label_map.ignore_index) for labels_RW in groups)
     return _added_up(class_map.sums_by_row(pairs, info, path), info, label_map.names)
+
+
+class PassingAreas:
+    """Adds up the classes of a map while its rows pass on their way to another reader.
+
+    Args:
+        info: CRS and transform.
+        label_map: K classes; its ignore value is no class.
+        path: of the map, for messages.
+    """
+
+    def __init__(self, info: RasterInfo, label_map: LabelMap, path: Path) -> None:
+        self._info, self._label_map, self._path = info, label_map, path
+        self._sums: list[class_map.RowSums] = []
+
+    def passing(self, groups: Iterable[NDArray[np.integer]]) -> Iterator[NDArray[np.integer]]:
+        """Yield the groups, labels R×W from the first row to the last."""
+        ours, others = tee(groups)
+        ignored = self._label_map.ignore_index
+        pairs = ((labels_RW, labels_RW != ignored) for labels_RW in ours)
+        sums = class_map.sums_by_row(pairs, self._info, self._path)
+        for labels_RW, of_group in zip(others, sums, strict=True):
+            self._sums.append(of_group)
+            yield labels_RW
+
+    @property
+    def areas(self) -> tuple[ClassArea, ...]:
+        """As `of_groups` of what has passed."""
+        return _added_up(self._sums, self._info, self._label_map.names)
 
 
 def of_map(path: Path) -> tuple[ClassArea, ...]:

@@ -8,13 +8,16 @@ without ever being copied. So memory grows with overlap × width, and most pixel
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from terrazzo.inference import uncertainty
 from terrazzo.inference.tiles import Share, first_open
+from terrazzo.inference.uncertainty import Measure
 
 NUMBA_FROM_PIXELS = 1 << 22
 """Smaller scenes are done by NumPy before numba is imported."""
@@ -27,6 +30,22 @@ _NOTHING = np.empty((0, 0), np.float32)
 _NO_TILE = -2  # not the one before tile 0
 
 
+@dataclass(frozen=True, slots=True)
+class FinishedRows:
+    """Rows that no later tile touches.
+
+    Attributes:
+        labels_RW: the most probable classes.
+        probabilities_RWK: float32; None: they were not asked for.
+        uncertainty_RW: 0…`uncertainty.STEPS`, `uncertainty.NODATA` where there was no tile; None:
+            it was not asked for.
+    """
+
+    labels_RW: NDArray[np.integer]
+    probabilities_RWK: NDArray[np.float32] | None
+    uncertainty_RW: NDArray[np.uint8] | None
+
+
 class Blender:
     """Takes the tiles of one row after another, from left to right; gives finished rows.
 
@@ -37,6 +56,7 @@ class Blender:
         dtype: of the labels.
         begin: number of the first row of tiles that will come.
         keep_probabilities: also give the blended probabilities of finished rows.
+        uncertainty: also give how uncertain they are, by this measure.
     """
 
     def __init__(
@@ -48,6 +68,7 @@ class Blender:
         *,
         begin: int = 0,
         keep_probabilities: bool = False,
+        uncertainty: Measure | None = None,
     ) -> None:
         self.rows, self.columns = rows, columns
         self.open_rows, self.open_columns = first_open(rows), first_open(columns)
@@ -55,6 +76,7 @@ class Blender:
         self.num_classes = num_classes
         self.dtype = dtype
         self.keep_probabilities = keep_probabilities
+        self.uncertainty = uncertainty
         self._best_class = best_class
         if rows[-1].last * self.width >= NUMBA_FROM_PIXELS and compiled_best_class() is not None:
             self._best_class = best_class_numba
@@ -67,6 +89,8 @@ class Blender:
         final = self.open_rows[number] - row.first
         depth = self.width * self.num_classes
         self._labels = np.zeros((final, self.width), self.dtype)
+        shape = (0, 0) if self.uncertainty is None else self._labels.shape
+        self._uncertainty = np.full(shape, uncertainty.NODATA, np.uint8)
         self._above = self._below
         self._below = np.zeros((row.last - row.first - final, depth), np.float32)
         self._kept = np.zeros((final if self.keep_probabilities else 0, depth), np.float32)
@@ -78,8 +102,8 @@ class Blender:
         Args:
             number: of the row of tiles.
             at: number of the tile in it. Tiles may be left out.
-            output: labels H×W where no two tiles share a pixel, else probabilities H×W×K
-                float32, which may be overwritten.
+            output: labels H×W where no two tiles share a pixel and nothing else is asked for, else
+                probabilities H×W×K float32, which may be overwritten.
         """
         row, column = self.rows[number], self.columns[at]
         down = slice(row.first - row.start, row.last - row.start)
@@ -118,20 +142,27 @@ class Blender:
         if self.keep_probabilities:
             self._kept[:, across] = block[:final]
         self._best_class(block[:final], depth, self._labels[:, place])
+        if self.uncertainty is not None:
+            into_RW = self._uncertainty[:, place]
+            uncertainty.measure(block[:final], depth, self.uncertainty, into_RW)
 
-    def finish(self, number: int) -> tuple[NDArray[np.integer], NDArray[np.float32] | None]:
+    def finish(self, number: int) -> FinishedRows:
         """End a row of tiles.
 
         Returns:
-            Labels R×W of the rows that no later tile touches, from the first one with a weight
-            in this row of tiles; and their probabilities R×W×K, if they are kept.
+            The rows that no later tile touches, from the first one with a weight in this row of
+            tiles.
         """
-        labels_RW, kept = self._labels, self._kept
+        labels_RW, uncertainty_RW, kept = self._labels, self._uncertainty, self._kept
         if number + 1 < len(self.rows):
             self._begin(number + 1)
-        if not self.keep_probabilities:
-            return labels_RW, None
-        return labels_RW, kept.reshape(len(kept), self.width, self.num_classes)
+        return FinishedRows(
+            labels_RW,
+            kept.reshape(len(kept), self.width, self.num_classes)
+            if self.keep_probabilities
+            else None,
+            None if self.uncertainty is None else uncertainty_RW,
+        )
 
 
 def _ramps(share: Share) -> tuple[slice, ...]:

@@ -20,6 +20,7 @@ from terrazzo.inference import legends, polygonize, unfinished_map
 from terrazzo.inference.labelling.confidence import Confidence
 from terrazzo.inference.model import Model
 from terrazzo.inference.outputs import Settings, Work
+from terrazzo.inference.uncertainty import Measure, measure_pixels
 from terrazzo.io import images
 from terrazzo.io.images import as_rgb
 from terrazzo.io.pixels import ImagePixels
@@ -56,15 +57,18 @@ def _write_files(model: Model, work: Work, settings: Settings, progress: Progres
     bands = model.card.bands
     labels_HW = np.empty(image_HWC.shape[:2], model.card.label_map.dtype)
     confidence = None if work.confidence is None else Confidence(len(model.card.label_map))
+    doubt_HW = None if work.uncertainty is None else np.empty(labels_HW.shape, np.uint8)
     pieces = predicted_rows(
         model,
         image_HWC,
         settings,
         file=work.source,
-        probabilities=work.probabilities is not None or confidence is not None,
+        probabilities=any(each is not None for each in (work.probabilities, confidence, doubt_HW)),
         say=progress.say,
     )
     kept = _keeping(pieces, labels_HW, confidence)
+    if doubt_HW is not None and settings.uncertainty is not None:
+        kept = _measuring(kept, doubt_HW, settings.uncertainty)
     if work.probabilities is not None:
         _write_probabilities(model, work, kept, labels_HW.shape)
     for _ in kept:
@@ -86,6 +90,8 @@ def _write_files(model: Model, work: Work, settings: Settings, progress: Progres
     map_HW = sieved_HW if settings.sieve_map else labels_HW
     if confidence is not None and work.confidence is not None:
         confidence.write(work.confidence, model.card.label_map.names)
+    if work.uncertainty is not None and doubt_HW is not None:
+        images.write_png(work.uncertainty, doubt_HW)
     assert work.overlay is not None
     overlay_HWC = legends.overlay(as_rgb(image_HWC), map_HW, label_map, contours=settings.contours)
     images.write_png(work.overlay, overlay_HWC)
@@ -154,6 +160,18 @@ def _keeping(
         if confidence is not None:
             assert probabilities_RWK is not None
             confidence.add(labels_RW, probabilities_RWK)
+        yield probabilities_RWK
+
+
+def _measuring(
+    pieces: Iterator[NDArray[np.float32] | None], doubt_HW: NDArray[np.uint8], by: Measure
+) -> Iterator[NDArray[np.float32] | None]:
+    """Yield the probabilities of each piece, and put its uncertainty into its place."""
+    row = 0
+    for probabilities_RWK in pieces:
+        assert probabilities_RWK is not None
+        doubt_HW[row : row + len(probabilities_RWK)] = measure_pixels(probabilities_RWK, by)
+        row += len(probabilities_RWK)
         yield probabilities_RWK
 
 

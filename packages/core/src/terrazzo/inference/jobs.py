@@ -15,7 +15,9 @@ from terrazzo.base.memory import memory_for
 from terrazzo.inference import tiled_prediction
 from terrazzo.inference.row_journal import Layer, RowBand, RowJournal
 from terrazzo.inference.tiled_prediction import Scene, Tiling
+from terrazzo.inference.uncertainty import Measure
 from terrazzo.models.contract import Predictor
+from terrazzo.models.flips import Augmentation, augmented
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,8 @@ class BandTask:
         folder: of the band's journal.
         band: the rows.
         layers: what the journal holds.
+        uncertainty: measure of it; None: it is not asked for.
+        augmentation: at test time; None: none.
     """
 
     map: Path
@@ -41,6 +45,8 @@ class BandTask:
     folder: Path
     band: RowBand
     layers: tuple[Layer, ...]
+    uncertainty: Measure | None = None
+    augmentation: Augmentation | None = None
 
 
 class Executor(Protocol):
@@ -173,7 +179,7 @@ def work(
             "--tile and --overwrite",
         ):
             tiled_prediction.predict_rows(
-                trainer,
+                augmented(trainer, task.augmentation),
                 task.scene,
                 task.num_classes,
                 task.tiling,
@@ -181,6 +187,7 @@ def work(
                 nodata=task.nodata,
                 row_done=row_done,
                 say=say,
+                uncertainty=task.uncertainty,
             )
 
 

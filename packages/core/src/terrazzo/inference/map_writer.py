@@ -26,6 +26,7 @@ from terrazzo.inference import (
     qgis_styles,
     row_journal,
     tiled_prediction,
+    uncertainty,
     unfinished_map,
 )
 from terrazzo.inference.jobs import BandTask, Executor
@@ -33,9 +34,11 @@ from terrazzo.inference.min_area import MinArea
 from terrazzo.inference.outputs import Work
 from terrazzo.inference.row_journal import Layer
 from terrazzo.inference.tiled_prediction import Scene, Tally, Tiling
+from terrazzo.inference.uncertainty import Measure
 from terrazzo.inference.unfinished_map import PartialMap
 from terrazzo.io import rasters
 from terrazzo.io.rasters import RasterInfo
+from terrazzo.models.flips import Augmentation
 
 _SECONDS_BETWEEN_LOOKS = 0.02  # at rows that are not there yet
 
@@ -54,6 +57,8 @@ class MapOrder:
         layer_per_class: write a layer of polygons for each class.
         min_area: of a patch on the polygons; None: any.
         sieve_map: of a patch on the map, too.
+        uncertainty: measure of it; None: it is not asked for.
+        augmentation: at test time; None: none.
     """
 
     scene: Scene
@@ -65,6 +70,8 @@ class MapOrder:
     layer_per_class: bool = False
     min_area: MinArea | None = None
     sieve_map: bool = False
+    uncertainty: Measure | None = None
+    augmentation: Augmentation | None = None
 
     @property
     def out(self) -> Path:
@@ -75,10 +82,12 @@ class MapOrder:
     def layers(self) -> tuple[Layer, ...]:
         """What each row of the map's journal holds."""
         columns, label_map = self.scene.info.columns, self.label_map
-        labels = Layer("labels", (columns,), str(label_map.dtype))
-        if self.work.probabilities is None:
-            return (labels,)
-        return labels, Layer("probabilities", (columns, len(label_map)), "float32")
+        layers = [Layer("labels", (columns,), str(label_map.dtype))]
+        if self.work.probabilities is not None:
+            layers.append(Layer("probabilities", (columns, len(label_map)), "float32"))
+        if self.work.uncertainty is not None:
+            layers.append(Layer("uncertainty", (columns,), "uint8"))
+        return tuple(layers)
 
 
 class _GivenUp(Exception):  # noqa: N818 - nobody sees it
@@ -132,6 +141,8 @@ class MapInProgress:
                 self.rows.journal_folder(band),
                 band,
                 self.rows.layers,
+                order.uncertainty,
+                order.augmentation,
             )
             for band in self.rows.bands
         )
@@ -272,6 +283,19 @@ def _write_files(order: MapOrder, rows: PartialMap, wait: Callable[[], None]) ->
             cloud_optimised=order.cloud_optimised,
         )
 
+    if work.uncertainty is not None:
+        rasters.write_rows(
+            work.uncertainty,
+            size,
+            (group[None] for group in rows.groups("uncertainty", rasters.BLOCK, wait)),
+            dtype="uint8",
+            nodata=uncertainty.NODATA,
+            band_names=(f"uncertainty ({order.uncertainty})",),
+            scaling=uncertainty.SCALING,
+            tags={},
+            cloud_optimised=order.cloud_optimised,
+        )
+
     def labels() -> Iterator[NDArray[np.integer]]:
         return rows.groups("labels", rasters.BLOCK, wait)
 
@@ -283,12 +307,13 @@ def _write_files(order: MapOrder, rows: PartialMap, wait: Callable[[], None]) ->
         polygonize.write(
             work.polygons, sieved(), size, label_map, layer_per_class=order.layer_per_class
         )
-    if work.areas is not None:
-        areas = class_areas.of_groups(on_map(), size, label_map, order.work.map)
-        class_areas.write(work.areas, areas)
     if work.style is not None:
         qgis_styles.write_map_style(work.style, label_map)
-    write_map(work.map, size, on_map(), label_map, cloud_optimised=order.cloud_optimised)
+    passing = class_areas.PassingAreas(size, label_map, order.work.map)
+    groups = iter(on_map()) if work.areas is None else passing.passing(on_map())
+    write_map(work.map, size, groups, label_map, cloud_optimised=order.cloud_optimised)
+    if work.areas is not None:
+        class_areas.write(work.areas, passing.areas)
     for path in work.files:  # to the disk before its name
         with row_journal.writing_rows(path.parent):
             flush_file(path)

@@ -134,7 +134,8 @@ class Model:
                 images_BHWC = np.stack([strip_HWC[:, c.start : c.stop] for c in batch])
                 for at, output in enumerate(forward(images_BHWC), first):
                     blender.add(number, at, output)
-            yield blender.finish(number)
+            finished = blender.finish(number)
+            yield finished.labels_RW, finished.probabilities_RWK
 
     def _passes(self, file: str | Path) -> ForwardPasses:
         return ForwardPasses(

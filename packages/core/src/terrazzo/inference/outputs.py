@@ -13,15 +13,17 @@ from terrazzo.base.atomic_write import move_into_place, refuse_folder
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.output_paths import refuse_existing, refuse_inputs
 from terrazzo.data.scene_stack import Align
-from terrazzo.inference import legends, polygonize, qgis_styles
+from terrazzo.inference import legends, polygonize, prediction_area, qgis_styles
 from terrazzo.inference.labelling import programs
 from terrazzo.inference.min_area import MinArea
 from terrazzo.inference.scene_files import SceneFiles
 from terrazzo.inference.tiled_prediction import Tiling
+from terrazzo.inference.uncertainty import Measure, require_measure
 from terrazzo.inference.unfinished_map import folder_of, has_rows
 from terrazzo.io import images, sentinel2
 from terrazzo.io.folders import walk_files
 from terrazzo.io.raster_formats import RASTER_SUFFIXES, holds_raster, is_tiff
+from terrazzo.models.flips import Augmentation, require_augmentation
 from terrazzo.models.runtimes import ComputePrecision
 
 
@@ -34,7 +36,11 @@ class Settings:
         whole_images_up_to: pixels of an ordinary image that is predicted at once; a larger one is
             cut into tiles as scenes are.
         bands: names, or numbers from 1, of the scene's bands in the model's order; empty: all.
+        area: polygons outside of which nothing of a scene is predicted; None: everything is.
         probabilities: also write the probabilities of all classes.
+        uncertainty: also write how uncertain the model is of each pixel, by this measure of
+            `terrazzo.inference.uncertainty`.
+        augmentation: at test time, see `terrazzo.models.flips`; None: none.
         cloud_optimised: write cloud optimised GeoTIFF, with overviews.
         polygons: also write polygons: a GeoPackage for one map, a folder for several.
         layer_per_class: write a layer of polygons for each class in place of one.
@@ -59,7 +65,10 @@ class Settings:
     tiling: Tiling = field(default_factory=Tiling)
     whole_images_up_to: int = 1 << 22
     bands: tuple[str, ...] = ()
+    area: Path | None = None
     probabilities: bool = False
+    uncertainty: Measure | None = None
+    augmentation: Augmentation | None = None
     cloud_optimised: bool = False
     polygons: Path | None = None
     layer_per_class: bool = False
@@ -88,6 +97,7 @@ class Work:
         map: classes; a GeoTIFF, or PNG of an ordinary image.
         polygons: of the classes, those of an ordinary image in pixels; None: not asked for.
         probabilities: of all classes, a GeoTIFF; None: not asked for.
+        uncertainty: of the model, a GeoTIFF, or PNG of an ordinary image; None: not asked for.
         overlay: of the map on an ordinary image; None for a scene.
         confidence: mean probabilities of the classes on an ordinary image, JSON; None: not asked
             for.
@@ -112,6 +122,7 @@ class Work:
     name: Path = Path()
     replaces: bool = False
     scene: SceneFiles | None = None
+    uncertainty: Path | None = None
 
     @property
     def is_scene(self) -> bool:
@@ -128,6 +139,7 @@ class Work:
             self.confidence,
             self.areas,
             self.style,
+            self.uncertainty,
         )
         return (self.map, *(path for path in others if path is not None))
 
@@ -146,6 +158,7 @@ class Work:
             place("confidence", self.confidence),
             place("areas", self.areas),
             place("style", self.style),
+            uncertainty=place("uncertainty", self.uncertainty),
         )
 
     def put_in_place(self, unfinished: Sequence[Path]) -> None:
@@ -215,8 +228,9 @@ def plan_outputs(
         ConfigError: SEG-X100, there are no inputs; SEG-X032, `out` or the place of polygons does
             not fit the inputs, an output is an input, or two outputs are one; SEG-X003, what writes
             polygons is not installed; SEG-X094, an option has nothing to work on; SEG-X093, the
-            least area is on the ground and an image is not; SEG-X004, no such labelling program;
-            SEG-X087, it does not show a scene.
+            least area is on the ground and an image is not; SEG-X118, an area is given and an image
+            lies nowhere; SEG-X004, no such labelling program, measure or augmentation; SEG-X087, it
+            does not show a scene.
         CheckpointError: SEG-C002, an output or its beginnings exist.
         DataError: SEG-D016, a folder holds nothing to predict.
     """
@@ -228,16 +242,21 @@ def plan_outputs(
             next_step="name a scene",
         )
     _refuse_idle_options(settings, any(isinstance(each, SceneFiles) for each in inputs))
+    if settings.uncertainty is not None:
+        require_measure(settings.uncertainty)
+    if settings.augmentation is not None:
+        require_augmentation(settings.augmentation)
     shared = () if settings.labels_for is None else programs.files(settings.labels_for, out)
     works = list(_works(list(_files(inputs)), out, settings))
     pictured = not all(work.is_scene for work in works)
     if not pictured:
         _refuse_options_of_images(settings)
     legend = legends.files(out) if pictured else ()
-    if settings.min_area is not None:
-        for work in works:
-            if not work.is_scene:
-                settings.min_area.refuse_unknown_ground(work.source, None)
+    for work in works:
+        if settings.min_area is not None and not work.is_scene:
+            settings.min_area.refuse_unknown_ground(work.source, None)
+        if settings.area is not None and not work.is_scene:
+            prediction_area.refuse_image(work.source)
     _refuse_clashes(works, shared, legend, model, settings)
     return [
         replace(work, replaces=settings.overwrite or folder_of(work.map).exists()) for work in works
@@ -354,6 +373,7 @@ def _works(files: list[_Input], out: Path, settings: Settings) -> Iterator[Work]
                 overlay,
                 confidence.with_suffix(".json") if settings.labels_for in programs.SCORED else None,
                 name=name,
+                uncertainty=_beside(map_path, "uncertainty") if settings.uncertainty else None,
             )
 
 
@@ -362,7 +382,14 @@ def _scene(each: _Input, map_path: Path, polygons: Path | None, settings: Settin
     areas = _beside(map_path, "areas").with_suffix(".csv")
     style = map_path.with_suffix(qgis_styles.SUFFIX)
     return Work(
-        each.source, map_path, polygons, probabilities, areas=areas, style=style, scene=each.scene
+        each.source,
+        map_path,
+        polygons,
+        probabilities,
+        areas=areas,
+        style=style,
+        uncertainty=_beside(map_path, "uncertainty") if settings.uncertainty else None,
+        scene=each.scene,
     )
 
 
@@ -384,6 +411,7 @@ def _refuse_clashes(
     inputs = [work.source for work in works]
     for scene in (work.scene for work in works if work.scene is not None):
         inputs += [scene.origin, *(file.path for file in scene.files)]
+    inputs += [] if settings.area is None else [settings.area]
     if model is not None and model.is_dir():
         inputs += [path for path in model.iterdir() if path.is_file()]
     once = (*shared, *legend)

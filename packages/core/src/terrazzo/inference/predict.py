@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -23,11 +24,13 @@ from terrazzo.inference.model import Model, model_folder
 from terrazzo.inference.outputs import Settings, Work, plan_outputs
 from terrazzo.inference.scene_files import SceneFiles
 from terrazzo.inference.scene_opening import open_scene
-from terrazzo.inference.tiled_prediction import Scene, Tally
+from terrazzo.inference.tiled_prediction import Scene, Tally, touches
+from terrazzo.inference.tiles import first_open
 from terrazzo.io import rasters
 from terrazzo.io.remote_paths import RemotePath
 from terrazzo.models import radiometry
 from terrazzo.models.card import ModelCard
+from terrazzo.models.flips import augmented
 from terrazzo.runs import model_source, saved_model
 from terrazzo.runs.model_source import ModelSource
 
@@ -191,7 +194,8 @@ def _make_maps(
     written = list(_predict_scenes(orders, source, settings, progress))
     images = [work for work in works if not work.is_scene]
     if images:
-        model = Model(*source.load())
+        card, trainer = source.load()
+        model = Model(card, augmented(trainer, settings.augmentation))
         for work in images:
             predict_image(model, work, settings, progress)
             progress.say(f"{work.source} → {work.map}")
@@ -289,6 +293,9 @@ def order_for(
         "classes": list(card.label_map.names),
         "tiling": settings.tiling.model_dump(mode="json"),
         "probabilities": work.probabilities is not None,
+        "uncertainty": settings.uncertainty,
+        "augmentation": settings.augmentation,
+        "area": None if scene.area is None else scene.area.digest,
     }
     return MapOrder(
         scene,
@@ -300,6 +307,8 @@ def order_for(
         settings.layer_per_class,
         settings.min_area,
         settings.sieve_map,
+        settings.uncertainty,
+        settings.augmentation,
     )
 
 
@@ -332,19 +341,25 @@ def _predict_scenes(
 ) -> Iterator[Written]:
     if not orders:
         return
-    counter = _RowsDone(progress, sum(_tile_rows(order) for order in orders))
+    counter = _RowsDone(progress, sum(map(_tile_rows, orders)), sum(map(_pixels, orders)))
     with _executor(source, settings, counter.row_done, progress.say) as executor:
         for order, tally in map_writer.make_maps(
             orders, executor, resume=settings.resume, begun=counter.map_begun
         ):
             if not tally.pixels_K.any():
-                nodata = order.scene.info.nodata
-                progress.say(
-                    f"warning SEG-D023: {order.scene.title} holds no data: all {tally.nodata} "
-                    f"pixels are nodata ({nodata}), and so is the map"
-                )
+                progress.say(_without_data(order, tally, settings))
             progress.say(f"{order.scene.title} → {order.out}")
             yield Written(order.out, tally, order.work.areas)
+
+
+def _without_data(order: MapOrder, tally: Tally, settings: Settings) -> str:
+    path = order.scene.path
+    if settings.area is not None:
+        return f"warning SEG-D023: {path} holds no data inside {settings.area}, nor does the map"
+    return (
+        f"warning SEG-D023: {path} holds no data: all {tally.nodata} pixels are nodata "
+        f"({order.scene.info.nodata}), and so is the map"
+    )
 
 
 @contextmanager
@@ -370,23 +385,55 @@ def _executor(
 
 @dataclass
 class _RowsDone:
-    """Counts rows of tiles over all scenes."""
+    """Counts rows of tiles over all scenes, and how fast they are.
+
+    Attributes:
+        progress: is told.
+        total: rows of tiles of all scenes.
+        pixels: of all scenes that are predicted.
+        clock: tells seconds.
+    """
 
     progress: Progress
     total: int
+    pixels: int
+    clock: Callable[[], float] = time.monotonic
     done: int = 0
+    _before: int = 0  # rows of tiles that another process has done
+    _begun: float | None = None
 
     def row_done(self) -> None:
         # Bands and resumes do a row of tiles again, so the end may come early.
         self.done = min(self.done + 1, self.total)
-        self.progress.advance(self.done, self.total, "predict")
+        self._show()
 
     def map_begun(self, making: MapInProgress) -> None:
         finished, rows = making.rows.finished_rows, making.order.scene.info.rows
         if finished:
-            self.done += _tile_rows(making.order) * finished // rows
+            before = _tile_rows(making.order) * finished // rows
+            self.done += before
+            self._before += before
             self.progress.say(f"resuming with {finished} of {rows} rows finished")
+        if self._begun is None:
+            self._begun = self.clock()
+        self._show()  # so that the pace has a beginning
+
+    def _show(self) -> None:
+        seconds = 0.0 if self._begun is None else self.clock() - self._begun
+        megapixels = self.pixels * (self.done - self._before) / max(self.total, 1) / 1e6
+        speed = f"  {megapixels / seconds:.2f} Mpx/s" if megapixels > 0 and seconds > 0 else ""
+        self.progress.advance(self.done, self.total, f"predict{speed}")
 
 
 def _tile_rows(order: MapOrder) -> int:
-    return len(order.tiling.shares(order.scene.info.rows))
+    """Count the rows of tiles that hold a pixel to predict."""
+    rows = order.tiling.shares(order.scene.info.rows)
+    return sum(touches(order.scene.area, row) for row in rows)
+
+
+def _pixels(order: MapOrder) -> int:
+    """Count the pixels of these rows, between the first and the last column to predict."""
+    rows, area = order.tiling.shares(order.scene.info.rows), order.scene.area
+    first, last = (0, order.scene.info.columns) if area is None else area.columns
+    finals = zip(rows, first_open(rows), strict=True)
+    return (last - first) * sum(final - r.first for r, final in finals if touches(area, r))

@@ -11,6 +11,7 @@ from terrazzo.data import band_names, ground
 from terrazzo.data.pixel_size import PixelSizes
 from terrazzo.data.scene_stack import Band, Raster, all_bands, bands_unless_named, join
 from terrazzo.inference.outputs import Settings
+from terrazzo.inference.prediction_area import open_area
 from terrazzo.inference.scene_files import BandFile, Names, SceneFiles
 from terrazzo.inference.tiled_prediction import Scene
 from terrazzo.io import rasters, sentinel2
@@ -32,11 +33,11 @@ def open_scene(
         progress: told how alpha bands and georeferencing are taken.
 
     Raises:
-        DataError: as `rasters.info`, `scene_stack.join` and `compatibility.require_known_pixels`;
-            SEG-D090 a file of a band is not there; SEG-D092 several are, or a file has other bands
-            than its list says.
+        DataError: as `rasters.info`, `scene_stack.join`, `compatibility.require_known_pixels` and
+            `open_area`; SEG-D090 a file of a band is not there; SEG-D092 several are, or a file has
+            other bands than its list says.
         ConfigError: SEG-X031, a chosen band is not there; SEG-X011 as `scene_stack.all_bands`;
-            SEG-X101 nothing tells which file holds which band.
+            as `open_area`; SEG-X101 nothing tells which file holds which band.
     """
     is_set = isinstance(source, SceneFiles)
     scene = source if isinstance(source, SceneFiles) else _single(source)
@@ -72,11 +73,15 @@ def open_scene(
         compatibility.pixels_of_stack(first.path, first.info, stack, card, told),
         any_pixel_size=settings.any_pixel_size,
     )
+    area = None
+    if settings.area is not None:
+        area = open_area(settings.area, first.path, first.info, progress.say)
     return Scene(
         first.path,
         stack.parts,
         card.rules._replace(alpha=alpha or card.rules.alpha),
         stack.dtype if len(stack.parts) > 1 else None,
+        area,
         first.info if sentinel2.is_product(first.path) else None,
     )
 

@@ -24,6 +24,9 @@ def read_ahead(
 ) -> Generator[Item, None, None]:
     """Yield `items`, made by a thread that is one item ahead. Close it to stop the thread early.
 
+    An item is begun when the one before it has been taken, so that no more than two are there: the
+    one that is in use and the next.
+
     Args:
         items: made in the thread, which tells `terrazzo.base.reading` what it reads.
         say: told once of each file that takes longer than `patience`.
@@ -31,12 +34,17 @@ def read_ahead(
     """
     made: queue.Queue[Any] = queue.Queue(maxsize=1)
     stop = threading.Event()
+    taken = threading.Semaphore(0)
 
     def make() -> None:
         try:
             for item in items:
                 if not _put(made, item, stop):
                     return
+                del item  # or it is held while the next is made
+                while not taken.acquire(timeout=0.1):
+                    if stop.is_set():
+                        return
             _put(made, _END, stop)
         except BaseException as error:  # it is raised in the thread that waits
             _put(made, error, stop)
@@ -47,6 +55,7 @@ def read_ahead(
         while (item := _get(made, thread, say, patience)) is not _END:
             if isinstance(item, BaseException):
                 raise item
+            taken.release()
             yield item
     finally:
         stop.set()
@@ -89,7 +98,7 @@ def in_background(take: Callable[[Any], None]) -> Iterator[Callable[[Any], None]
 
     All items are taken when the block ends well.
     """
-    waiting: queue.Queue[Any] = queue.Queue(maxsize=2)
+    waiting: queue.Queue[Any] = queue.Queue(maxsize=1)
     failed = threading.Event()
     errors: list[BaseException] = []
 

@@ -26,6 +26,8 @@ from terrazzo.inference.blending import Blender
 from terrazzo.inference.row_journal import Layer, RowBand
 from terrazzo.inference.threads import in_background, read_ahead
 from terrazzo.inference.tiles import Blend, Share, first_open
+from terrazzo.inference.uncertainty import NODATA as UNKNOWN
+from terrazzo.inference.uncertainty import Measure
 from terrazzo.io import rasters
 from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules, mark_missing
 from terrazzo.io.rasters import Part
@@ -104,6 +106,7 @@ class Scene:
         parts: rasters on this grid or brought onto it.
         rules: how values are taken.
         dtype: of the pixels read, where there are several rasters; None: that of the only one.
+        area: outside of it nothing is predicted; None: everything is.
         grid: of the map; None: as the file says of itself.
     """
 
@@ -111,6 +114,7 @@ class Scene:
     parts: tuple[Part, ...]
     rules: ReadingRules = AS_STORED
     dtype: str | None = None
+    area: rasters.AreaRows | None = None
     grid: rasters.RasterInfo | None = None
 
     @classmethod
@@ -159,7 +163,7 @@ class RowStore(Protocol):
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """What it holds of each row: ``labels``, and ``probabilities`` where asked for."""
+        """What it holds of each row: ``labels``, and others where asked for."""
         ...
 
     @property
@@ -174,24 +178,27 @@ class RowStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Strip:
-    """The scene's rows under one row of tiles."""
+    """The scene's rows under one row of tiles.
+
+    Attributes:
+        number: of the row of tiles.
+        pixels: of the columns from `left` on that tiles may lie on.
+        left: first column of them.
+        wanted_HW: where the scene holds data that shall be predicted; all columns.
+    """
 
     number: int
     pixels: ImagePixels
+    left: int
+    wanted_HW: NDArray[np.bool_]
 
     def under(self, share: Share) -> NDArray[Any]:
         """Return the pixels under one tile as models are shown them."""
-        columns = np.s_[:, share.start : share.stop]
+        columns = np.s_[:, share.start - self.left : share.stop - self.left]
         image_HWC, _, present_HWC = self.pixels
         if present_HWC is None:
             return image_HWC[columns]
         return mark_missing(image_HWC[columns], present_HWC[columns])
-
-    @property
-    def valid(self) -> NDArray[np.bool_]:
-        """Where the scene holds data, H×W."""
-        assert self.pixels.valid_HW is not None
-        return self.pixels.valid_HW
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +213,7 @@ class _Predicted:
 @dataclass(frozen=True, slots=True)
 class _EndOfStrip:
     number: int
-    valid_HW: NDArray[np.bool_]
+    wanted_HW: NDArray[np.bool_]
 
 
 def predict_rows(
@@ -219,6 +226,7 @@ def predict_rows(
     nodata: int,
     row_done: Callable[[], None],
     say: Callable[[str], None] = lambda _: None,
+    uncertainty: Measure | None = None,
 ) -> None:
     """Predict the rows of a band that its journal does not hold yet.
 
@@ -227,10 +235,12 @@ def predict_rows(
         scene: what to look at.
         num_classes: K.
         tiling: how it is cut.
-        journal: gets the layer ``labels``, R×W, and, if it has it, ``probabilities``, R×W×K.
+        journal: gets the layer ``labels``, R×W, and, if it has them, ``probabilities``, R×W×K, and
+            ``uncertainty``, R×W.
         nodata: label of pixels without data; their probabilities are NaN.
-        row_done: called after every row of tiles.
+        row_done: called after every row of tiles, but for those that the area does not touch.
         say: told where fewer tiles a forward pass have to do.
+        uncertainty: measure of it; None: it is not asked for.
 
     Raises:
         DataError: as `rasters.read_stack`.
@@ -244,21 +254,22 @@ def predict_rows(
     # Rows that are not final may have been touched by earlier tiles: those are done again.
     begin = sum(share.last <= journal.next_row for share in rows)
     stop = sum(share.first < journal.band.last for share in rows)
-    keeper = _RowKeeper(scene, tiling, num_classes, nodata, journal, begin)
+    keeper = _RowKeeper(scene, tiling, num_classes, nodata, journal, begin, uncertainty)
     passes = tile_passes(trainer, say)
     predict = passes.predict_labels if keeper.only_labels else passes.predict
     bands_of = [(part.path, part.bands or ()) for part in scene.parts]
     with (
         rasters.small_cache(rasters.blocks_kept(bands_of, size)),
-        closing(read_ahead(_strips(scene, rows, range(begin, stop)), say)) as strips,
+        closing(read_ahead(_strips(scene, rows, columns, range(begin, stop)), say)) as strips,
         in_background(keeper.take) as put,
     ):
         for strip in strips:
-            for batch in _batches(strip, columns, tiling.batch_size):
+            for batch in _batches(strip, rows[strip.number], columns, tiling.batch_size):
                 images_BHWC = np.stack([strip.under(columns[tile]) for tile in batch])
                 put(_Predicted(strip.number, batch, predict(images_BHWC)))
-            put(_EndOfStrip(strip.number, strip.valid))
-            row_done()
+            put(_EndOfStrip(strip.number, strip.wanted_HW))
+            if touches(scene.area, rows[strip.number]):
+                row_done()
 
 
 def tile_passes(trainer: Predictor, say: Callable[[str], None]) -> ForwardPasses:
@@ -272,17 +283,55 @@ def tile_passes(trainer: Predictor, say: Callable[[str], None]) -> ForwardPasses
     )
 
 
-def _strips(scene: Scene, rows: tuple[Share, ...], numbers: range) -> Iterator[_Strip]:
-    """Read the rows of each row of tiles; rows that two of them share are read once."""
-    columns = scene.info.columns
-    before = ImagePixels(np.empty(0))
+def touches(area: rasters.AreaRows | None, row: Share) -> bool:
+    """Tell whether a row of tiles has a pixel to predict."""
+    return area is None or bool(area.filled_rows[row.first : row.last].any())
+
+
+def _strips(
+    scene: Scene, rows: tuple[Share, ...], columns: tuple[Share, ...], numbers: range
+) -> Iterator[_Strip]:
+    """Read the rows of each row of tiles; rows that two of them share are read once.
+
+    Of a scene with an area only those columns and rows are read that tiles lie on.
+    """
+    width = scene.info.columns
+    left, right = _columns_to_read(scene.area, columns)
+    before: ImagePixels | None = None
     for number in numbers:
         share = rows[number]
-        kept = rows[number - 1].stop - share.start if number > numbers.start else 0
+        if not touches(scene.area, share):
+            before = None
+            nothing_HW = np.zeros((share.stop - share.start, width), bool)
+            yield _Strip(number, ImagePixels(np.empty(0)), left, nothing_HW)
+            continue
+        kept = 0 if before is None else rows[number - 1].stop - share.start
         first = share.start + kept
-        new = scene.read((first, 0, share.stop - first, columns))
-        before = _below(before, kept, new) if kept else new
-        yield _Strip(number, before)
+        new = scene.read((first, left, share.stop - first, right - left))
+        before = _below(before, kept, new) if before is not None and kept else new
+        assert before.valid_HW is not None
+        yield _Strip(number, before, left, _wanted(scene.area, share, before.valid_HW, left, width))
+
+
+def _columns_to_read(area: rasters.AreaRows | None, columns: tuple[Share, ...]) -> tuple[int, int]:
+    if area is None:
+        return 0, columns[-1].stop
+    first, last = area.columns
+    under = [share for share in columns if share.first < last and share.last > first]
+    return under[0].start, under[-1].stop
+
+
+def _wanted(
+    area: rasters.AreaRows | None, share: Share, valid_HW: NDArray[np.bool_], left: int, width: int
+) -> NDArray[np.bool_]:
+    if area is None:
+        return valid_HW
+    wanted_HW = area.rows(share.start, share.stop)
+    right = left + valid_HW.shape[1]
+    assert not wanted_HW[:, :left].any()
+    assert not wanted_HW[:, right:width].any()
+    wanted_HW[:, left:right] &= valid_HW
+    return wanted_HW
 
 
 def _below(above: ImagePixels, kept: int, new: ImagePixels) -> ImagePixels:
@@ -306,13 +355,14 @@ def _below(above: ImagePixels, kept: int, new: ImagePixels) -> ImagePixels:
 
 
 def _batches(
-    strip: _Strip, columns: tuple[Share, ...], batch_size: int
+    strip: _Strip, row: Share, columns: tuple[Share, ...], batch_size: int
 ) -> Iterator[tuple[int, ...]]:
-    """Group the tiles of a row that hold any data."""
+    """Group the tiles of a row that give anything to a pixel that is wanted."""
+    wanted_HW = strip.wanted_HW[row.first - row.start : row.last - row.start]
     filled = [
         number
         for number, share in enumerate(columns)
-        if strip.valid[:, share.start : share.stop].any()
+        if wanted_HW[:, share.first : share.last].any()
     ]
     for first in range(0, len(filled), batch_size):
         yield tuple(filled[first : first + batch_size])
@@ -329,13 +379,14 @@ class _RowKeeper:
         nodata: int,
         journal: RowStore,
         begin: int,
+        uncertainty: Measure | None,
     ) -> None:
         size = scene.info
         self.rows, columns = tiling.shares(size.rows), tiling.shares(size.columns)
         self.seams = np.array([later.first + later.ramp_in // 2 for later in columns[1:]], int)
         self.num_classes, self.nodata, self.journal = num_classes, nodata, journal
         probabilities = any(layer.name == "probabilities" for layer in journal.layers)
-        self.only_labels = tiling.blend == "none" and not probabilities
+        self.only_labels = tiling.blend == "none" and not probabilities and uncertainty is None
         self.blender = Blender(
             self.rows,
             columns,
@@ -343,6 +394,7 @@ class _RowKeeper:
             np.dtype(journal.layers[0].dtype),
             begin=begin,
             keep_probabilities=probabilities,
+            uncertainty=uncertainty,
         )
 
     def take(self, item: _Predicted | _EndOfStrip) -> None:
@@ -354,25 +406,32 @@ class _RowKeeper:
             self.blender.add(item.number, tile, output)
 
     def _finish(self, end: _EndOfStrip) -> None:
-        labels_RW, probabilities_RWK = self.blender.finish(end.number)
+        finished = self.blender.finish(end.number)
+        labels_RW, probabilities_RWK = finished.labels_RW, finished.probabilities_RWK
         row, done = self.rows[end.number], self.journal.next_row
         if row.first + len(labels_RW) <= done:  # done again for what later rows need of it
             return
         assert done >= row.first
         labels_RW = labels_RW[done - row.first :]
         begin = done - row.start
-        valid_RW = end.valid_HW[begin : begin + len(labels_RW)]
-        if not valid_RW.all():
-            labels_RW[~valid_RW] = self.nodata
+        wanted_RW = end.wanted_HW[begin : begin + len(labels_RW)]
+        if not wanted_RW.all():
+            labels_RW[~wanted_RW] = self.nodata
         arrays: dict[str, NDArray[Any]] = {"labels": labels_RW}
         if probabilities_RWK is not None:
             probabilities_RWK = probabilities_RWK[done - row.first :]
-            probabilities_RWK[~valid_RW] = np.nan
+            probabilities_RWK[~wanted_RW] = np.nan
             arrays["probabilities"] = probabilities_RWK
+        if finished.uncertainty_RW is not None:
+            arrays["uncertainty"] = finished.uncertainty_RW[done - row.first :]
+            arrays["uncertainty"][~wanted_RW] = UNKNOWN
         self.journal.append(arrays, self._counts(labels_RW))
 
     def _counts(self, labels_RW: NDArray[np.integer]) -> dict[str, Any]:
-        counts = np.bincount(labels_RW.ravel(), minlength=self.nodata + 1)
+        # Row by row, for NumPy makes eight bytes of each label that it counts.
+        counts = np.zeros(self.nodata + 1, np.int64)
+        for labels_W in labels_RW:
+            counts += np.bincount(labels_W, minlength=len(counts))
         changes = labels_RW[:, 1:] != labels_RW[:, :-1]
         at_seams = int(np.count_nonzero(changes[:, self.seams - 1]))
         num_seams = len(labels_RW) * len(self.seams)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import io
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,6 +125,23 @@ def image_size(path: Path) -> tuple[int, int]:
     return info.rows, info.columns
 
 
+def stored_size(path: Path) -> tuple[tuple[int, int], int]:
+    """Return rows and columns of an image as its file stores them, and its Exif orientation.
+
+    Raises:
+        DataError: as `image_info`, but for the orientation.
+    """
+    data = _read_bytes(path, _HEAD_BYTES)
+    try:
+        header = image_headers.parse(data, whole=False)
+    except (image_headers.CutShortError, image_headers.DamagedError):
+        header = _parse(path, _read_bytes(path))
+    if header is None:
+        raise _not_an_image(path, data)
+    _check_header(path, replace(header, orientation=1))
+    return (header.rows, header.columns), header.orientation
+
+
 def read_image(path: Path, *, coarse: bool = False) -> NDArray[Any]:
     """Decode an image. Its content decides between PNG and JPEG, not its name.
 
@@ -189,7 +206,43 @@ def read_label(path: Path, kind: Literal["index", "colour"]) -> NDArray[Any]:
         DataError: SEG-D007 colours where indices are wanted, or more than 8 bits where colours are;
             SEG-D008 JPEG, whatever the name; otherwise as `read_image`.
     """
-    data = _read_bytes(path)
+    return _decode_label(_read_bytes(path), path, kind)
+
+
+def decode_label(data: bytes, path: Path) -> NDArray[Any]:
+    """Decode the bytes of a mask of class indices; see `read_label`.
+
+    Args:
+        data: the file.
+        path: its name, for messages; nothing is read there.
+
+    Raises:
+        DataError: as `read_label`.
+    """
+    return _decode_label(data, path, "index")
+
+
+def decode_bitmap(data: bytes, path: Path) -> NDArray[np.bool_]:
+    """Decode the bytes of a binary mask: where its alpha is above 0, or its number without alpha.
+
+    Args:
+        data: the file.
+        path: its name, for messages; nothing is read there.
+
+    Raises:
+        DataError: as `read_label`.
+    """
+    header = _parse(path, data)
+    if header is not None and header.colour in (Colour.RGBA, Colour.GREY_ALPHA):
+        _check_header(path, header)
+        values_HW = _opencv(path, data, cv2.IMREAD_UNCHANGED)[..., 3]
+    else:
+        values_HW = _decode_label(data, path, "index")
+    inside_HW: NDArray[np.bool_] = values_HW != 0
+    return inside_HW
+
+
+def _decode_label(data: bytes, path: Path, kind: Literal["index", "colour"]) -> NDArray[Any]:
     if data.startswith(image_headers.JPEG_SIGNATURE):
         raise DataError(
             "SEG-D008",
@@ -304,7 +357,9 @@ def _colours(path: Path, data: bytes, header: Header) -> NDArray[Any]:
             next_step='export the masks with 8 bits, or set mask_kind = "index" if they hold class '
             "indices",
         )
-    return _without_alpha(path, np.asarray(_pillow(path, data).convert("RGBA")), header)
+    colours_HWC = np.asarray(_pillow(path, data).convert("RGBA"))
+    opaque_HWC = _without_alpha(path, colours_HWC, header)
+    return opaque_HWC if opaque_HWC.shape[2] == 3 else np.repeat(opaque_HWC, 3, axis=2)
 
 
 def _without_alpha(path: Path, pixels_HWC: NDArray[Any], header: Header) -> NDArray[Any]:

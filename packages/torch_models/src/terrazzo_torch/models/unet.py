@@ -18,7 +18,6 @@ from terrazzo.base.config_parsing import Count, Frozen
 from terrazzo.base.errors import ConfigError
 from terrazzo.models.pretrained_errors import Pretrained
 from terrazzo.models.published_weights import Sha256
-from terrazzo_torch import timm_encoders
 from terrazzo_torch.batch_norm import BatchNorm2d, replace_batch_norms
 from terrazzo_torch.padding import crop, pad_to_multiple
 from terrazzo_torch.pretrained import Revision
@@ -80,6 +79,8 @@ def build(options: Options, num_bands: int, num_classes: int) -> nn.Module:
         network: nn.Module = UNet(options, num_bands, num_classes)
         _draw(network)
         return network
+    from terrazzo_torch import timm_encoders  # brings torchvision and torch's compiler: 190 MB
+
     encoder, settings = timm_encoders.feature_pyramid(options.encoder, num_bands, options.depth)
     network = EncoderUNet(encoder, options, num_classes)
     _draw(network.decoder)

@@ -292,12 +292,22 @@ def pair_up(
     return pairs
 
 
-def pair_up_below(root: Path, folders: Mapping[str, tuple[Path, Path]]) -> tuple[Pair, ...]:
+def pair_up_below(
+    root: Path,
+    folders: Mapping[str, tuple[Path, Path]],
+    *,
+    suffixes: Sequence[str] = images.IMAGE_SUFFIXES,
+    image_ending: str = "",
+    mask_ending: str = "",
+) -> tuple[Pair, ...]:
     """Match the files of several pairs of folders; the names begin with the keys and a slash.
 
     Args:
         root: of the data set, for the message.
         folders: image folder and mask folder by what comes before the names; may be empty.
+        suffixes: of images and masks, lower case; other files are passed over.
+        image_ending: as for `pair_up`.
+        mask_ending: likewise.
 
     Returns:
         Pairs sorted by name.
@@ -309,7 +319,14 @@ def pair_up_below(root: Path, folders: Mapping[str, tuple[Path, Path]]) -> tuple
     faults: Faults = {}
     for prefix, (image_folder, mask_folder) in folders.items():
         lead = f"{prefix}/" if prefix else ""
-        found, wrong = _match(image_folder, mask_folder, root=root)
+        found, wrong = _match(
+            image_folder,
+            mask_folder,
+            suffixes=suffixes,
+            image_ending=image_ending,
+            mask_ending=mask_ending,
+            root=root,
+        )
         pairs += [Pair(lead + pair.name, pair.image, pair.mask) for pair in found]
         for title, names in wrong.items():
             faults.setdefault(title, []).extend(lead + name for name in names)

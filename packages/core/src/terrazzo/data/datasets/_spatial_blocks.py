@@ -2,7 +2,7 @@
 
 Neighbouring pixels are much alike, so splits are drawn by square blocks, and pixels of training
 nearer than a buffer to a block of val or test are ignored, as are those of val near test. Scenes
-that overlap or touch keep their distance from each other too.
+that overlap or touch keep their distance from each other too, across ±180° as well.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class Blocks:
         own = [self._boxes(scene) for scene in range(len(self.grids))]
         return tuple(
             np.concatenate(
-                [own[scene]]
-                + [rasters.boxes_on(self.grids[scene], self.grids[n], own[n]) for n in near]
+                # Its own as well: a scene around the earth meets itself at ±180°.
+                [rasters.boxes_on(self.grids[scene], self.grids[n], own[n]) for n in (scene, *near)]
             )
             for scene, near in enumerate(rasters.neighbours(self.grids, self.buffer))
         )

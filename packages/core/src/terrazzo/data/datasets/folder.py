@@ -6,6 +6,11 @@ Images are PNG, JPEG or GeoTIFF, masks PNG or GeoTIFF. The splits come from one 
     (nothing)                                     sub-folders of `images` named train, val and test
     lists = { train = "train.txt", … }            text files, one name a line
     split = { train = 0.8, val = 0.1, test = 0.1 } a draw, the same for a seed on every machine
+
+Where sub-folders or lists name two of the splits, a draw may take the third from one of them: a
+share of 0 keeps the split as it is named, ``split = { train = 0.9, val = 0, test = 0.1 }``.
+Images and masks may lie in any number of folders: ``images = "{folder}/images"`` beside ``masks =
+"{folder}/masks"``; names then begin with that folder.
 """
 
 from __future__ import annotations
@@ -26,11 +31,13 @@ from terrazzo.data.datasets._faults import refuse
 from terrazzo.data.datasets._guessed_alpha import Alpha, alpha_notes
 from terrazzo.data.datasets._paired_files import (
     NamedBy,
+    Pair,
     PairedFiles,
     band_names_of,
     list_names,
     named_by,
     pair_up,
+    pair_up_below,
 )
 from terrazzo.data.datasets._split_draw import Draw, SplitName
 from terrazzo.io import images
@@ -46,9 +53,9 @@ class Options(Frozen):
     """Where things lie below ``data.root``, and how they are divided."""
 
     images: str = "images"
-    """Folder of the images; may hold ``{split}``."""
+    """Folder of the images; may hold ``{split}``, or ``{folder}`` for any number of folders."""
     masks: str = "masks"
-    """Folder of the masks; may hold ``{split}``."""
+    """Folder of the masks; may hold the same."""
     image_suffix: str = ""
     """What the stems of images have beyond the name, e.g. ``_sat``."""
     mask_suffix: str = ""
@@ -83,10 +90,32 @@ class Options(Frozen):
             "split": self.split is not None,
         }
         chosen = [way for way, is_chosen in ways.items() if is_chosen]
-        if len(chosen) != 1:
+        if self.lists and self.split is not None and not self.by_folder:
+            if self.split_file is None and not self.kept_lists:
+                msg = "give one way to split, or a draw with a share of 0 for each list it keeps"
+                raise ValueError(msg)
+        elif len(chosen) != 1:
             msg = f"give one way to split, not {' and '.join(chosen) or 'none'}"
             raise ValueError(msg)
         return self
+
+    @pydantic.model_validator(mode="after")
+    def _folder_in_both(self) -> Options:
+        if "{folder}" not in self.images + self.masks:
+            return self
+        for each in (self.images, self.masks):
+            if each.split("/").count("{folder}") != 1 or each.count("{folder}") != 1:
+                msg = "{folder} stands for folders and must be in both, as in {folder}/images"
+                raise ValueError(msg)
+        if self.by_folder or self.lists:
+            msg = "{folder} goes with a draw, not with {split} or lists"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def kept_lists(self) -> tuple[SplitName, ...]:
+        """Splits that are as their lists say although there is a draw."""
+        return tuple(name for name in self.lists if getattr(self.split, name, None) == 0)
 
     @property
     def by_folder(self) -> bool:
@@ -103,35 +132,14 @@ def open_split(root: Path, split: SplitName, options: Options) -> PairedFiles:
             or images lie beside the folders of splits; SEG-D015 a name is in the lists of two
             splits.
     """
-    only = _listed(root, options).get(split, ()) if options.lists else None
-    image_folder = root / options.images.replace("{split}", split)
-    mask_folder = root / options.masks.replace("{split}", split)
-    pairs = pair_up(
-        image_folder,
-        mask_folder,
-        suffixes=_SUFFIXES,
-        image_ending=options.image_suffix,
-        mask_ending=options.mask_suffix,
-        only=only,
-        root=root,
-    )
+    listed = _listed(root, options)
+    pairs, notes = _pairs(root, split, options, listed)
     first_named = named_by([pair.image for pair in pairs], options.alpha)
-    notes = folder_notes.of_folders(image_folder, mask_folder, root, _SUFFIXES)
     notes += _alpha_notes(first_named)
     band_names = options.bands or band_names_of([pair.image for pair in pairs], options.alpha)
     if options.split is not None:
-        names = [pair.name for pair in pairs]
-        drawn_by_default = "split" not in options.model_fields_set and options.split_file is None
-        if drawn_by_default and split_folders.are_splits(names, image_folder):
-            pairs = tuple(pair for pair in pairs if split_folders.split_of(pair.name) == split)
-            notes += (split_folders.note(names),)
-        else:
-            notes += folder_notes.of_draw(names, options.split)
-            found = pairs
-            pairs, left_out = _split_draw.divide(
-                split, options.split, options.split_file, training=lambda: found
-            )
-            notes += left_out
+        pairs, told = _divided(pairs, root, split, options, listed)
+        notes += told
     notes += folder_notes.of_tiff(pairs)
     return PairedFiles(
         pairs,
@@ -142,6 +150,103 @@ def open_split(root: Path, split: SplitName, options: Options) -> PairedFiles:
         named_by=first_named,
         guards_alpha=options.alpha is None,
     )
+
+
+_Lists = dict[SplitName, tuple[str, ...]]
+
+
+def _pairs(
+    root: Path, split: SplitName, options: Options, listed: _Lists
+) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
+    """Return the pairs that the split is taken from, and what to say of their folders."""
+    endings = {"image_ending": options.image_suffix, "mask_ending": options.mask_suffix}
+    if "{folder}" in options.images:
+        folders = _folders(root, options)
+        notes = tuple(
+            note
+            for each in folders.values()
+            for note in folder_notes.of_folders(*each, root, _SUFFIXES)
+        )
+        return pair_up_below(root, folders, suffixes=_SUFFIXES, **endings), notes
+    only = None
+    if options.lists:
+        # A draw takes its splits out of the lists of the others.
+        drawn = options.split is not None and split not in options.kept_lists
+        drawn |= options.split_file is not None
+        only = [n for names in listed.values() for n in names] if drawn else listed.get(split, ())
+    image_folder = root / options.images.replace("{split}", split)
+    mask_folder = root / options.masks.replace("{split}", split)
+    pairs = pair_up(image_folder, mask_folder, suffixes=_SUFFIXES, only=only, root=root, **endings)
+    return pairs, folder_notes.of_folders(image_folder, mask_folder, root, _SUFFIXES)
+
+
+def _folders(root: Path, options: Options) -> dict[str, tuple[Path, Path]]:
+    """Return image folder and mask folder by what ``{folder}`` stands for.
+
+    Raises:
+        DataError: SEG-D013, there is none.
+    """
+    before, after = options.images.split("{folder}")
+    found: dict[str, tuple[Path, Path]] = {}
+    top = root / before
+    for image_folder in sorted(top.rglob(after.strip("/"))) if top.is_dir() else ():
+        lead = f"/{image_folder.relative_to(top).as_posix()}".removesuffix(after).strip("/")
+        if image_folder.is_dir() and not any(part[0] == "." for part in lead.split("/") if part):
+            masks = root / options.masks.replace("{folder}", lead or ".")
+            found[lead] = (image_folder, masks)
+    if not found:
+        raise DataError(
+            "SEG-D013",
+            "no folder of images",
+            file=root,
+            observed=f"nothing called {options.images}",
+            next_step="check data.root, data.options.images and data.options.masks",
+        )
+    return found
+
+
+def _divided(
+    pairs: tuple[Pair, ...], root: Path, split: SplitName, options: Options, listed: _Lists
+) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
+    """Return the pairs of one split, and what to say of the draw."""
+    assert options.split is not None
+    names = [pair.name for pair in pairs]
+    if options.split_file is None:
+        if "split" not in options.model_fields_set:
+            if split_folders.are_splits(names, root / options.images.replace("/{folder}", "")):
+                own = tuple(pair for pair in pairs if split_folders.split_of(pair.name) == split)
+                return own, (split_folders.note(names),)
+        else:
+            kept = _kept(pairs, options, listed)
+            if split in kept:
+                return kept[split], ()
+            taken = {pair.name for several in kept.values() for pair in several}
+            pairs = tuple(pair for pair in pairs if pair.name not in taken)
+            names = [pair.name for pair in pairs]
+    notes = folder_notes.of_draw(names, options.split)
+    found = pairs
+    chosen, left_out = _split_draw.divide(
+        split, options.split, options.split_file, training=lambda: found
+    )
+    return chosen, notes + left_out
+
+
+def _kept(
+    pairs: tuple[Pair, ...], options: Options, listed: _Lists
+) -> dict[SplitName, tuple[Pair, ...]]:
+    """Return the splits of share 0 that lists or sub-folders name: a draw leaves them alone."""
+    kept: dict[SplitName, tuple[Pair, ...]] = {}
+    for split in _split_draw.SPLITS:
+        if getattr(options.split, split) == 0:
+            own = set(listed.get(split, ()))
+            of_split = tuple(
+                pair
+                for pair in pairs
+                if pair.name in own or (not listed and split_folders.split_of(pair.name) == split)
+            )
+            if of_split:
+                kept[split] = of_split
+    return kept
 
 
 def _alpha_notes(first: NamedBy | None) -> tuple[str, ...]:
@@ -159,7 +264,7 @@ def _default_draw(given: dict[str, Any]) -> Draw | None:
     return None if by_folder or given.get("lists") else Draw(train=0.8, val=0.1, test=0.1)
 
 
-def _listed(root: Path, options: Options) -> dict[SplitName, tuple[str, ...]]:
+def _listed(root: Path, options: Options) -> _Lists:
     listed = {split: _read_list(root / file) for split, file in options.lists.items()}
     _split_draw.refuse_leaks(root, listed.items())
     return listed

@@ -1,5 +1,6 @@
 """Rasters as arrays: the only package that imports rasterio."""
 
+from terrazzo.io.rasters.area_rows import AreaRows
 from terrazzo.io.rasters.class_table import ClassTable
 from terrazzo.io.rasters.georeferencing import unused_georeferencing, unused_side_files
 from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
@@ -25,7 +26,13 @@ from terrazzo.io.rasters.products import (
     needs_permission,
     other_files,
 )
-from terrazzo.io.rasters.rasterize import Burnt, attribute_text, inside, rasterize_shapes
+from terrazzo.io.rasters.rasterize import (
+    Burnt,
+    attribute_text,
+    in_order,
+    inside,
+    rasterize_shapes,
+)
 from terrazzo.io.rasters.read_images import (
     BYTE_LIMIT,
     Part,
@@ -40,15 +47,18 @@ from terrazzo.io.rasters.read_images import (
 from terrazzo.io.rasters.read_labels import read_label, read_label_window, read_label_with_mask
 from terrazzo.io.rasters.read_vectors import (
     Features,
+    attribute_values,
     attributes,
     is_vector,
     layer_of,
     read_features,
 )
 from terrazzo.io.rasters.sieve import Groups, sieved
+from terrazzo.io.rasters.stored_classes import StoredClass, stored_classes
+from terrazzo.io.rasters.validity import faults_of
 from terrazzo.io.rasters.vector_layer import NO_CRS
 from terrazzo.io.rasters.vectorize import areas_of_equal_pixels
-from terrazzo.io.rasters.widen import refuse_lines, widen_shapes
+from terrazzo.io.rasters.widen import has_lines, refuse_lines, widen_shapes
 from terrazzo.io.rasters.write_points import write_points
 from terrazzo.io.rasters.write_rasters import BLOCK, write, write_rows
 
@@ -57,6 +67,7 @@ __all__ = [
     "BYTE_LIMIT",
     "IMAGE_DTYPES",
     "NO_CRS",
+    "AreaRows",
     "Burnt",
     "ClassTable",
     "Features",
@@ -65,18 +76,23 @@ __all__ = [
     "Part",
     "RasterInfo",
     "ResamplingName",
+    "StoredClass",
     "areas_of_equal_pixels",
     "attribute_text",
+    "attribute_values",
     "attributes",
     "band_files",
     "block_shape",
     "blocks_kept",
     "boxes_on",
+    "faults_of",
     "files_behind",
     "grid_for",
     "grid_to_reach",
+    "has_lines",
     "has_palette",
     "in_memory",
+    "in_order",
     "info",
     "info_near",
     "info_of_size",
@@ -102,6 +118,7 @@ __all__ = [
     "require_same_grid",
     "sieved",
     "small_cache",
+    "stored_classes",
     "tags",
     "undeclared_nan",
     "unused_georeferencing",

@@ -16,6 +16,7 @@ from rasterio.warp import transform as transform_points
 
 from terrazzo.base.errors import DataError
 from terrazzo.io.rasters.header import RasterInfo
+from terrazzo.io.rasters.turns import on_one_turn, turn_of
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """Some of what GDAL and PROJ say comes through rasterio as it is."""
@@ -106,13 +107,17 @@ def neighbours(grids: Sequence[RasterInfo], margin: float) -> tuple[tuple[int, .
     """Return, for each raster, those others that may lie within `margin` pixels of it.
 
     Judged by upright boxes, in degrees where there is a CRS: some that are named are further away.
+    Those on both sides of ±180° are near each other.
     """
     outlines = [_outline(grid, margin) for grid in grids]
     systems = np.array([system for system, _ in outlines])
     boxes = np.array([box for _, box in outlines])
     found = []
     for number, (left, bottom, right, top) in enumerate(boxes):
-        near = (boxes[:, 0] <= right) & (boxes[:, 2] >= left)
+        turns = range(-720, 721, 360) if systems[number] == _DEGREES else (0,)
+        near = np.zeros(len(boxes), bool)
+        for turn in turns:
+            near |= (boxes[:, 0] + turn <= right) & (boxes[:, 2] + turn >= left)
         near &= (boxes[:, 1] <= top) & (boxes[:, 3] >= bottom)
         near &= (systems == systems[number]) & (systems != _NOWHERE)
         near[number] = False
@@ -120,7 +125,8 @@ def neighbours(grids: Sequence[RasterInfo], margin: float) -> tuple[tuple[int, .
     return tuple(found)
 
 
-_NOWHERE = "nowhere"
+_POINTS = 9  # along each side of a raster, by which its place is judged
+_NOWHERE, _DEGREES = "nowhere", "degrees"
 
 
 def _outline(grid: RasterInfo, margin: float) -> tuple[str, tuple[float, float, float, float]]:
@@ -133,10 +139,18 @@ def _outline(grid: RasterInfo, margin: float) -> tuple[str, tuple[float, float, 
     if grid.crs is not None:
         try:
             x, y = map(np.array, transform_points(grid.crs, CRS.from_epsg(4326), x, y))
-            system = "degrees"
+            x, system = _unbroken(x), _DEGREES
         except GDAL_ERRORS:
             pass  # a system of its own, such as that of a building site
     return system, (float(x.min()), float(y.min()), float(x.max()), float(y.max()))
+
+
+def _unbroken(longitudes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return longitudes of `_grid_points` that do not leap at ±180°."""
+    rows = np.unwrap(longitudes.reshape(_POINTS, _POINTS), period=360, axis=1)
+    starts = np.unwrap(rows[:, 0], period=360)
+    unbroken: NDArray[np.float64] = rows + (starts - rows[:, 0])[:, None]
+    return unbroken.ravel()
 
 
 def boxes_on(grid: RasterInfo, other: RasterInfo, boxes_M4: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -146,12 +160,21 @@ def boxes_on(grid: RasterInfo, other: RasterInfo, boxes_M4: NDArray[np.int64]) -
         grid: counts the pixels that are returned.
         other: counts those that are given.
         boxes_M4: first row, last row + 1, first column, last column + 1.
+
+    Returns:
+        N×4. Each box once; where coordinates go round the earth, also a turn further west and east,
+        as a box on the other side of ±180° lies beside the grid there.
     """
     rows_M4, columns_M4 = boxes_M4[:, [0, 0, 1, 1]], boxes_M4[:, [2, 3, 2, 3]]
     x, y = other.to_coordinates(columns_M4.ravel().astype(float), rows_M4.ravel().astype(float))
     if grid.crs is not None and not same_crs(grid.crs, other.crs):
         x, y = map(np.array, transform_points(other.crs, grid.crs, x, y))
-    columns, rows = (np.reshape(a, (-1, 4)) for a in grid.to_pixels(x, y))
+    turn = turn_of(grid.crs)
+    if turn is not None and not same_crs(grid.crs, other.crs):
+        x = on_one_turn(x.reshape(-1, 4), turn).ravel()
+    turned = [x] if turn is None else [x, x - turn, x + turn]
+    places = [grid.to_pixels(each, y) for each in turned]
+    columns, rows = (np.reshape(np.concatenate(a), (-1, 4)) for a in zip(*places, strict=True))
     slack = 1e-3  # what rounding does to a box that lies on whole pixels
     lowest = [np.floor(a.min(axis=1) + slack) for a in (rows, columns)]
     highest = [np.ceil(a.max(axis=1) - slack) for a in (rows, columns)]
@@ -160,7 +183,9 @@ def boxes_on(grid: RasterInfo, other: RasterInfo, boxes_M4: NDArray[np.int64]) -
 
 def _grid_points(size: RasterInfo) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return 9×9 points over a raster as columns and rows."""
-    columns, rows = np.meshgrid(np.linspace(0, size.columns, 9), np.linspace(0, size.rows, 9))
+    columns, rows = np.meshgrid(
+        np.linspace(0, size.columns, _POINTS), np.linspace(0, size.rows, _POINTS)
+    )
     return columns.ravel(), rows.ravel()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,11 +34,33 @@ class Burnt:
         lost: how many shapes of each value left no pixel, of how many, on the grid: they cover no
             pixel's centre, or later ones cover them.
         beside: shapes that lie beside the grid.
+        claimed: pixels inside shapes of several values, by the least and the largest of these.
     """
 
     label_HW: NDArray[Any]
     lost: dict[int, tuple[int, int]]
     beside: int
+    claimed: dict[tuple[int, int], int]
+
+
+def in_order(shapes: Features, priority: Sequence[str]) -> Features:
+    """Return shapes in the order in which they are drawn, what lies on top last.
+
+    Args:
+        shapes: in the order of their file, which is kept among those of one rank.
+        priority: values of their attribute, the topmost first; all others lie below them.
+    """
+    if not priority:
+        return shapes
+    rank = {value: number for number, value in enumerate(priority)}
+    ranks = [rank.get(attribute_text(value), len(rank)) for value in shapes.values]
+    order = sorted(range(len(ranks)), key=lambda at: -ranks[at])
+    return replace(
+        shapes,
+        geometries=tuple(shapes.geometries[at] for at in order),
+        values=tuple(shapes.values[at] for at in order),
+        numbers=tuple(shapes.numbers[at] for at in order),
+    )
 
 
 def rasterize_shapes(
@@ -69,25 +92,63 @@ def rasterize_shapes(
     ]
     dtype = np.uint8 if max([*burnt, background]) < 256 else np.uint16
     label_HW = _burn(shapes, burnt, np.dtype(dtype), background, onto, all_touched)
-    return Burnt(label_HW, *_lost(shapes, burnt, onto, all_touched))
+    lost, beside = _lost(shapes, burnt, onto, all_touched)
+    return Burnt(label_HW, lost, beside, _claimed(shapes, burnt, onto, all_touched))
+
+
+def _claimed(
+    shapes: Features, burnt: Sequence[int], onto: RasterInfo, all_touched: bool
+) -> dict[tuple[int, int], int]:
+    """Return `Burnt.claimed`: where the least value that is drawn is not the largest."""
+    found: Counter[tuple[int, int]] = Counter()
+    if len(set(burnt)) < 2:
+        return found
+    upwards = sorted(range(len(burnt)), key=burnt.__getitem__)
+    for here, strip in _strips(shapes, onto):
+        chosen = set(here.tolist())
+        order = [at for at in upwards if at in chosen]
+        if len({burnt[at] for at in order}) < 2:
+            continue
+        largest_HW, least_HW = (
+            _burn(
+                replace(shapes, geometries=tuple(shapes.geometries[at] for at in each)),
+                [burnt[at] + 1 for at in each],
+                np.dtype(np.int32),
+                0,
+                strip,
+                all_touched,
+            )
+            for each in (order, order[::-1])
+        )
+        several_HW = largest_HW != least_HW
+        pairs_P2 = np.stack([least_HW[several_HW], largest_HW[several_HW]], axis=1) - 1
+        for pair, count in zip(*np.unique(pairs_P2, axis=0, return_counts=True), strict=True):
+            found[int(pair[0]), int(pair[1])] += int(count)
+    return found
+
+
+def _strips(shapes: Features, onto: RasterInfo) -> Iterator[tuple[NDArray[np.intp], RasterInfo]]:
+    """Yield parts of a grid of a bounded size, and which shapes may lie there."""
+    rows_N2, on_grid_N = boxes_of_rows(shapes, onto)
+    height = max(1, _STRIP // onto.columns)
+    for top in range(0, onto.rows, height):
+        rows = min(height, onto.rows - top)
+        here = np.flatnonzero(on_grid_N & (rows_N2[:, 1] >= top) & (rows_N2[:, 0] <= top + rows))
+        if len(here):
+            yield here, onto.strip(top, rows)
 
 
 def _lost(
     shapes: Features, burnt: Sequence[int], onto: RasterInfo, all_touched: bool
 ) -> tuple[dict[int, tuple[int, int]], int]:
     """Return `Burnt.lost` and `Burnt.beside`."""
-    rows_N2, on_grid_N = _rows(shapes, onto)
+    _, on_grid_N = boxes_of_rows(shapes, onto)
     seen_N = np.zeros(len(burnt), bool)
-    height = max(1, _STRIP // onto.columns)
-    for top in range(0, onto.rows, height):
-        rows = min(height, onto.rows - top)
-        here = np.flatnonzero(on_grid_N & (rows_N2[:, 1] >= top) & (rows_N2[:, 0] <= top + rows))
-        if len(here):
-            part = replace(shapes, geometries=tuple(shapes.geometries[at] for at in here))
-            strip = onto.strip(top, rows)
-            numbers = (here + 1).tolist()
-            on_top_HW = _burn(part, numbers, np.dtype(np.int32), 0, strip, all_touched)
-            seen_N[np.unique(on_top_HW[on_top_HW > 0]) - 1] = True
+    for here, strip in _strips(shapes, onto):
+        part = replace(shapes, geometries=tuple(shapes.geometries[at] for at in here))
+        numbers = (here + 1).tolist()
+        on_top_HW = _burn(part, numbers, np.dtype(np.int32), 0, strip, all_touched)
+        seen_N[np.unique(on_top_HW[on_top_HW > 0]) - 1] = True
     lost: dict[int, tuple[int, int]] = {}
     for value, seen, on_grid in zip(burnt, seen_N, on_grid_N, strict=True):
         if on_grid:
@@ -97,7 +158,7 @@ def _lost(
     return found, int(np.count_nonzero(~on_grid_N))
 
 
-def _rows(shapes: Features, onto: RasterInfo) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+def boxes_of_rows(shapes: Features, onto: RasterInfo) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     """Return first and last row of the box about each shape, N×2, and whether it is on the grid."""
     boxes_N4 = np.array([features.bounds(each) for each in shapes.geometries]).reshape(-1, 4)
     corners = [onto.to_pixels(boxes_N4[:, x], boxes_N4[:, y]) for x in (0, 2) for y in (1, 3)]

@@ -19,6 +19,8 @@ from rasterio.crs import CRS
 from rasterio.warp import transform_geom
 
 from terrazzo.base.errors import DataError
+from terrazzo.io.rasters import turns
+from terrazzo.io.rasters.follow_edges import along_edges
 from terrazzo.io.rasters.grids import GDAL_ERRORS, crs_text, moved, require_crs, same_crs
 from terrazzo.io.rasters.handles import ENVIRONMENT, damaged, first_bytes, refuse_remote
 from terrazzo.io.rasters.header import RasterInfo
@@ -69,12 +71,14 @@ def read_features(
     attribute: str | None = None,
     layer: str | None = None,
     reproject: bool = False,
+    edges: bool = False,
     tolerance: float = 0.0,
 ) -> Features:
     """Read the shapes of a vector file in the coordinates of a grid.
 
     Shapes without a CRS are taken to be in that of the grid; GeoJSON without one that is to be
     reprojected is in longitude and latitude, as RFC 7946 has it. `Features.crs_taken` says so.
+    Shapes on the other side of ±180° are brought to that of the grid, see `turns`.
 
     Args:
         path: GeoJSON, GeoPackage, Shapefile or FlatGeobuf, told by its suffix.
@@ -82,6 +86,7 @@ def read_features(
         attribute: what to read of every shape.
         layer: of a GeoPackage with several.
         reproject: bring shapes in another CRS onto that of the grid, corner by corner.
+        edges: do so along their edges, which are bent then, with more points.
         tolerance: pixels by which points may move from one CRS to the other without reprojection.
 
     Raises:
@@ -107,7 +112,8 @@ def read_features(
         crs, taken = CRS.from_epsg(4326), "longitude and latitude, as RFC 7946 has it"
     elif crs is None and onto.crs is not None:
         taken = f"coordinates in the CRS of the image, {crs_text(onto.crs)}"
-    geometries = _placed(path, shown, crs, onto, reproject, tolerance)
+    placed = _placed(path, shown, crs, onto, reproject, edges, tolerance)
+    geometries = turns.brought_to(placed, onto)
     _refuse_beside(path, geometries, onto)
     return Features(
         path,
@@ -159,11 +165,21 @@ def attributes(path: Path, layer: str | None = None) -> dict[str, bool]:
         ConfigError: as `read_features`.
         DataError: as `read_features`.
     """
+    return {name: _is_class_like(v) for name, v in attribute_values(path, layer).items()}
+
+
+def attribute_values(path: Path, layer: str | None = None) -> dict[str, list[Any]]:
+    """Return the value of each attribute for each shape.
+
+    Raises:
+        ConfigError: as `read_features`.
+        DataError: as `read_features`.
+    """
     refuse_remote(path)
     _refuse_other_formats(path)
-    suffix = path.suffix.lower()
-    columns = geojson_columns(path) if suffix in _GEOJSON else _pyogrio_columns(path, layer)
-    return {name: _is_class_like(values) for name, values in columns.items()}
+    if path.suffix.lower() in _GEOJSON:
+        return geojson_columns(path)
+    return _pyogrio_columns(path, layer)
 
 
 def _is_class_like(values: Sequence[Any]) -> bool:
@@ -180,6 +196,7 @@ def _placed(
     crs: Any,
     onto: RasterInfo,
     reproject: bool,
+    edges: bool,
     tolerance: float,
 ) -> list[Any]:
     if reproject:
@@ -189,6 +206,8 @@ def _placed(
     if reproject:
         try:
             with rasterio.Env(**ENVIRONMENT):
+                if edges:
+                    return [along_edges(each, crs, onto) for each in geometries]
                 return list(transform_geom(crs, onto.crs, geometries)) if geometries else []
         except GDAL_ERRORS as error:
             raise _beside(

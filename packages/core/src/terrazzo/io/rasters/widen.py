@@ -1,4 +1,8 @@
-"""Lines and points as the areas they stand for: a width in map units about them."""
+"""Lines and points as the areas they stand for: a width about them.
+
+It is in map units, as those of a plan; on a grid in degrees, where there are none, in metres on the
+ground.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from terrazzo.base.errors import ConfigError, DataError
-from terrazzo.io.rasters.grids import crs_text
+from terrazzo.io.rasters import local_buffer
 from terrazzo.io.rasters.header import RasterInfo
 from terrazzo.io.rasters.rasterize import attribute_text
 from terrazzo.io.rasters.read_vectors import Features
-from terrazzo.io.rasters.vector_layer import import_vector_package
+from terrazzo.io.rasters.vector_layer import import_vector_package, wrong
 
 _AREAS = ("Polygon", "MultiPolygon")
 
@@ -25,37 +29,45 @@ def widen_shapes(
 
     Args:
         shapes: in the coordinates of the grid.
-        onto: the grid, in whose units the width is.
+        onto: the grid, in whose units the width is; in metres where these are degrees.
         width: of lines and points; by value of the attribute where these differ; None: not told.
 
     Raises:
         ConfigError: SEG-X003 shapely is missing.
-        DataError: SEG-D012 lines or points whose width is not told, or a grid in degrees.
+        DataError: SEG-D012 lines or points whose width is not told.
     """
     thin = [at for at, each in enumerate(shapes.geometries) if not _is_area(each)]
     if not thin:
         return shapes
     if width is None:
         raise _without_width(shapes, thin)
-    if onto.crs is not None and onto.crs.is_geographic:
-        raise DataError(
-            "SEG-D012",
-            "lines and points cannot be given a width: the map units of the image are degrees",
-            file=shapes.path,
-            observed=f"{len(thin)} lines or points on an image in {crs_text(onto.crs)}",
-            allowed="an image in a projected CRS; a degree is not equally long in both directions",
-            next_step="warp the image to a projected CRS (`gdalwarp -t_srs EPSG:CODE`), or widen "
-            "the shapes to polygons in a GIS",
-        )
     geometries = list(shapes.geometries)
     shapely = import_vector_package("shapely")
     for at in thin:
         radius = _width_of(shapes, at, width) / 2
         # As a collection may hold polygons too, its parts are widened one by one.
         parts = [shapely.geometry.shape(part) for part in _parts(geometries[at])]
-        wide = [part if part.geom_type in _AREAS else part.buffer(radius) for part in parts]
+        try:
+            wide = [
+                part if part.geom_type in _AREAS else _wide(part, radius, onto) for part in parts
+            ]
+        except ValueError:
+            raise wrong(
+                shapes.path, f"shape {shapes.numbers[at]} has corners beyond 90 degrees of latitude"
+            ) from None
         geometries[at] = shapely.geometry.mapping(shapely.union_all(wide))
     return replace(shapes, geometries=tuple(geometries))
+
+
+def _wide(part: Any, radius: float, onto: RasterInfo) -> Any:
+    if onto.crs is not None and onto.crs.is_geographic:
+        return local_buffer.widened(part, radius, onto)
+    return part.buffer(radius)
+
+
+def has_lines(shapes: Features) -> bool:
+    """Tell whether there are lines or points among shapes."""
+    return not all(map(_is_area, shapes.geometries))
 
 
 def refuse_lines(shapes: Features) -> None:
@@ -100,7 +112,8 @@ def _without_width(shapes: Features, thin: list[int]) -> DataError:
         "lines and points have no area, and no width is given for them",
         file=shapes.path,
         observed=_kinds(shapes, thin),
-        allowed="polygons; lines and points with a width in map units",
+        allowed="polygons; lines and points with a width in map units, or in metres on an image "
+        "in degrees",
         next_step="set data.options.burn_width, e.g. burn_width = 6.0, or one for each value of "
         "burn_property: burn_width = { road = 6.0, path = 2.0 }",
     )

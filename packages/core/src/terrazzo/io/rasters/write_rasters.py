@@ -100,6 +100,7 @@ def write_rows(
     nodata: float,
     band_names: tuple[str, ...],
     classes: ClassTable | None = None,
+    scaling: tuple[float, float] | None = None,
     tags: Mapping[str, str],
     cloud_optimised: bool = False,
 ) -> None:
@@ -119,6 +120,7 @@ def write_rows(
         nodata: value of pixels without data.
         band_names: C names.
         classes: what the one band of class ids means; a palette of uint8 is made of it, too.
+        scaling: scale and offset by which numbers in the file become a quantity; None: they are it.
         tags: words about the file.
         cloud_optimised: write the overviews and the order of a cloud optimised GeoTIFF.
 
@@ -150,6 +152,8 @@ def write_rows(
         with small_cache(), open_quietly(path, "w", **profile) as dataset:
             dataset.descriptions = band_names
             dataset.update_tags(**tags)
+            if scaling is not None:
+                dataset.scales, dataset.offsets = ((each,) * dataset.count for each in scaling)
             if classes is not None:
                 dataset.update_tags(1, **classes.place_holder)
                 if dtype == "uint8":

@@ -1,0 +1,127 @@
+"""QuPath: the objects of each image as GeoJSON, in pixels of the whole image.
+
+    images/slide.tif …
+    annotations/slide.geojson …
+
+    [data.options]
+    classes = ["Tumor", "Stroma"]
+
+Polygons with holes and multi-polygons of classified objects are read, lines and points once they
+have a ``line_width``. An object without a class is called ``unclassified``: it is refused, unless
+that is among ``classes`` or ``undrawn``. Objects are drawn in the order of the file, the last one
+on top; those of another plane than the first are refused. The files state no size of their image.
+Source: qupath.readthedocs.io, "Exporting annotations".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from terrazzo.base.errors import DataError
+from terrazzo.data.datasets._annotated_images import (
+    AnnotatedImages,
+    PerImageOptions,
+    annotated_images,
+    pair_annotations,
+)
+from terrazzo.data.datasets._annotation_files import Fields, kind_not_read, points_of, read_json
+from terrazzo.data.datasets._paired_files import Pair
+from terrazzo.io.annotations.draw import undrawable
+from terrazzo.io.annotations.shapes import AnnotatedImage, Geometry, Line, Part, Polygon, Shape
+
+LABELS = None
+_NO_CLASS = "unclassified"
+
+
+class Options(PerImageOptions):
+    """Where images and files lie."""
+
+
+def open_split(root: Path, split: str, options: Options) -> AnnotatedImages:
+    """Find the images of one split below `root`.
+
+    Raises:
+        ConfigError: see `annotated_images`.
+        DataError: see `pair_annotations`.
+    """
+    pairs, notes = pair_annotations(root, split, options, (".geojson", ".json"))
+    load = {pair.name: partial(_load, pair) for pair in pairs}
+    return annotated_images(
+        root,
+        split,
+        options,
+        pairs,
+        load,
+        lambda: [name for pair in pairs for name in _names_in(pair.mask)],
+        notes=notes,
+    )
+
+
+def _features(path: Path) -> list[Fields]:
+    value = read_json(path, "qupath")
+    whole = {"features": value} if isinstance(value, list) else value
+    return Fields(whole, path, "").tables("features")
+
+
+def _names_in(path: Path) -> Iterator[str]:
+    try:
+        yield from [_class_of(each) for each in _features(path)]
+    except DataError:
+        return  # found again where the file is read
+
+
+def _class_of(feature: Fields) -> str:
+    properties = feature.table("properties")
+    if "classification" not in properties:
+        return _NO_CLASS
+    return properties.table("classification").text("name")
+
+
+def _load(pair: Pair, size: tuple[int, int]) -> AnnotatedImage:  # noqa: ARG001
+    return AnnotatedImage(None, tuple(_shape(each) for each in _features(pair.mask)))
+
+
+def _shape(feature: Fields) -> Shape:
+    geometry = feature.table("geometry")
+    kind = geometry.text("type")
+    plane = geometry.table("plane") if "plane" in geometry else None
+    if plane is not None:
+        places = {axis: plane.number(axis) for axis in ("z", "t") if axis in plane}
+        if any(places.values()):
+            raise kind_not_read(feature, f"{kind} in plane {places}", "objects of the first plane")
+    return Shape(_class_of(feature), kind, _geometry(geometry, kind), feature.place)
+
+
+def _geometry(geometry: Fields, kind: str) -> Geometry:
+    if kind not in ("Polygon", "MultiPolygon", "LineString", "Point", "MultiPoint"):
+        raise kind_not_read(
+            geometry,
+            kind,
+            "Polygon, MultiPolygon; LineString and Point with data.options.line_width",
+        )
+    numbers = geometry.list_of("coordinates")
+    match kind:
+        case "Polygon":
+            return Polygon((_part(numbers, geometry),))
+        case "MultiPolygon":
+            return Polygon(tuple(_part(rings, geometry) for rings in numbers))
+        case "LineString":
+            return Line(points_of(numbers, geometry.path, geometry.place))
+        case "Point":
+            return Line(points_of([numbers], geometry.path, geometry.place))
+    raise kind_not_read(geometry, kind, "one point an object")
+
+
+def _part(rings: Any, geometry: Fields) -> Part:
+    if not isinstance(rings, list) or not rings or not all(isinstance(r, list) for r in rings):
+        raise undrawable(
+            "a polygon is a list of rings",
+            f"{str(rings)[:80]} at {geometry.place}",
+            "an outline, and its holes",
+            str(geometry.path),
+        )
+    outline, *holes = (points_of(ring, geometry.path, geometry.place) for ring in rings)
+    return Part(outline, tuple(holes))

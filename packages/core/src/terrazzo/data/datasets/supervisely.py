@@ -1,0 +1,143 @@
+"""Supervisely: one JSON file an image, of projects as it exports them.
+
+    img/a.jpg …              or  DATASET/img/a.jpg with images = "DATASET/img"
+    ann/a.jpg.json …             and annotations = "DATASET/ann"
+
+    [data.options]
+    classes = ["road", "car"]
+
+Polygons with holes, rectangles and bitmaps are read, lines and points once they have a
+``line_width``. Objects are drawn in the order of the file, the last one on top. Bitmaps are exact.
+Source: docs.supervisely.com, "Supervisely annotation format".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from terrazzo.base.errors import DataError
+from terrazzo.data.datasets._annotated_images import (
+    AnnotatedImages,
+    PerImageOptions,
+    annotated_images,
+    pair_annotations,
+)
+from terrazzo.data.datasets._annotation_files import (
+    Fields,
+    kind_not_read,
+    not_readable,
+    points_of,
+    read_json,
+)
+from terrazzo.data.datasets._paired_files import Pair
+from terrazzo.io import images
+from terrazzo.io.annotations.draw import undrawable
+from terrazzo.io.annotations.shapes import (
+    AnnotatedImage,
+    Geometry,
+    Line,
+    Mask,
+    Part,
+    Polygon,
+    Shape,
+    box,
+)
+
+LABELS = None
+_LARGEST = 1 << 28
+"""Bytes of a bitmap, unpacked: more is no mask of an image that can be read."""
+
+
+class Options(PerImageOptions):
+    """Where images and files lie."""
+
+    images: str = "img"
+    """Folder of the images; may hold ``{split}``."""
+    annotations: str = "ann"
+    """Folder of the JSON files; may hold ``{split}``."""
+
+
+def open_split(root: Path, split: str, options: Options) -> AnnotatedImages:
+    """Find the images of one split below `root`.
+
+    Raises:
+        ConfigError: see `annotated_images`.
+        DataError: see `pair_annotations`.
+    """
+    pairs, notes = pair_annotations(root, split, options, after_suffix=True)
+    load = {pair.name: partial(_load, pair) for pair in pairs}
+    return annotated_images(
+        root,
+        split,
+        options,
+        pairs,
+        load,
+        lambda: [name for pair in pairs for name in _names_in(pair.mask)],
+        notes=notes,
+    )
+
+
+def _names_in(path: Path) -> Iterator[str]:
+    try:
+        objects = Fields(read_json(path, "supervisely"), path, "").tables("objects")
+        yield from [each.text("classTitle") for each in objects]
+    except DataError:
+        return  # found again where the file is read
+
+
+def _load(pair: Pair, size: tuple[int, int]) -> AnnotatedImage:  # noqa: ARG001
+    file = Fields(read_json(pair.mask, "supervisely"), pair.mask, "")
+    stated = file.table("size").size("height", "width")
+    return AnnotatedImage(stated, tuple(_shape(each) for each in file.tables("objects")))
+
+
+def _shape(each: Fields) -> Shape:
+    kind = each.text("geometryType")
+    return Shape(each.text("classTitle"), kind, _geometry(each, kind), each.place)
+
+
+def _geometry(each: Fields, kind: str) -> Geometry:
+    if kind == "bitmap":
+        return _bitmap(each.table("bitmap"))
+    if kind not in ("polygon", "rectangle", "line", "point"):
+        raise kind_not_read(
+            each, kind, "polygon, rectangle, bitmap; line and point with data.options.line_width"
+        )
+    points = each.table("points")
+    outline_N2 = points.points("exterior")
+    match kind:
+        case "polygon":
+            holes = points.list_of("interior") if "interior" in points else []
+            rings = [points_of(hole, each.path, f"{points.place}.interior") for hole in holes]
+            return Polygon((Part(outline_N2, tuple(rings)),))
+        case "rectangle":
+            (left, top), (right, bottom) = outline_N2.min(axis=0), outline_N2.max(axis=0)
+            return box(left, top, right, bottom, about="corner")
+        case _:
+            return Line(outline_N2)
+
+
+def _bitmap(bitmap: Fields) -> Mask:
+    try:
+        packed = base64.b64decode(bitmap.text("data"), validate=True)
+        unpacking = zlib.decompressobj()
+        content = unpacking.decompress(packed, _LARGEST)
+    except (binascii.Error, ValueError, zlib.error) as error:
+        raise not_readable(bitmap.path, f"{bitmap.place}: {error}") from None
+    origin = bitmap.list_of("origin")
+    if len(origin) != 2 or any(type(each) is not int for each in origin):
+        raise undrawable(
+            "the origin of a bitmap is a pixel",
+            f"{str(origin)[:80]} at {bitmap.place}",
+            "[column, row]",
+            str(bitmap.path),
+        )
+    mask_HW: np.ndarray = images.decode_bitmap(content, bitmap.path)
+    return Mask(mask_HW, origin[1], origin[0])

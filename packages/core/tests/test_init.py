@@ -1,0 +1,475 @@
+"""`terrazzo init`: from a folder to a recipe that trains, or to one clear question."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from affine import Affine
+from PIL import Image
+
+from terrazzo.base.errors import ConfigError, DataError, TerrazzoError
+from terrazzo.base.recipe import DataConfig, load_recipe
+from terrazzo.data import datasets
+from terrazzo.io import rasters
+from terrazzo.workflows.init import Wishes, init, measure_step
+from terrazzo.workflows.init.folder_words import base_of, role_of
+from terrazzo.workflows.train import train
+
+DATA = Path(os.environ.get("TERRAZZO_DATA", "nowhere"))
+REFERENCE = Wishes(backend="reference")
+
+
+def picture(number: int, size: tuple[int, int] = (40, 48)) -> tuple[np.ndarray, np.ndarray]:
+    """Noise with a bright square, and its mask of 0 and 1."""
+    rng = np.random.default_rng(number)
+    image_HWC = rng.integers(60, 120, (*size, 3)).astype(np.uint8)
+    mask_HW = np.zeros(size, np.uint8)
+    row, column = rng.integers(0, 20, 2)
+    mask_HW[row : row + 16, column : column + 16] = 1
+    image_HWC[mask_HW == 1] += 100
+    return image_HWC, mask_HW
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array).save(path)
+
+
+def make(root: Path, image: str, mask: str, number: int = 10, times: int = 255) -> Path:
+    """Write pairs; ``{n}`` in the paths is the number, ``{p}`` one of three patients."""
+    for n in range(number):
+        image_HWC, mask_HW = picture(n)
+        save(root / image.format(n=f"{n:03d}", p=f"p{n % 3}"), image_HWC)
+        save(root / mask.format(n=f"{n:03d}", p=f"p{n % 3}"), mask_HW * np.uint8(times))
+    return root
+
+
+@pytest.fixture
+def no_steps(monkeypatch):
+    """Leave the process out that measures a step; one test makes it."""
+    measured = measure_step.Measured(2, 0.01, 10**8, 10**10, "cpu", "as the test says")
+    monkeypatch.setattr(measure_step, "measure", lambda *_: (measured, ""))
+
+
+def sizes_of(recipe: Path) -> dict[str, int]:
+    data = load_recipe(recipe).data
+    return {name: len(datasets.open_split(data, name)) for name in datasets.SPLITS}
+
+
+LAYOUTS = {
+    "plain": ("images/{n}.png", "masks/{n}.png"),
+    "suffix": ("img/{n}.png", "labels/{n}_mask.png"),
+    "both suffixes": ("sat/{n}_sat.png", "gt/{n}_gt.png"),
+    "one folder": ("{n}.png", "{n}_L.png"),
+    "patients outside": ("{p}/images/{n}.png", "{p}/masks/{n}.png"),
+    "patients inside": ("images/{p}/{n}.png", "masks/{p}/{n}.png"),
+    "voc": ("JPEGImages/{n}.png", "SegmentationClass/{n}.png"),
+    "deeper masks": ("images/{n}.png", "annotations/trimaps/{n}.png"),
+    "archive in a folder": ("mine-main/images/{n}.png", "mine-main/masks/{n}.png"),
+    "unknown words": ("scenes/{n}.png", "drawn/{n}.png"),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_layout_is_recognised(layout, tmp_path, no_steps):
+    make(tmp_path, *LAYOUTS[layout])
+    proposal = init(tmp_path, None, REFERENCE)
+    assert sum(sizes_of(proposal.recipe).values()) == 10
+    data = load_recipe(proposal.recipe).data
+    names = [n for s in datasets.SPLITS for n in datasets.open_split(data, s).names]
+    assert len(set(names)) == 10
+    if "patients" in layout:
+        patients = [
+            {name.split("/")[0] for name in datasets.open_split(data, split).names}
+            for split in datasets.SPLITS
+        ]
+        assert sorted(map(len, patients)) == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("{s}/images/{n}.png", "{s}/masks/{n}.png"),
+        ("images/{s}/{n}.png", "masks/{s}/{n}.png"),
+        ("{s}/{n}.png", "{s}annot/{n}.png"),
+        ("{s}_images/{n}.png", "{s}_masks/{n}.png"),
+    ],
+)
+def test_splits_that_the_folders_name_are_kept(image, mask, tmp_path, no_steps):
+    for split, number in (("train", 5), ("val", 3), ("test", 2)):
+        lead = {"s": split, "n": "{n}"}
+        make(tmp_path, image.format(**lead), mask.format(**lead), number)
+    assert sizes_of(init(tmp_path, None, REFERENCE).recipe) == {"train": 5, "val": 3, "test": 2}
+
+
+@pytest.mark.parametrize("place", ["images/{s}|masks/{s}", "{s}/images|{s}/masks"])
+@pytest.mark.parametrize("named", ["val", "test"])
+def test_a_split_that_is_missing_is_drawn_from_train_and_the_named_one_is_kept(
+    place, named, tmp_path, no_steps
+):
+    for split, number in (("train", 20), (named, 4)):
+        image, mask = place.format(s=split).split("|")
+        make(tmp_path, f"{image}/{split}{{n}}.png", f"{mask}/{split}{{n}}.png", number)
+    proposal = init(tmp_path, None, REFERENCE)
+    other = "test" if named == "val" else "val"
+    assert sizes_of(proposal.recipe) == {"train": 18, named: 4, other: 2}
+    kept = datasets.open_split(load_recipe(proposal.recipe).data, named).names
+    assert all(named in name for name in kept)
+    assert any(f"is there a {other} split elsewhere?" in line for line in proposal.unsure)
+
+
+def test_lists_of_names_make_the_splits_and_images_without_a_mask_are_left(tmp_path, no_steps):
+    make(tmp_path, "JPEGImages/{n}.png", "SegmentationClass/{n}.png", 10)
+    save(tmp_path / "JPEGImages/unlabelled.png", picture(99)[0])
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("\n".join(f"{n:03d}" for n in range(7)))
+    (lists / "val.txt").write_text("\n".join(f"{n:03d}" for n in range(7, 10)))
+    assert sizes_of(init(tmp_path, None, REFERENCE).recipe) == {"train": 6, "val": 3, "test": 1}
+
+
+def test_the_recipe_trains_in_two_commands_and_nothing_is_written_over(tmp_path):
+    make(tmp_path / "mine", "images/{n}.png", "masks/{n}.png", 12)
+    command = [sys.executable, "-m", "terrazzo"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    first = run("init", "mine", "--backend", "reference", "--classes", "ground,cell")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.splitlines()[-1] == "next: terrazzo run --config mine/recipe.toml"
+    recipe = (tmp_path / "mine/recipe.toml").read_text()
+    keys = [line for line in recipe.splitlines() if " = " in line and not line.startswith("#")]
+    before = dict(zip(recipe.splitlines()[1:], recipe.splitlines(), strict=False))
+    assert all("  # " in key or before[key].startswith("# ") for key in keys), "a reason a line"
+    assert "measured: a step took" in recipe
+    again = run("init", "mine", "--backend", "reference")
+    assert (again.returncode, "SEG-X126" in again.stderr) == (2, True)
+    assert (tmp_path / "mine/recipe.toml").read_text() == recipe
+    second = run("run", "mine", "--set", "training.epochs=1")
+    assert second.returncode == 0, second.stderr
+    assert "by the recipe that is there" in second.stdout
+    assert json.loads((tmp_path / "runs/mine/evaluation/test.json").read_text())
+    classes = datasets.load_labels(load_recipe(tmp_path / "mine/recipe.toml").data)
+    assert classes.names == ("ground", "cell")
+    assert "#000000" not in [each.colour for each in classes.classes]
+
+
+def test_run_with_a_folder_and_a_recipe_is_refused(tmp_path):
+    from typer.testing import CliRunner
+
+    from terrazzo.cli.app import app
+
+    answer = CliRunner().invoke(app, ["run", str(tmp_path), "--config", "a.toml"])
+    assert isinstance(answer.exception, ConfigError)
+    assert answer.exception.code == "SEG-X013"
+
+
+def test_files_elsewhere_leave_the_data_alone(tmp_path, no_steps):
+    root = make(tmp_path / "mine", "images/{n}.png", "masks/{n}.png")
+    before = sorted(root.rglob("*"))
+    proposal = init(root, tmp_path / "recipes" / "mine", REFERENCE)
+    assert sorted(root.rglob("*")) == before
+    assert sum(sizes_of(proposal.recipe).values()) == 10
+    assert sorted(p.name for p in proposal.recipe.parent.iterdir()) == [
+        "labels.toml",
+        "recipe.toml",
+    ]
+
+
+def test_a_class_that_is_rare_gets_dice(tmp_path, no_steps):
+    for n in range(10):
+        image_HWC, mask_HW = picture(n, (96, 128))
+        mask_HW[:] = 0
+        mask_HW[:4, :4] = 7
+        save(tmp_path / f"images/{n}.png", image_HWC)
+        save(tmp_path / f"masks/{n}.png", mask_HW)
+    recipe = load_recipe(init(tmp_path, None, REFERENCE).recipe)
+    assert recipe.training.loss.dice == 0.5
+
+
+def test_colours_keep_theirs_and_black_is_not_shown_black(tmp_path, no_steps):
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)
+    for n in range(10):
+        image_HWC, mask_HW = picture(n)
+        mask_HW[-10:] = 2
+        save(tmp_path / f"images/{n}.png", image_HWC)
+        save(tmp_path / f"masks/{n}.png", colours[mask_HW])
+    proposal = init(tmp_path, None, REFERENCE)
+    classes = datasets.load_labels(load_recipe(proposal.recipe).data)
+    shown = [each.colour for each in classes.classes]
+    assert classes.colour_coded
+    assert set(shown) > {"#FF0000", "#0000FF"}
+    assert "#000000" not in shown
+    assert len(set(shown)) == 3
+
+
+def question(root: Path, wishes: Wishes = REFERENCE) -> TerrazzoError:
+    with pytest.raises(TerrazzoError) as refused:
+        init(root, None, wishes)
+    assert not (root / "recipe.toml").exists()
+    assert not (root / "labels.toml").exists()
+    assert refused.value.next_step
+    return refused.value
+
+
+def test_each_odd_folder_ends_in_one_question(tmp_path):
+    def code(name: str, *layout: str, **more: int) -> str:
+        return question(make(tmp_path / name, *layout, **more)).code
+
+    assert code("subflat", "images/{p}/{n}.png", "masks/{n}.png") == "SEG-D121"
+    assert code("one value", "images/{n}.png", "masks/{n}.png", times=0) == "SEG-D124"
+    lonely = make(tmp_path / "lonely", "images/{n}.png", "masks/{n}.png")
+    (lonely / "masks/003.png").unlink()
+    assert "1 images without a mask: 003" in str(question(lonely))
+    (tmp_path / "empty").mkdir()
+    assert question(tmp_path / "empty").code == "SEG-D120"
+    unread = tmp_path / "unread"
+    (unread / "masks").mkdir(parents=True)
+    (unread / "masks/a.npy").write_bytes(b"")
+    save(unread / "images/a.png", picture(0)[0])
+    assert ".npy files are not read" in str(question(unread))
+    tool = tmp_path / "tool"
+    save(tool / "a.png", picture(0)[0])
+    (tool / "a.json").write_text('{"version": "6", "shapes": [], "imagePath": "a.png"}')
+    assert question(tool).code == "SEG-D122"
+    assert "labelme" in str(question(tool))
+
+
+def test_numbered_objects_are_no_classes(tmp_path):
+    for n in range(6):
+        image_HWC, mask_HW = picture(n, (96, 96))
+        mask_HW[:] = 0
+        for number in range(1, n + 4):
+            mask_HW[10 * number : 10 * number + 6, 8:20] = number
+        save(tmp_path / f"images/{n}.png", image_HWC)
+        save(tmp_path / f"masks/{n}.png", mask_HW)
+    asked = question(tmp_path)
+    assert asked.code == "SEG-D123"
+    assert "Cellpose" in str(asked)
+
+
+def test_names_that_do_not_fit_the_values_are_refused_with_the_values(tmp_path):
+    root = make(tmp_path / "mine", "images/{n}.png", "masks/{n}.png")
+    asked = question(root, Wishes("reference", None, ("a", "b", "c")))
+    assert asked.code == "SEG-X127"
+    assert "255 (" in str(asked)
+
+
+def test_a_model_that_is_not_there_is_refused_before_the_work(tmp_path):
+    root = make(tmp_path / "mine", "images/{n}.png", "masks/{n}.png")
+    assert question(root, Wishes("reference", "unett")).code == "SEG-X004"
+
+
+def test_jpeg_masks_of_two_values_are_read_above_the_middle(tmp_path, no_steps):
+    make(tmp_path, "images/{n}.png", "masks/{n}.jpg")
+    proposal = init(tmp_path, None, REFERENCE)
+    assert load_recipe(proposal.recipe).data.format == "part_masks"
+    assert any("exported again" in line for line in proposal.unsure)
+
+
+def test_a_folder_a_class(tmp_path, no_steps):
+    for n in range(10):
+        image_HWC, mask_HW = picture(n)
+        save(tmp_path / f"images/{n}.png", image_HWC)
+        save(tmp_path / f"masks/cell/{n}.png", mask_HW * 255)
+        save(tmp_path / f"masks/bg/{n}.png", (1 - mask_HW) * 255)
+    recipe = load_recipe(init(tmp_path, None, REFERENCE).recipe)
+    assert datasets.load_labels(recipe.data).names == ("background", "cell")
+
+
+def scene(folder: Path) -> Path:
+    folder.mkdir()
+    image_HWC = np.random.default_rng(0).integers(0, 200, (256, 256, 3)).astype(np.uint8)
+    place = {"crs": "EPSG:32633", "transform": Affine(1, 0, 392_000, 0, -1, 5_820_000)}
+    rasters.write(folder / "scene.tif", image_HWC, **place)
+    return folder
+
+
+def test_a_scene_with_shapes(tmp_path, no_steps):
+    folder = scene(tmp_path / "scene")
+    squares = [
+        (kind, 392_000 + 40 * k, 5_820_000 - 40 * row)
+        for row in range(6)
+        for k, kind in enumerate(("house", "road", "house", "field", "road", "field"))
+    ]
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"class": kind},
+            "geometry": {
+                "type": "Polygon",
+                "coordinates": [[[x, y], [x + 20, y], [x + 20, y - 20], [x, y - 20], [x, y]]],
+            },
+        }
+        for kind, x, y in squares
+    ]
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
+    text = json.dumps({"type": "FeatureCollection", "crs": crs, "features": features})
+    (folder / "labels.geojson").write_text(text)
+    recipe = load_recipe(init(folder, None, REFERENCE).recipe)
+    assert recipe.data.format == "geotiff"
+    assert datasets.load_labels(recipe.data).names == ("background", "field", "house", "road")
+    train(recipe, tmp_path / "run")
+
+
+def test_a_scene_with_a_raster_of_classes(tmp_path, no_steps):
+    folder = scene(tmp_path / "scene")
+    classes_HW = np.tile(np.repeat(np.arange(1, 5, dtype=np.uint8), 4), (256, 16))
+    place = {"crs": "EPSG:32633", "transform": Affine(1, 0, 392_000, 0, -1, 5_820_000)}
+    rasters.write(folder / "scene_classes.tif", classes_HW[..., None], **place)
+    recipe = load_recipe(init(folder, None, REFERENCE).recipe)
+    assert recipe.data.format == "geotiff"
+    assert len(datasets.load_labels(recipe.data)) == 4
+
+
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path, no_steps, monkeypatch):
+    root = make(tmp_path / "mine", "images/{n}.png", "masks/{n}.png")
+    from terrazzo.workflows.init import proposal
+
+    def refuse(*_: object) -> None:
+        raise DataError("SEG-D013", "gone", next_step="…")
+
+    monkeypatch.setattr(proposal, "load_label_map", refuse)
+    with pytest.raises(DataError):
+        init(root, None, REFERENCE)
+    assert sorted(p.name for p in root.iterdir()) == ["images", "masks"]
+
+
+def test_words_of_folders():
+    assert role_of("SegmentationClass") == role_of("trainannot") == role_of("ann_dir") == "masks"
+    assert role_of("JPEGImages") == role_of("train_images") == role_of("img_dir") == "images"
+    assert role_of("patient1") is None
+    assert base_of("mask/Head-Masks") == ("masks", "mask")
+    assert base_of("Semantic segmentation dataset/Tile 1/images") == (
+        "images",
+        "Semantic segmentation dataset/Tile 1/images",
+    )
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="TERRAZZO_DATA is not set")
+@pytest.mark.parametrize("name", ["oxford_pet", "dubai_aerial", "camvid", "sperm_parts"])
+def test_real_sets(name, tmp_path, no_steps):
+    proposal = init(DATA / name, tmp_path, REFERENCE)
+    expected = {"oxford_pet": 598, "dubai_aerial": 45, "camvid": 701, "sperm_parts": 256}
+    assert sum(sizes_of(proposal.recipe).values()) == expected[name]
+    if name == "dubai_aerial":
+        names = datasets.load_labels(load_recipe(proposal.recipe).data).names
+        assert "vegetation" in names
+
+
+def test_a_kept_draw_is_gone_back_to_where_folders_name_a_split(tmp_path, no_steps):
+    for split, number in (("train", 20), ("val", 4)):
+        make(
+            tmp_path, f"{split}/images/{split}{{n}}.png", f"{split}/masks/{split}{{n}}.png", number
+        )
+    data = load_recipe(init(tmp_path, None, REFERENCE).recipe).data
+    splits = {name: datasets.open_split(data, name) for name in datasets.SPLITS}
+    datasets.keep_draw(splits, tmp_path / "splits.json")
+    kept = datasets.with_kept_draw(data, tmp_path / "splits.json")
+    for name, split in splits.items():
+        assert datasets.open_split(kept, name).names == split.names
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"images": "{folder}/images"},
+        {"images": "{folder}s/images", "masks": "{folder}/masks"},
+        {"images": "{folder}/{split}", "masks": "{folder}/masks"},
+        {"lists": {"train": "t"}, "split": {"train": 0.8, "val": 0.1, "test": 0.1}},
+    ],
+)
+def test_folders_and_draws_that_do_not_go_together_are_refused(options, tmp_path):
+    data = {"format": "folder", "root": str(tmp_path), "options": options}
+    with pytest.raises(ConfigError) as refused:
+        datasets.open_source(DataConfig(**data), "train")
+    assert refused.value.code == "SEG-X002"
+
+
+def test_masks_of_grey_and_alpha_are_read_as_colours(tmp_path, no_steps):
+    make(tmp_path, "images/{n}.png", "masks/{n}.png")
+    for path in (tmp_path / "masks").iterdir():
+        Image.open(path).convert("LA").save(path)
+    recipe = load_recipe(init(tmp_path, None, REFERENCE).recipe)
+    assert recipe.data.options["mask_kind"] == "colour"
+    assert datasets.open_split(recipe.data, "train").read(0).label_HW.max() == 1
+
+
+def measured_with(monkeypatch, tmp_path: Path, most: int = 8) -> measure_step.Measured | None:
+    """Measure in this process, whose memory the caller has made small."""
+    root = make(tmp_path / "mine", "images/{n}.png", "masks/{n}.png")
+    with monkeypatch.context() as patch:
+        steps = measure_step.Measured(2, 0.01, 0, 0, "cpu", "")
+        patch.setattr(measure_step, "measure", lambda *_: (steps, ""))
+        recipe = init(root, None, REFERENCE).recipe
+    program = measure_step.main
+    monkeypatch.setattr(measure_step, "run_module", lambda _, a, **__: program(list(map(str, a))))
+    return measure_step.measure(recipe, most, tmp_path)[0]
+
+
+def test_a_batch_stops_where_twice_as_many_would_fill_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure_step, "available_bytes", lambda: 1000)
+    found = measured_with(monkeypatch, tmp_path)
+    assert found is not None
+    assert found.batch_size == 1
+    assert "60%" in found.limit
+
+
+def test_a_batch_that_does_not_fit_is_halved(tmp_path, monkeypatch):
+    make_steps = measure_step._steps
+
+    def steps(*arguments: object) -> float:
+        if arguments[-1] == 4:
+            raise MemoryError
+        return make_steps(*arguments)
+
+    monkeypatch.setattr(measure_step, "available_bytes", lambda: None)
+    monkeypatch.setattr(measure_step, "_steps", steps)
+    found = measured_with(monkeypatch, tmp_path)
+    assert found is not None
+    assert (found.batch_size, found.limit) == (2, "4 images do not fit into the memory")
+
+
+def test_where_no_step_can_be_made_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(measure_step, "measure", lambda *_: (None, "it was killed"))
+    root = make(tmp_path / "mine", "images/{n}.png", "masks/{n}.png")
+    asked = question(root)
+    assert (asked.code, asked.observed) == ("SEG-X129", "it was killed")
+
+
+def test_what_was_asked_for_is_written_and_what_depends_on_it_follows(tmp_path):
+    make(tmp_path, "images/{n}.png", "masks/{n}.png")
+    asked = ("data.image_size=[32,32]", "training.steps=3", "training.batch_size=1")
+    proposal = init(tmp_path, None, Wishes("reference", None, (), asked))
+    recipe = load_recipe(proposal.recipe)
+    assert recipe.augment.crop == recipe.data.image_size == (32, 32)
+    assert (recipe.training.steps, recipe.training.epochs) == (3, None)
+    assert recipe.training.batch_size == 1
+    assert proposal.recipe.read_text().count("asked for with --set") == 3
+    assert not any("may it take longer" in line for line in proposal.unsure)
+
+
+def test_a_folder_that_is_read_only_is_left_alone_by_root_too(tmp_path, no_steps):
+    root = make(tmp_path / "mine", "images/{n}.png", "masks/{n}.png")
+    root.chmod(0o555)
+    try:
+        asked = question(root)
+    finally:
+        root.chmod(0o755)
+    assert asked.code == "SEG-X128"
+    assert "--out DIR" in str(asked.next_step)
