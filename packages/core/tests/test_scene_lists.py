@@ -231,6 +231,25 @@ def test_an_item_collection(place, tmp_path, kind):
     check_maps(place, source, tmp_path)
 
 
+@pytest.mark.parametrize("both", [False, True])
+def test_assets_of_jpeg_2000(place, tmp_path, both):
+    """Taken where there is no GeoTIFF; an item that has each band in both is not ambiguous."""
+    document = item("T32_a", "bands")
+    jp2s = {}
+    for name in NAMES:
+        source, path = place / "tiles" / f"T32_a_{name}.tif", tmp_path / f"{name}.jp2"
+        lossless = {"QUALITY": "100", "REVERSIBLE": "YES"}
+        rasterio.shutil.copy(source, path, driver="JP2OpenJPEG", **lossless)
+        more = {"href": str(path), "type": "image/jp2", "bands": [{"name": name}]}
+        jp2s[f"{name}-jp2"] = asset(name, "T32_a", **more)
+    document["assets"] = {**jp2s, **(document["assets"] if both else {})}
+    (scene,) = scene_lists.read(str(save(place / f"jp2_{both}.json", document)))
+    assert {file.path.suffix for file in scene.files} == {".tif" if both else ".jp2"}
+    predict_one(place / "model", [scene], tmp_path / "map.tif")
+    expected = place / "T32_a_expected.tif"
+    assert (tmp_path / "map.tif").read_bytes() == expected.read_bytes()
+
+
 def test_a_catalog_of_a_collection_of_items(place, tmp_path):
     for tile in ("T32_a", "T33_b"):
         save(place / f"{tile}.json", item(tile, "keys"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from rasterio.warp import transform_geom
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.data.datasets import geotiff
 from terrazzo.io import rasters
+from terrazzo.io.rasters import handles
 
 DATA = os.environ.get("TERRAZZO_DATA")
 LEFT, TOP = 392_000, 5_820_000
@@ -255,3 +258,25 @@ def test_real_shapefile():
     found = raw.raw_label[:443][raw.valid_HW[:443]]
     assert len(found) == 2121
     assert (found == truth_HW[raw.valid_HW[:443]]).mean() > 0.95
+
+
+def test_shapes_are_drawn_while_other_threads_open_files(tmp_path):
+    """Both tell `warnings` what to leave out, which is one setting for all threads."""
+    path = tmp_path / "s.tif"
+    rasters.write(path, np.zeros((*SHAPE, 1), np.uint8), **PLACE)
+    write_geojson(tmp_path / "s.geojson")
+    info = rasters.info(path)
+    shapes = rasters.read_features(tmp_path / "s.geojson", info)
+
+    def draw():
+        for _ in range(1500):
+            rasters.inside(shapes, info)
+
+    def open_and_close():
+        for _ in range(1500):
+            handles.open_quietly(path).close()
+
+    with warnings.catch_warnings(), ThreadPoolExecutor(4) as threads:
+        warnings.simplefilter("error")
+        for each in [threads.submit(work) for work in (draw, open_and_close) * 2]:
+            each.result()

@@ -16,8 +16,8 @@ from terrazzo.check.file_statistics import LabelFacts
 from terrazzo.check.finding import Finding, Level
 from terrazzo.check.scan import ScannedImage, Survey
 from terrazzo.data.datasets import MaskedLabels, OfPlaces, Source, Split
-from terrazzo.data.datasets._paired_files import is_raster
 from terrazzo.data.scene_placement import Placed
+from terrazzo.io.raster_formats import is_raster
 
 
 def check_before_training(

@@ -10,7 +10,7 @@ import numpy as np
 from terrazzo.base.errors import DataError
 from terrazzo.check.finding import Finding, Level
 from terrazzo.check.scan import ScannedImage, Survey
-from terrazzo.data.datasets._paired_files import is_raster
+from terrazzo.io.raster_formats import is_raster
 
 _TOLERANCE = 0.01  # of a pixel: rounding in the file, not an offset
 

@@ -12,9 +12,9 @@ from terrazzo.base.errors import DataError
 from terrazzo.check.finding import Finding, of_error
 from terrazzo.check.scan import Survey
 from terrazzo.data.datasets import Source
-from terrazzo.data.datasets._paired_files import is_raster
 from terrazzo.io import images
 from terrazzo.io.annotations import SUFFIXES as SHAPE_SUFFIXES
+from terrazzo.io.raster_formats import is_raster
 
 _NAMELESS = re.compile(r"band \d+")
 

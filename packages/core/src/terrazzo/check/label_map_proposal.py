@@ -14,9 +14,9 @@ from terrazzo.check import label_values
 from terrazzo.check.label_values import Cause
 from terrazzo.check.scan import Survey
 from terrazzo.data.datasets._annotated_images import OfShapes, as_toml
-from terrazzo.data.datasets._paired_files import is_raster
 from terrazzo.data.labels import MAX_NAME, LabelClass, LabelMap
 from terrazzo.data.sample import IGNORE
+from terrazzo.io.raster_formats import is_raster
 
 _RARE = 0.001  # share of the pixels below which a new value is rather noise than a class
 _MOST = 64  # more new values than this are no classes

@@ -10,8 +10,8 @@ import numpy as np
 from terrazzo.base.errors import DataError
 from terrazzo.check.finding import Finding, Level
 from terrazzo.data.datasets import MaskedLabels, Source
-from terrazzo.data.datasets._paired_files import is_raster
 from terrazzo.data.labels import LabelMap
+from terrazzo.io.raster_formats import is_raster
 
 _STRIP = 256  # rows looked at together
 

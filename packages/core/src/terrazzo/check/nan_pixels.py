@@ -8,7 +8,7 @@ from pathlib import Path
 from terrazzo.base.errors import DataError
 from terrazzo.check.finding import Finding, Level
 from terrazzo.check.scan import Survey
-from terrazzo.data.datasets._paired_files import is_raster
+from terrazzo.io.raster_formats import is_raster
 
 
 def find(survey: Survey) -> Iterator[Finding]:

@@ -9,8 +9,8 @@ from terrazzo.base.errors import DataError
 from terrazzo.check.finding import Finding, Level
 from terrazzo.data import ground
 from terrazzo.data.datasets import Source
-from terrazzo.data.datasets._paired_files import is_raster
 from terrazzo.data.pixel_size import length_text
+from terrazzo.io.raster_formats import is_raster
 from terrazzo.models.compatibility import PIXEL_SIZE_TOLERANCE
 
 

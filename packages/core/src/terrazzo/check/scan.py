@@ -23,10 +23,10 @@ from terrazzo.check.file_statistics import ImageFacts, LabelFacts
 from terrazzo.check.finding import Finding, of_error
 from terrazzo.data import datasets
 from terrazzo.data.datasets import MaskedLabels, Source
-from terrazzo.data.datasets._paired_files import is_raster
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.scene_placement import Placed
 from terrazzo.io import images
+from terrazzo.io.raster_formats import is_raster
 
 _TOGETHER = 8  # images handed to a thread at once: handing over costs a part of a decode
 

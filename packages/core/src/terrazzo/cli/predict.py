@@ -19,7 +19,7 @@ def predict(
     out: Annotated[Path, typer.Option(help="MAP.tif for one scene, otherwise a folder.")],
     inputs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="SCENE…", help="GeoTIFF files, images or folders."),
+        typer.Argument(metavar="SCENE…", help="GeoTIFF, JP2, ….SAFE folders, images, folders."),
     ] = None,
     scene: Annotated[
         list[str] | None,
@@ -64,6 +64,13 @@ def predict(
     ] = False,
     allow_remote: Annotated[
         bool, typer.Option("--allow-remote", help="Read URLs and GDAL's /vsi… paths.")
+    ] = False,
+    formats: Annotated[
+        str, typer.Option(metavar="ENVI,HFA", help="Also read scenes of these formats.")
+    ] = "",
+    allow_vrt: Annotated[
+        bool,
+        typer.Option("--allow-vrt", help="Also read VRT of files in their folder or below."),
     ] = False,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write MAP_probabilities.tif.")
@@ -138,6 +145,7 @@ def predict(
         terrazzo predict runs/sentinel --scene scenes.toml --align reproject --out maps/
         terrazzo predict runs/sentinel --scene 'tiles/{tile}_{band}.tif' --out maps/
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/
+        terrazzo predict runs/crops S2A_MSIL2A_20240613T102021.SAFE --out map.tif
         terrazzo predict runs/demo_torch scene.tif --out map.tif --area district.geojson
         terrazzo predict exported/demo scene.tif --out map.tif
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/ --labels-for cvat
@@ -151,7 +159,7 @@ def predict(
     from terrazzo.inference.outputs import Settings
     from terrazzo.inference.scene_files import SceneFiles
     from terrazzo.inference.tiled_prediction import Tiling
-    from terrazzo.io import remote_paths
+    from terrazzo.io import raster_formats, remote_paths
 
     tiles = {"overlap": overlap, "blend": blend, "batch_size": batch_size}
     tiles |= {} if tile is None else {"tile": tile}
@@ -184,13 +192,15 @@ def predict(
         **more,
     )
     if allow_remote:
+        inputs = [remote_paths.allow(path) for path in inputs or []]
         masks = tuple((remote_paths.allow(path), each) for path, each in settings.masks)
         settings = replace(settings, masks=masks)
+    named = raster_formats.parse_formats(formats)
     files: list[Path | SceneFiles] = [
-        remote_paths.allow(path) if allow_remote else path for path in inputs or []
+        raster_formats.permit_scene(path, named, allow_vrt=allow_vrt) for path in inputs or []
     ]
     lists = [scene_lists.read(each, allow_remote=allow_remote) for each in scene or []]
-    files += chain(*lists)
+    files += (each.permitting(named, allow_vrt=allow_vrt) for each in chain(*lists))
     with progress.shown("predict") as shown:
         maps = predict.predict(run_folder, files, out, settings, progress=shown)
     for each in maps:

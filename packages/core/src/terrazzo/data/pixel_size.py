@@ -6,9 +6,10 @@ On the ground, or physically where a microscope noted it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from terrazzo.data import ground
+from terrazzo.io.raster_formats import is_raster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -20,8 +21,16 @@ Range = tuple[float, float]
 """The smallest and the largest."""
 
 _MOST_FILES = 64  # whose headers are read: enough to know a data set
-_TIFF = (".tif", ".tiff")
 _MILLIMETRE = 1e-3  # shorter lengths are written in µm
+
+
+@runtime_checkable
+class OnGrids(Protocol):
+    """A `terrazzo.data.datasets.Source` whose images are read on grids that it knows."""
+
+    def grid(self, index: int) -> RasterInfo:
+        """Return the grid of the scene of an image."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +92,23 @@ def pixel_sizes_on_map(split: Split) -> PixelSizes | None:
 def _sizes(
     split: Split, sides_of: Callable[[RasterInfo], tuple[float, float] | None]
 ) -> PixelSizes | None:
-    files = {split.source.files(index)[0]: None for index in range(len(split))}
-    found = [path for path in files if path.suffix.lower() in _TIFF]
+    source = split.source
+    # Of each first file one image: the file itself may have other pixels than the images read.
+    files = {source.files(index)[0]: index for index in reversed(range(len(split)))}
+    all_rasters = isinstance(source, OnGrids)
+    found = sorted(index for path, index in files.items() if all_rasters or is_raster(path))
     if not found:
         return None
     from terrazzo.io import rasters  # GDAL only where there are GeoTIFF files
 
     step = -(-len(found) // _MOST_FILES)
-    sides = [sides_of(rasters.info(path)) for path in found[::step]]
+    sides = [
+        sides_of(
+            source.grid(index)
+            if isinstance(source, OnGrids)
+            else rasters.info(source.files(index)[0])
+        )
+        for index in found[::step]
+    ]
     known = [each for each in sides if each is not None]
     return PixelSizes.of_pixels(known) if known else None

@@ -50,8 +50,9 @@ class Raster(NamedTuple):
     """A file that may give bands.
 
     Attributes:
-        path: a GeoTIFF file.
-        info: what its header says.
+        path: of the raster.
+        info: what its header says. Of a Sentinel-2 folder that comes first, the grid that all bands
+            are brought onto; see `rasters.grid_for`.
         resampling: see `ImageFile`.
     """
 
@@ -131,6 +132,11 @@ def all_bands(rasters_F: Sequence[Raster], names: Sequence[str] = ()) -> list[Ba
     return [Band(name, *place) for name, place in zip(names, places, strict=True)]
 
 
+def bands_unless_named(rasters_F: Sequence[Raster], known: Sequence[Band]) -> list[Band]:
+    """Return the bands that are read where none is asked for: all but those read by name only."""
+    return [band for band in known if band.position not in rasters_F[band.file].info.by_name_only]
+
+
 def join(
     rasters_F: Sequence[Raster], chosen: Sequence[Band], placing: Placing, *, apply_scale: bool
 ) -> Stack:
@@ -147,7 +153,8 @@ def join(
         DataError: as `rasters.require_same_grid`, where files must lie on one grid.
     """
     first = rasters_F[0]
-    ontos = [None, *(_onto(first, each, placing) for each in rasters_F[1:])]
+    own = rasters.grid_to_reach(first.path, rasters.info(first.path), first.info)
+    ontos = [own, *(_onto(first, each, placing) for each in rasters_F[1:])]
     parts = tuple(
         Part(rasters_F[file].path, positions, ontos[file], rasters_F[file].resampling)
         for file, positions in _file_by_file(chosen)
@@ -182,13 +189,14 @@ def onto_grid(
     Raises:
         DataError: as `rasters.require_same_grid`.
     """
+    nearest = rasters.info_near(path, found, grid)
     try:
-        rasters.require_same_grid(image, grid, path, found, tolerance=placing.crs_tolerance)
+        rasters.require_same_grid(image, grid, path, nearest, tolerance=placing.crs_tolerance)
     except DataError as error:
         if placing.align == "exact" or error.code not in _OF_GRIDS:
             raise
         return grid
-    return None
+    return rasters.grid_to_reach(path, found, grid)
 
 
 def _onto(first: Raster, raster: Raster, placing: Placing) -> RasterInfo | None:

@@ -101,12 +101,14 @@ def _image(scene: PlacedScene) -> NDArray[np.uint8] | None:
     from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
     from terrazzo.io.images import as_rgb
 
+    path = Path(scene.image)
+    onto = rasters.info_of_size(path, scene.rows, scene.columns)
     rows, columns = scene.taken(scene.rows), scene.taken(scene.columns)
     strips = []
     for first in range(0, scene.rows, _STRIP):
         height = min(_STRIP, scene.rows - first)
         window = (first, 0, height, scene.columns)
-        strip_HWC = rasters.read_window(Path(scene.image), *window, scene.bands).image_HWC
+        strip_HWC = rasters.read_window(path, *window, scene.bands, onto=onto).image_HWC
         chosen = rows[(rows >= first) & (rows < first + height)] - first
         strips.append(strip_HWC[np.ix_(chosen, columns)])
     return as_rgb(np.concatenate(strips))

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from terrazzo.base.atomic_write import move_into_place, refuse_folder
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.output_paths import refuse_existing, refuse_inputs
-from terrazzo.data.datasets._paired_files import RASTER_SUFFIXES, is_raster
 from terrazzo.data.mask_files import LocatedMasks
 from terrazzo.data.scene_stack import Align
 from terrazzo.inference import legends, polygonize, prediction_area, qgis_styles
@@ -22,8 +21,9 @@ from terrazzo.inference.scene_files import SceneFiles
 from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.inference.uncertainty import Measure, require_measure
 from terrazzo.inference.unfinished_map import folder_of, has_rows
-from terrazzo.io import images
+from terrazzo.io import images, sentinel2
 from terrazzo.io.folders import walk_files
+from terrazzo.io.raster_formats import RASTER_SUFFIXES, holds_raster, is_tiff
 from terrazzo.models.flips import Augmentation, require_augmentation
 from terrazzo.models.runtimes import ComputePrecision
 
@@ -96,7 +96,8 @@ class Work:
     """One input with the places of all that is made of it.
 
     Attributes:
-        source: a GeoTIFF scene or the first file of one, or an ordinary image.
+        source: a scene, such as a GeoTIFF or a Sentinel-2 folder, the first file of a scene of
+            several, or an ordinary image.
         map: classes; a GeoTIFF, or PNG of an ordinary image.
         polygons: of the classes, those of an ordinary image in pixels; None: not asked for.
         probabilities: of all classes, a GeoTIFF; None: not asked for.
@@ -129,7 +130,7 @@ class Work:
 
     @property
     def is_scene(self) -> bool:
-        """Whether the input is a GeoTIFF."""
+        """Whether the input is a raster."""
         return self.overlay is None
 
     @property
@@ -209,7 +210,7 @@ class _Input(NamedTuple):
 
     @property
     def is_scene(self) -> bool:
-        return self.scene is not None or is_raster(self.source)
+        return self.scene is not None or holds_raster(self.source)
 
 
 def plan_outputs(
@@ -221,8 +222,8 @@ def plan_outputs(
     """Name every file that will be written, and refuse whatever would destroy one.
 
     Args:
-        inputs: files, folders whose images and GeoTIFF files are taken, and scenes of several
-            files.
+        inputs: files, Sentinel-2 folders, folders whose images and rasters are taken, and scenes
+            of several files.
         out: a path ending in ``.tif`` for one scene, otherwise a folder.
         settings: what is asked for.
         model: folder of the model, which is an input too; None: it lies elsewhere.
@@ -330,12 +331,16 @@ def _files(inputs: Sequence[Path | SceneFiles]) -> Iterator[_Input]:
         if isinstance(path, SceneFiles):
             # Names have no ending: `with_suffix` would take the part behind a dot for one.
             yield _Input(path.files[0].path, path.name.with_name(f"{path.name.name}.tif"), path)
-        elif path.is_dir():
+            continue
+        if sentinel2.is_zipped(path):
+            raise sentinel2.refused_zip(path)
+        if path.is_dir() and not sentinel2.is_product(path):
             found = sorted(
                 path / lead / name
                 for lead, names in walk_files(path)
+                if not sentinel2.is_inside(lead)
                 for name in names
-                if Path(name).suffix.lower() in suffixes
+                if Path(name).suffix.lower() in suffixes or sentinel2.is_product(path / lead / name)
             )
             if not found:
                 raise DataError(
@@ -343,7 +348,8 @@ def _files(inputs: Sequence[Path | SceneFiles]) -> Iterator[_Input]:
                     "there is nothing to predict in the folder",
                     file=path,
                     allowed=", ".join(suffixes),
-                    next_step="name a folder of images or GeoTIFF files",
+                    next_step="name a folder of images or GeoTIFF files, or a Sentinel-2 folder "
+                    f"that ends in {sentinel2.SUFFIX}",
                 )
             yield from (_Input(p, p.relative_to(path)) for p in found)
         else:
@@ -354,7 +360,7 @@ def _works(files: list[_Input], out: Path, settings: Settings) -> Iterator[Work]
     for each in files if settings.labels_for is not None else ():
         if each.is_scene:
             programs.refuse_scene(each.source)
-    if is_raster(out):
+    if is_tiff(out):
         first, *more = files
         if more or not first.is_scene:
             raise ConfigError(

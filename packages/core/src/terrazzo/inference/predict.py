@@ -347,8 +347,11 @@ def _mask_plan(mask: rasters.MaskPart) -> list[Any]:
 def _fingerprint(path: Path) -> list[str | int]:
     if isinstance(path, RemotePath):
         return [path.gdal_name]
-    stat = path.stat()
-    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+    found: list[str | int] = []
+    for file in rasters.files_behind(path):
+        stat = file.stat()
+        found += [str(Path(str(file)).resolve()), stat.st_size, stat.st_mtime_ns]
+    return found
 
 
 def _predict_scenes(

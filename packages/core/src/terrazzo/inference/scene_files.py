@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from terrazzo.data.mask_files import LocatedMasks, absolute_masks
 from terrazzo.data.scene_stack import ON_ONE_GRID, Placing
+from terrazzo.io.raster_formats import permit_scene
 from terrazzo.io.rasters import ResamplingName
 from terrazzo.io.remote_paths import RemotePath
 
@@ -56,6 +58,16 @@ class SceneFiles:
     def has_names(self) -> bool:
         """Whether every band has names that come from outside its file."""
         return all(file.names for file in self.files)
+
+    def permitting(self, formats: Collection[str], *, allow_vrt: bool) -> SceneFiles:
+        """Return it with files that may also be of other formats; see `permit_scene`."""
+        files = tuple(
+            file
+            if isinstance(file.path, RemotePath)
+            else replace(file, path=permit_scene(file.path, formats, allow_vrt=allow_vrt))
+            for file in self.files
+        )
+        return replace(self, files=files)
 
     def absolute(self) -> SceneFiles:
         """Return it with paths that mean the same in any folder."""

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.base.progress import Progress
-from terrazzo.data import band_names
+from terrazzo.data import band_names, ground
 from terrazzo.data.mask_files import open_mask
-from terrazzo.data.scene_stack import Band, Raster, all_bands, join
+from terrazzo.data.pixel_size import PixelSizes
+from terrazzo.data.scene_stack import Band, Raster, all_bands, bands_unless_named, join
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.prediction_area import open_area
 from terrazzo.inference.scene_files import BandFile, Names, SceneFiles
 from terrazzo.inference.tiled_prediction import Scene
-from terrazzo.io import rasters
+from terrazzo.io import rasters, sentinel2
+from terrazzo.io.rasters import RasterInfo
 from terrazzo.models import compatibility
 from terrazzo.models.card import ModelCard
 
@@ -50,6 +52,9 @@ def open_scene(
     opened = [
         Raster(file.path, rasters.info(file.path, alpha=alpha), file.resampling) for file in files
     ]
+    first = opened[0]
+    if sentinel2.is_product(first.path):
+        first = opened[0] = first._replace(info=_grid_of_product(first.path, card, settings))
     for each in opened:
         unused = rasters.unused_georeferencing(each.path)
         beside = rasters.unused_side_files(each.path, used=[path for path, _ in masks])
@@ -57,7 +62,7 @@ def open_scene(
             progress.say(text)
     if places is None:
         known = all_bands(opened, scene.band_names)
-        chosen = _in_order(opened[0].path, known, card, settings, by_name=is_set)
+        chosen = _in_order(opened, known, card, settings, by_name=is_set)
         told = [band.name for band in known]
     else:
         chosen = [_named(band, files, opened, card) for band in places]
@@ -66,7 +71,6 @@ def open_scene(
     if settings.align is not None:
         placing = placing.model_copy(update={"align": settings.align})
     stack = join(opened, chosen, placing, apply_scale=card.rules.apply_scale)
-    first = opened[0]
     compatibility.require_known_pixels(
         card,
         compatibility.pixels_of_stack(first.path, first.info, stack, card, told),
@@ -82,6 +86,7 @@ def open_scene(
         stack.dtype if len(stack.parts) > 1 else None,
         tuple(open_mask(path, mask, first.path, first.info, placing) for path, mask in masks),
         area,
+        first.info if sentinel2.is_product(first.path) else None,
     )
 
 
@@ -89,21 +94,52 @@ def _single(path: Path) -> SceneFiles:
     return SceneFiles(Path(path.name), (BandFile(path),), path)
 
 
+def _grid_of_product(path: Path, card: ModelCard, settings: Settings) -> RasterInfo:
+    """Return the grid of a product: that of a resolution the model knows.
+
+    It is the finest of the bands in use, unless the model was trained on another one.
+    """
+    names = settings.bands or card.file_bands
+    grid = rasters.grid_for(path, names)
+    for resolution in sentinel2.RESOLUTIONS if card.pixel_metres is not None else ():
+        sides = ground.pixel_sides(grid)
+        fits = (
+            sides is not None
+            and card.pixel_metres is not None
+            and PixelSizes.of_pixels([sides]).within(
+                card.pixel_metres, compatibility.PIXEL_SIZE_TOLERANCE
+            )
+        )
+        if fits:
+            break
+        grid = rasters.grid_for(path, names, resolution)
+    return grid
+
+
 def _in_order(
-    path: Path, known: Sequence[Band], card: ModelCard, settings: Settings, *, by_name: bool
+    opened: Sequence[Raster],
+    known: Sequence[Band],
+    card: ModelCard,
+    settings: Settings,
+    *,
+    by_name: bool,
 ) -> list[Band]:
     """Return bands that count file by file, in the model's order, with the names that count.
 
     What was chosen by number is a person's word, unless the file gives the band another of the
     model's names.
     """
-    names = tuple(band.name for band in known)
+    path, names = opened[0].path, tuple(band.name for band in known)
+    words = settings.bands
+    if not words and len(opened) == 1 and sentinel2.is_product(path):
+        words = card.file_bands
     found = band_names.positions(card.file_bands, names) if by_name else None
     if found is not None and not settings.bands:
         return [known[position] for position in found]
+    if not words:
+        return bands_unless_named(opened, known)
     chosen: list[Band] = []
-    for position in compatibility.chosen_bands(path, names, settings.bands):
-        word = settings.bands[len(chosen)] if settings.bands else names[position]
+    for word, position in zip(words, compatibility.chosen_bands(path, names, words), strict=True):
         is_word = word not in names and names[position] not in card.file_bands
         name = f"band {position + 1}" if is_word else names[position]
         chosen.append(known[position]._replace(name=name))

@@ -102,12 +102,13 @@ class Scene:
     """The bands that are read for the model, in its order, and the rasters that hold them.
 
     Attributes:
-        path: a GeoTIFF file whose grid is the map's.
+        path: a raster whose grid is the map's.
         parts: rasters on this grid or brought onto it.
         rules: how values are taken, and what is computed of them.
         dtype: of the pixels read, where there are several rasters; None: that of the only one.
         masks: files that say which pixels count.
         area: outside of it nothing is predicted; None: everything is.
+        grid: of the map; None: as the file says of itself.
     """
 
     path: Path
@@ -116,6 +117,7 @@ class Scene:
     dtype: str | None = None
     masks: tuple[rasters.MaskPart, ...] = ()
     area: rasters.AreaRows | None = None
+    grid: rasters.RasterInfo | None = None
 
     @classmethod
     def of_file(cls, path: Path, bands: tuple[int, ...], rules: ReadingRules = AS_STORED) -> Scene:
@@ -124,8 +126,8 @@ class Scene:
 
     @property
     def info(self) -> rasters.RasterInfo:
-        """What the file says of itself that gives the grid."""
-        return rasters.info(self.path, alpha=self.rules.alpha)
+        """What the file says of itself that gives the grid, or that grid."""
+        return self.grid or rasters.info(self.path, alpha=self.rules.alpha)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -254,8 +256,9 @@ def predict_rows(
     keeper = _RowKeeper(scene, tiling, num_classes, nodata, journal, begin, uncertainty)
     passes = tile_passes(trainer, say)
     predict = passes.predict_labels if keeper.only_labels else passes.predict
+    bands_of = [(part.path, part.bands or ()) for part in scene.parts]
     with (
-        rasters.small_cache(),
+        rasters.small_cache(rasters.blocks_kept(bands_of, size)),
         closing(read_ahead(_strips(scene, rows, columns, range(begin, stop)), say)) as strips,
         in_background(keeper.take) as put,
     ):

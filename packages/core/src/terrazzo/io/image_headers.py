@@ -34,6 +34,9 @@ _MAGIC = {
     b"PK\x03\x04": "a ZIP archive",
     b"%PDF": "PDF",
     b"<VRTDataset": "VRT",
+    b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"EHFA_HEADER_TAG": "HFA",
     b"version https://git-lfs": "a Git LFS pointer (run `git lfs pull`)",
 }
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -287,3 +290,70 @@ def _tiff_entry(file: BinaryIO, wanted: int) -> tuple[int, bytes, str, int | Non
             outside = size > len(value)
             return size, value, order, struct.unpack(order + place, value)[0] if outside else None
     return None
+
+
+_CODESTREAM, _TILE_PART, _END_OF_CODESTREAM = b"\xff\x4f", 0xFF90, 0xFFD9
+
+
+def require_whole_jp2(path: Path) -> None:
+    """Refuse a JPEG 2000 file that ends before its own end mark; no pixel is decoded.
+
+    GDAL, decoding several tiles at a time, hands out the lacking ones as 0 without an error.
+
+    Source: ISO/IEC 15444-1, annex A (markers) and annex I (boxes).
+
+    Raises:
+        CutShortError: the file ends too early.
+        DamagedError: the structure is not that of the format.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        try:
+            at = _codestream_of(file)
+            while at < size:
+                at = _next_tile_part(file, at)
+                if at < 0:
+                    return
+        except struct.error:
+            pass
+    raise CutShortError
+
+
+def _codestream_of(file: BinaryIO) -> int:
+    """Return where the first marker after the begin of the codestream lies."""
+    at = 0
+    if file.read(2) == _CODESTREAM:
+        return 2
+    while True:
+        file.seek(at)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        head = 8
+        if length == 1:
+            (length,) = struct.unpack(">Q", file.read(8))
+            head = 16
+        if kind == b"jp2c":
+            return at + head + 2
+        if length < head:
+            reason = f"no codestream; box {kind!r} at byte {at}"
+            raise DamagedError(reason)
+        at += length
+
+
+def _next_tile_part(file: BinaryIO, at: int) -> int:
+    """Return where the marker after the one at `at` lies; -1 where this one is the end mark."""
+    file.seek(at)
+    (marker,) = struct.unpack(">H", file.read(2))
+    if marker == _END_OF_CODESTREAM:
+        return -1
+    if marker == _TILE_PART:
+        _, _, length = struct.unpack(">HHI", file.read(8))
+        if length == 0:  # the last one: it reaches to the end mark
+            file.seek(-2, 2)
+            end = file.tell()
+            return end if file.read(2) == _END_OF_CODESTREAM.to_bytes(2, "big") else end + 2
+        return at + int(length)
+    if marker < 0xFF00:
+        reason = f"no JPEG 2000 marker at byte {at}"
+        raise DamagedError(reason)
+    (length,) = struct.unpack(">H", file.read(2))
+    return at + 2 + int(length)

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from terrazzo.base.ordered_map import side_by_side
 from terrazzo.base.reading import now_reading
@@ -82,8 +82,19 @@ def _of_split(split: Split, digests: Mapping[Path, str]) -> dict[str, Any]:
     return {**kept, "fingerprint": _digest(kept)}
 
 
+@runtime_checkable
+class LeadsToOthers(Protocol):
+    """A `terrazzo.data.datasets.Source` whose files may lead to more that say what pixels mean."""
+
+    def other_files(self, index: int) -> tuple[Path, ...]:
+        """Return the files that an image and its label depend on, besides `Source.files`."""
+        ...
+
+
 def _files(split: Split) -> Sequence[tuple[str, tuple[Path, ...]]]:
-    return [(name, split.source.files(index)) for index, name in enumerate(split.names)]
+    source = split.source
+    more = source.other_files if isinstance(source, LeadsToOthers) else lambda _: ()
+    return [(name, (*source.files(index), *more(index))) for index, name in enumerate(split.names)]
 
 
 def _raw_values(label_map: LabelMap) -> list[Any]:

@@ -21,11 +21,9 @@ from terrazzo.data.datasets import _split_draw
 from terrazzo.data.datasets import _split_folders as split_folders
 from terrazzo.data.datasets._faults import is_noting, refuse
 from terrazzo.data.datasets._paired_files import (
-    RASTER_SUFFIXES,
     Pair,
     band_names_of,
     files_by_name,
-    is_raster,
     list_names,
     read_image_file,
 )
@@ -36,6 +34,7 @@ from terrazzo.io.annotations import draw
 from terrazzo.io.annotations.draw import Account, DrawingRules
 from terrazzo.io.annotations.shapes import AnnotatedImage
 from terrazzo.io.pixels import ImagePixels
+from terrazzo.io.raster_formats import RASTER_SUFFIXES, is_raster
 
 SUFFIXES = (*images.IMAGE_SUFFIXES, *RASTER_SUFFIXES)
 MOST_CLASSES = 65534

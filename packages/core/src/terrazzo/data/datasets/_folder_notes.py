@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from terrazzo.base.errors import DataError
-from terrazzo.data.datasets._paired_files import Pair, is_raster, passed_over
+from terrazzo.data.datasets._paired_files import Pair, passed_over
 from terrazzo.data.datasets._split_draw import Draw
 from terrazzo.data.datasets._split_folders import split_of
 from terrazzo.io.folders import linked_folders
+from terrazzo.io.raster_formats import is_raster
 
 _SHOWN = 3  # folders or kinds of files named in one line
 

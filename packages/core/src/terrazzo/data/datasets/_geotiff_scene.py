@@ -28,12 +28,14 @@ from terrazzo.data.scene_stack import (
     Placing,
     Raster,
     all_bands,
+    bands_unless_named,
     join,
     onto_grid,
 )
-from terrazzo.io import derived_bands, rasters
+from terrazzo.io import derived_bands, raster_formats, rasters, sentinel2
 from terrazzo.io.derived_bands import Derivation
 from terrazzo.io.pixels import ImagePixels, NodataRule, ReadingRules
+from terrazzo.io.raster_formats import OptIn
 from terrazzo.io.rasters import MaskPart, Part, RasterInfo
 
 Window = tuple[int, int, int, int]
@@ -81,6 +83,13 @@ class Reading(VectorSettings):
     alpha: Alpha | None = None
     """Which band says which pixels count: ``band 4``, or ``none``. None: one that the file marks as
     alpha and does not name, if that takes away 1 % of the labelled pixels at most."""
+    resolution: int | None = None
+    """Metres of a pixel of scenes that are Sentinel-2 folders: 10, 20 or 60. None: the finest of
+    the bands in use. All bands are brought onto that grid."""
+    formats: tuple[OptIn, ...] = ()
+    """Formats that are read besides GeoTIFF, JPEG 2000 and Sentinel-2: ``ENVI``, ``HFA``."""
+    allow_vrt: bool = False
+    """Read VRT, too, if all that they lead to lies below ``data.root``."""
 
 
 @dataclass(frozen=True)
@@ -154,10 +163,27 @@ class OpenScene:
             for image in self.images
         )
 
+    @cached_property
+    def other_files(self) -> tuple[Path, ...]:
+        """What its rasters depend on besides the files of their bands."""
+        rasters_of_it = [image.path for image in self.images]
+        if self.label_HW is None:
+            rasters_of_it.append(self.label)
+        return tuple(file for path in rasters_of_it for file in rasters.other_files(path))
+
     @property
     def shown(self) -> Part | None:
-        """A raster with bands in use that lies on the grid of the scene, for people to look at."""
-        return next((image for image in self.images if image.onto is None), None)
+        """A raster with bands in use that lies on the grid of the scene, for people to look at.
+
+        Permission to read other formats ends with the data set: none of these is shown.
+        """
+        return next((image for image in self.images if self._may_be_shown(image)), None)
+
+    def _may_be_shown(self, image: Part) -> bool:
+        if rasters.needs_permission(image.path):
+            return False
+        rows, columns = self.grid.rows, self.grid.columns
+        return image.onto is None or rasters.info_of_size(image.path, rows, columns) == image.onto
 
     def read_image(self, window: Window) -> ImagePixels:
         """Read the image alone; however its bands lie in files, the result is the same."""
@@ -209,14 +235,17 @@ def open_scene(root: Path, scene: Scene, name: str, reading: Reading) -> OpenSce
             or SEG-D026 the files differ in size, CRS or transform; SEG-D046 a band that is read as
             alpha takes labelled pixels away.
     """
-    files = [*scene.image_files, scene.label, *([scene.area] if scene.area else [])]
-    files += [mask.file for mask in scene.mask]
-    times = tuple(file.stat().st_mtime_ns for file in map(root.joinpath, files) if file.exists())
+    sentinel2.require_resolution(reading.resolution)
+    files = [_raster(root, image, reading) for image in scene.image_files]
+    files = [behind for file in files if file.exists() for behind in rasters.files_behind(file)]
+    files += [root / each for each in (scene.label, scene.area) if each]
+    files += [_raster(root, mask.file, reading) for mask in scene.mask]
+    times = tuple(file.stat().st_mtime_ns for file in files if file.exists())
     rules = reading.model_dump_json(include=set(Reading.model_fields))
     key = (root, times, scene.model_dump_json(), name, rules)
     found = _shared.get(key)
     if found is None:
-        with _naming_unused_places(root, scene):
+        with _naming_unused_places(root, scene, reading):
             found = _shared[key] = _look_at(root, scene, name, reading)
         if reading.alpha is None:
             _refuse_alpha_losses(found)
@@ -227,14 +256,14 @@ _OF_PLACES = ("SEG-D009", "SEG-D025", "SEG-D026", "SEG-D027", "SEG-D028")
 
 
 @contextmanager
-def _naming_unused_places(root: Path, scene: Scene) -> Iterator[None]:
+def _naming_unused_places(root: Path, scene: Scene, reading: Reading) -> Iterator[None]:
     """Say in an error about grids what places a raster of the scene and is not used."""
     try:
         yield
     except DataError as error:
         if error.code not in _OF_PLACES:
             raise
-        files = (root / file for file in (*scene.image_files, scene.label))
+        files = (_raster(root, file, reading) for file in (*scene.image_files, scene.label))
         told = [rasters.unused_georeferencing(f) for f in files if not rasters.is_vector(f)]
         unused = [text for text in told if text is not None]
         if not unused:
@@ -253,16 +282,21 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
     images = [
         Raster(path, rasters.info(path, alpha=reading.alpha), image.resampling)
         for image in scene.images
-        for path in [root / image.file]
+        for path in [_raster(root, image.file, reading)]
     ]
-    first, grid, _ = images[0]
+    first = images[0].path
+    if sentinel2.is_product(first):
+        images[0] = images[0]._replace(
+            info=rasters.grid_for(first, reading.bands, reading.resolution)
+        )
+    grid = images[0].info
     placing = Placing(align=reading.align, crs_tolerance=reading.crs_tolerance)
     kept, others, formulas = _choose_bands(images, reading)
     stack = join(images, [*kept, *others], placing, apply_scale=reading.apply_scale)
     derivation = None
     if formulas:
         derivation = Derivation(stack.band_names, stack.dtype, len(kept), tuple(formulas.items()))
-    label = root / scene.label
+    label = _raster(root, scene.label, reading)
     is_vector = rasters.is_vector(label)
     drawn = draw_labels(label, scene.layer, grid, reading) if is_vector else None
     area = None if scene.area is None else draw_area(root / scene.area, grid, reading)
@@ -280,13 +314,22 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
         np.logical_and.reduce(counted) if counted else None,
         reading.nan == "error",
         ReadingRules(reading.nodata_rule, reading.apply_scale, reading.alpha, derivation),
-        tuple(open_mask(root / mask.file, mask, first, grid, placing) for mask in scene.mask),
+        tuple(
+            open_mask(_raster(root, mask.file, reading), mask, first, grid, placing)
+            for mask in scene.mask
+        ),
         (
             *_notes_of_images(images, [root / mask.file for mask in scene.mask]),
             *(() if is_vector else rasters.unused_side_files(label, of_labels=True)),
             *(() if drawn is None else drawn.notes),
             *(() if area is None else area.notes),
         ),
+    )
+
+
+def _raster(root: Path, name: str, reading: Reading) -> Path:
+    return raster_formats.permit(
+        root / name, reading.formats, allow_vrt=reading.allow_vrt, root=root
     )
 
 
@@ -337,7 +380,7 @@ def _choose_bands(
             next_step="name each band once",
         )
     if not reading.bands:
-        kept = known
+        kept = bands_unless_named(images, known)
     else:
         kept = _named_bands(path, known, [name for name in reading.bands if name not in formulas])
         formulas = {name: formulas[name] for name in reading.bands if name in formulas}

@@ -18,11 +18,11 @@ from terrazzo.data.sample import RawSample
 from terrazzo.io import images
 from terrazzo.io.folders import walk_files
 from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules
+from terrazzo.io.raster_formats import is_raster
 
 if TYPE_CHECKING:
     from terrazzo.io.rasters import Part
 
-RASTER_SUFFIXES = (".tif", ".tiff")
 RGB = ("red", "green", "blue")
 
 _SHOWN = 100  # names a kind of fault; beyond it a message helps nobody
@@ -243,11 +243,6 @@ def _band_names(file: Path, alpha: str | None = None) -> tuple[str, ...]:
 
         return rasters.info(file, alpha=alpha).band_names
     return _BAND_NAMES[images.image_info(file).bands]
-
-
-def is_raster(path: Path) -> bool:
-    """Tell whether a file is read as GeoTIFF, by its suffix."""
-    return str(path).lower().endswith(RASTER_SUFFIXES)  # `suffix` takes twenty times as long
 
 
 def pair_up(

@@ -30,7 +30,6 @@ from terrazzo.data.datasets import _split_folders as split_folders
 from terrazzo.data.datasets._faults import refuse
 from terrazzo.data.datasets._guessed_alpha import Alpha, alpha_notes
 from terrazzo.data.datasets._paired_files import (
-    RASTER_SUFFIXES,
     NamedBy,
     Pair,
     PairedFiles,
@@ -43,6 +42,7 @@ from terrazzo.data.datasets._paired_files import (
 from terrazzo.data.datasets._split_draw import Draw, SplitName
 from terrazzo.io import images
 from terrazzo.io.pixels import NodataRule, ReadingRules
+from terrazzo.io.raster_formats import RASTER_SUFFIXES
 
 LABELS = None
 

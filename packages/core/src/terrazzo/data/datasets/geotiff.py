@@ -41,9 +41,10 @@ from terrazzo.data.datasets._split_draw import Draw
 from terrazzo.data.datasets._vector_labels import RawValue
 from terrazzo.data.sample import RawSample
 from terrazzo.data.scene_placement import PlacedScene, placed_scene
+from terrazzo.io import rasters
 from terrazzo.io.derived_bands import Derivation
 from terrazzo.io.pixels import ImagePixels
-from terrazzo.io.rasters import Part
+from terrazzo.io.rasters import Part, RasterInfo
 
 LABELS = None
 _COLOURS = ("red", "green", "blue")
@@ -119,6 +120,10 @@ class Chips:
             placed_scene(scene.name, scene.grid, scene.shown) for scene in self.open_scenes
         )
 
+    def grid(self, index: int) -> RasterInfo:
+        """Return the grid of the scene of a chip."""
+        return self.open_scenes[self.places[index][0]].grid
+
     def parts(self, index: int) -> tuple[Part, ...]:
         """Return the rasters that hold the bands of a chip."""
         return self.open_scenes[self.places[index][0]].images
@@ -135,9 +140,17 @@ class Chips:
     def files(self, index: int) -> tuple[Path, ...]:
         """Return the image rasters, the masks and the label file behind a chip."""
         scene = self.open_scenes[self.places[index][0]]
-        images = dict.fromkeys(image.path for image in scene.images)
-        masks = dict.fromkeys(mask.path for mask in scene.masks)
-        return (*images, *masks, scene.label)
+        images = [
+            file
+            for image in scene.images
+            for file in rasters.band_files(image.path, image.bands or (), scene.grid)
+        ]
+        masks = [mask.path for mask in scene.masks]
+        return (*dict.fromkeys(images), *dict.fromkeys(masks), scene.label)
+
+    def other_files(self, index: int) -> tuple[Path, ...]:
+        """Return the files that a chip depends on, besides `files`: metadata, sources of VRT."""
+        return self.open_scenes[self.places[index][0]].other_files
 
     def read(self, index: int) -> RawSample:
         """Read one chip.

@@ -19,11 +19,13 @@ from terrazzo.base.json_files import json_object
 from terrazzo.inference.scene_files import BandFile, Names, SceneFiles
 from terrazzo.inference.scene_lists.paths import located, map_name, text_of
 from terrazzo.io import remote_paths
+from terrazzo.io.raster_formats import TIFF_SUFFIXES
 
 _MOST_DOCUMENTS = 10_000
 _FOR_PEOPLE = {"overview", "thumbnail", "visual", "metadata"}
 """Roles of assets that hold no pixels as measured."""
-_TIFF = (".tif", ".tiff")
+_KINDS = (("image/tiff", TIFF_SUFFIXES), ("image/jp2", (".jp2",)))
+"""Media types and endings of rasters, the preferred first: some items have each band in both."""
 _FILE = "file://"
 
 
@@ -36,7 +38,8 @@ def scenes(path: Path, *, allow_remote: bool) -> list[SceneFiles]:
 
     Raises:
         ConfigError: as `paths.text_of`; SEG-X104 it is not STAC.
-        DataError: as `paths.located`; SEG-D091 it holds no item with a GeoTIFF asset.
+        DataError: as `paths.located`; SEG-D091 it holds no item with a GeoTIFF or
+            JPEG 2000 asset.
     """
     found = [
         scene
@@ -48,7 +51,8 @@ def scenes(path: Path, *, allow_remote: bool) -> list[SceneFiles]:
             "SEG-D091",
             "there is no scene in the STAC file",
             file=path,
-            allowed="an item with GeoTIFF assets, or a collection that holds or links to one",
+            allowed="an item with GeoTIFF or JPEG 2000 assets, or a collection that holds or links "
+            "to one",
             next_step="name an item",
         )
     return found
@@ -100,16 +104,29 @@ def _scene(origin: Path, item: Mapping[str, Any], *, allow_remote: bool) -> Scen
         raise _not_stac(origin, "an item without an object of assets")
     files = tuple(
         BandFile(_place(asset, origin, allow_remote=allow_remote), names=_names(key, asset, origin))
-        for key, asset in assets.items()
-        if _is_tiff(asset) and not _FOR_PEOPLE & set(_texts(asset.get("roles")))
+        for key, asset in _rasters(assets).items()
     )
     name = str(item.get("id") or origin.stem).replace("/", "_")
     return SceneFiles(map_name(name, origin), files, origin) if files else None
 
 
-def _is_tiff(asset: Mapping[str, Any]) -> bool:
+def _rasters(assets: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the assets with pixels as measured: GeoTIFF, or else JPEG 2000."""
+    found = {
+        key: asset
+        for key, asset in assets.items()
+        if not _FOR_PEOPLE & set(_texts(asset.get("roles")))
+    }
+    for media_type, endings in _KINDS:
+        of_kind = {key: a for key, a in found.items() if _is_of(a, media_type, endings)}
+        if of_kind:
+            return of_kind
+    return {}
+
+
+def _is_of(asset: Mapping[str, Any], media_type: str, endings: tuple[str, ...]) -> bool:
     path = str(asset.get("href", "")).partition("?")[0]
-    return str(asset.get("type", "")).startswith("image/tiff") or path.lower().endswith(_TIFF)
+    return str(asset.get("type", "")).startswith(media_type) or path.lower().endswith(endings)
 
 
 def _names(key: str, asset: Mapping[str, Any], origin: Path) -> tuple[Names, ...]:

@@ -1,4 +1,4 @@
-"""GeoTIFF files as arrays: the only package that imports rasterio."""
+"""Rasters as arrays: the only package that imports rasterio."""
 
 from terrazzo.io.rasters.area_rows import AreaRows
 from terrazzo.io.rasters.class_table import ClassTable
@@ -7,7 +7,6 @@ from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
 from terrazzo.io.rasters.handles import (
     block_shape,
     has_palette,
-    info,
     refuse_other_than_utf8,
     small_cache,
     tags,
@@ -16,6 +15,18 @@ from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.rasters.mask_bands import MaskPart, MaskRule, mask_band_names
 from terrazzo.io.rasters.memory_files import in_memory, written_in_memory
 from terrazzo.io.rasters.outlines import Outlines, outlines_of
+from terrazzo.io.rasters.products import (
+    band_files,
+    blocks_kept,
+    files_behind,
+    grid_for,
+    grid_to_reach,
+    info,
+    info_near,
+    info_of_size,
+    needs_permission,
+    other_files,
+)
 from terrazzo.io.rasters.rasterize import (
     Burnt,
     attribute_text,
@@ -73,20 +84,29 @@ __all__ = [
     "attribute_text",
     "attribute_values",
     "attributes",
+    "band_files",
     "block_shape",
+    "blocks_kept",
     "boxes_on",
     "faults_of",
+    "files_behind",
+    "grid_for",
+    "grid_to_reach",
     "has_lines",
     "has_palette",
     "in_memory",
     "in_order",
     "info",
+    "info_near",
+    "info_of_size",
     "inside",
     "is_vector",
     "layer_of",
     "mask_band_names",
     "may_lack_pixels",
+    "needs_permission",
     "neighbours",
+    "other_files",
     "outlines_of",
     "rasterize_shapes",
     "read",

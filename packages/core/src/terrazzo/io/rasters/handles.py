@@ -1,7 +1,7 @@
 """GDAL's handles: how files are opened, which are refused, and what its errors become.
 
-Every file is opened by the GTiff driver alone, after its first bytes were seen to be TIFF: GDAL
-left to choose follows a VRT that calls itself ``.tif`` to any file of the machine or the network.
+Every file is opened by one driver of an allow list, told by its first bytes (`drivers`): GDAL left
+to choose follows a VRT that calls itself ``.tif`` to any file of the machine or the network.
 Sidecars (``.aux.xml``, ``.tfw``, ``.ovr``, ``.msk``) are not looked for; they can change what a
 pixel means without the file itself changing.
 
@@ -17,8 +17,8 @@ import re
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,12 @@ from rasterio.vrt import WarpedVRT
 from terrazzo.base.errors import DataError, ResourceError
 from terrazzo.base.memory import host_ran_out, out_of_memory
 from terrazzo.base.reading import now_reading
-from terrazzo.io import image_headers
-from terrazzo.io.rasters import microscopy, tiff_kinds
+from terrazzo.io import image_headers, sentinel2
+from terrazzo.io.raster_formats import VRT, PermittedPath
+from terrazzo.io.rasters import drivers, microscopy, tiff_kinds, virtual
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.remote_paths import MemoryPath, RemotePath, is_remote
+from terrazzo.io.sentinel2 import Declared
 from terrazzo.io.special_files import refuse_special
 
 ENVIRONMENT = {
@@ -46,6 +48,11 @@ ENVIRONMENT = {
     "GDAL_HTTP_TIMEOUT": "60",
     "GDAL_HTTP_MAX_RETRY": "3",
 }
+_ONE_THREAD = {"GDAL_NUM_THREADS": "1"}
+"""Of JPEG 2000: several threads of GDAL hand out a tile that cannot be decoded as 0, and say so
+nowhere but on standard error."""
+_ENVI_ENVIRONMENT = {**ENVIRONMENT, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
+"""The header of ENVI is a file beside the pixels."""
 _COLOURS = {ColorInterp.red: "red", ColorInterp.green: "green", ColorInterp.blue: "blue"}
 _CACHE_BYTES = 64 << 20
 """GDAL's own cache would grow to a twentieth of the memory; nothing here is read twice."""
@@ -70,6 +77,11 @@ class Handle:
         palette_PC: colours behind the indices of an image; None: its numbers are what they are.
         white_is_zero: whether the file calls 0 white.
         physical_sides: see `RasterInfo`.
+        scaling: scale and offset of every band of the file.
+        driver: of GDAL, which opened it.
+        declared: what a product says of the file in its place; None: it is none of a product.
+        sources: rasters that a VRT leads to.
+        memory: what is freed with it.
         written: bands and blocks that are known to be in the file.
         warped: the file on other grids.
     """
@@ -85,6 +97,11 @@ class Handle:
     palette_PC: NDArray[np.uint8] | None = None
     white_is_zero: bool = False
     physical_sides: tuple[float, float] | None = None
+    scaling: tuple[tuple[float, float], ...] = ()
+    driver: str = drivers.TIFF
+    declared: Declared | None = None
+    sources: tuple[Path, ...] = ()
+    memory: ExitStack = field(default_factory=ExitStack)
     written: set[tuple[int, int, int]] = field(default_factory=set)
     warped: dict[tuple[Any, ...], Any] = field(default_factory=dict)
 
@@ -111,9 +128,11 @@ class Handle:
                 next_step="unmark it, e.g. `rio edit-info --colorinterp 4=undefined`, or take away "
                 "its name if it is alpha",
             )
+        of_product = {"src_nodata": self.nodata, "nodata": self.nodata}
         return self._warped(
             grid,
             resampling,
+            **({} if self.declared is None else of_product),
             add_alpha=self.warps_with_alpha and not self.alpha_bands,
             # rasterio's own YES would average one band's nodata value into its neighbours
             # wherever the other bands have data.
@@ -145,15 +164,27 @@ class Handle:
         for warped in self.warped.values():
             warped.close()
         self.dataset.close()
+        self.memory.close()
+
+    @property
+    def has_blocks_of_tiff(self) -> bool:
+        """Whether the file tells which of its blocks were written."""
+        return self.driver == drivers.TIFF
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Return the context in which pixels are read; see `gdal_errors`."""
+        settings = {drivers.JP2: _ONE_THREAD, VRT: {**ENVIRONMENT, **_ONE_THREAD}}
+        return gdal_errors(self.path, settings.get(self.driver))
 
 
 class _Handles(threading.local):
     def __init__(self) -> None:
-        self.open: OrderedDict[tuple[str, int, int, str | None], Handle] = OrderedDict()
+        self.open: OrderedDict[tuple[Any, ...], Handle] = OrderedDict()
 
 
 _handles = _Handles()
-_opening = threading.Lock()
+opening = threading.Lock()
+"""Held where `warnings` is told what to leave out, here or in rasterio: all threads share that."""
 _inherited: list[Any] = []
 
 
@@ -178,12 +209,17 @@ def info(path: Path, *, alpha: str | None = None) -> RasterInfo:
         alpha: see `handle`.
 
     Raises:
-        DataError: SEG-D010 to be turned on display; SEG-D011 damaged; SEG-D012 not TIFF, or of a
-            codec that is missing; SEG-D013 missing, empty or unreadable; SEG-D041 several planes;
-            SEG-D024 an impossible nodata value; SEG-D030 a VRT or a remote path; SEG-D108 a
-            transform that gives pixels no area.
+        DataError: SEG-D010 to be turned on display; SEG-D011 damaged; SEG-D012 of a format that is
+            not read, or of a codec that is missing; SEG-D013 missing, empty or unreadable; SEG-D041
+            several planes; SEG-D024 an impossible nodata value; SEG-D030 a VRT or a remote path;
+            SEG-D098 an allowed VRT of which something is not read; SEG-D100 ENVI or HFA that leads
+            to another folder; SEG-D108 a transform that gives pixels no area.
     """
-    opened = handle(path, alpha)
+    return info_of(handle(path, alpha))
+
+
+def info_of(opened: Handle) -> RasterInfo:
+    """Return the header of a raster that is open."""
     dataset = opened.dataset
     stored = dataset.dtypes[0]
     return RasterInfo(
@@ -232,8 +268,7 @@ def tags(path: Path) -> dict[str, str]:
 def _scaling(opened: Handle) -> tuple[tuple[float, float], ...]:
     if opened.palette_PC is not None:
         return ((1.0, 0.0),) * len(tiff_kinds.PALETTE_BANDS)
-    scales, offsets = opened.dataset.scales, opened.dataset.offsets
-    return tuple((scales[n - 1], offsets[n - 1]) for n in opened.image_bands)
+    return tuple(opened.scaling[n - 1] for n in opened.image_bands)
 
 
 def _dtype_of_images(opened: Handle) -> str:
@@ -248,6 +283,8 @@ def _band_names(opened: Handle) -> tuple[str, ...]:
     if opened.palette_PC is not None:
         return tiff_kinds.PALETTE_BANDS
     dataset, numbers = opened.dataset, opened.image_bands
+    if opened.declared is not None:
+        return (opened.declared.name,)
     # Each asks every band of the file, so once: thousands of bands would take minutes.
     descriptions, kinds = dataset.descriptions, dataset.colorinterp
     told = [descriptions[number - 1] for number in numbers]
@@ -257,21 +294,24 @@ def _band_names(opened: Handle) -> tuple[str, ...]:
     return tuple(name or f"band {number}" for name, number in zip(told, numbers, strict=True))
 
 
-def handle(path: Path, alpha: str | None = None) -> Handle:
+def handle(path: Path, alpha: str | None = None, declared: Declared | None = None) -> Handle:
     """Return this thread's own handle; opened anew if the file has changed.
 
     Args:
-        path: a GeoTIFF file.
+        path: a raster. A folder of Sentinel-2 stands for one of its files here.
+        declared: what a product says of the file in its place.
         alpha: ``none``: no band says which pixels count; ``band 4``: that one does, where the file
             has it; None: one that the file marks as alpha and does not name.
 
     Raises:
         DataError: as `info`.
     """
-    key = (*_key(path), alpha)
+    if declared is None and not isinstance(path, RemotePath) and sentinel2.is_product(path):
+        path, _, declared = sentinel2.product(path).any_file
+    key = (*_key(path), alpha, declared)
     found = _handles.open.get(key)
     if found is None:
-        found = _handles.open[key] = _open(path, alpha)
+        found = _handles.open[key] = _open(path, alpha, declared)
         if len(_handles.open) > _HANDLES_PER_THREAD:
             _handles.open.popitem(last=False)[1].close()
     _handles.open.move_to_end(key)
@@ -284,7 +324,7 @@ def close(path: Path) -> None:
         _handles.open.pop(key).close()
 
 
-def _key(path: Path) -> tuple[str, int, int]:
+def _key(path: Path) -> tuple[Any, ...]:
     """Return what tells whether an open file is still the same."""
     if isinstance(path, RemotePath):
         return path.gdal_name, 0, 0
@@ -295,23 +335,40 @@ def _key(path: Path) -> tuple[str, int, int]:
     except OSError as error:
         raise unreadable(path, error) from None
     refuse_special(path, stat.st_mode)
-    return str(path), stat.st_mtime_ns, stat.st_size
+    permission = (path.formats, path.below) if isinstance(path, PermittedPath) else ()
+    return str(path), stat.st_mtime_ns, stat.st_size, permission
 
 
-def _open(path: Path, alpha: str | None) -> Handle:
-    if not isinstance(path, RemotePath):
-        _refuse_foreign(path)
-    # All that GDAL looks for beside a file it looks for here: reading needs no settings.
-    with gdal_errors(path), rasterio.Env(**ENVIRONMENT):
-        name = path.gdal_name if isinstance(path, RemotePath) else path
-        return _look_at(path, open_quietly(name), alpha)
+def _open(path: Path, alpha: str | None, declared: Declared | None) -> Handle:
+    # All that GDAL looks for beside a file it looks for here: reading needs few settings.
+    if isinstance(path, RemotePath):
+        with gdal_errors(path), rasterio.Env(**ENVIRONMENT):
+            return _look_at(path, open_quietly(path.gdal_name), alpha, drivers.TIFF)
+    driver = drivers.driver_of(path, first_bytes(path))
+    drivers.require_whole(path, driver)
+    with ExitStack() as memory, gdal_errors(path), rasterio.Env(**ENVIRONMENT):
+        name: str = str(path)
+        sources: tuple[Path, ...] = ()
+        if driver == VRT:
+            assert isinstance(path, PermittedPath)
+            checked = virtual.checked(path)
+            memory.push(checked.memory)
+            name, sources = checked.name, checked.sources
+        opened = _look_at(path, open_quietly(name, opener=driver), alpha, driver, declared)
+        opened.sources, opened.memory = sources, memory.pop_all()
+        return opened
+    raise AssertionError  # the contexts above swallow nothing
 
 
-def _look_at(path: Path, dataset: Any, alpha: str | None) -> Handle:
+def _look_at(
+    path: Path, dataset: Any, alpha: str | None, driver: str, declared: Declared | None = None
+) -> Handle:
     tiff_kinds.refuse_several_planes(path, dataset)
-    if not isinstance(path, RemotePath):
+    if driver == drivers.TIFF and not isinstance(path, RemotePath):
         tiff_kinds.refuse_turned(path)
         _refuse_impossible_nodata(path, dataset)
+    if driver in (drivers.ENVI, drivers.HFA):
+        drivers.refuse_files_elsewhere(path, dataset)
     _refuse_flat_grid(path, dataset)
     alpha_bands = _alpha_bands(dataset, alpha)
     flags = dataset.mask_flag_enums[0]
@@ -320,13 +377,18 @@ def _look_at(path: Path, dataset: Any, alpha: str | None) -> Handle:
         dataset,
         tuple(number for number in dataset.indexes if number not in alpha_bands),
         alpha_bands,
-        dataset.nodata,
+        dataset.nodata if declared is None else declared.nodata,
         MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags,
         dataset.block_shapes[0],
         dataset.indexes if dataset.interleaving is Interleaving.band else (1,),
         tiff_kinds.palette_of(dataset),
         tiff_kinds.is_white_zero(dataset),
         microscopy.physical_sides(path, dataset),
+        tuple(zip(dataset.scales, dataset.offsets, strict=True))
+        if declared is None
+        else ((declared.scale, declared.offset),) * dataset.count,
+        driver,
+        declared,
     )
 
 
@@ -419,13 +481,16 @@ def _refuse_misread_nodata(path: Path, dataset: Any) -> None:
         )
 
 
-def open_quietly(path: Path | str, mode: str = "r", **profile: Any) -> Any:
-    """Open a file by the GTiff driver alone, without rasterio's warnings."""
+def open_quietly(
+    path: Path | str, mode: str = "r", *, opener: str = drivers.TIFF, **profile: Any
+) -> Any:
+    """Open a file by one driver alone, without rasterio's warnings."""
+    environment = _ENVI_ENVIRONMENT if opener == drivers.ENVI else ENVIRONMENT
     # One at a time: GDAL can lock up when several threads register drivers at once (rasterio issue
     # 3611), and the filters of `warnings` belong to the whole process.
-    with _opening, warnings.catch_warnings(), rasterio.Env(**ENVIRONMENT):
+    with opening, warnings.catch_warnings(), rasterio.Env(**environment):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # `crs` is None: callers decide
-        return rasterio.open(path, mode, driver="GTiff", **profile)
+        return rasterio.open(path, mode, driver=opener, **profile)
 
 
 def refuse_other_than_utf8(path: Path) -> None:
@@ -448,12 +513,18 @@ def refuse_other_than_utf8(path: Path) -> None:
 
 
 @contextmanager
-def gdal_errors(path: Path) -> Iterator[None]:
-    """Turn what GDAL says while a file is read into an error about that file."""
-    # Reading over the network needs its limits of time; a file on this machine needs nothing.
-    remote = isinstance(path, RemotePath)
+def gdal_errors(path: Path, settings: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Turn what GDAL says while a file is read into an error about that file.
+
+    Args:
+        path: the file.
+        settings: of GDAL while it is read. A VRT opens its sources then; a TIFF on this machine
+            needs nothing.
+    """
+    if isinstance(path, RemotePath):  # reading over the network needs its limits of time
+        settings = ENVIRONMENT
     try:
-        with rasterio.Env(**ENVIRONMENT) if remote else nullcontext():
+        with nullcontext() if settings is None else rasterio.Env(**settings):
             yield
     except (RasterioError, MemoryError) as error:
         if host_ran_out(error):
@@ -461,12 +532,13 @@ def gdal_errors(path: Path) -> Iterator[None]:
         raise damaged(path, error) from error
 
 
-def small_cache() -> Any:
+def small_cache(more: int = 0) -> Any:
     """Return a context in which GDAL's cache of blocks is small: all is read once there.
 
-    GDAL asks for the limit when it first caches a block, and then keeps it for the process.
+    Args:
+        more: bytes that it may take beside that; see `products.blocks_kept`.
     """
-    return rasterio.Env(**ENVIRONMENT, GDAL_CACHEMAX=_CACHE_BYTES)
+    return rasterio.Env(**ENVIRONMENT, GDAL_CACHEMAX=_CACHE_BYTES + more)
 
 
 def refuse_remote(path: Path) -> None:
@@ -487,21 +559,6 @@ def refuse_remote(path: Path) -> None:
             next_step="download the file first; `terrazzo predict` reads it with --allow-remote",
         )
     refuse_other_than_utf8(path)
-
-
-def _refuse_foreign(path: Path) -> None:
-    head = first_bytes(path)
-    content = image_headers.content_name(head) if head else "nothing (0 bytes)"
-    if content != "TIFF":
-        code = "SEG-D030" if content == "VRT" else "SEG-D012" if head else "SEG-D013"
-        raise DataError(
-            code,
-            "the file is not a GeoTIFF",
-            file=path,
-            observed=f"content is {content}, not GTiff",
-            allowed="GTiff",
-            next_step="convert the file to GeoTIFF, e.g. `gdal_translate -of GTiff`",
-        )
 
 
 def first_bytes(path: Path) -> bytes:

@@ -38,6 +38,7 @@ class RasterInfo:
         alpha_bands: numbers, from 1, of bands that are read as alpha.
         physical_sides: width and height of a pixel in metres, as microscopes note them in files
             that do not lie on the ground; None: not noted.
+        by_name_only: positions of bands that are read only where they are asked for by name.
     """
 
     rows: int
@@ -52,6 +53,7 @@ class RasterInfo:
     scaling: tuple[tuple[float, float], ...] = ()
     alpha_bands: tuple[int, ...] = ()
     physical_sides: tuple[float, float] | None = None
+    by_name_only: tuple[int, ...] = ()
 
     @property
     def bands(self) -> int:

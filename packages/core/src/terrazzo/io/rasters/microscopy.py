@@ -32,7 +32,8 @@ def description_of(path: Path, dataset: Any) -> str:
         dataset: the same as a rasterio data set.
     """
     told = dataset.tags().get("TIFFTAG_IMAGEDESCRIPTION")
-    if told is None and not isinstance(path, RemotePath):  # rasterio drops what is not UTF-8
+    is_tiff = dataset.driver == "GTiff" and not isinstance(path, RemotePath)
+    if told is None and is_tiff:  # rasterio drops what is not UTF-8
         told = image_headers.tiff_description(path)
     return told or ""
 

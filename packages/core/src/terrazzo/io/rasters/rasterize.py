@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rasterio import features
 
 from terrazzo.base.errors import DataError
-from terrazzo.io.rasters.handles import ENVIRONMENT
+from terrazzo.io.rasters.handles import ENVIRONMENT, opening
 from terrazzo.io.rasters.header import RasterInfo
 from terrazzo.io.rasters.read_images import BYTE_LIMIT
 from terrazzo.io.rasters.read_vectors import Features
@@ -198,7 +198,8 @@ def _burn(
         )
     burnt_HW = np.full((onto.rows, onto.columns), background, dtype)
     if values:
-        with rasterio.Env(**ENVIRONMENT):
+        # rasterio keeps its own warning of a raster without a place back while it draws.
+        with opening, rasterio.Env(**ENVIRONMENT):
             features.rasterize(
                 zip(shapes.geometries, values, strict=True),
                 out=burnt_HW,

@@ -14,13 +14,17 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from terrazzo.base.errors import DataError
+from terrazzo.io import sentinel2
 from terrazzo.io.derived_bands import LARGEST, derive
 from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules, any_band, marks_whole_pixels
 from terrazzo.io.rasters import tiff_kinds
 from terrazzo.io.rasters.grids import require_crs, same_crs
-from terrazzo.io.rasters.handles import Handle, gdal_errors, handle, info, no_memory_to_read
+from terrazzo.io.rasters.handles import Handle, handle, no_memory_to_read
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.rasters.mask_bands import MaskPart
+from terrazzo.io.rasters.products import info, onto_grid, product_info, resolution_of
+from terrazzo.io.remote_paths import RemotePath
+from terrazzo.io.sentinel2 import Declared
 
 BYTE_LIMIT = 1 << 31
 """Largest array `read` makes; a larger scene is read by window."""
@@ -43,12 +47,14 @@ class Part(NamedTuple):
         bands: positions in `RasterInfo.band_names`, from 0. None: all of them.
         onto: a grid that the raster is brought onto. None: its own.
         resampling: how. None: bilinear, palette indices by nearest neighbour.
+        declared: what a product says of the raster in its place; see `sentinel2.Declared`.
     """
 
     path: Path
     bands: tuple[int, ...] | None = None
     onto: RasterInfo | None = None
     resampling: ResamplingName | None = None
+    declared: Declared | None = None
 
 
 def read(path: Path, rules: ReadingRules = AS_STORED) -> ImagePixels:
@@ -58,6 +64,7 @@ def read(path: Path, rules: ReadingRules = AS_STORED) -> ImagePixels:
         DataError: as `read_window`; SEG-D031 it would take more than `BYTE_LIMIT` bytes.
     """
     size = info(path, alpha=rules.alpha)
+    bands = tuple(n for n in range(size.bands) if n not in size.by_name_only)
     needed = size.rows * size.columns * size.bands * np.dtype(size.dtype).itemsize
     if needed > BYTE_LIMIT:
         raise DataError(
@@ -69,7 +76,9 @@ def read(path: Path, rules: ReadingRules = AS_STORED) -> ImagePixels:
             allowed=f"{BYTE_LIMIT} bytes",
             next_step="cut it into tiles",
         )
-    return read_window(path, 0, 0, size.rows, size.columns, rules=rules)
+    return read_window(
+        path, 0, 0, size.rows, size.columns, bands if size.by_name_only else None, rules=rules
+    )
 
 
 def read_window(
@@ -148,7 +157,7 @@ def _read_stack(
     images: list[NDArray[Any]] = []
     presents: list[NDArray[np.bool_]] = []
     counts_HW = np.ones(window[2:], bool)
-    for part in parts:
+    for part in (one for several in parts for one in _files_of(several)):
         image_HWC, present_HWC, unmasked_HW = _read_part(part, window, refuse_nan, rules)
         images.append(image_HWC)
         counts_HW &= unmasked_HW
@@ -156,7 +165,7 @@ def _read_stack(
             presents.append(np.broadcast_to(True, image_HWC.shape))
             continue
         presents.append(present_HWC)
-        opened = handle(part.path, rules.alpha)
+        opened = handle(part.path, rules.alpha, part.declared)
         if marks_whole_pixels(rules.nodata_rule, opened.nodata, opened.dataset.dtypes[0]):
             counts_HW &= ~any_band(~present_HWC)
     for mask in masks:
@@ -179,6 +188,29 @@ def _read_stack(
     return ImagePixels(image_HWC, valid_HW, present_HWC)
 
 
+def _files_of(part: Part) -> list[Part]:
+    """Return the files of a product that hold the bands of a part; a file is itself."""
+    if part.declared is not None or isinstance(part.path, RemotePath):
+        return [part]
+    if not sentinel2.is_product(part.path):
+        return [part]
+    product = sentinel2.product(part.path)
+    names = product.band_names
+    grid = part.onto or product_info(part.path)
+    chosen = product.spectral if part.bands is None else [names[band] for band in part.bands]
+    files = [product.at(name, resolution_of(grid)) for name in chosen]
+    return [
+        Part(
+            file.path,
+            None,
+            onto_grid(file, grid),
+            "nearest" if file.is_classes else part.resampling,
+            file.declared,
+        )
+        for file in files
+    ]
+
+
 def _read_part(
     part: Part, place: tuple[int, int, int, int], refuse_nan: bool, rules: ReadingRules
 ) -> tuple[NDArray[Any], NDArray[np.bool_] | None, NDArray[np.bool_]]:
@@ -186,7 +218,7 @@ def _read_part(
 
     None where no value is missing.
     """
-    opened = handle(part.path, rules.alpha)
+    opened = handle(part.path, rules.alpha, part.declared)
     stored = opened.dataset.dtypes[0]
     if stored.startswith("complex"):
         raise DataError(
@@ -235,8 +267,7 @@ def _read_part(
         image_HWC = image_HWC.clip(limits.min, limits.max)
     if rules.apply_scale:
         scale_C, offset_C = (
-            np.array([declared[number - 1] for number in indexes])
-            for declared in (opened.dataset.scales, opened.dataset.offsets)
+            np.array([opened.scaling[number - 1][which] for number in indexes]) for which in (0, 1)
         )
         _refuse_faulty_scale(part.path, indexes, scale_C, offset_C)
         with np.errstate(over="ignore"):  # of a marker; it is missing in any case
@@ -288,7 +319,7 @@ def read_mask(opened: Handle, window: Window) -> NDArray[np.bool_]:
     if opened.alpha_bands:
         return ~any_band(read_bands(opened, window, opened.alpha_bands) == 0)
     if opened.has_inner_mask:
-        with gdal_errors(opened.path):
+        with opened.reading():
             inner_HW: NDArray[np.bool_] = opened.dataset.read_masks(1, window=window) > 0
         return inner_HW
     return np.ones((int(window.height), int(window.width)), dtype=bool)
@@ -396,7 +427,7 @@ def read_bands(opened: Handle, window: Window, indexes: tuple[int, ...]) -> NDAr
     # float16, of GDAL 3.11 on: as float32 its numbers can be told from any marker of no data.
     dtype = "float32" if dataset.dtypes[0] == "float16" else dataset.dtypes[0]
     values_HWC = np.empty((window.height, window.width, len(indexes)), dtype)
-    with gdal_errors(opened.path):
+    with opened.reading():
         # GDAL puts the bands side by side, while other threads go on; NumPy would hold them up.
         dataset.read(list(indexes), window=window, out=values_HWC.transpose(2, 0, 1))
     return values_HWC
@@ -419,7 +450,7 @@ def read_warped(
     if opened.nodata is None:
         _refuse_unwritten(opened, Window(0, 0, dataset.width, dataset.height))
     with_alpha = opened.warps_with_alpha
-    with gdal_errors(opened.path), rasterio.Env(**_BLOCK_BY_BLOCK):
+    with opened.reading(), rasterio.Env(**_BLOCK_BY_BLOCK):
         warped = opened.onto(onto, resampling)
         wanted = [*indexes, warped.count] if with_alpha else [*indexes]
         of_halves = dataset.dtypes[0] == "float16"
@@ -436,7 +467,7 @@ def _read_place(opened: Handle, window: Window, onto: RasterInfo) -> NDArray[np.
     """Return where a raster lies on another grid, H×W, whatever its pixels hold."""
     if _covers(opened, window, onto):
         return np.ones((int(window.height), int(window.width)), bool)
-    with gdal_errors(opened.path), rasterio.Env(**_BLOCK_BY_BLOCK):
+    with opened.reading(), rasterio.Env(**_BLOCK_BY_BLOCK):
         placed = opened.place_on(onto)
         inside_HW: NDArray[np.bool_] = placed.read(placed.count, window=window) > 0
     return inside_HW
@@ -459,6 +490,8 @@ def _covers(opened: Handle, window: Window, onto: RasterInfo) -> bool:
 
 def _refuse_unwritten(opened: Handle, window: Window) -> None:
     """Refuse blocks that are not in the file: GDAL reads them as 0, which may be a class."""
+    if not opened.has_blocks_of_tiff:
+        return
     height, width = opened.block
     last_row, last_column = window.row_off + window.height - 1, window.col_off + window.width - 1
     wanted = {
@@ -489,7 +522,7 @@ def _all_invalid(opened: Handle, corners: list[tuple[int, int]]) -> bool:
     if not (opened.alpha_bands or opened.has_inner_mask):
         return False
     dataset, (height, width) = opened.dataset, opened.block
-    with gdal_errors(opened.path):
+    with opened.reading():
         for row, column in set(corners):
             rows, columns = min(height, dataset.height - row), min(width, dataset.width - column)
             block = Window(column, row, columns, rows)

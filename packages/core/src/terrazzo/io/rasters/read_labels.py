@@ -11,7 +11,7 @@ from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from terrazzo.base.errors import DataError
-from terrazzo.io.rasters.handles import handle, info
+from terrazzo.io.rasters.handles import Handle, handle, info
 from terrazzo.io.rasters.header import RasterInfo
 from terrazzo.io.rasters.read_images import read_bands, read_mask, read_warped
 from terrazzo.io.rasters.tiff_kinds import refuse_lossy
@@ -47,6 +47,12 @@ def read_label(path: Path, kind: Literal["index", "colour"]) -> NDArray[Any]:
     return read_label_window(path, 0, 0, size.rows, size.columns)
 
 
+def _refuse_lossy(opened: Handle) -> None:
+    refuse_lossy(opened.path, opened.dataset)
+    for source in opened.sources:
+        refuse_lossy(source, handle(source).dataset)
+
+
 def read_label_window(path: Path, row: int, column: int, rows: int, columns: int) -> NDArray[Any]:
     """Read a part of a GeoTIFF of labels that lies inside it.
 
@@ -57,7 +63,7 @@ def read_label_window(path: Path, row: int, column: int, rows: int, columns: int
         DataError: as `read_label`.
     """
     opened = handle(path)
-    refuse_lossy(path, opened.dataset)
+    _refuse_lossy(opened)
     bands = tuple(opened.dataset.indexes)
     values_HWC = read_bands(opened, Window(column, row, columns, rows), bands)
     return values_HWC[..., 0] if len(bands) == 1 else values_HWC
@@ -95,7 +101,7 @@ def read_label_with_mask(
             allowed="1 band of integers",
             next_step="convert the labels",
         )
-    refuse_lossy(path, opened.dataset)
+    _refuse_lossy(opened)
     window, bands = Window(column, row, columns, rows), opened.image_bands
     if onto is None:
         label_HWC, declared = read_bands(opened, window, bands), read_mask(opened, window)

@@ -102,7 +102,7 @@ def refuse_lossy(path: Path, dataset: Any) -> None:
     tolerance = float(tags.get("MAX_Z_ERROR", 0))
     lossy = tags.get("COMPRESSION_REVERSIBILITY", "").startswith("LOSSY")
     if compression in _ALWAYS_LOSSY or lossy:
-        observed = f"{compression} compression with losses"
+        observed = f"{compression or 'JPEG 2000'} compression with losses"
     elif tolerance > 0:
         observed = f"{compression} compression with a tolerance (MAX_Z_ERROR) of {tolerance:g}"
     else:

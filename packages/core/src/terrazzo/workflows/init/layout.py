@@ -14,10 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from terrazzo.base.errors import DataError
-from terrazzo.data.datasets._paired_files import RASTER_SUFFIXES
 from terrazzo.data.datasets._split_folders import split_of
 from terrazzo.io import images
 from terrazzo.io.folders import walk_files
+from terrazzo.io.raster_formats import RASTER_SUFFIXES
 from terrazzo.workflows.init import folder_words
 
 SUFFIXES = (*images.IMAGE_SUFFIXES, *RASTER_SUFFIXES)

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from terrazzo.base.errors import DataError
-from terrazzo.data.datasets._paired_files import is_raster
 from terrazzo.io import images
+from terrazzo.io.raster_formats import is_raster
 from terrazzo.workflows.init.layout import Tree
 from terrazzo.workflows.init.name_matching import Match
 

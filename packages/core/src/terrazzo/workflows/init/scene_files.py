@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from terrazzo.base.errors import DataError, TerrazzoError
-from terrazzo.data.datasets._paired_files import RASTER_SUFFIXES
+from terrazzo.io.raster_formats import RASTER_SUFFIXES
 from terrazzo.workflows.init import folder_words, tool_exports
 from terrazzo.workflows.init.layout import Layout, Tree
 
