@@ -10,15 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from PIL import Image
 
 from terrazzo.base.errors import ConfigError, DataError, TerrazzoError
 from terrazzo.base.recipe import DataConfig, load_recipe
 from terrazzo.data import datasets
+from terrazzo.data.labels import load_label_map
 from terrazzo.io import rasters
 from terrazzo.testing.annotation_trees import CLASSES, WRITERS
-from terrazzo.workflows.init import Wishes, init, measure_step
+from terrazzo.testing.scenes import UTM, make_scene
+from terrazzo.workflows.init import Wishes, init, measure_step, yolo_names
 from terrazzo.workflows.init.folder_words import base_of, role_of
 from terrazzo.workflows.train import train
 
@@ -678,3 +681,66 @@ def test_a_folder_that_is_read_only_is_left_alone_by_root_too(tmp_path, no_steps
         root.chmod(0o755)
     assert asked.code == "SEG-X128"
     assert "--out DIR" in str(asked.next_step)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("names: ['zebra', 'apple']\n", ["zebra", "apple"]),
+        ("names: ['zebra', \"cat, dog's\"]\n", ["zebra", "cat, dog's"]),
+        ("names: {0: zebra, 1: apple}\n", ["zebra", "apple"]),
+        ("names:\n  1: apple\n  0: zebra\nnc: 2\n", ["zebra", "apple"]),
+        (
+            "names:\n  # animals\n  0: zebra # striped\n  1: apple\n\n# Get\ndownload: x\n",
+            ["zebra", "apple"],
+        ),
+        (
+            "names:\n- zebra\n- apple\nnc: 2\nroboflow:\n  license: CC BY 4.0\n",
+            ["zebra", "apple"],
+        ),
+        ("names: # classes\r\n  0: zebra\r\n  1: apple\r\n", ["zebra", "apple"]),
+        ("names:\n  0: zebra\n  2: apple\n", None),
+        ("nc: 2\n", None),
+        ("names:\n", None),
+    ],
+)
+def test_names_of_a_yolo_file_go_by_their_numbers(text, expected):
+    assert yolo_names.names_in(text) == expected
+
+
+def coloured(folder, *colours):
+    """Masks that hold some colours each, black most of them."""
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
+    palette = np.array(colours, np.uint8)
+    for number in range(8):
+        which_HW = np.where(rng.random((32, 40)) < 0.7, 0, rng.integers(0, len(colours), (32, 40)))
+        Image.fromarray(rng.integers(0, 256, (32, 40, 3), np.uint8)).save(
+            folder / "images" / f"{number}.png"
+        )
+        Image.fromarray(palette[which_HW]).save(folder / "masks" / f"{number}.png")
+    return folder
+
+
+def test_colours_that_everybody_takes_are_of_no_published_set(tmp_path):
+    folder = coloured(tmp_path / "own", (0, 0, 0), (255, 0, 0), (255, 255, 255))
+    found = init(folder, wishes=Wishes(backend="reference"))
+    label_map = load_label_map(found.labels)
+    assert len(label_map) == 3
+    assert label_map.ignored == ()
+    assert set(label_map.names) == {"value_000000", "value_FF0000", "value_FFFFFF"}
+
+
+def test_a_label_raster_with_a_palette_is_one(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "own").mkdir()
+    make_scene(tmp_path / "own" / "s.tif", (96, 96, 3))
+    labels_HW = np.kron(rng.integers(0, 3, (12, 12)), np.ones((8, 8))).astype(np.uint8)
+    path = tmp_path / "own" / "s_label.tif"
+    size = {"width": 96, "height": 96, "count": 1, "dtype": "uint8"}
+    with rasterio.open(path, "w", driver="GTiff", **size, **UTM) as dataset:
+        dataset.write(labels_HW, 1)
+        dataset.write_colormap(1, {0: (9, 9, 9), 1: (200, 0, 0), 2: (0, 200, 0)})
+    found = init(tmp_path / "own", wishes=Wishes(backend="reference"))
+    assert 'label = "s_label.tif"' in found.recipe.read_text()

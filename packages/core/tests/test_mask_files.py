@@ -545,6 +545,30 @@ def test_a_changed_mask_is_other_data(root):
     assert data_fingerprint.differences(before, fingerprint())
 
 
+def test_what_is_behind_a_mask_is_data_too(root):
+    """A VRT stays what it is while its source changes."""
+    from terrazzo.runs import data_fingerprint
+
+    def fingerprint():
+        data = data_of(root, {"file": "qa.vrt", "values": [1]}, allow_vrt=True)
+        splits = {name: datasets.open_split(data, name) for name in datasets.SPLITS}
+        return data_fingerprint.fingerprint(splits)
+
+    write(root / "qa.tif", np.zeros(SHAPE, np.uint8))
+    rows, columns = SHAPE
+    box = f'xOff="0" yOff="0" xSize="{columns}" ySize="{rows}"'
+    (root / "qa.vrt").write_text(
+        f'<VRTDataset rasterXSize="{columns}" rasterYSize="{rows}"><SRS>{CRS}</SRS>'
+        f"<GeoTransform>{', '.join(map(str, PLACE.to_gdal()))}</GeoTransform>"
+        '<VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+        '<SourceFilename relativeToVRT="1">qa.tif</SourceFilename><SourceBand>1</SourceBand>'
+        f"<SrcRect {box}/><DstRect {box}/></SimpleSource></VRTRasterBand></VRTDataset>"
+    )
+    before = fingerprint()
+    write(root / "qa.tif", np.ones(SHAPE, np.uint8))
+    assert data_fingerprint.differences(before, fingerprint())
+
+
 def test_labels_count_where_the_mask_lets_them(root):
     """The check before training reads labels alone where no header speaks against it."""
     values_HW = np.random.default_rng(4).integers(0, 2, SHAPE).astype(np.uint8)

@@ -526,3 +526,83 @@ def test_folders_of_jpeg_2000_train_as_those_of_geotiff_do(tmp_path):
         raws.append(folder_format.open_split(root, "train", options).read(0))
     for name in ("image_HWC", "raw_label"):
         np.testing.assert_array_equal(getattr(raws[0], name), getattr(raws[1], name))
+
+
+def stack_of(path, *bands):
+    """A VRT as `gdalbuildvrt -separate` makes it, of name, type and nodata of each band."""
+    rows, columns = SHAPE
+    t = PLACE["transform"]
+    text = "".join(
+        f'<VRTRasterBand dataType="{dtype}" band="{number}">'
+        f"<NoDataValue>{nodata}</NoDataValue>{source(name)}</VRTRasterBand>"
+        for number, (name, dtype, nodata) in enumerate(bands, 1)
+    )
+    path.write_text(
+        f'<VRTDataset rasterXSize="{columns}" rasterYSize="{rows}"><SRS>EPSG:32632</SRS>'
+        f"<GeoTransform>{t.c}, {t.a}, 0, {t.f}, 0, {t.e}</GeoTransform>{text}</VRTDataset>"
+    )
+    return path
+
+
+@pytest.mark.parametrize("other", [("b.tif", "UInt16", 0), ("b.tif", "Byte", 7)])
+def test_bands_of_a_vrt_are_of_one_type_and_nodata_value(root, other):
+    write(root / "b.tif", noise(1))
+    same = stack_of(root / "same.vrt", ("a.tif", "Byte", 0), ("b.tif", "Byte", 0))
+    assert rasters.info(allowed(same)).bands == 2
+    error = refusal(rasters.info, allowed(stack_of(root / "x.vrt", ("a.tif", "Byte", 0), other)))
+    assert error.code == "SEG-D098"
+    assert "images of a scene" in error.next_step
+
+
+def test_no_map_replaces_what_a_vrt_is_made_of(root, tmp_path):
+    model = make_model(tmp_path / "model", bands=1)
+    before = (root / "a.tif").read_bytes()
+    path = vrt(root / "a.vrt", source("a.tif"))
+    settings = Settings(tiling=TILING, overwrite=True)
+    with pytest.raises(ConfigError, match="SEG-X032"):
+        predict(model, [allowed(path)], root / "a.tif", settings, progress=Silent())
+    assert (root / "a.tif").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"), [("mask.img", "--formats=HFA"), ("mask.vrt", "--allow-vrt")]
+)
+def test_masks_may_be_of_formats_that_are_allowed(root, tmp_path, kind, option):
+    mask_HW = (np.indices(SHAPE)[0] // 8 % 2).astype(np.uint8)[..., None]
+    write(root / "mask.tif", mask_HW)
+    write(root / "mask.img", mask_HW, "HFA")
+    vrt(root / "mask.vrt", source("mask.tif"))
+    model = make_model(tmp_path / "model", bands=1)
+    (root / "s.toml").write_text(
+        'scenes = [{ name = "s", images = ["a.tif"], '
+        f'mask = {{ file = "{kind}", values = [1] }} }}]'
+    )
+    maps = []
+    for number, words in enumerate(
+        (
+            [str(root / "a.tif"), "--mask", f"values:1={root / 'mask.tif'}"],
+            [str(root / "a.tif"), "--mask", f"values:1={root / kind}", option],
+            ["--scene", str(root / "s.toml"), option],
+        )
+    ):
+        out = tmp_path / f"{number}.tif"
+        command = [
+            sys.executable,
+            "-m",
+            "terrazzo",
+            "predict",
+            str(model),
+            *words,
+            "--out",
+            str(out),
+        ]
+        made = subprocess.run(
+            [*command, "--tile", "64", "--overlap", "12"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert made.returncode == 0, made.stderr
+        maps.append(out.read_bytes())
+    assert maps[1] == maps[0]
+    assert maps[2] == maps[0]

@@ -20,8 +20,9 @@ from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.progress import Silent
 from terrazzo.base.recipe import Config, DataConfig
 from terrazzo.check import check_data
-from terrazzo.data import datasets
+from terrazzo.data import datasets, mask_files
 from terrazzo.data.datasets import geotiff
+from terrazzo.data.pixel_size import PixelSizes
 from terrazzo.inference import scene_lists
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.predict import predict
@@ -29,6 +30,7 @@ from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.io import rasters, sentinel2
 from terrazzo.io.pixels import ReadingRules
 from terrazzo.runs import data_fingerprint
+from terrazzo.testing.scenes import make_model
 from terrazzo.testing.sentinel2 import place, write_product
 from terrazzo.workflows import evaluate as evaluate_workflow
 from terrazzo.workflows import train as train_workflow
@@ -477,3 +479,69 @@ def test_a_product_beside_another_raster_is_read_at_its_resolution(root, metres)
     assert valid_HW[: side // 2, : side // 2].any()
     assert not valid_HW[side // 2 + 1 :].any()  # outside of the product
     assert not valid_HW[:, side // 2 + 1 :].any()
+
+
+def test_numbers_of_bands_give_the_grid_that_their_names_give(root):
+    folder = write_product(root)
+    model = make_model(root / "model", 2, "uint16", names=("B11", "B12"))
+    known = rasters.info(folder).band_names
+    numbers = tuple(str(known.index(name) + 1) for name in ("B11", "B12"))
+    maps = []
+    for bands, out in (((), "names.tif"), (numbers, "numbers.tif")):
+        settings = Settings(tiling=TILING, bands=bands)
+        predict(model, [folder], root / out, settings, progress=Silent())
+        with rasterio.open(root / out) as dataset:
+            assert dataset.transform == place(20)["transform"]
+            maps.append(dataset.read(1))
+    np.testing.assert_array_equal(*maps)
+
+
+def test_where_no_resolution_is_that_of_training_the_finest_is_taken(root):
+    folder = write_product(root)
+    metres = PixelSizes.of_pixels([(30.0, 30.0)])
+    model = make_model(root / "model", 2, "uint16", names=("B02", "B04"), pixel_metres=metres)
+    with pytest.raises(DataError, match="SEG-D028"):
+        predict(model, [folder], root / "m.tif", Settings(tiling=TILING), progress=Silent())
+    settings = Settings(tiling=TILING, any_pixel_size=True)
+    predict(model, [folder], root / "m.tif", settings, progress=Silent())
+    with rasterio.open(root / "m.tif") as dataset:
+        assert dataset.transform == place(10)["transform"]
+
+
+def test_a_resume_finds_another_resampling(root, monkeypatch):
+    from terrazzo.inference import map_writer
+
+    folder = write_product(root)
+    model = make_model(root / "model", 2, "uint16", names=("B02", "B11"))
+    listed = {}
+    for how in ("nearest", "cubic"):
+        (root / f"{how}.toml").write_text(
+            'scenes = [{ name = "n", images = [{ '
+            f'file = "{folder.name}", resampling = "{how}" }}] }}]'
+        )
+        (listed[how],) = scene_lists.read(str(root / f"{how}.toml"))
+    monkeypatch.setattr(map_writer, "_write_files", lambda *_: 1 / 0)
+    settings = Settings(tiling=TILING)
+    with pytest.raises(ZeroDivisionError):
+        predict(model, [listed["nearest"]], root / "map.tif", settings, progress=Silent())
+    monkeypatch.undo()
+    settings = Settings(tiling=TILING, resume=True)
+    with pytest.raises(CheckpointError, match="SEG-C011"):
+        predict(model, [listed["cubic"]], root / "map.tif", settings, progress=Silent())
+    predict(model, [listed["nearest"]], root / "map.tif", settings, progress=Silent())
+
+
+def test_a_product_is_no_mask(root):
+    folder = write_product(root)
+    rasters.write(root / "s.tif", np.ones((120, 120, 1), np.uint8), **place(10))
+    model = make_model(root / "model", 1)
+    mask = mask_files.parse_mask(f"values:0@1={folder}")
+    settings = Settings(tiling=TILING, masks=((folder, mask),))
+    with pytest.raises(DataError, match=r"SEG-D095(.*\n)+.*SCL_20m"):
+        predict(model, [root / "s.tif"], root / "map.tif", settings, progress=Silent())
+    label(root)
+    chosen = {"scenes": [{"images": ["s.tif"], "label": "label.tif"}]}
+    chosen["scenes"][0]["mask"] = {"file": folder.name, "values": [0], "band": 1}
+    data = DataConfig(format="geotiff", root=str(root), labels=str(root / "m.toml"), options=chosen)
+    with pytest.raises(DataError, match="SEG-D095"):
+        datasets.open_split(data, "train")

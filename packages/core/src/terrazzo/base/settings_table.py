@@ -16,7 +16,6 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pydantic
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
 _PLAIN = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "anything"}
 _ANY_NUMBER = 2**31  # a bound that is there for the storage alone
@@ -128,10 +127,10 @@ def _bounds(metadata: tuple[Any, ...]) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
+    if field.default_factory is not None:
+        return "default depends on the others"
     if field.default is None:
         return "none"
-    if field.default is PydanticUndefined:
-        return "default depends on the others"
     return f"default {_toml(field.default)}"
 
 

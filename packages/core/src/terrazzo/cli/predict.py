@@ -152,7 +152,7 @@ def predict(
     """
     from terrazzo.base import config_parsing, printable, progress
     from terrazzo.data import class_areas
-    from terrazzo.data.mask_files import parse_mask
+    from terrazzo.data.mask_files import parse_mask, permitting_masks
     from terrazzo.data.scene_stack import Placing
     from terrazzo.inference import predict, scene_lists
     from terrazzo.inference.min_area import MinArea
@@ -196,6 +196,8 @@ def predict(
         masks = tuple((remote_paths.allow(path), each) for path, each in settings.masks)
         settings = replace(settings, masks=masks)
     named = raster_formats.parse_formats(formats)
+    masks = permitting_masks(settings.masks, named, allow_vrt=allow_vrt)
+    settings = replace(settings, masks=masks)
     files: list[Path | SceneFiles] = [
         raster_formats.permit_scene(path, named, allow_vrt=allow_vrt) for path in inputs or []
     ]

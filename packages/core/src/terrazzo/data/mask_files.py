@@ -10,6 +10,7 @@ The same words are used in recipes and wherever else a scene is described.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -21,7 +22,8 @@ from terrazzo.base import config_parsing
 from terrazzo.base.config_parsing import Count, Frozen
 from terrazzo.base.errors import ConfigError, DataError, did_you_mean
 from terrazzo.data.scene_stack import Placing, onto_grid
-from terrazzo.io import rasters
+from terrazzo.io import rasters, sentinel2
+from terrazzo.io.raster_formats import permit_scene
 from terrazzo.io.rasters import MaskPart, MaskRule, RasterInfo
 from terrazzo.io.remote_paths import RemotePath
 
@@ -146,6 +148,21 @@ def absolute_masks(masks: LocatedMasks) -> LocatedMasks:
     )
 
 
+def permitting_masks(
+    masks: LocatedMasks, formats: Collection[str], *, allow_vrt: bool
+) -> LocatedMasks:
+    """Return them with files that may also be of other formats; see `permit_scene`."""
+    return tuple(
+        (
+            path
+            if isinstance(path, RemotePath)
+            else permit_scene(path, formats, allow_vrt=allow_vrt),
+            mask,
+        )
+        for path, mask in masks
+    )
+
+
 _TYPED = re.compile(
     r"(?:(?P<kind>[a-z0-9_]+)|(?P<way>bits|values|keep):(?P<numbers>\d+(?:,\d+)*)"
     r"(?:@(?P<band>[^=]+))?)=(?P<file>.+)",
@@ -209,6 +226,15 @@ def open_mask(
             SEG-D095 its numbers are none that the rule can be asked of; SEG-D096 it declares a
             number as nodata that the rule leaves.
     """
+    if not isinstance(path, RemotePath) and sentinel2.is_product(path):
+        raise DataError(
+            "SEG-D095",
+            "a mask is one file, not the folder of a Sentinel-2 product",
+            file=path,
+            observed="a folder",
+            allowed="its scene classification, GRANULE/…/IMG_DATA/R20m/…_SCL_20m.jp2",
+            next_step="name that file",
+        )
     info = rasters.info(path, alpha="none")
     rule, band = _rule_and_band(path, mask, info)
     _refuse_unfit_numbers(path, rule, info)

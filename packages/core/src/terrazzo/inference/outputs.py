@@ -23,7 +23,7 @@ from terrazzo.inference.uncertainty import Measure, require_measure
 from terrazzo.inference.unfinished_map import folder_of, has_rows
 from terrazzo.io import images, sentinel2
 from terrazzo.io.folders import walk_files
-from terrazzo.io.raster_formats import RASTER_SUFFIXES, holds_raster, is_tiff
+from terrazzo.io.raster_formats import RASTER_SUFFIXES, PermittedPath, holds_raster, is_tiff
 from terrazzo.models.flips import Augmentation, require_augmentation
 from terrazzo.models.runtimes import ComputePrecision
 
@@ -422,6 +422,16 @@ def _same_bytes(one: Path, other: Path) -> bool:
     return other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
+def _behind(inputs: Sequence[Path]) -> list[Path]:
+    """Return the files that others of formats a person allowed lead to: sources of VRT."""
+    permitted = [path for path in inputs if isinstance(path, PermittedPath) and path.is_file()]
+    if not permitted:
+        return []
+    from terrazzo.io import rasters  # GDAL is loaded by those who need it
+
+    return [behind for path in permitted for behind in rasters.files_behind(path)]
+
+
 def _refuse_clashes(
     works: list[Work],
     shared: Sequence[Path],
@@ -434,6 +444,7 @@ def _refuse_clashes(
         inputs += [scene.origin, *(file.path for file in scene.files)]
         inputs += [path for path, _ in scene.masks]
     inputs += [] if settings.area is None else [settings.area]
+    inputs += _behind(inputs)
     if model is not None and model.is_dir():
         inputs += [path for path in model.iterdir() if path.is_file()]
     once = (*shared, *legend)

@@ -325,6 +325,8 @@ def _pixels_plan(scene: Scene) -> dict[str, object]:
     if len(scene.parts) == 1 and scene.files == (scene.parts[0].path,):  # as ever
         plan["scene"] = _fingerprint(scene.path)
         plan["bands"] = list(scene.parts[0].bands or ())
+        if scene.grid is not None and scene.parts[0].resampling is not None:
+            plan["resampling"] = scene.parts[0].resampling
     else:
         numbers = {path: number for number, path in enumerate(scene.files)}
         plan["scene"] = [_fingerprint(path) for path in scene.files]
@@ -332,6 +334,8 @@ def _pixels_plan(scene: Scene) -> dict[str, object]:
             [numbers[part.path], list(part.bands or ()), part.resampling, part.onto is not None]
             for part in scene.parts
         ]
+    if scene.grid is not None:  # a product, at one of its resolutions
+        plan["grid"] = [scene.grid.rows, scene.grid.columns]
     if scene.rules.derivation is not None:
         plan["derived"] = scene.rules.derivation.as_plan()
     if scene.masks:

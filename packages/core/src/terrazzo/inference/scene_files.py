@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from terrazzo.data.mask_files import LocatedMasks, absolute_masks
+from terrazzo.data.mask_files import LocatedMasks, absolute_masks, permitting_masks
 from terrazzo.data.scene_stack import ON_ONE_GRID, Placing
 from terrazzo.io.raster_formats import permit_scene
 from terrazzo.io.rasters import ResamplingName
@@ -67,7 +67,8 @@ class SceneFiles:
             else replace(file, path=permit_scene(file.path, formats, allow_vrt=allow_vrt))
             for file in self.files
         )
-        return replace(self, files=files)
+        masks = permitting_masks(self.masks, formats, allow_vrt=allow_vrt)
+        return replace(self, files=files, masks=masks)
 
     def absolute(self) -> SceneFiles:
         """Return it with paths that mean the same in any folder."""

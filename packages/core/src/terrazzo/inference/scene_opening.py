@@ -99,9 +99,10 @@ def _grid_of_product(path: Path, card: ModelCard, settings: Settings) -> RasterI
 
     It is the finest of the bands in use, unless the model was trained on another one.
     """
-    names = settings.bands or card.file_bands
-    grid = rasters.grid_for(path, names)
-    for resolution in sentinel2.RESOLUTIONS if card.pixel_metres is not None else ():
+    names = _names_of_words(settings.bands or card.file_bands, rasters.info(path).band_names)
+    finest = rasters.grid_for(path, names)
+    for resolution in (None, *sentinel2.RESOLUTIONS) if card.pixel_metres is not None else ():
+        grid = finest if resolution is None else rasters.grid_for(path, names, resolution)
         sides = ground.pixel_sides(grid)
         fits = (
             sides is not None
@@ -111,9 +112,18 @@ def _grid_of_product(path: Path, card: ModelCard, settings: Settings) -> RasterI
             )
         )
         if fits:
-            break
-        grid = rasters.grid_for(path, names, resolution)
-    return grid
+            return grid
+    return finest
+
+
+def _names_of_words(words: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return the names of bands that a person may have named by number, from 1."""
+    return [
+        known[int(word) - 1]
+        if word not in known and word.isdecimal() and 1 <= int(word) <= len(known)
+        else word
+        for word in words
+    ]
 
 
 def _in_order(

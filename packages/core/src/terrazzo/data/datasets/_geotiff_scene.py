@@ -167,6 +167,7 @@ class OpenScene:
     def other_files(self) -> tuple[Path, ...]:
         """What its rasters depend on besides the files of their bands."""
         rasters_of_it = [image.path for image in self.images]
+        rasters_of_it += [mask.path for mask in self.masks]
         if self.label_HW is None:
             rasters_of_it.append(self.label)
         return tuple(file for path in rasters_of_it for file in rasters.other_files(path))
@@ -239,7 +240,8 @@ def open_scene(root: Path, scene: Scene, name: str, reading: Reading) -> OpenSce
     files = [_raster(root, image, reading) for image in scene.image_files]
     files = [behind for file in files if file.exists() for behind in rasters.files_behind(file)]
     files += [root / each for each in (scene.label, scene.area) if each]
-    files += [_raster(root, mask.file, reading) for mask in scene.mask]
+    masks = [_raster(root, mask.file, reading) for mask in scene.mask]
+    files += [each for mask in masks if mask.is_file() for each in rasters.files_behind(mask)]
     times = tuple(file.stat().st_mtime_ns for file in files if file.exists())
     rules = reading.model_dump_json(include=set(Reading.model_fields))
     key = (root, times, scene.model_dump_json(), name, rules)

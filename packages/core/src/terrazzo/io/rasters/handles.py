@@ -371,6 +371,8 @@ def _look_at(
         drivers.refuse_files_elsewhere(path, dataset)
     _refuse_flat_grid(path, dataset)
     alpha_bands = _alpha_bands(dataset, alpha)
+    if driver in (VRT, drivers.HFA):
+        _refuse_unlike_bands(path, dataset, alpha_bands)
     flags = dataset.mask_flag_enums[0]
     return Handle(
         path,
@@ -478,6 +480,23 @@ def _refuse_misread_nodata(path: Path, dataset: Any) -> None:
             f"{dataset.nodata:g}",
             allowed="a whole number, written without a point or an exponent",
             next_step="write it anew with all its digits, `gdal_edit.py -a_nodata VALUE`",
+        )
+
+
+def _refuse_unlike_bands(path: Path, dataset: Any, alpha_bands: tuple[int, ...]) -> None:
+    """Refuse what these formats can hold and others cannot: the first band would stand for all."""
+    types, markers = dataset.dtypes, dataset.nodatavals
+    kept = [band - 1 for band in dataset.indexes if band not in alpha_bands]
+    dtypes = sorted({types[at] for at in kept})
+    nodata = sorted({str(markers[at]) for at in kept})
+    if len(dtypes) > 1 or len(nodata) > 1:
+        raise DataError(
+            "SEG-D098",
+            "the bands of the raster differ in their type or nodata value",
+            file=path,
+            observed=f"{', '.join(dtypes)}; nodata {', '.join(nodata)}",
+            allowed="one type and one nodata value",
+            next_step="name the files of the bands one by one, as the images of a scene",
         )
 
 

@@ -16,12 +16,11 @@ from terrazzo.data import datasets
 from terrazzo.data.datasets import Source
 from terrazzo.data.datasets._annotated_images import OfShapes, PerImageOptions, ShapeOptions
 from terrazzo.data.datasets._split_folders import split_of
-from terrazzo.workflows.init import folder_words, image_folders, tool_exports
+from terrazzo.workflows.init import folder_words, image_folders, tool_exports, yolo_names
 from terrazzo.workflows.init.layout import Layout, Tree
 
 _MOST_CANDIDATES = 64
 _YOLO_LINE = re.compile(r"\d+( -?[\d.]+(e-?\d+)?){4,}")
-_YOLO_NAMES = re.compile(r"^names:\s*\[(.*?)\]|^names:\s*\n((?:\s+\S.*\n?|-.*\n?)+)", re.M | re.S)
 _SUFFIXES: dict[str, tuple[dict[str, str], ...]] = {
     "cityscapes_polygons": ({}, {"image_suffix": "", "annotation_suffix": ""}),
 }
@@ -271,11 +270,9 @@ def _yolo_names(tree: Tree) -> dict[str, Any]:
         if name not in tree.files.get("", ()):
             continue
         try:
-            found = _YOLO_NAMES.search((tree.root / name).read_text("utf-8"))
+            found = yolo_names.names_in((tree.root / name).read_text("utf-8"))
         except (OSError, UnicodeDecodeError):
             continue
         if found is not None:
-            several = found[1].split(",") if found[1] else found[2].splitlines()
-            words = [re.sub(r"^\s*(-|\d+:)?\s*", "", each).strip().strip("'\"") for each in several]
-            return {"classes": [word for word in words if word]}
+            return {"classes": found}
     return {}

@@ -30,6 +30,7 @@ _NO_CLASS = _IGNORE_WORDS | {"__ignore__"}  # names of shapes
 _REST = frozenset(["background", "_background_", "bg"])  # names of shapes
 _MOST_NAMED = 255  # classes with names; that many have colours of their own
 _GAPS = 0.1  # share of the pixels below which what no shape covers may be gaps
+_PURE = frozenset([0, 255])  # levels of red, green and blue in colours that anybody takes
 _SURE = 3  # colours in common with a published set that are no chance
 _LOOKED_AT = 12  # masks whose objects are counted
 _DARKEST = 60  # a colour whose brightest channel is below is not told from black
@@ -74,7 +75,8 @@ def propose(survey: Survey, known: Mapping[int, str], wishes: Sequence[str], nam
         if scanned.label is not None:
             counts.update(scanned.label.counts)
     colour_coded = colours == {True}
-    _refuse_objects(survey, labelled, counts, colour_coded)
+    if not wishes:
+        _refuse_objects(survey, labelled, counts, colour_coded)
     ignored = _ignored(counts, colour_coded)
     values = sorted(counts.keys() - ignored)
     _refuse_many(survey, values, counts, colour_coded)
@@ -83,6 +85,7 @@ def propose(survey: Survey, known: Mapping[int, str], wishes: Sequence[str], nam
     if published is not None:
         known = {code: each.name for each in published.classes for code in each.raw} | dict(known)
         ignored |= set(published.ignored) & counts.keys()
+        values = sorted(counts.keys() - ignored)
     given = _wished(wishes, values + sorted(ignored), plain, counts) if wishes else {}
     for value, word in given.items():
         (ignored.add if word in _IGNORE_WORDS else ignored.discard)(value)
@@ -98,6 +101,12 @@ def propose(survey: Survey, known: Mapping[int, str], wishes: Sequence[str], nam
         for value, share in zip(values, shares, strict=True)
     }
     unsure = _questions(values, ignored, names, known, given, plain, counts)
+    if published is not None and not wishes:
+        unsure = (
+            f"are these the classes of {published.name}? The masks hold its colours, see "
+            f"`terrazzo list labels {published.name}`; otherwise name them by --classes",
+            *unsure,
+        )
     return Classes(label_map, shares, reasons, unsure)
 
 
@@ -127,6 +136,8 @@ def of_shapes(survey: Survey, wishes: Sequence[str], name: str) -> Classes:
     plain = LabelMap(name, ())
     given = _wished(wishes, values, plain, counts) if wishes else {}
     ignored |= {value for value, word in given.items() if word in _IGNORE_WORDS}
+    if 0 in ignored:
+        ignored |= rest
     values = [value for value in values if value not in ignored]
     if not counts[0]:
         ignored.add(0)
@@ -201,7 +212,11 @@ def _published(colours: Sequence[int]) -> LabelMap | None:
     for name in label_maps.names():
         label_map = label_maps.load_label_map(name)
         known = {code for each in label_map.classes for code in each.raw} | set(label_map.ignored)
-        if label_map.colour_coded and len(colours) >= _SURE and known.issuperset(colours):
+        # Black, white, red … are in many sets: what everybody paints with tells of none.
+        telling = [
+            code for code in colours if not {code >> 16, code >> 8 & 255, code & 255} <= _PURE
+        ]
+        if label_map.colour_coded and len(telling) >= _SURE and known.issuperset(colours):
             return label_map
     return None
 

@@ -40,7 +40,7 @@ def detect(tree: Tree) -> Layout | None:
             return None
     if not any(info.has_place for info in infos.values()):
         return None
-    labels = [path for path in found if _is_label(path, infos[path])]
+    labels = [path for path in found if _is_label(tree, path, infos[path])]
     images = [path for path in found if path not in labels]
     if len(shapes) == 1 and len(images) == 1:
         return _of_shapes(tree, images[0], shapes[0])
@@ -53,12 +53,16 @@ def detect(tree: Tree) -> Layout | None:
     raise _unclear(tree, images, labels, shapes)
 
 
-def _is_label(path: str, info: Any) -> bool:
+def _is_label(tree: Tree, path: str, info: Any) -> bool:
+    from terrazzo.io import rasters  # GDAL is loaded by those who need it
+
     stem = PurePosixPath(path).stem
     role = folder_words.role_of(stem) or (folder_words.base_of(path) or ("",))[0]
     words = ("class", "strata", "landcover", "land_cover", "lulc")
     named = role == "masks" or any(word in stem.lower() for word in words)
-    return bool(named) and len(info.band_names) == 1 and not info.stored_dtype.startswith("float")
+    # The header of a raster with a palette tells of the three bands of its colours.
+    one_band = len(info.band_names) == 1 or rasters.has_palette(tree.root / path)
+    return bool(named) and one_band and not info.stored_dtype.startswith("float")
 
 
 def _unclear(tree: Tree, images: list[str], labels: list[str], shapes: list[str]) -> DataError:
