@@ -412,6 +412,20 @@ def test_sizes_say_nothing_of_a_photo_that_is_upside_down(tmp_path):
     assert caught.value.next_step.startswith("look at both")
 
 
+def test_check_gives_one_advice_on_a_turned_photo(tmp_path):
+    with_orientation(tmp_path / "images/0000.jpg", (20, 30), 6)
+    images(tmp_path, [(20, 30)] * 3)
+    (tmp_path / "images/0000.png").unlink()
+    file = coco_file([(20, 30)] * 3, [])
+    file["images"][0]["file_name"] = "0000.jpg"
+    write_json(tmp_path / "annotations.json", file)
+    options = {"split": {"train": 0.4, "val": 0.3, "test": 0.3}}
+    data = DataConfig(format="coco", root=str(tmp_path), options=options)
+    codes = {each.code for each in check_data(data, fresh=True).findings}
+    assert "SEG-D114" in codes
+    assert "SEG-D010" not in codes
+
+
 # One tool each
 
 

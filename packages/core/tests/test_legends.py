@@ -196,3 +196,10 @@ def test_the_classes_of_a_scene_are_in_its_map(tmp_path, model):
     scene = make_scene(tmp_path / "in" / "s.tif", (40, 40, 3))
     run(model, scene, tmp_path / "out")
     assert not (tmp_path / "out" / "legend.png").exists()
+
+
+def test_a_map_of_an_image_is_not_named_by_hand(tmp_path, model, photo):
+    with pytest.raises(ConfigError, match="SEG-X032") as caught:
+        run(model, photo, tmp_path / "one.png")
+    assert str(tmp_path / "a.png") in caught.value.next_step
+    assert not (tmp_path / "one.png").exists()

@@ -242,6 +242,8 @@ def _look(
         label = file_statistics.of_label(raw_label, valid_HW, palette_PC, unlabelled)
     except DataError as error:
         faults.append(of_error(error, ", ".join(map(str, files[1:]))))
+        if error.code == "SEG-D114":  # knows which way a turned photo is meant
+            faults = [fault for fault in faults if fault.code != "SEG-D010"]
     if image is not None and label is not None:
         cache.keep(key, Entry(tuple(read.of(path).stamp for path in files), image, label))
     return ScannedImage(split, index, name, files, image, label, tuple(faults), corner), False

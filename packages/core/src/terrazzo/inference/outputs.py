@@ -360,6 +360,16 @@ def _works(files: list[_Input], out: Path, settings: Settings) -> Iterator[Work]
     for each in files if settings.labels_for is not None else ():
         if each.is_scene:
             programs.refuse_scene(each.source)
+    if out.suffix.lower() in images.IMAGE_SUFFIXES:
+        raise ConfigError(
+            "SEG-X032",
+            "--out names an image",
+            file=out,
+            observed=out.name,
+            allowed="a folder, or MAP.tif for one GeoTIFF scene",
+            next_step=f"name a folder: the map of an image is called as the image, with --out "
+            f"{out.parent} it is {out.parent / files[0].name.with_suffix('.png')}",
+        )
     if is_tiff(out):
         first, *more = files
         if more or not first.is_scene:
