@@ -263,7 +263,7 @@ def row_c08(place: Place) -> None:
     np.save(place.folder / "a.npy", np.array([_Attack(canary)], object), allow_pickle=True)
     shutil.move(place.folder / "a.npy", photo)
     with place.nothing_written():
-        answer = place.terrazzo("predict", places.finished_run(place), photo, "--out", "map.png")
+        answer = place.terrazzo("predict", places.finished_run(place), photo, "--out", "maps")
         place.expect(answer, "SEG-D012", exit=3, path=photo)
     if place.backend != "reference":
         options = {
