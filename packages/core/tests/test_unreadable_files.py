@@ -137,7 +137,7 @@ def answers(finished, tmp_path_factory):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(run / "image.png")
     words = {
         "evaluate": ("evaluate", run),
-        "predict": ("predict", run, run / "image.png", "--out", place / "map.png"),
+        "predict": ("predict", run, run / "image.png", "--out", place / "maps"),
         "compare": ("compare", run, finished, "--out", place / "page.html"),
         "resume": ("run", "--config", run / "config.toml", "--out", run, "--resume"),
     }
