@@ -18,6 +18,8 @@ NETWORKS = {
     "unet bilinear": ("unet", {"width": 8, "depth": 3, "up": "bilinear"}),
     "segformer tiny": ("segformer", {"size": "tiny", **STILL}),
     "segformer b0": ("segformer", {"size": "b0"}),
+    "segformer fine": ("segformer", {"size": "tiny", "patch_strides": [2, 2, 2, 2]}),
+    "segformer odd": ("segformer", {"size": "tiny", "patch_strides": [1, 2, 1, 3]}),
 }
 STEPS = {
     f"{network}, {optimizer}, {term}": (network, optimizer, term)

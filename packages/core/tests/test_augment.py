@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from terrazzo.base.errors import ConfigError
 from terrazzo.base.recipe import AugmentConfig
 from terrazzo.data.augment import augment, resize_image
 from terrazzo.data.sample import IGNORE, Sample
@@ -47,6 +48,19 @@ geometries = st.fixed_dictionaries(
 )
 
 
+deformations = st.fixed_dictionaries(
+    {
+        "crop": st.none() | sizes,
+        "scale": st.tuples(st.floats(0.5, 2), st.floats(0.5, 2)).map(sorted).map(tuple),
+        "rotate": st.sampled_from([0.0, 180.0]),
+        "turns": st.booleans(),
+        "flip_horizontal": st.just(0.5),
+        "elastic": st.sampled_from([0.0, 3.0]),
+        "elastic_points": st.sampled_from([2, 5]),
+        "grid_distortion": st.sampled_from([0.0, 0.3]),
+        "optical_distortion": st.sampled_from([0.0, 0.4]),
+    }
+)
 versions = st.fixed_dictionaries(
     {
         "crop": st.none() | sizes,
@@ -60,7 +74,7 @@ versions = st.fixed_dictionaries(
 @given(
     size=sizes,
     image_size=st.none() | sizes,
-    options=geometries | versions,
+    options=geometries | versions | deformations,
     seed=st.integers(0, 2**32),
 )
 def test_image_and_label_agree_within_half_a_pixel(size, image_size, options, seed):
@@ -497,3 +511,93 @@ def test_eight_bit_results_are_those_of_the_first_version():
         options = {"noise": 0.1, "brightness": 0.2, "contrast": 0.2, "colour": 0.1}
         sha.update(change(sample, seed=seed, **options).image_HWC.tobytes())
     assert sha.hexdigest() == "8fbb02f30211c7c8d2a2728dc9619f2d11970fbb4dcbdbb74169b87372e9538d"
+
+
+DEFORMATIONS = {"elastic": 8.0, "grid_distortion": 0.3, "optical_distortion": 0.4}
+
+
+@pytest.mark.parametrize("option", sorted(DEFORMATIONS))
+def test_a_deformation_bends_and_leaves_the_other_draws_as_they_were(option):
+    sample = coordinate_sample(90, 120)
+    others = {"scale": (0.8, 1.2), "rotate": 20.0, "flip_horizontal": 0.5, "noise": 0.0}
+    for seed in range(5):
+        plain = change(sample, seed=seed, ignore=IGNORE_16, **others)
+        bent = change(
+            sample, seed=seed, ignore=IGNORE_16, **others, **{option: DEFORMATIONS[option]}
+        )
+        assert not np.array_equal(plain.image_HWC, bent.image_HWC)
+        # The same affine map lies behind: half of the pixels moved by less than a quarter.
+        moved = np.abs(plain.image_HWC - bent.image_HWC).max(axis=2)
+        assert np.median(moved) < 24
+
+
+def test_noise_is_the_same_with_a_deformation_and_without():
+    flat = Sample("s", np.full((40, 50, 3), 90, np.uint8), np.zeros((40, 50), np.uint8), "s.png")
+    plain = change(flat, noise=0.2)
+    np.testing.assert_array_equal(change(flat, noise=0.2, elastic=4.0).image_HWC, plain.image_HWC)
+
+
+def test_a_lens_leaves_the_centre_and_pulls_the_corners_by_its_number():
+    sample = coordinate_sample(101, 101)
+    pulls = []
+    for seed in range(200):
+        bent = change(sample, seed=seed, ignore=IGNORE_16, optical_distortion=0.2)
+        np.testing.assert_allclose(bent.image_HWC[50, 50], (50.5, 50.5), atol=0.01)
+        # Half way to the right edge: r² = 1/8 in half diagonals.
+        pulls.append((bent.image_HWC[50, 75, 0] - 50.5) / 25 - 1)
+    assert np.max(np.abs(pulls)) <= 0.2 / 8 + 0.002
+    assert max(pulls) > 0.02
+    assert min(pulls) < -0.02
+
+
+def test_grid_distortion_keeps_the_edges_and_the_order():
+    sample = coordinate_sample(100, 100)
+    for seed in range(20):
+        bent = change(sample, seed=seed, ignore=IGNORE_16, grid_distortion=0.9)
+        columns = bent.image_HWC[50, :, 0]
+        assert (np.diff(columns) >= 0).all()
+        # The widest cell is 19 times as wide as the narrowest, or fewer.
+        assert columns[0] < 2.5
+        assert columns[-1] > 97.5
+        assert IGNORE_16 not in bent.label_HW
+
+
+def test_elastic_displacements_have_the_deviation_that_is_asked_for():
+    sample = coordinate_sample(99, 99)
+    at_the_middle = [
+        change(sample, seed=seed, ignore=IGNORE_16, elastic=6.0).image_HWC[49, 49] - 49.5
+        for seed in range(400)
+    ]
+    assert np.std(at_the_middle) == pytest.approx(6.0, rel=0.1)
+
+
+@pytest.mark.parametrize("bands", [1, 3, 5])
+def test_equalisation_lifts_a_dull_image_and_leaves_the_label(bands):
+    rng = np.random.default_rng(0)
+    dull_HWC = (100 + 8 * rng.random((64, 64, bands))).astype(np.uint8)
+    sample = Sample("s", dull_HWC, rng.integers(0, 5, (64, 64), dtype=np.uint8), "s.png")
+    results = [change(sample, seed=seed, clahe=4.0) for seed in range(40)]
+    changed = [r for r in results if not np.array_equal(r.image_HWC, dull_HWC)]
+    assert 10 <= len(changed) <= 30
+    for result in results:
+        np.testing.assert_array_equal(result.label_HW, sample.label_HW)
+    assert np.mean([r.image_HWC.std() for r in changed]) > 1.3 * dull_HWC.std()
+
+
+def test_equalisation_of_other_types_is_refused_by_name():
+    with pytest.raises(ConfigError) as caught:
+        change(random_sample((9, 9, 3), np.uint16), seed=3, clahe=2.0)
+    assert caught.value.code == "SEG-X011"
+    assert "uint16" in str(caught.value)
+
+
+def test_a_missing_value_stays_missing_when_its_place_is_bent():
+    sample = random_sample((60, 60, 2), np.float32)
+    sample.image_HWC[20:30, 20:30, 0] = np.nan
+    present = ~np.isnan(sample.image_HWC)
+    sample = Sample(sample.name, sample.image_HWC, sample.label_HW, "s.tif", present)
+    rng = np.random.Generator(np.random.Philox(key=1))
+    bent = augment(sample, AugmentConfig(elastic=3.0), None, rng, IGNORE, np.array([1.0, 1.0]))
+    lost = np.isnan(bent.image_HWC)
+    assert 60 < lost[..., 0].sum() < 160
+    assert not lost[..., 1].any()

@@ -90,6 +90,20 @@ class AugmentConfig(Frozen):
     photograph: the same strength whether 12 bits lie in uint16 or reflectances in floats."""
     blur: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Largest sigma of a Gaussian blur, in pixels."""
+    elastic: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Standard deviation, in pixels of the crop, of random displacements of the points of a coarse
+    grid, between which the image is bent smoothly (U-Net: 10)."""
+    elastic_points: Annotated[int, Field(ge=2, le=32)] = 3
+    """Points a side of that grid."""
+    grid_distortion: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The crop is cut into 5×5 cells whose rows and columns get other widths, by factors drawn from
+    1−g…1+g."""
+    optical_distortion: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """As through a lens: what lies at the distance r from the centre, in half diagonals, is taken
+    from r·(1 + k·r²), with k drawn from −o…o."""
+    clahe: Annotated[float, Field(ge=0, le=40)] = 0.0
+    """Contrast-limited adaptive histogram equalisation of each band over 8×8 tiles (Zuiderveld,
+    1994) of half of the samples, with a clip limit drawn from 1…c. For 8-bit images alone."""
 
     @pydantic.model_validator(mode="after")
     def _one_way_to_turn(self) -> AugmentConfig:
@@ -101,6 +115,14 @@ class AugmentConfig(Frozen):
             msg = "rotations takes the place of rotate, turns and flips: give one or the other"
             raise ValueError(msg)
         return self
+
+    @pydantic.field_validator("clahe")
+    @classmethod
+    def _a_limit_above_one(cls, clahe: float) -> float:
+        if 0 < clahe < 1:
+            msg = f"clahe = {clahe:g} is no clip limit: give 1 or more, or 0 for none"
+            raise ValueError(msg)
+        return clahe
 
     @pydantic.field_validator("scale")
     @classmethod

@@ -5,10 +5,12 @@ rotation about the centre, the cut of the window; then quarter turns and flips, 
 pixels. A rotation by a multiple of 90 degrees is quarter turns, of another window: it moves whole
 pixels too. The image is sampled linearly and the label by its nearest pixel. Where the window
 reaches beyond the image, the label is IGNORE and the image goes on as its mirror image, so that no
-edge appears that is not there.
+edge appears that is not there. Deformations (`terrazzo.data.deformation`) bend the window before
+that map, and all is still sampled once.
 
-Without a rotation the map is separable: only the part of the image below the window is resized,
-in a quarter of the time of a general warp, and by the function that evaluation resizes with.
+Without a rotation or deformation the map is separable: only the part of the image below the window
+is resized, in a quarter of the time of a general warp, and by the function that evaluation resizes
+with.
 
 Coordinates are continuous: the pixel in column j covers x from j to j + 1, its centre is j + 0.5.
 """
@@ -24,7 +26,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from terrazzo.base.errors import ConfigError
 from terrazzo.base.recipe import AugmentConfig
+from terrazzo.data.deformation import Coordinates, deformed, own_draws
 from terrazzo.data.sample import Sample
 from terrazzo.io.pixels import fill_missing, mark_missing
 from terrazzo.io.resize import Array, Size, averaged, by_fours, part_of_axis, resample
@@ -68,6 +72,7 @@ class _Geometry:
         turns: counter-clockwise quarter turns of the window, as in `np.rot90`.
         flip_rows: upside down.
         flip_columns: left to right.
+        bent: where in the window its pixels come from, before all else; None: from where they are.
     """
 
     source: Size
@@ -78,6 +83,12 @@ class _Geometry:
     turns: int
     flip_rows: bool
     flip_columns: bool
+    bent: Coordinates | None = None
+
+    @property
+    def separable(self) -> bool:
+        """Whether rows and columns are resized each by itself."""
+        return self.angle == 0 and self.bent is None
 
 
 def augment(
@@ -114,6 +125,8 @@ def augment(
     numbers = rng.random(_NUM_DRAWS + sample.image_HWC.shape[2])
     draws, colour_C = _Draws(*numbers[:_NUM_DRAWS].tolist()), numbers[_NUM_DRAWS:]
     geometry = _choose_geometry(sample.label_HW.shape, settings, image_size, draws)
+    further = own_draws(rng) if _draws_further(settings) else rng
+    geometry = replace(geometry, bent=deformed(geometry.window, settings, further))
     image_HWC, present_HWC = sample.image_HWC, sample.present_HWC
     if present_HWC is not None:
         assert mean_C is not None
@@ -121,6 +134,7 @@ def augment(
         present_HWC = _move_present(present_HWC, geometry)
     image_HWC = _move_image(image_HWC, geometry)
     label_HW = _move_label(sample.label_HW, geometry, ignore_index)
+    image_HWC = _equalise(image_HWC, settings, further)
     image_HWC = _recolour(image_HWC, settings, draws, colour_C, present_HWC)
     image_HWC = _blur(image_HWC, settings, draws)
     if settings.noise > 0:
@@ -129,6 +143,38 @@ def augment(
     if present_HWC is not None:
         image_HWC = mark_missing(image_HWC, present_HWC)
     return Sample(sample.name, image_HWC, label_HW, sample.image_file)
+
+
+def require_eight_bits_for_clahe(settings: AugmentConfig, dtype: str) -> None:
+    """Refuse `augment.clahe` for images whose histogram has no 256 numbers.
+
+    Args:
+        settings: of the recipe.
+        dtype: of the training images.
+
+    Raises:
+        ConfigError: SEG-X011.
+    """
+    if settings.clahe and dtype != "uint8":
+        raise ConfigError(
+            "SEG-X011",
+            "augment.clahe is for images of 8 bits",
+            observed=dtype,
+            allowed="uint8",
+            next_step="set augment.clahe = 0; brightness and contrast change images of any type",
+        )
+
+
+def _draws_further(settings: AugmentConfig) -> bool:
+    """Whether an option is on that draws from a generator of its own."""
+    return any(
+        (
+            settings.elastic,
+            settings.grid_distortion,
+            settings.optical_distortion,
+            settings.clahe,
+        )
+    )
 
 
 def _choose_geometry(
@@ -199,7 +245,7 @@ def _place(draw: float, slack: int) -> int:
 
 
 def _move_image(image_HWC: Array, geometry: _Geometry) -> Array:
-    if geometry.angle == 0:
+    if geometry.separable:
         image_HWC = _cut(image_HWC, geometry, resize_image, cv2.BORDER_REFLECT, 0)
     else:
         # Linear sampling alone would skip pixels of an image that shrinks much; averaging first
@@ -211,7 +257,7 @@ def _move_image(image_HWC: Array, geometry: _Geometry) -> Array:
 
 
 def _move_label(label_HW: Array, geometry: _Geometry, ignore_index: int) -> Array:
-    if geometry.angle == 0:
+    if geometry.separable:
         label_HW = _cut(label_HW, geometry, _resize_label, cv2.BORDER_CONSTANT, ignore_index)
     else:
         label_HW = _warp(label_HW, geometry, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT, ignore_index)
@@ -221,7 +267,7 @@ def _move_label(label_HW: Array, geometry: _Geometry, ignore_index: int) -> Arra
 def _move_present(present_HWC: NDArray[np.bool_], geometry: _Geometry) -> NDArray[np.bool_]:
     """Move what is there as the image is moved, by its nearest pixels."""
     flags_HWC = present_HWC.astype(np.uint8)
-    if geometry.angle == 0:
+    if geometry.separable:
         flags_HWC = _cut(flags_HWC, geometry, _resize_label, cv2.BORDER_REFLECT, 0)
     else:
         flags_HWC = _warp(flags_HWC, geometry, cv2.INTER_NEAREST, cv2.BORDER_REFLECT, 0)
@@ -280,10 +326,21 @@ def _turn_and_flip(array: Array, geometry: _Geometry) -> Array:
 
 
 def _warp(array: Array, geometry: _Geometry, how: int, border: int, fill: int) -> Array:
-    """Rotate and scale what lies below the window; `array` may have been averaged before."""
+    """Bend, rotate and scale what lies below the window; `array` may have been averaged before."""
     matrix = _window_to_pixels(geometry, array.shape)
+    bent = geometry.bent
+    if bent is not None:
+        x_HW, y_HW = bent
+        across, down = (
+            (line[0] * x_HW + line[1] * y_HW + line[2]).astype(np.float32) for line in matrix
+        )
 
     def warp(bands: Array) -> Array:
+        if bent is not None:
+            remapped: Array = cv2.remap(
+                bands, across, down, how, borderMode=border, borderValue=(fill,) * 4
+            )
+            return remapped
         warped: Array = cv2.warpAffine(
             bands,
             matrix,
@@ -326,6 +383,23 @@ def _rotation(geometry: _Geometry) -> NDArray[np.float64]:
     linear = np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
     about_centre: NDArray[np.float64] = _shift(x, y) @ linear @ _shift(-x, -y)
     return about_centre
+
+
+_TILES = (8, 8)
+"""Across and down, of whose histograms `_equalise` takes one each."""
+
+
+def _equalise(image_HWC: Array, settings: AugmentConfig, rng: np.random.Generator) -> Array:
+    """Equalise each band over tiles, in half of the samples; missing values count as the mean."""
+    if settings.clahe == 0:
+        return image_HWC
+    require_eight_bits_for_clahe(settings, str(image_HWC.dtype))
+    chosen, limit = rng.random(2).tolist()
+    if chosen >= 0.5:
+        return image_HWC
+    equaliser = cv2.createCLAHE(1 + (settings.clahe - 1) * limit, _TILES)
+    bands = [equaliser.apply(band_HW) for band_HW in cv2.split(image_HWC)]
+    return np.stack(bands, axis=-1)
 
 
 def _recolour(

@@ -6,13 +6,39 @@ Segmentation with Transformers", 2021 (arXiv:2105.15203), table 6.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+import math
+from itertools import accumulate
+from operator import mul
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
 
 SizeName = Literal["tiny", "b0", "b1", "b2", "b3", "b4", "b5"]
 """A published size, or ``tiny``, which is one for tests."""
 
-MULTIPLE = 32
-"""The coarsest stage has one token for 32×32 pixels, and so has the reduced attention of all."""
+Strides = tuple[
+    Annotated[int, Field(ge=1, le=7)],
+    Annotated[int, Field(ge=1, le=3)],
+    Annotated[int, Field(ge=1, le=3)],
+    Annotated[int, Field(ge=1, le=3)],
+]
+"""Of the four stages; no longer than the sides of their patches, which would skip pixels."""
+
+PATCHES = (7, 3, 3, 3)
+"""Sides of the patches that a stage merges into one token, in tokens of the stage before."""
+STRIDES: Strides = (4, 2, 2, 2)
+"""As published: one token for 4×4, 8×8, 16×16 and 32×32 pixels."""
+REDUCTIONS = (8, 4, 2, 1)
+"""Side of the square of tokens that is one key and one value."""
+
+
+def multiple(strides: Strides) -> int:
+    """Return what rows and columns are padded to a multiple of.
+
+    The coarsest tokens, and the coarsest keys of each stage, are then whole: 32 as published.
+    """
+    pixels = accumulate(strides, mul)
+    return math.lcm(*(p * r for p, r in zip(pixels, REDUCTIONS, strict=True)))
 
 
 class SegformerSize(NamedTuple):

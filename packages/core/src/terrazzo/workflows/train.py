@@ -33,6 +33,7 @@ from terrazzo.base.recipe import (
 from terrazzo.base.terminal import record_losses
 from terrazzo.check.coverage import Coverage
 from terrazzo.data import datasets, pixel_size
+from terrazzo.data.augment import require_eight_bits_for_clahe
 from terrazzo.data.class_weights import class_weights
 from terrazzo.data.datasets import Split
 from terrazzo.data.labels import LabelMap
@@ -194,6 +195,7 @@ def _prepare(
 
     first_does(world, check_on_first)
     bands = _bands_from_first(world, lambda: bands_of(train, recipe.data.normalize, scales.look))
+    together(world, lambda: require_eight_bits_for_clahe(recipe.augment, bands.dtype))
     if not datasets.reading_rules(recipe.data).apply_scale:
         together(world, lambda: require_one_scaling(splits))
     deviations = json_from_first(

@@ -8,6 +8,7 @@ so weights can go from one to the other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -16,7 +17,15 @@ import numpy as np
 from keras import layers
 
 from terrazzo.base.config_parsing import Fraction, Frozen
-from terrazzo.models.segformer_sizes import MULTIPLE, SIZES, SizeName
+from terrazzo.models.segformer_sizes import (
+    PATCHES,
+    REDUCTIONS,
+    SIZES,
+    STRIDES,
+    SizeName,
+    Strides,
+    multiple,
+)
 from terrazzo_keras.attention import PixelAttention
 from terrazzo_keras.dropout import Dropout
 from terrazzo_keras.normalization import BatchNormalization
@@ -41,6 +50,8 @@ class Options(Frozen):
 
     size: SizeName = "b0"
     """A published size, or ``tiny``, which is one for tests."""
+    patch_strides: Strides = STRIDES
+    """Stride of each stage: [2, 2, 2, 2] for images of some 64 pixels, where 4 is coarse."""
     drop_path: Fraction = 0.1
     """Largest probability of leaving out a residual branch; grows linearly with depth."""
     dropout: Fraction = 0.1
@@ -53,16 +64,15 @@ HEAD = ("logits/",)
 
 
 class _Stage(NamedTuple):
-    """What the stages differ in, whatever the size."""
+    """What the stages differ in, whatever the size; see `terrazzo.models.segformer_sizes`."""
 
     patch: int
     stride: int
     reduction: int
-    """Side of the square of tokens that is one key and one value."""
     num_heads: int
 
 
-_STAGES = (_Stage(7, 4, 8, 1), _Stage(3, 2, 4, 2), _Stage(3, 2, 2, 5), _Stage(3, 2, 1, 8))
+_HEADS = (1, 2, 5, 8)
 _MLP_RATIO = 4
 
 
@@ -79,21 +89,21 @@ def build(options: Options, num_bands: int, num_classes: int) -> keras.Model:
     """
     size = SIZES[options.size]
     images = keras.Input((None, None, num_bands), name="images")
-    x = PadToMultiple(MULTIPLE, name="pad")(images)
+    x = PadToMultiple(multiple(options.patch_strides), name="pad")(images)
     drop_paths = iter(np.linspace(0, options.drop_path, sum(size.depths)).tolist())
     maps = []
-    for number, stage in enumerate(_STAGES):
+    for number, stage in enumerate(map(_Stage, PATCHES, options.patch_strides, REDUCTIONS, _HEADS)):
         x = _encoder_stage(
             x, stage, size.widths[number], size.depths[number], drop_paths, f"encoder_{number}"
         )
         maps.append(x)
-    x = _decoder(maps, size.decoder_width)
+    x = _decoder(maps, options.patch_strides, size.decoder_width)
     x = Dropout(options.dropout, name="dropout")(x)
     # float32 whatever the policy: the loss of bfloat16 logits is too coarse to learn from.
     x = layers.Conv2D(num_classes, 1, kernel_initializer=_normal(), dtype="float32", name="logits")(
         x
     )
-    x = UpsampleBilinear(4, dtype="float32", name="upsample")(x)
+    x = UpsampleBilinear(options.patch_strides[0], dtype="float32", name="upsample")(x)
     logits = CropTo(name="crop")([x, images])
     return keras.Model(images, logits, name="segformer")
 
@@ -137,13 +147,14 @@ def _mix_mlp(x: Any, stage: _Stage, width: int, name: str) -> Any:  # noqa: ARG0
     return _dense(width, f"{name}_reduce")(x)
 
 
-def _decoder(maps: list[Any], width: int) -> Any:
+def _decoder(maps: list[Any], strides: tuple[int, ...], width: int) -> Any:
     """Bring the maps of all stages to one width and the finest grid, and fuse them."""
     projected = []
     for number, x in enumerate(maps):
         x = _dense(width, f"decoder_{number}")(x)
         if number:
-            x = UpsampleBilinear(2**number, name=f"decoder_{number}_upsample")(x)
+            factor = math.prod(strides[1 : number + 1])
+            x = UpsampleBilinear(factor, name=f"decoder_{number}_upsample")(x)
         projected.append(x)
     # Coarsest first, as the published weights have it.
     x = layers.Concatenate(name="decoder_concatenate")(projected[::-1])

@@ -17,7 +17,15 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from terrazzo.base.config_parsing import Fraction, Frozen
 from terrazzo.models.pretrained_errors import Pretrained, does_not_fit, path_of
 from terrazzo.models.published_weights import Sha256
-from terrazzo.models.segformer_sizes import MULTIPLE, SIZES, SizeName
+from terrazzo.models.segformer_sizes import (
+    PATCHES,
+    REDUCTIONS,
+    SIZES,
+    STRIDES,
+    SizeName,
+    Strides,
+    multiple,
+)
 from terrazzo_torch import pretrained
 from terrazzo_torch.batch_norm import replace_batch_norms
 from terrazzo_torch.padding import crop, pad_to_multiple
@@ -43,6 +51,8 @@ class Options(Frozen):
 
     size: SizeName = "b0"
     """A published size, or ``tiny``, which is one for tests."""
+    patch_strides: Strides = STRIDES
+    """Stride of each stage: [2, 2, 2, 2] for images of some 64 pixels, where 4 is coarse."""
     drop_path: Fraction = 0.1
     """Largest probability of leaving out a residual branch; grows linearly with depth."""
     dropout: Fraction = 0.1
@@ -108,6 +118,7 @@ class SegFormer(nn.Module):
         super().__init__()
         self.network: nn.Module = SegformerForSemanticSegmentation(config)
         replace_batch_norms(self.network)
+        self._multiple = multiple(tuple(config.strides))
 
     @property
     def encoder(self) -> nn.Module:
@@ -116,10 +127,10 @@ class SegFormer(nn.Module):
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Return logits B×K×H×W."""
-        padded = pad_to_multiple(images_BCHW, MULTIPLE)
-        quarter = self.network(pixel_values=padded).logits
+        padded = pad_to_multiple(images_BCHW, self._multiple)
+        coarse = self.network(pixel_values=padded).logits
         logits = functional.interpolate(
-            quarter, size=padded.shape[-2:], mode="bilinear", align_corners=False
+            coarse, size=padded.shape[-2:], mode="bilinear", align_corners=False
         )
         return crop(logits, images_BCHW.shape)
 
@@ -133,9 +144,9 @@ def _config(options: Options, num_bands: int, num_classes: int) -> SegformerConf
         hidden_sizes=list(size.widths),
         depths=list(size.depths),
         decoder_hidden_size=size.decoder_width,
-        sr_ratios=[8, 4, 2, 1],
-        patch_sizes=[7, 3, 3, 3],
-        strides=[4, 2, 2, 2],
+        sr_ratios=list(REDUCTIONS),
+        patch_sizes=list(PATCHES),
+        strides=list(options.patch_strides),
         num_attention_heads=[1, 2, 5, 8],
         mlp_ratios=[4, 4, 4, 4],
         hidden_act="gelu",
