@@ -197,6 +197,24 @@ def test_oxford_pet_ignores_what_is_not_listed_and_skips_by_name(tmp_path):
     assert datasets.open_split(tree.data, "test").source.notes == ()
 
 
+@pytest.mark.parametrize("alpha", [255, 254, 0])
+def test_oxford_pet_reads_a_png_named_jpg_and_leaves_its_alpha_out(tmp_path, alpha):
+    tree = dataset_trees.oxford_pet(tmp_path)
+    plain = datasets.open_split(tree.data, "test").source
+    file = plain.files(0)[0]
+    colours_HWC = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+    see_through_HWC = np.dstack([colours_HWC, np.full(SIZE, 255, np.uint8)])
+    see_through_HWC[3, 4, 3] = alpha
+    file.unlink()
+    save(tmp_path / "drawn.png", see_through_HWC)
+    (tmp_path / "drawn.png").rename(file.with_suffix(".jpg"))
+    source = datasets.open_split(tree.data, "test").source
+    np.testing.assert_array_equal(source.read_image(0).image_HWC, colours_HWC)
+    assert source.notes == (
+        f"oxford_pet: alpha is left out of 1 of {len(plain.names)} images: {plain.names[0]}",
+    )
+
+
 def test_oxford_pet_lists_that_share_a_image(tmp_path):
     tree = dataset_trees.oxford_pet(tmp_path)
     with (tmp_path / "annotations" / "test.txt").open("a") as file:

@@ -79,6 +79,20 @@ def image_info(path: Path) -> ImageInfo:
     return _info_of(path, data, header)
 
 
+def has_alpha(path: Path) -> bool:
+    """Whether the header of a PNG says that a band is alpha; no other file has one.
+
+    Raises:
+        DataError: as `image_info`.
+    """
+    data = _read_bytes(path, _HEAD_BYTES)
+    try:
+        header = image_headers.parse(data, whole=False)
+    except (image_headers.CutShortError, image_headers.DamagedError):
+        return False
+    return header is not None and header.colour in (Colour.RGBA, Colour.GREY_ALPHA)
+
+
 def decoded_info(data: bytes, path: Path) -> ImageInfo:
     """Read the header of a whole file in memory; see `image_info`.
 
@@ -142,7 +156,7 @@ def stored_size(path: Path) -> tuple[tuple[int, int], int]:
     return (header.rows, header.columns), header.orientation
 
 
-def read_image(path: Path, *, coarse: bool = False) -> NDArray[Any]:
+def read_image(path: Path, *, coarse: bool = False, drop_alpha: bool = False) -> NDArray[Any]:
     """Decode an image. Its content decides between PNG and JPEG, not its name.
 
     Args:
@@ -150,6 +164,7 @@ def read_image(path: Path, *, coarse: bool = False) -> NDArray[Any]:
         coarse: a JPEG may come at a quarter of its size, or at half, as long as `COARSE` rows and
             columns are left; its pixels are means of 16, or of four. Its file is read to the end
             just the same, in half the time.
+        drop_alpha: leave an alpha band out whatever it holds, and keep the colours below.
 
     Returns:
         H×W×C, uint8 or (16-bit PNG) uint16; C is 1 for grey and 3 for red, green, blue. Palette
@@ -160,16 +175,19 @@ def read_image(path: Path, *, coarse: bool = False) -> NDArray[Any]:
             neither PNG nor JPEG; SEG-D013 missing, empty or unreadable; SEG-D019 transparent pixels
             or CMYK; SEG-D031 more than `PIXEL_LIMIT` pixels.
     """
-    return decode_image(_read_bytes(path), path, coarse=coarse)
+    return decode_image(_read_bytes(path), path, coarse=coarse, drop_alpha=drop_alpha)
 
 
-def decode_image(data: bytes, path: Path, *, coarse: bool = False) -> NDArray[Any]:
+def decode_image(
+    data: bytes, path: Path, *, coarse: bool = False, drop_alpha: bool = False
+) -> NDArray[Any]:
     """Decode the bytes of a file; see `read_image`.
 
     Args:
         data: the file.
         path: its name, for messages; nothing is read there.
         coarse: see `read_image`.
+        drop_alpha: see `read_image`.
 
     Raises:
         DataError: as `read_image`.
@@ -180,7 +198,8 @@ def decode_image(data: bytes, path: Path, *, coarse: bool = False) -> NDArray[An
     _check_header(path, header)
     if header.colour is Colour.PALETTE:
         # RGBA, not RGB: Pillow warns of transparent palette entries otherwise.
-        return _without_alpha(path, np.asarray(_pillow(path, data).convert("RGBA")), header)
+        colours_HWC = np.asarray(_pillow(path, data).convert("RGBA"))
+        return _without_alpha(path, colours_HWC, header, drop=drop_alpha)
     if header.content == "JPEG" and header.colour is Colour.RGB and header.bits == 8:
         size = _reduction(header) if coarse else 0
         return _opencv(path, data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION | size)
@@ -188,7 +207,7 @@ def decode_image(data: bytes, path: Path, *, coarse: bool = False) -> NDArray[An
     if decoded.ndim == 2:
         return decoded[..., None]
     to_rgb = cv2.COLOR_BGR2RGB if decoded.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
-    return _without_alpha(path, cv2.cvtColor(decoded, to_rgb), header)
+    return _without_alpha(path, cv2.cvtColor(decoded, to_rgb), header, drop=drop_alpha)
 
 
 def read_label(path: Path, kind: Literal["index", "colour"]) -> NDArray[Any]:
@@ -362,12 +381,14 @@ def _colours(path: Path, data: bytes, header: Header) -> NDArray[Any]:
     return opaque_HWC if opaque_HWC.shape[2] == 3 else np.repeat(opaque_HWC, 3, axis=2)
 
 
-def _without_alpha(path: Path, pixels_HWC: NDArray[Any], header: Header) -> NDArray[Any]:
+def _without_alpha(
+    path: Path, pixels_HWC: NDArray[Any], header: Header, *, drop: bool = False
+) -> NDArray[Any]:
     if pixels_HWC.shape[2] == 3:
         return pixels_HWC
     alpha_HW = pixels_HWC[..., 3]
     opaque = np.iinfo(pixels_HWC.dtype).max
-    if alpha_HW.min() < opaque:
+    if not drop and alpha_HW.min() < opaque:
         see_through = alpha_HW < opaque
         row, column = (int(axis[0]) for axis in np.nonzero(see_through))
         raise DataError(

@@ -56,6 +56,7 @@ class PairedFiles:
         named_by: the GeoTIFF whose bands every other one must have in the same order; None: none.
         guards_alpha: refuse a band that is taken for alpha without a word if it takes away many
             pixels.
+        drops_alpha: leave alpha bands of PNG images out, whatever they hold.
     """
 
     pairs: tuple[Pair, ...]
@@ -65,6 +66,7 @@ class PairedFiles:
     rules: ReadingRules = AS_STORED
     named_by: NamedBy | None = None
     guards_alpha: bool = False
+    drops_alpha: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -114,7 +116,9 @@ class PairedFiles:
                 refuse_other_order(path, self.named_by)
             if self.guards_alpha:
                 _refuse_alpha_losses(path)
-        return read_image_file(path, self.band_names, self.rules, coarse=coarse)
+        return read_image_file(
+            path, self.band_names, self.rules, coarse=coarse, drop_alpha=self.drops_alpha
+        )
 
     def read_label(self, index: int) -> NDArray[Any]:
         """Decode the mask alone: H×W integers, or H×W×3 colours."""
@@ -142,6 +146,7 @@ def read_image_file(
     rules: ReadingRules = AS_STORED,
     *,
     coarse: bool = False,
+    drop_alpha: bool = False,
 ) -> ImagePixels:
     """Decode one image.
 
@@ -150,7 +155,7 @@ def read_image_file(
         band_names: C names of the data set.
         rules: of a GeoTIFF.
         coarse: see `images.read_image`.
-        alpha: of a GeoTIFF; see `rasters.info`.
+        drop_alpha: see `images.read_image`.
 
     Raises:
         DataError: as `images.read_image` and `rasters.read`; SEG-D020 the image has another
@@ -161,7 +166,7 @@ def read_image_file(
 
         pixels = rasters.read(path, rules)
     else:
-        pixels = ImagePixels(images.read_image(path, coarse=coarse))
+        pixels = ImagePixels(images.read_image(path, coarse=coarse, drop_alpha=drop_alpha))
     if pixels.image_HWC.shape[2] != len(band_names):
         raise DataError(
             "SEG-D020",

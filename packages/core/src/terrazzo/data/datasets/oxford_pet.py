@@ -5,7 +5,9 @@
     annotations/trainval.txt, annotations/test.txt
 
 The official lists say which images are used; val is drawn from trainval. The breeds in the lists
-are not used. The label map ``oxford_pet_3`` makes the border a class.
+are not used. Some files of the official package are PNG although their names end in .jpg, and some
+of these have an alpha band: the content decides, and alpha is left out. The label map
+``oxford_pet_3`` makes the border a class.
 Source: Parkhi, Vedaldi, Zisserman, Jawahar, "Cats and Dogs", CVPR 2012;
 robots.ox.ac.uk/~vgg/data/pets.
 """
@@ -19,6 +21,7 @@ from terrazzo.base.errors import DataError
 from terrazzo.data.datasets import _split_draw
 from terrazzo.data.datasets._paired_files import RGB, Pair, PairedFiles, pair_up
 from terrazzo.data.datasets._split_draw import Draw
+from terrazzo.io import images
 
 LABELS = "oxford_pet_2"
 
@@ -61,9 +64,23 @@ def open_split(root: Path, split: str, options: Options) -> PairedFiles:
         training=lambda: part("train"),
         test=lambda: part("test"),
     )
-    note = f"oxford_pet: left out by name: {', '.join(options.skip)}"
-    notes = (note,) if options.skip else ()
-    return PairedFiles(chosen.pairs, RGB, notes=notes + chosen.notes)
+    notes = []
+    if options.skip:
+        notes.append(f"oxford_pet: left out by name: {', '.join(options.skip)}")
+    if with_alpha := [pair.name for pair in chosen.pairs if _has_alpha(pair.image)]:
+        notes.append(
+            f"oxford_pet: alpha is left out of {len(with_alpha)} of {len(chosen.pairs)} images: "
+            f"{', '.join(with_alpha[:3])}{' …' if len(with_alpha) > 3 else ''}"
+        )
+    return PairedFiles(chosen.pairs, RGB, notes=(*notes, *chosen.notes), drops_alpha=True)
+
+
+def _has_alpha(path: Path) -> bool:
+    """Whether a header says so; what cannot be read is told of when it is read."""
+    try:
+        return images.has_alpha(path)
+    except DataError:
+        return False
 
 
 def _read_list(path: Path) -> tuple[str, ...]:
