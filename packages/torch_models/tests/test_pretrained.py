@@ -632,3 +632,19 @@ def test_reading_pretrained_weights_does_nothing_else(tmp_path: Path, file: str)
         read = pretrained.read_weights(place / file)
     assert read.keys() == weights.keys()
     assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("version", "file"), [("v1", "resnet50-0676ba61.pth"), ("v2", "resnet50-11ad3fa6.pth")]
+)
+def test_the_second_training_of_an_encoder_is_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, file: str
+) -> None:
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / file).write_bytes(b"not those weights")
+    options = fcn.Options(pretrained="encoder", encoder_weights=version)
+    with pytest.raises(CheckpointError) as caught:
+        fcn.build(options, 3, 7)
+    assert caught.value.code == "SEG-S001"
+    assert file in str(caught.value)

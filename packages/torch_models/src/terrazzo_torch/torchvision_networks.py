@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -32,7 +32,7 @@ STRIDES = {"tiny": 8, "resnet50": 8, "resnet101": 8, "mobilenet_v3_large": 16}
 
 
 class Published(NamedTuple):
-    """A network of torchvision and where its weights are."""
+    """A network of torchvision and where its weights are; of the encoder one of its trainings."""
 
     make: Callable[..., nn.Module]
     encoder: WeightsEnum
@@ -50,6 +50,8 @@ class DilatedOptions(Frozen):
     """Share of the old batch statistics kept at a step. The 0.99 that MobileNetV3 was published
     with needs several hundred steps before inference means anything."""
     pretrained: Pretrained = False
+    encoder_weights: Literal["v1", "v2"] = "v1"
+    """Which of torchvision's two trainings on ImageNet ``pretrained = "encoder"`` means."""
 
 
 class TorchvisionNetwork(nn.Module):
@@ -104,7 +106,8 @@ def build_network(
     """
     source, encoder, full = sources[options.encoder], None, None
     if isinstance(source, Published):
-        encoder, full = source.encoder, source.full
+        encoder = getattr(type(source.encoder), f"IMAGENET1K_{options.encoder_weights.upper()}")
+        full = source.full
         # torchvision loads an encoder trained on ImageNet where weights_backbone is not said.
         source = partial(source.make, weights=None, weights_backbone=None)
     network = TorchvisionNetwork(
