@@ -96,3 +96,124 @@ def test_model_options_of_all_recipes_are_known(backend):
         check=False,
     )
     assert answer.returncode == 0, answer.stderr
+
+
+def _original(
+    recipe: str, settings: dict[str, tuple[object, str]]
+) -> list[tuple[str, str, object, str]]:
+    return [(recipe, key, value, words) for key, (value, words) in settings.items()]
+
+
+A = {
+    "data.image_size": ([512, 512], "squashed 526×957 into 512×512"),
+    "data.normalize": ("image", "standardised each image by itself"),
+    "augment.crop": (None, "crops of 512×512"),
+    "augment.flip_horizontal": (0.0, "flips, where it had none"),
+    "model.options.size": ("b0", ""),
+    "training.batch_size": (5, ""),
+    "training.epochs": (10, ""),
+    "training.loss.soft_iou": (1.0, ""),
+    "training.loss.cross_entropy": (0.0, ""),
+    "training.optimizer.name": ("adam", ""),
+    "training.schedule.learning_rate": (1e-3, ""),
+    "training.schedule.name": ("constant", ""),
+}
+B = {
+    "data.labels": ("cityscapes_8", ""),
+    "data.image_size": ([512, 512], ""),
+    "data.normalize": ("none", "only\n# divided by 255"),
+    "augment.flip_horizontal": (0.0, "flips, where the original's hook"),
+    "training.batch_size": (None, "its batch size is not published"),
+    "training.epochs": (20, ""),
+    "training.clip_norm": (1.0, ""),
+    "training.optimizer.name": ("adamw", ""),
+    "training.schedule.name": ("plateau", ""),
+    "training.schedule.learning_rate": (1e-3, ""),
+    "training.schedule.patience": (2, ""),
+    "validation.patience": (3, ""),
+}
+D = {
+    "data.image_size": ([64, 64], ""),
+    "data.normalize": ("imagenet", ""),
+    "training.epochs": (30, ""),
+    "training.optimizer.amsgrad": (True, ""),
+    "training.schedule.gamma": (0.98, ""),
+    "training.schedule.learning_rate": (1e-3, ""),
+    "validation.every_epochs": (2, ""),
+}
+E = {
+    "data.image_size": ([512, 512], ""),
+    "training.epochs": (60, ""),
+    "training.optimizer.name": ("adam", ""),
+    "training.schedule.learning_rate": (1e-4, ""),
+    "training.schedule.gamma": (round(0.1 ** (1 / 60), 4), ""),
+    "validation.patience": (18, ""),
+    "augment.flip_horizontal": (1.0, "every step draws anew"),
+}
+FACTS = [
+    *_original("a_city", A),
+    *_original("a_gta", A | {"data.image_size": ([512, 512], "squashed 526×957 into 512×512")}),
+    *_original("a_gta_then_city_decoder", A | {"training.train_part": ("decoder", "")}),
+    *_original("b_unet", B | {"model.options.width": (64, ""), "model.options.depth": (4, "")}),
+    *_original(
+        "b_segformer_b3",
+        B | {"model.options.size": ("b3", ""), "model.options.pretrained": ("encoder", "")},
+    ),
+    *_original(
+        "c_deeplabv3",
+        {
+            "data.image_size": ([580, 780], ""),
+            "data.normalize": ("imagenet", "The statistics are the data set's, ImageNet's there"),
+            "model.options.pretrained": ("full", ""),
+            "model.options.auxiliary": (False, ""),
+            "augment.rotations": (5, ""),
+            "training.batch_size": (5, ""),
+            "training.steps": (1665 // 5 * 10, ""),
+            "training.optimizer.name": ("adamw", ""),
+            "training.schedule.learning_rate": (1e-3, ""),
+        },
+    ),
+    *_original(
+        "d_fcn_pets",
+        D
+        | {
+            "training.batch_size": (64, ""),
+            "model.options.encoder_weights": ("v2", ""),
+            "model.options.auxiliary": (False, ""),
+        },
+    ),
+    *_original(
+        "d_segformer_pets",
+        D
+        | {
+            "training.batch_size": (16, ""),
+            "model.options.patch_strides": ([2, 2, 2, 2], ""),
+            "model.options.drop_path": (0.0, ""),
+        },
+    ),
+    *_original(
+        "e_inception_resnet_v2_unet",
+        E
+        | {
+            "training.batch_size": (8, ""),
+            "model.options.pretrained": ("encoder", ""),
+            "augment.clahe": (1.5, ""),
+        },
+    ),
+    *_original("e_vit_large", E | {"model.options.encoder": ("vit_large_patch16_384", "")}),
+]
+"""Recipe, setting, what the original had, and the words of the head that say so
+where the recipe has something else."""
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key", "value", "words"), FACTS, ids=[f"{r} {k}" for r, k, *_ in FACTS]
+)
+def test_what_differs_from_an_original_is_said_in_the_head(recipe, key, value, words):
+    path = ROOT / "recipes" / "systems" / f"{recipe}.toml"
+    found = load_recipe(path).model_dump(mode="json")
+    for name in key.split("."):
+        found = found.get(name)
+    if found != value:
+        assert words
+        assert words in path.read_text().partition("\n\n")[0]
