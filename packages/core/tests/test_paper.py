@@ -12,13 +12,22 @@ import pytest
 from PIL import Image
 
 from terrazzo.comparison import compare
-from terrazzo.report import comparison_figure_files, confusion_figure, figure_files
+from terrazzo.evaluation import extra_scores
+from terrazzo.io import images
+from terrazzo.metrics import roc
+from terrazzo.report import (
+    comparison_figure_files,
+    comparison_grid,
+    confusion_figure,
+    figure_files,
+)
 from terrazzo.report.palettes import PAGE_PALETTE
 from terrazzo.testing.compared_runs import LABEL_MAP, write_run
 from terrazzo.workflows.compare import write_comparison_files
 
 TABLES = {"ranking", "pairs", "iou", "precision", "recall", "f1", "cost", "settings"}
-FIGURES = {"ranking", "iou", "precision", "recall", "f1", "validation", "loss"}
+FIGURES = {"ranking", "iou", "precision", "recall", "f1", "validation", "loss", "learning_rate"}
+OF_PROBABILITIES = {"reliability", "roc", "precision_recall"}
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +99,7 @@ def test_latex_is_whole_and_its_names_are_escaped(tables):
 
 
 def test_every_figure_is_there_in_both_forms(drawn):
-    names = FIGURES | {"confusion_good", "confusion_poor__1_"}
+    names = FIGURES | OF_PROBABILITIES | {"images", "confusion_good", "confusion_poor__1_"}
     assert set(drawn) == {f"{name}.{kind}" for name in names for kind in ("png", "svg")}
     for name, path in drawn.items():
         if name.endswith(".png"):
@@ -160,3 +169,39 @@ def test_from_the_command_line(runs, tmp_path):
     for name in ("compare.html", "paper/iou.svg", "paper/iou.png", "paper/iou.tex"):
         assert name in done.stdout.split()
         assert (tmp_path / name).stat().st_size > 100
+
+
+def test_curves_of_thresholds_are_those_of_the_areas(comparison):
+    """The trapezoids under the drawn ROC curve are the area that the page prints."""
+    figures = dict(comparison_figure_files.draw(comparison))
+    counts = extra_scores.total(comparison.competitors[0].scored.extra.calibration)
+    for k, axes in enumerate(a for a in figures["roc"].axes if a.get_visible()):
+        across, up = axes.lines[1].get_data()  # after the diagonal
+        assert (across[0], up[0], across[-1], up[-1]) == (0, 0, 1, 1)
+        area = np.trapezoid(up, across)
+        assert area == pytest.approx(roc.areas(counts.scores[k]), abs=1e-12)
+        recall, precision = figures["precision_recall"].axes[k].lines[0].get_data()
+        of_it = counts.scores[k, 1].sum() / counts.scores[k].sum()
+        assert (recall[-1], precision[-1]) == pytest.approx((1, of_it))
+
+
+def test_the_grid_shows_truth_and_predictions_in_the_colours_of_the_classes(comparison):
+    figure = dict(comparison_figure_files.draw(comparison))["images"]
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert titles == ["Image", "Ground truth", "good", r"poor_\$1\$"]
+    for row, files in enumerate(comparison_grid.chosen(comparison)):
+        line = figure.axes[row * 4 : row * 4 + 4]
+        for axes, path in zip(
+            line[1:], [files[0].truth, *(each.prediction for each in files)], strict=True
+        ):
+            shown_HWC = np.asarray(axes.images[0].get_array())
+            np.testing.assert_array_equal(shown_HWC, images.read_image(path))
+
+
+def test_a_run_that_stores_nothing_more_has_fewer_figures(tmp_path):
+    made = [
+        write_run(tmp_path / name, error=0.2, seed=seed, extra=False, num_examples=0)
+        for seed, name in enumerate("ab")
+    ]
+    names = {name for name, _ in comparison_figure_files.draw(compare.compare(made, resamples=50))}
+    assert names == FIGURES | {"confusion_a", "confusion_b"}

@@ -169,11 +169,21 @@ def cost(comparison: Comparison) -> Table:
             run.record.run.get("num_parameters"),
             run.training_seconds,
             run.steps_per_second,
+            run.peak_memory,
             run.record.run.get("device"),
         )
         for run in comparison.competitors
     )
-    titles = ("run", "model", "backend", "parameters", "seconds", "steps a second", "device")
+    titles = (
+        "run",
+        "model",
+        "backend",
+        "parameters",
+        "seconds",
+        "steps a second",
+        "peak memory bytes",
+        "device",
+    )
     return Table("cost", "Size and time of training.", tuple(map(Column, titles)), rows)
 
 

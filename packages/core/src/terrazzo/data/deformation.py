@@ -78,4 +78,4 @@ def _with_other_cells(length: int, changes_N: NDArray[np.float64]) -> NDArray[np
     ends_N = np.concatenate([[0.0], np.cumsum(widths_N) / widths_N.sum()])
     centres = (np.arange(length) + 0.5) / length
     evenly = np.linspace(0, 1, len(ends_N))
-    return np.interp(centres, evenly, ends_N) * length
+    return np.asarray(np.interp(centres, evenly, ends_N) * length, dtype=np.float64)

@@ -67,3 +67,21 @@ def area_errors(scores: NDArray[np.int64]) -> NDArray[np.float64]:
     others, of_it = scores[..., 0, :].astype(np.float64), scores[..., 1, :].astype(np.float64)
     tied = (of_it * others).sum(axis=-1)
     return ratio(tied / 2, others.sum(axis=-1) * of_it.sum(axis=-1), float("nan"))
+
+
+def above_thresholds(
+    scores: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return how many pixels lie at or above each threshold, the highest threshold first.
+
+    The first entry is above every probability and the last holds all pixels; their shares are the
+    points of the ROC curve, and precision and recall follow from them.
+
+    Args:
+        scores: 2×S int64 as for `areas`.
+
+    Returns:
+        Pixels not of the class, and of it: S + 1 float64 each.
+    """
+    counted = np.concatenate([np.zeros((2, 1)), np.cumsum(scores[:, ::-1], axis=1)], axis=1)
+    return counted[0], counted[1]

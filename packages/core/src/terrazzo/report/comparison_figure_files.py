@@ -12,7 +12,12 @@ from terrazzo.comparison.compare import Comparison
 from terrazzo.comparison.tables import CLASS_SCORES, run_file_names
 from terrazzo.evaluation.stored import column
 from terrazzo.metrics.confidence_intervals import Interval
-from terrazzo.report import comparison_figures, figure_files
+from terrazzo.report import (
+    comparison_curve_files,
+    comparison_figures,
+    comparison_grid,
+    figure_files,
+)
 from terrazzo.report.confusion_figure import draw_confusion
 from terrazzo.report.confusion_matrix import MAX_MATRIX_CLASSES
 from terrazzo.report.palettes import FILE_PALETTE, run_style
@@ -40,6 +45,7 @@ def draw(comparison: Comparison) -> Iterator[tuple[str, Figure]]:
     for name, title, kind, key in (
         ("validation", "Mean IoU", "validation", "mean_iou"),
         ("loss", "Training loss", "train", "loss"),
+        ("learning_rate", "Learning rate", "train", "learning_rate"),
     ):
         runs = [column(run.record.log, kind, key) for run in comparison.competitors]
         if any(steps for steps, _ in runs):
@@ -53,6 +59,10 @@ def draw(comparison: Comparison) -> Iterator[tuple[str, Figure]]:
     if len(classes) <= MAX_MATRIX_CLASSES:
         for file_name, run in zip(run_file_names(comparison), comparison.competitors, strict=True):
             yield f"confusion_{file_name}", draw_confusion(run.counts_KK, classes)
+    yield from comparison_curve_files.draw(comparison)
+    grid = comparison_grid.draw(comparison)
+    if grid is not None:
+        yield "images", grid
 
 
 def _class_scores(comparison: Comparison, title: str, key: str) -> Figure:
