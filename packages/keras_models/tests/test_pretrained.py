@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import h5py
 import keras
@@ -12,6 +13,7 @@ from keras import ops
 
 from terrazzo.base.errors import CheckpointError, ConfigError
 from terrazzo.base.recipe import ModelConfig, TrainingConfig
+from terrazzo.data.sample import Bands
 from terrazzo.models.card import ModelCard
 from terrazzo.runs import saved_model
 from terrazzo.testing import audit
@@ -246,3 +248,39 @@ def test_reading_pretrained_weights_does_nothing_else(files):
     with audit.refused(path.parent) as seen:
         build("mobilenet_v2", path, 3)
     assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("name", "border"),
+    [
+        ("mobilenet_v2", 2),
+        ("resnet50", 4),
+        pytest.param("inception_resnet_v2", 0, marks=pytest.mark.slow),
+    ],
+)
+def test_raw_images_are_answered_as_with_the_statistics_of_the_weights(files, name, border):
+    _, path = files(name)
+    file, options = MODELS[name]
+    config = ModelConfig(
+        name=file.__name__.rpartition(".")[2], options={**options, "pretrained": str(path)}
+    )
+    own = backend.input_statistics(config)
+    others = Bands(("red", "green", "blue"), "uint8", (90.0, 140.0, 60.0), (30.0, 80.0, 51.0))
+    images = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3)).astype(np.float32)
+
+    def first_answer(bands):
+        training = TrainingConfig(steps=1)
+        trainer = backend.build(config, training, TWO_COLOURS.labels, bands, seed=0)
+        layers = trainer.network.layers
+        number = layers.index(first_convolution(trainer.network))
+        layer = next(x for x in layers[number:] if isinstance(x, keras.layers.BatchNormalization))
+        normalised = (images - np.float32(bands.mean)) / np.float32(bands.std)
+        return maps(trainer.network, layer, normalised), trainer.remarks
+
+    expected, quiet = first_answer(replace(others, mean=own.mean, std=own.std))
+    found, remarks = first_answer(others)
+    inside = (0, *[slice(border, -border or None)] * 2)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found[inside], expected[inside], atol=2e-5 * scale)
+    assert "deviation 30, 80, 51 of this run" in remarks[-1]
+    assert len(remarks) == len(quiet) + 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from terrazzo.base import config_parsing
 from terrazzo.base.errors import ConfigError, unknown_name
@@ -23,6 +23,7 @@ from terrazzo_keras.tensorflow_messages import known_messages_hidden
 
 if TYPE_CHECKING:
     from terrazzo.base.recipe import ModelConfig, TrainingConfig
+    from terrazzo.data.input_statistics import InputStatistics
     from terrazzo.data.labels import LabelMap
     from terrazzo.data.sample import Bands
     from terrazzo.models.contract import Trainer
@@ -54,6 +55,20 @@ class KerasBackend:
         _refuse_several_processes()
         return SingleProcess()
 
+    def input_statistics(self, model: ModelConfig) -> InputStatistics | None:
+        """Return what the pretrained weights of a model were trained on; None: it has none.
+
+        Raises:
+            ConfigError: as `build`.
+        """
+        if not model.options.get("pretrained"):
+            return None
+        _, module, options = self._module_and_options(model)
+        if not hasattr(module, "input_statistics"):
+            return None
+        found: InputStatistics | None = module.input_statistics(options)
+        return found
+
     def build(
         self,
         model: ModelConfig,
@@ -69,6 +84,16 @@ class KerasBackend:
                 another framework in this one.
             ResourceError: SEG-R006, the model does not fit into memory.
         """
+        trainer, module, options = self._module_and_options(model)
+        expected = self.input_statistics(model)
+        parts = Parts(module.ENCODER, module.HEAD)
+        with memory_to_build(model, trainer.out_of_memory):
+            made: Trainer = trainer.build(
+                module.build, expected, options, parts, training, labels, bands, seed
+            )
+        return made
+
+    def _module_and_options(self, model: ModelConfig) -> tuple[ModuleType, ModuleType, Any]:
         if model.name not in self.models():
             raise unknown_name("Keras model", model.name, self.models())
         _refuse_several_processes()
@@ -77,12 +102,7 @@ class KerasBackend:
         trainer = import_trainer(engine)
         module = importlib.import_module(f"terrazzo_keras.models.{model.name}")
         options = config_parsing.parse(module.Options, model.options, where=f"model {model.name}")
-        parts = Parts(module.ENCODER, module.HEAD)
-        with memory_to_build(model, trainer.out_of_memory):
-            made: Trainer = trainer.build(
-                module.build, options, parts, training, labels, bands, seed
-            )
-        return made
+        return trainer, module, options
 
 
 def import_trainer(engine: str) -> ModuleType:

@@ -18,21 +18,34 @@ from keras import ops
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import CheckpointError, TerrazzoError
-from terrazzo.data.normalization import IMAGENET_STD
+from terrazzo.data import input_statistics
+from terrazzo.data.input_statistics import IMAGENET, InputStatistics
+from terrazzo.data.sample import Bands
 from terrazzo.models import pretrained_errors
 
 
 class TrainedOn(NamedTuple):
-    """How `keras.applications` prepares 8-bit images for an encoder, its mean aside."""
+    """How `keras.applications` prepares 8-bit images for an encoder."""
 
     is_bgr: bool
     """Whether blue is the first band; ours is red."""
     unit: float
     """Grey levels that are one."""
+    mean: tuple[float, float, float]
+    """Of red, green and blue, in grey levels."""
+
+    @property
+    def statistics(self) -> InputStatistics:
+        """What an encoder expects once `adopt` has put weights into it.
+
+        The deviation is that of ImageNet, whatever the unit: kernels for values 58 times as large
+        would be as much smaller, beside those of the layers that are new.
+        """
+        return InputStatistics(self.mean, IMAGENET.std)
 
 
-FROM_MINUS_ONE_TO_ONE = TrainedOn(is_bgr=False, unit=127.5)
-CENTRED_BGR = TrainedOn(is_bgr=True, unit=1)
+FROM_MINUS_ONE_TO_ONE = TrainedOn(is_bgr=False, unit=127.5, mean=(127.5, 127.5, 127.5))
+CENTRED_BGR = TrainedOn(is_bgr=True, unit=1, mean=(123.68, 116.779, 103.939))
 
 _SUFFIXES = (".h5", ".hdf5")
 _SIZE = (224, 224)
@@ -78,7 +91,7 @@ def adopt(
     remarks = [
         f"weights of the encoder: {origin}",
         "first convolution: fitted to red, green and blue in units of their standard deviation "
-        'over ImageNet, as data.normalize = "imagenet" gives them',
+        "over ImageNet",
     ]
     if num_bands != 3:
         arrays[first] = inflate(arrays[first], num_bands)
@@ -94,12 +107,48 @@ def fitted(kernels_HWIO: NDArray[Any], trained_on: TrainedOn) -> NDArray[Any]:
     """Return kernels for our normalised images, which answer as the given ones do for theirs.
 
     Otherwise the statistics of an encoder that stays frozen would belong to other values, for a
-    ResNet 58 times as large. The means are not made equal: they differ by 24 grey levels at most.
+    ResNet 58 times as large. The means stay those of `trained_on`; `fit` makes them a run's own.
     """
     if trained_on.is_bgr:
         kernels_HWIO = kernels_HWIO[:, :, ::-1]
-    std_I = np.array(IMAGENET_STD, np.float32)
+    std_I = np.array(IMAGENET.std, np.float32)
     return kernels_HWIO * (std_I / trained_on.unit)[:, None]
+
+
+def fit(network: keras.Model, expected: InputStatistics, bands: Bands) -> tuple[str, ...]:
+    """Let an encoder see the same in images that are normalised otherwise; return remarks.
+
+    Its first convolution is scaled. What is constant goes to its bias, or else into the moving
+    mean of the batch norm that follows.
+
+    Args:
+        network: whose first convolution is that of the encoder; changed in place.
+        expected: what its weights were trained on.
+        bands: of the run.
+    """
+    if unfit := input_statistics.remark_unfit(expected, bands):
+        return (unfit,)
+    layers = network.layers
+    number, first = next(
+        (n, layer) for n, layer in enumerate(layers) if isinstance(layer, keras.layers.Conv2D)
+    )
+    pads_before = any(isinstance(each, keras.layers.ZeroPadding2D) for each in layers[:number])
+    padded = first.padding == "same" or pads_before
+    fitted = input_statistics.fitted(
+        ops.convert_to_numpy(first.kernel),
+        expected,
+        bands,
+        padding=max(first.kernel_size) // 2 if padded else 0,
+    )
+    if fitted is None:
+        return ()
+    first.kernel.assign(fitted.kernels)
+    if first.use_bias:
+        first.bias.assign_add(fitted.offset_O)
+    else:
+        norm = next(e for e in layers[number:] if isinstance(e, keras.layers.BatchNormalization))
+        norm.moving_mean.assign_sub(fitted.offset_O)
+    return (fitted.remark,)
 
 
 def inflate(kernels_HWIO: NDArray[Any], num_bands: int) -> NDArray[Any]:

@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 from terrazzo.base.errors import CheckpointError
 from terrazzo.base.processes import SingleProcess
 from terrazzo.models.contract import State
-from terrazzo_keras import losses, optimizers
+from terrazzo_keras import losses, optimizers, pretrained
 from terrazzo_keras.layout import layout, variable_names
 from terrazzo_keras.raw_pixels import normalized
 
 if TYPE_CHECKING:
     from terrazzo.base.config_parsing import Frozen
     from terrazzo.base.recipe import TrainingConfig
+    from terrazzo.data.input_statistics import InputStatistics
     from terrazzo.data.labels import LabelMap
     from terrazzo.data.sample import Bands, Batch
     from terrazzo.models.parameter_groups import Part, Parts
@@ -56,6 +57,7 @@ class DeviceLoss:
 
 def build(
     build_model: Callable[[Any, int, int], keras.Model],
+    expected: InputStatistics | None,
     options: Frozen,
     parts: Parts,
     training: TrainingConfig,
@@ -63,7 +65,18 @@ def build(
     bands: Bands,
     seed: int,
 ) -> KerasTrainer:
-    """Make a model in the wished precision and a trainer for it."""
+    """Make a model in the wished precision and a trainer for it.
+
+    Args:
+        build_model: of its file.
+        expected: what its pretrained weights were trained on; None: it has none.
+        options: of the model.
+        parts: of its weights.
+        training: of the recipe.
+        labels: K classes.
+        bands: C bands.
+        seed: of the weights and of dropout.
+    """
     _set_number_type_and_layout()
     engine = _engine()
     # Keras draws the seeds of all layers from this generator, and nothing here draws from another
@@ -78,6 +91,8 @@ def build(
         model = build_model(options, len(bands), len(labels))
     finally:
         keras.config.set_dtype_policy(policy)
+    if expected is not None:
+        model.remarks += pretrained.fit(model, expected, bands)
     return KerasTrainer(model, engine, parts, training, labels, bands)
 
 

@@ -7,7 +7,8 @@ import os
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from terrazzo.base import config_parsing
 from terrazzo.base.errors import unknown_name
@@ -19,6 +20,7 @@ from terrazzo.models.parameter_groups import Parts
 if TYPE_CHECKING:
     from terrazzo.base.processes import World
     from terrazzo.base.recipe import ModelConfig, TrainingConfig
+    from terrazzo.data.input_statistics import InputStatistics
     from terrazzo.data.labels import LabelMap
     from terrazzo.data.sample import Bands
     from terrazzo.models.contract import Backend, Trainer
@@ -49,6 +51,18 @@ class TorchBackend:
 
         return world.current()
 
+    def input_statistics(self, model: ModelConfig) -> InputStatistics | None:
+        """Return what the pretrained weights of a model were trained on; None: it has none.
+
+        Raises:
+            ConfigError: unknown model or option, with the choices; or another framework in this
+                process.
+        """
+        if not model.options.get("pretrained"):
+            return None
+        file, options = self._file_and_options(model)
+        return file.input_statistics(options) if hasattr(file, "input_statistics") else None
+
     def build(
         self,
         model: ModelConfig,
@@ -64,24 +78,29 @@ class TorchBackend:
                 process.
             ResourceError: SEG-R006, the model does not fit into memory.
         """
-        if model.name not in self.models():
-            raise unknown_name("model", model.name, self.models())
-        backends.claim_process(self.name, "torch")
-        file = importlib.import_module(f"terrazzo_torch.models.{model.name}")
-        options = config_parsing.parse(
-            file.Options, model.options, where=f"model.options ({model.name})"
-        )
+        file, options = self._file_and_options(model)
+        expected = self.input_statistics(model)
 
         import torch
 
-        from terrazzo_torch import world
+        from terrazzo_torch import first_convolution, world
         from terrazzo_torch.trainer import TorchTrainer, out_of_memory
 
         torch.manual_seed(seed)
         parts = Parts(file.ENCODER, file.HEAD, getattr(file, "layer", None))
         with memory_to_build(model, out_of_memory):
             network = file.build(options, len(bands), len(labels))
+            if expected is not None:
+                network.remarks += first_convolution.fit(network, expected, bands)
             return TorchTrainer(network, parts, training, labels, bands, seed, world.current())
+
+    def _file_and_options(self, model: ModelConfig) -> tuple[ModuleType, Any]:
+        if model.name not in self.models():
+            raise unknown_name("model", model.name, self.models())
+        backends.claim_process(self.name, "torch")
+        file = importlib.import_module(f"terrazzo_torch.models.{model.name}")
+        where = f"model.options ({model.name})"
+        return file, config_parsing.parse(file.Options, model.options, where=where)
 
 
 backend: Backend = TorchBackend()

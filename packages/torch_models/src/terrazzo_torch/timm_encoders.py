@@ -12,6 +12,7 @@ from timm.models import is_model_in_modules
 from torch import Tensor, nn
 
 from terrazzo.base.errors import ConfigError
+from terrazzo.data.input_statistics import IMAGENET, InputStatistics
 from terrazzo.models.pretrained_errors import Pretrained, does_not_fit, path_of
 from terrazzo_torch import pretrained
 
@@ -89,6 +90,20 @@ def feature_pyramid(name: str, num_bands: int, depth: int) -> tuple[nn.Module, S
         )
     settings["out_indices"] = indices
     return timm.create_model(name, pretrained=False, **settings), settings
+
+
+def input_statistics(name: str) -> InputStatistics:
+    """Return what timm says of the images that the weights of an encoder were trained on.
+
+    Without a tag, the weights are those timm takes by default; of a model it has no weights of,
+    those of ImageNet.
+    """
+    config = timm.get_pretrained_cfg(name)
+    if config is None or len(config.mean) != 3:
+        return IMAGENET
+    red, green, blue = (255 * value for value in config.mean)
+    deviations = tuple(255 * value for value in config.std)
+    return InputStatistics((red, green, blue), (deviations[0], deviations[1], deviations[2]))
 
 
 def load(

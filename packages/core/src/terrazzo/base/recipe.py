@@ -38,6 +38,20 @@ _NO_PATHS = ("group", "split_file", "classes", "undrawn", "annotator", "image_ke
 """Options that hold an expression, names, or a path of its own."""
 
 
+class Statistics(Frozen):
+    """Mean and standard deviation of each band, in the units of the files."""
+
+    mean: tuple[float, ...]
+    std: tuple[Positive, ...]
+
+    @pydantic.model_validator(mode="after")
+    def _one_a_band(self) -> Statistics:
+        if len(self.mean) != len(self.std) or not self.mean:
+            msg = f"{len(self.mean)} means and {len(self.std)} deviations: one of each a band"
+            raise ValueError(msg)
+        return self
+
+
 class DataConfig(Frozen):
     """Which images, and how their labels are read."""
 
@@ -53,9 +67,12 @@ class DataConfig(Frozen):
     labels as the files are: probabilities are resampled to them."""
     limit: dict[Literal["train", "val", "test"], Count] = Field(default={})
     """Use only the first images of a split, for trials. The run record says so."""
-    normalize: Literal["dataset", "robust", "imagenet", "none"] = "dataset"
+    normalize: Literal["dataset", "robust", "imagenet", "pretrained", "none"] | Statistics = (
+        "dataset"
+    )
     """Where the mean and standard deviation of each band come from; ``robust`` takes percentiles,
-    which a few extreme pixels do not move."""
+    which a few extreme pixels do not move; ``pretrained`` takes those that the pretrained weights
+    expect, and is the default where a model has some; or both by hand."""
     allow_outside: bool = False
     """Whether paths in `options` may lead out of `root`."""
 
@@ -350,6 +367,19 @@ class Config(Frozen):
     checkpoint: CheckpointConfig = CheckpointConfig()
     log: LogConfig = LogConfig()
     tracking: TrackingConfig | None = None
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _normalized_as_the_weights_expect(cls, values: Any) -> Any:
+        """Set `data.normalize`, where it is not given, by whether there are pretrained weights."""
+        match values:
+            case {"model": {"options": {"pretrained": str()}}, "data": {"normalize": _}}:
+                return values
+            case {"model": {"options": {"pretrained": str()}}, "data": {**data}}:
+                whole = dict(values)
+                whole["data"] = {**data, "normalize": "pretrained"}
+                return whole
+        return values
 
 
 def _say_nothing(_: str) -> None:

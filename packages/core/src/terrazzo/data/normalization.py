@@ -9,16 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.base.recipe import Statistics
 from terrazzo.data.datasets import Split
+from terrazzo.data.input_statistics import IMAGENET, InputStatistics
 from terrazzo.data.sample import Bands
 from terrazzo.io.pixels import ImagePixels
 
 _IMAGES = 200
 _PIXELS = 10_000  # of each image, for quantiles
 _ONE_DEVIATION = (0.158655, 0.5, 0.841345)
-_IMAGENET_MEAN = (123.675, 116.28, 103.53)  # Deng et al. 2009, as used by torchvision, × 255
-IMAGENET_STD = (58.395, 57.12, 57.375)
-
 
 Look = Callable[[int, ImagePixels], None]
 """Is told of an image of the training split that was read: its index and its pixels."""
@@ -28,22 +27,47 @@ def _no_look(_: int, __: ImagePixels) -> None:
     pass
 
 
-def bands_of(train: Split, normalize: str, look: Look = _no_look) -> Bands:
+def bands_of(
+    train: Split,
+    normalize: str | Statistics,
+    look: Look = _no_look,
+    expected: InputStatistics | None = None,
+) -> Bands:
     """Return the bands of a training split with their normalisation.
 
     Args:
         train: its images; the valid pixels of up to 200 of them, evenly spaced, are read for
             ``dataset`` and ``robust``.
-        normalize: ``dataset``, ``robust``, ``imagenet`` or ``none``.
+        normalize: ``dataset``, ``robust``, ``imagenet``, ``pretrained``, ``none``, or by hand.
         look: told of each image that is read for the statistics.
+        expected: what the weights were trained on; of use for ``pretrained`` alone, which is
+            ``dataset`` without it and for other images than 8-bit grey and colour ones.
 
     Raises:
         DataError: SEG-D023, none of these images holds a valid pixel.
-        ConfigError: SEG-X011, ``imagenet`` for images that are not three bands of uint8.
+        ConfigError: SEG-X011, ``imagenet`` for images that are not three bands of uint8, or another
+            number of bands by hand.
     """
     first = train.source.read(0)
     names = train.source.band_names
     dtype = str(first.image_HWC.dtype)
+    if isinstance(normalize, Statistics):
+        if len(normalize.mean) != len(names):
+            raise ConfigError(
+                "SEG-X011",
+                "data.normalize names another number of bands than the images have",
+                file=first.image_file,
+                observed=f"{len(normalize.mean)} means and deviations",
+                allowed=f"{len(names)} ({', '.join(names)})",
+                next_step="give one of each a band",
+            )
+        return Bands(names, dtype, normalize.mean, normalize.std)
+    if normalize == "pretrained":
+        unknown = Bands(names, dtype, mean=(0.0,) * len(names), std=(1.0,) * len(names))
+        found = None if expected is None else expected.of_bands(unknown)
+        if found is not None:
+            return Bands(names, dtype, *found)
+        normalize = "dataset"
     match normalize:
         case "none":
             top = float(np.iinfo(dtype).max) if np.dtype(dtype).kind == "u" else 1.0
@@ -57,7 +81,7 @@ def bands_of(train: Split, normalize: str, look: Look = _no_look) -> Bands:
                     observed=f"{len(names)} bands of {dtype}",
                     next_step="use data.normalize = 'dataset'",
                 )
-            return Bands(names, dtype, _IMAGENET_MEAN, IMAGENET_STD)
+            return Bands(names, dtype, IMAGENET.mean, IMAGENET.std)
         case "dataset":
             return Bands(names, dtype, *_moments(train, len(names), look))
         case "robust":

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from terrazzo.base.recipe import ModelConfig, TrainingConfig
+    from terrazzo.data.input_statistics import InputStatistics
     from terrazzo.data.labels import LabelMap
     from terrazzo.data.sample import Bands, Batch
     from terrazzo.models.parameter_groups import Part
@@ -163,6 +164,14 @@ class Backend(Protocol):
         """
         ...
 
+    def input_statistics(self, model: ModelConfig) -> InputStatistics | None:
+        """Return what the pretrained weights of a model were trained on; None: it has none.
+
+        Raises:
+            ConfigError: unknown model or option, with the choices.
+        """
+        ...
+
     def build(
         self,
         model: ModelConfig,
@@ -172,6 +181,9 @@ class Backend(Protocol):
         seed: int,
     ) -> Trainer:
         """Make a trainer with new weights that depend on `seed` alone.
+
+        Pretrained weights are fitted to `bands`, as far as these are images of the same kind; see
+        `terrazzo.data.input_statistics`.
 
         Raises:
             ConfigError: unknown model or option, with the choices.

@@ -194,7 +194,10 @@ def _prepare(
             _require_same_data(folder, data_now, allowed=allowed.changed_data)
 
     first_does(world, check_on_first)
-    bands = _bands_from_first(world, lambda: bands_of(train, recipe.data.normalize, scales.look))
+    expected = backend.input_statistics(recipe.model)
+    bands = _bands_from_first(
+        world, lambda: bands_of(train, recipe.data.normalize, scales.look, expected)
+    )
     together(world, lambda: require_eight_bits_for_clahe(recipe.augment, bands.dtype))
     if not datasets.reading_rules(recipe.data).apply_scale:
         together(world, lambda: require_one_scaling(splits))

@@ -15,6 +15,7 @@ import keras
 from keras import layers
 
 from terrazzo.base.config_parsing import Count, Fraction, Frozen
+from terrazzo.data.input_statistics import InputStatistics
 from terrazzo.models.pretrained_errors import Pretrained
 from terrazzo_keras import normalization, pretrained
 from terrazzo_keras.dropout import Dropout
@@ -91,6 +92,11 @@ _ENCODERS = {
         pretrained.FROM_MINUS_ONE_TO_ONE,
     ),
 }
+
+
+def input_statistics(options: Options) -> InputStatistics:
+    """Return what the published weights of the encoder expect here."""
+    return _ENCODERS[options.encoder].trained_on.statistics
 
 
 def build(options: Options, num_bands: int, num_classes: int) -> keras.Model:

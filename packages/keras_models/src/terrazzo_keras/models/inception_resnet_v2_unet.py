@@ -36,6 +36,7 @@ from keras import layers
 from pydantic import Field
 
 from terrazzo.base.config_parsing import Count, Frozen
+from terrazzo.data.input_statistics import InputStatistics
 from terrazzo.models.pretrained_errors import Pretrained
 from terrazzo_keras import normalization, pretrained
 from terrazzo_keras.dropout import Dropout
@@ -76,6 +77,11 @@ SMALL = Options(decoder_filters=(16, 16, 8, 8))
 """The encoder has one published size, so only the decoder is small."""
 ENCODER = ("conv2d_", "batch_normalization_", "block")
 HEAD = ("logits/",)
+
+
+def input_statistics(options: Options) -> InputStatistics:  # noqa: ARG001 - one encoder
+    """Return what the published weights of the encoder expect here."""
+    return pretrained.FROM_MINUS_ONE_TO_ONE.statistics
 
 
 def build(options: Options, num_bands: int, num_classes: int) -> keras.Model:

@@ -18,6 +18,7 @@ from torchvision.models import (
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead, DeepLabV3
 from torchvision.models.segmentation.fcn import FCNHead
 
+from terrazzo.data.input_statistics import IMAGENET, InputStatistics
 from terrazzo_torch.torchvision_networks import (
     DilatedOptions,
     Published,
@@ -65,6 +66,11 @@ _PUBLISHED = {
         segmentation.DeepLabV3_MobileNet_V3_Large_Weights.COCO_WITH_VOC_LABELS_V1,
     ),
 }
+
+
+def input_statistics(options: Options) -> InputStatistics:  # noqa: ARG001 - the same for all
+    """Return what the published weights were trained on."""
+    return IMAGENET
 
 
 def build(options: Options, num_bands: int, num_classes: int) -> nn.Module:

@@ -12,6 +12,7 @@ from torch import nn
 from torchvision.models import ResNet50_Weights, ResNet101_Weights, segmentation
 from torchvision.models.segmentation.fcn import FCN, FCNHead
 
+from terrazzo.data.input_statistics import IMAGENET, InputStatistics
 from terrazzo_torch.torchvision_networks import (
     DilatedOptions,
     Published,
@@ -53,6 +54,11 @@ _PUBLISHED = {
         segmentation.FCN_ResNet101_Weights.COCO_WITH_VOC_LABELS_V1,
     ),
 }
+
+
+def input_statistics(options: Options) -> InputStatistics:  # noqa: ARG001 - the same for all
+    """Return what the published weights were trained on."""
+    return IMAGENET
 
 
 def build(options: Options, num_bands: int, num_classes: int) -> nn.Module:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import MobileNet_V3_Large_Weights, segmentation
 
 from terrazzo.base.config_parsing import Frozen
+from terrazzo.data.input_statistics import IMAGENET, InputStatistics
 from terrazzo.models.pretrained_errors import Pretrained
 from terrazzo_torch.batch_norm import replace_batch_norms
 from terrazzo_torch.padding import pad_to_multiple
@@ -37,6 +38,11 @@ class Options(Frozen):
 
 SMALL = Options()
 """The published size is small enough for tests."""
+
+
+def input_statistics(options: Options) -> InputStatistics:  # noqa: ARG001 - the same for all
+    """Return what the published weights were trained on."""
+    return IMAGENET
 
 
 def build(options: Options, num_bands: int, num_classes: int) -> nn.Module:

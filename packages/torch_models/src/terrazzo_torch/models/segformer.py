@@ -15,6 +15,7 @@ from torch.nn import functional
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 from terrazzo.base.config_parsing import Fraction, Frozen
+from terrazzo.data.input_statistics import IMAGENET, InputStatistics
 from terrazzo.models.pretrained_errors import Pretrained, does_not_fit, path_of
 from terrazzo.models.published_weights import Sha256
 from terrazzo.models.segformer_sizes import (
@@ -94,6 +95,11 @@ _FULL = {
     "b4": _Published(_ADE20K.format(4, "512-512"), "2641fd1e2893964d8d473d8cf65a906cb0bff071"),
     "b5": _Published(_ADE20K.format(5, "640-640"), "739f5d4692954e4a185eac280dec1ba5a7d52f1d"),
 }
+
+
+def input_statistics(options: Options) -> InputStatistics:  # noqa: ARG001 - the same for all
+    """Return what the published weights were trained on."""
+    return IMAGENET
 
 
 def build(options: Options, num_bands: int, num_classes: int) -> nn.Module:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from terrazzo.base.config_parsing import Count, Frozen
 from terrazzo.base.errors import ConfigError
+from terrazzo.data.input_statistics import InputStatistics
 from terrazzo.models.pretrained_errors import Pretrained
 from terrazzo.models.published_weights import Sha256
 from terrazzo_torch.batch_norm import BatchNorm2d, replace_batch_norms
@@ -57,6 +58,13 @@ class Options(Frozen):
 SMALL = Options(width=8, depth=2)
 ENCODER = ("down.", "encoder.")
 HEAD = ("head.", "decoder.head.")
+
+
+def input_statistics(options: Options) -> InputStatistics | None:
+    """Return what timm's weights of the encoder were trained on."""
+    from terrazzo_torch import timm_encoders  # brings torchvision and torch's compiler: 190 MB
+
+    return None if options.encoder is None else timm_encoders.input_statistics(options.encoder)
 
 
 def build(options: Options, num_bands: int, num_classes: int) -> nn.Module:

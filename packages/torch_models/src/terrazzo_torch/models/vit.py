@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from terrazzo.base.config_parsing import Count, Fraction, Frozen
+from terrazzo.data.input_statistics import InputStatistics
 from terrazzo.models.pretrained_errors import Pretrained
 from terrazzo.models.published_weights import Sha256
 from terrazzo_torch import timm_encoders
@@ -54,6 +55,11 @@ class Options(Frozen):
 
 
 SMALL = Options(encoder="test_vit", patch_size=4, decoder_width=16)
+
+
+def input_statistics(options: Options) -> InputStatistics:
+    """Return what timm's weights of the encoder were trained on."""
+    return timm_encoders.input_statistics(options.encoder)
 
 
 def build(options: Options, num_bands: int, num_classes: int) -> nn.Module:

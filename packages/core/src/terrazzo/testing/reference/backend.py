@@ -14,6 +14,7 @@ from terrazzo.testing.reference.trainer import ReferenceTrainer
 
 if TYPE_CHECKING:
     from terrazzo.base.recipe import ModelConfig, TrainingConfig
+    from terrazzo.data.input_statistics import InputStatistics
     from terrazzo.data.labels import LabelMap
     from terrazzo.data.sample import Bands
 
@@ -34,6 +35,11 @@ class ReferenceBackend:
     def world(self) -> World:
         """Return this process alone."""
         return SingleProcess()
+
+    def input_statistics(self, model: ModelConfig) -> InputStatistics | None:
+        """Return None: there are no pretrained weights."""
+        self.options(model)
+        return None
 
     def build(
         self,
