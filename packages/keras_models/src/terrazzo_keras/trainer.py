@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from terrazzo.base.errors import CheckpointError
 from terrazzo.base.processes import SingleProcess
 from terrazzo.models.contract import State
-from terrazzo_keras import losses, optimizers, pretrained
+from terrazzo_keras import losses, multiply_adds, optimizers, pretrained
 from terrazzo_keras.layout import layout, variable_names
 from terrazzo_keras.raw_pixels import normalized
 
@@ -223,6 +223,10 @@ class KerasTrainer:
         normalized_BHWC = normalized(images_BHWC, self.bands.mean, self.bands.std)
         logits_BHWK = self.float32_network(normalized_BHWC, training=False)
         return np.array(ops.convert_to_numpy(logits_BHWK))
+
+    def multiply_adds(self, rows: int, columns: int) -> int:
+        """Return the multiplications with addition of one image: convolutions, matrix products."""
+        return multiply_adds.count(self.network, rows, columns, len(self.bands))
 
     def state(self) -> State:
         """Return a copy of weights, statistics, slots, counter and dropout seeds, on the host."""

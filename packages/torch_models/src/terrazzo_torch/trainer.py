@@ -243,6 +243,15 @@ class TorchTrainer:
             result: NDArray[np.float32] = logits_BKHW.permute(0, 2, 3, 1).contiguous().cpu().numpy()
         return result
 
+    def multiply_adds(self, rows: int, columns: int) -> int:
+        """Return the multiplications with addition of one image: convolutions, matrix products."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        images_BHWC = np.zeros((1, rows, columns, len(self.bands)), np.float32)
+        with self._inference(), FlopCounterMode(display=False) as counter:
+            self._logits(images_BHWC)
+        return int(counter.get_total_flops()) // 2
+
     def state(self) -> State:
         """Return a copy of everything a bit-exact resume needs, on the host."""
         return {

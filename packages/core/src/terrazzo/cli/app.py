@@ -35,6 +35,7 @@ from terrazzo.cli.predict import predict
 from terrazzo.cli.run import run
 from terrazzo.cli.sample import sample
 from terrazzo.cli.serve import serve
+from terrazzo.cli.speed import speed
 from terrazzo.cli.study import study
 
 app = typer.Typer(
@@ -61,6 +62,7 @@ for command in (
         serve,
         convert,
         compare,
+        speed,
         data,
     ),
 ):

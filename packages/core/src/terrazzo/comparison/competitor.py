@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from terrazzo.base import config_parsing
 from terrazzo.base.errors import CheckpointError
+from terrazzo.base.json_files import read_json
 from terrazzo.evaluation import stored
 from terrazzo.evaluation.stored import Record, Scored
 from terrazzo.runs import timing
@@ -53,6 +54,15 @@ class Competitor:
         """Median of the logged training speeds; None where it is not known."""
         rates = [e["steps_per_second"] for e in self.record.timing if "steps_per_second" in e]
         return median(rates) if rates else None
+
+    @property
+    def measured_speed(self) -> dict[str, Any]:
+        """What `terrazzo speed` has kept; empty where it was not asked.
+
+        Raises:
+            CheckpointError: SEG-C014, the file is damaged.
+        """
+        return read_json(self.folder.evaluation / "speed.json")
 
     @property
     def peak_memory(self) -> int | None:

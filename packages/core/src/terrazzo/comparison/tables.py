@@ -170,6 +170,8 @@ def cost(comparison: Comparison) -> Table:
             run.training_seconds,
             run.steps_per_second,
             run.peak_memory,
+            run.measured_speed.get("multiply_adds"),
+            run.measured_speed.get("milliseconds"),
             run.record.run.get("device"),
         )
         for run in comparison.competitors
@@ -182,6 +184,8 @@ def cost(comparison: Comparison) -> Table:
         "seconds",
         "steps a second",
         "peak memory bytes",
+        "multiply-adds",
+        "milliseconds an image",
         "device",
     )
     return Table("cost", "Size and time of training.", tuple(map(Column, titles)), rows)

@@ -53,6 +53,7 @@ class RunView:
         seconds: training time.
         steps_per_second: median training speed.
         memory: peak memory in bytes.
+        speed: what `terrazzo speed` measured; empty where it was not asked.
         device: device of the training.
         extra: intervals of boundary and calibration scores.
         calibration: calibration of each class; None where not counted.
@@ -71,6 +72,7 @@ class RunView:
     seconds: float | None
     steps_per_second: float | None
     memory: int | None
+    speed: dict[str, Any]
     device: str | None
     extra: ExtraIntervals
     calibration: ClassCalibration | None
@@ -160,6 +162,7 @@ def _run(comparison: Comparison, number: int) -> RunView:
         seconds=run.training_seconds,
         steps_per_second=run.steps_per_second,
         memory=run.peak_memory,
+        speed=run.measured_speed,
         device=run.record.run.get("device"),
         extra=comparison.extra[number],
         calibration=reliability_curves.class_calibration(run.scored.extra),
