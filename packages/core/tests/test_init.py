@@ -466,7 +466,8 @@ def test_numbered_objects_are_no_classes(tmp_path):
             mask_HW[10 * number : 10 * number + 6, 8:20] = number
         save(tmp_path / f"images/{n}.png", image_HWC)
         save(tmp_path / f"masks/{n}.png", mask_HW)
-    asked = question(tmp_path)
+    as_classes = Wishes("reference", assignments=("data.options.mask_kind=index",))
+    asked = question(tmp_path, as_classes)
     assert asked.code == "SEG-D123"
     assert "Cellpose" in str(asked)
 

@@ -23,6 +23,7 @@ from terrazzo.check.file_statistics import ImageFacts, LabelFacts
 from terrazzo.check.finding import Finding, of_error
 from terrazzo.data import datasets
 from terrazzo.data.datasets import MaskedLabels, Source
+from terrazzo.data.datasets._paired_files import PairedFiles
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.scene_placement import Placed
 from terrazzo.io import images
@@ -238,6 +239,8 @@ def _look(
     try:
         raw_label = source.read_label(index)
         palette_PC = read.of(files[1]).palette_PC if len(files) == 2 else None
+        if isinstance(source, PairedFiles) and source.mask_kind == "instance":
+            palette_PC = None  # its colours tell objects apart
         unlabelled = source.unlabelled(index) if isinstance(source, MaskedLabels) else 0
         label = file_statistics.of_label(raw_label, valid_HW, palette_PC, unlabelled)
     except DataError as error:

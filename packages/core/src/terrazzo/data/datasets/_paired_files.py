@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import DataError
+from terrazzo.data import instance_masks
 from terrazzo.data.band_names import contradict
 from terrazzo.data.datasets._faults import is_noting, refuse
 from terrazzo.data.datasets._guessed_alpha import refuse_guessed_alpha
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from terrazzo.io.rasters import Part
 
 RGB = ("red", "green", "blue")
+
+MaskKind = Literal["index", "colour", "instance"]
+"""What the pixels of masks hold: class indices, colours, or numbers of objects of one class."""
 
 _SHOWN = 100  # names a kind of fault; beyond it a message helps nobody
 _NO_MASK, _NO_IMAGE = "images without a mask", "masks without an image"
@@ -50,21 +54,23 @@ class PairedFiles:
     Attributes:
         pairs: sorted by name.
         band_names: C band names; an image with another number of bands is refused.
-        mask_kind: whether the masks hold class indices or colours.
+        mask_kind: see `MaskKind`.
         notes: what was left out, for the person who runs it.
         rules: of GeoTIFF images.
         named_by: the GeoTIFF whose bands every other one must have in the same order; None: none.
         guards_alpha: refuse a band that is taken for alpha without a word if it takes away many
             pixels.
+        instance_border: pixels on either side of the border of touching objects that are ignored.
     """
 
     pairs: tuple[Pair, ...]
     band_names: tuple[str, ...]
-    mask_kind: Literal["index", "colour"] = "index"
+    mask_kind: MaskKind = "index"
     notes: tuple[str, ...] = ()
     rules: ReadingRules = AS_STORED
     named_by: NamedBy | None = None
     guards_alpha: bool = False
+    instance_border: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,7 +85,7 @@ class PairedFiles:
         """Decode one image and its mask.
 
         Raises:
-            DataError: as `read_image`, `images.read_label` and `rasters.read_label`.
+            DataError: as `read_image` and `read_label`.
         """
         pair = self.pairs[index]
         image_HWC, valid_HW, present_HWC = self.read_image(index)
@@ -117,13 +123,24 @@ class PairedFiles:
         return read_image_file(path, self.band_names, self.rules, coarse=coarse)
 
     def read_label(self, index: int) -> NDArray[Any]:
-        """Decode the mask alone: H×W integers, or H×W×3 colours."""
-        mask = self.pairs[index].mask
-        if is_raster(mask):
-            from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
+        """Decode the mask alone: H×W integers, or H×W×3 colours.
 
-            return rasters.read_label(mask, self.mask_kind)
-        return images.read_label(mask, self.mask_kind)
+        Raises:
+            DataError: as `images.read_label`, `rasters.read_label` and `instance_masks.foreground`.
+        """
+        mask = self.pairs[index].mask
+        if self.mask_kind != "instance":
+            return _read_mask(mask, self.mask_kind)
+        ids_HW = _read_mask(mask, "index")
+        return instance_masks.foreground(ids_HW, self.instance_border, mask)
+
+
+def _read_mask(path: Path, kind: Literal["index", "colour"]) -> NDArray[Any]:
+    if is_raster(path):
+        from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
+
+        return rasters.read_label(path, kind)
+    return images.read_label(path, kind)
 
 
 def _refuse_alpha_losses(path: Path) -> None:
