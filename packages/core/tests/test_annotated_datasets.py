@@ -232,7 +232,7 @@ def test_format_passes(tmp_path, name, check):
 
 
 def test_every_format_of_shapes_has_a_tree():
-    from terrazzo.data.datasets._annotated_images import ShapeOptions
+    from terrazzo.data.datasets._shape_options import ShapeOptions
 
     shapes = {
         name
@@ -369,61 +369,6 @@ def test_junk_in_a_file_is_refused_and_never_a_traceback(tmp_path, name):
         num_refused += error is not None
         assert error is None or str(mask) in str(error)
     assert num_refused >= 10
-
-
-# Orientation
-
-
-def with_orientation(path, size, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size[::-1]).save(path, exif=exif, quality=90)
-
-
-@pytest.mark.parametrize(
-    ("stated", "told"),
-    [
-        ((30, 20), "mogrify -auto-orient"),
-        ((20, 30), "exiftool -Orientation="),
-        ((7, 7), "look at both"),
-    ],
-)
-def test_sizes_tell_which_way_the_shapes_of_a_turned_photo_mean(tmp_path, stated, told):
-    """EXIF 6: 20 rows of 30 stored, 30 rows of 20 displayed."""
-    with_orientation(tmp_path / "images/0000.jpg", (20, 30), 6)
-    square = {"id": 0, "image_id": 0, "category_id": 7, "segmentation": [[0, 0, 5, 0, 5, 5]]}
-    file = coco_file([stated], [square])
-    file["images"][0]["file_name"] = "0000.jpg"
-    write_json(tmp_path / "annotations.json", file)
-    with pytest.raises(DataError, match="SEG-D114") as caught:
-        source(tmp_path, "coco").read(0)
-    assert caught.value.next_step.startswith((told, "turn its", "drop the tag"))
-    assert told in caught.value.next_step
-
-
-def test_sizes_say_nothing_of_a_photo_that_is_upside_down(tmp_path):
-    with_orientation(tmp_path / "images/0000.jpg", (20, 30), 3)
-    file = coco_file([(20, 30)], [])
-    file["images"][0]["file_name"] = "0000.jpg"
-    write_json(tmp_path / "annotations.json", file)
-    with pytest.raises(DataError, match="SEG-D114") as caught:
-        source(tmp_path, "coco").read(0)
-    assert caught.value.next_step.startswith("look at both")
-
-
-def test_check_gives_one_advice_on_a_turned_photo(tmp_path):
-    with_orientation(tmp_path / "images/0000.jpg", (20, 30), 6)
-    images(tmp_path, [(20, 30)] * 3)
-    (tmp_path / "images/0000.png").unlink()
-    file = coco_file([(20, 30)] * 3, [])
-    file["images"][0]["file_name"] = "0000.jpg"
-    write_json(tmp_path / "annotations.json", file)
-    options = {"split": {"train": 0.4, "val": 0.3, "test": 0.3}}
-    data = DataConfig(format="coco", root=str(tmp_path), options=options)
-    codes = {each.code for each in check_data(data, fresh=True).findings}
-    assert "SEG-D114" in codes
-    assert "SEG-D010" not in codes
 
 
 # One tool each

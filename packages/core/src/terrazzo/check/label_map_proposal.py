@@ -14,7 +14,8 @@ from terrazzo.check import instance_masks, label_values
 from terrazzo.check.instance_masks import NumberedObjects
 from terrazzo.check.label_values import Cause
 from terrazzo.check.scan import Survey
-from terrazzo.data.datasets._annotated_images import OfShapes, as_toml
+from terrazzo.data.datasets._annotated_images import OfShapes
+from terrazzo.data.datasets._shape_options import as_toml
 from terrazzo.data.labels import MAX_NAME, LabelClass, LabelMap
 from terrazzo.data.sample import IGNORE
 from terrazzo.io.raster_formats import is_raster

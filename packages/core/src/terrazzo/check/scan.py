@@ -109,7 +109,7 @@ class _File:
     Attributes:
         stamp: its state.
         palette_PC: of a PNG that has one.
-        size: rows and columns of a PNG or JPEG, else None.
+        size: rows and columns of a PNG or JPEG that lies as it is displayed, else None.
     """
 
     stamp: Stamp
@@ -137,7 +137,9 @@ class _Files:
                 return self.known[path]
             data, header = images.decoded_bytes(path)
             stamp = Stamp(len(data), changed_ns, hashlib.sha256(data).hexdigest())
-            size = None if header is None else (header.rows, header.columns)
+            size = None  # a photo that is to be turned comes whole, in the size it has then
+            if header is not None and header.orientation == 1:
+                size = header.rows, header.columns
             self.known[path] = _File(stamp, images.palette(data), size)
         return self.known[path]
 

@@ -135,6 +135,8 @@ def _walk_png(data: bytes, whole: bool) -> Header:
         if position + 12 > len(data):
             raise CutShortError
         length, kind = struct.unpack_from(">I4s", data, position)
+        if kind == b"IDAT" and fields is not None and not whole:
+            break  # what says how it lies nearly always stands before the pixels
         end = position + 12 + length
         if end > len(data):
             raise CutShortError
@@ -145,7 +147,7 @@ def _walk_png(data: bytes, whole: bool) -> Header:
             fields = struct.unpack_from(">IIBB", data, position + 8)
         elif kind == b"eXIf":
             orientation = _orientation(data[position + 8 : end - 4])
-        if kind == b"IEND" or (fields is not None and not whole):
+        if kind == b"IEND":
             break
         position = end
     if fields is None or fields[3] not in _PNG_COLOURS:

@@ -39,6 +39,11 @@ cannot be caught safely in a thread; larger scenes belong in a GeoTIFF, which is
 COARSE = 64
 """Least rows and columns of an image that comes reduced on request."""
 
+ORIENTATIONS = range(1, 9)
+"""Of Exif; 1 is upright."""
+SWAPPING = (5, 6, 7, 8)
+"""Orientations that swap rows and columns."""
+
 _HEAD_BYTES = 1 << 18  # enough for the header of nearly any file, with its profile and thumbnail
 _PNG_COLOUR_TYPE = 25, b"\x03"  # place of the colour type in the file, and that of palettes
 _BANDS = {Colour.GREY: 1, Colour.GREY_ALPHA: 1}
@@ -65,18 +70,32 @@ class ImageInfo:
     dtype: str
 
 
-def image_info(path: Path) -> ImageInfo:
+def image_info(path: Path, *, any_orientation: bool = False) -> ImageInfo:
     """Read the header of an image or label; cheap, and no check that the file is whole.
+
+    Args:
+        path: the file.
+        any_orientation: whether it may be one that is to be turned on display; its rows and columns
+            are those of the stored pixels.
 
     Raises:
         DataError: as `read_image`, as far as the header can tell.
     """
+    data, header = _read_header(path)
+    return _info_of(path, data, _upright(header) if any_orientation else header)
+
+
+def _read_header(path: Path) -> tuple[bytes, Header | None]:
+    """Return the beginning of a file, and its header; None: it holds no image."""
     data = _read_bytes(path, _HEAD_BYTES)
     try:
-        header = image_headers.parse(data, whole=False)
+        return data, image_headers.parse(data, whole=False)
     except (image_headers.CutShortError, image_headers.DamagedError):
-        header = _parse(path, _read_bytes(path))
-    return _info_of(path, data, header)
+        return data, _parse(path, _read_bytes(path))
+
+
+def _upright(header: Header | None) -> Header | None:
+    return None if header is None else replace(header, orientation=1)
 
 
 def decoded_info(data: bytes, path: Path) -> ImageInfo:
@@ -131,18 +150,14 @@ def stored_size(path: Path) -> tuple[tuple[int, int], int]:
     Raises:
         DataError: as `image_info`, but for the orientation.
     """
-    data = _read_bytes(path, _HEAD_BYTES)
-    try:
-        header = image_headers.parse(data, whole=False)
-    except (image_headers.CutShortError, image_headers.DamagedError):
-        header = _parse(path, _read_bytes(path))
+    data, header = _read_header(path)
     if header is None:
         raise _not_an_image(path, data)
     _check_header(path, replace(header, orientation=1))
     return (header.rows, header.columns), header.orientation
 
 
-def read_image(path: Path, *, coarse: bool = False) -> NDArray[Any]:
+def read_image(path: Path, *, coarse: bool = False, turned_by: int | None = None) -> NDArray[Any]:
     """Decode an image. Its content decides between PNG and JPEG, not its name.
 
     Args:
@@ -150,6 +165,8 @@ def read_image(path: Path, *, coarse: bool = False) -> NDArray[Any]:
         coarse: a JPEG may come at a quarter of its size, or at half, as long as `COARSE` rows and
             columns are left; its pixels are means of 16, or of four. Its file is read to the end
             just the same, in half the time.
+        turned_by: the Exif orientation by which the stored pixels are turned, whatever the file
+            says; 1: as they are stored. None: the file must be upright.
 
     Returns:
         H×W×C, uint8 or (16-bit PNG) uint16; C is 1 for grey and 3 for red, green, blue. Palette
@@ -160,16 +177,19 @@ def read_image(path: Path, *, coarse: bool = False) -> NDArray[Any]:
             neither PNG nor JPEG; SEG-D013 missing, empty or unreadable; SEG-D019 transparent pixels
             or CMYK; SEG-D031 more than `PIXEL_LIMIT` pixels.
     """
-    return decode_image(_read_bytes(path), path, coarse=coarse)
+    return decode_image(_read_bytes(path), path, coarse=coarse, turned_by=turned_by)
 
 
-def decode_image(data: bytes, path: Path, *, coarse: bool = False) -> NDArray[Any]:
+def decode_image(
+    data: bytes, path: Path, *, coarse: bool = False, turned_by: int | None = None
+) -> NDArray[Any]:
     """Decode the bytes of a file; see `read_image`.
 
     Args:
         data: the file.
         path: its name, for messages; nothing is read there.
         coarse: see `read_image`.
+        turned_by: see `read_image`.
 
     Raises:
         DataError: as `read_image`.
@@ -177,7 +197,32 @@ def decode_image(data: bytes, path: Path, *, coarse: bool = False) -> NDArray[An
     header = _parse(path, data)
     if header is None:
         raise _not_an_image(path, data)
-    _check_header(path, header)
+    if turned_by is None:
+        _check_header(path, header)
+        return _decode(data, path, header, coarse=coarse)
+    _check_header(path, replace(header, orientation=1))
+    return turned(_decode(data, path, header, coarse=coarse), turned_by)
+
+
+def turned(pixels_HWC: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn and mirror stored pixels as an Exif orientation says they are displayed.
+
+    Args:
+        pixels_HWC: H×W or H×W×C.
+        orientation: 1 to 8.
+
+    Source: Exif 2.32, section 4.6.4, which side of the picture row 0 and column 0 are.
+    """
+    if orientation in SWAPPING:
+        pixels_HWC = pixels_HWC.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels_HWC = pixels_HWC[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels_HWC = pixels_HWC[:, ::-1]
+    return np.ascontiguousarray(pixels_HWC)
+
+
+def _decode(data: bytes, path: Path, header: Header, *, coarse: bool) -> NDArray[Any]:
     if header.colour is Colour.PALETTE:
         # RGBA, not RGB: Pillow warns of transparent palette entries otherwise.
         return _without_alpha(path, np.asarray(_pillow(path, data).convert("RGBA")), header)

@@ -159,6 +159,7 @@ def read_image_file(
     rules: ReadingRules = AS_STORED,
     *,
     coarse: bool = False,
+    turned_by: int | None = None,
 ) -> ImagePixels:
     """Decode one image.
 
@@ -167,7 +168,7 @@ def read_image_file(
         band_names: C names of the data set.
         rules: of a GeoTIFF.
         coarse: see `images.read_image`.
-        alpha: of a GeoTIFF; see `rasters.info`.
+        turned_by: see `images.read_image`.
 
     Raises:
         DataError: as `images.read_image` and `rasters.read`; SEG-D020 the image has another
@@ -178,7 +179,7 @@ def read_image_file(
 
         pixels = rasters.read(path, rules)
     else:
-        pixels = ImagePixels(images.read_image(path, coarse=coarse))
+        pixels = ImagePixels(images.read_image(path, coarse=coarse, turned_by=turned_by))
     if pixels.image_HWC.shape[2] != len(band_names):
         raise DataError(
             "SEG-D020",
@@ -239,27 +240,36 @@ def refuse_other_order(path: Path, first: NamedBy) -> None:
         )
 
 
-def band_names_of(files: Sequence[Path], alpha: str | None = None) -> tuple[str, ...]:
+def band_names_of(
+    files: Sequence[Path], alpha: str | None = None, *, any_orientation: bool = False
+) -> tuple[str, ...]:
     """Name the bands of a data set after its first image; ``()`` where there is none.
+
+    Args:
+        files: of the images.
+        alpha: see `rasters.info`.
+        any_orientation: see `images.image_info`.
 
     Raises:
         DataError: as `images.image_info` and `rasters.info`.
     """
     for file in files:
         try:
-            return _band_names(file, alpha)
+            return _band_names(file, alpha, any_orientation=any_orientation)
         except DataError:
             if not is_noting():  # one who looks at every image will find it again
                 raise
     return ()
 
 
-def _band_names(file: Path, alpha: str | None = None) -> tuple[str, ...]:
+def _band_names(
+    file: Path, alpha: str | None = None, *, any_orientation: bool = False
+) -> tuple[str, ...]:
     if is_raster(file):
         from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
 
         return rasters.info(file, alpha=alpha).band_names
-    return _BAND_NAMES[images.image_info(file).bands]
+    return _BAND_NAMES[images.image_info(file, any_orientation=any_orientation).bands]
 
 
 def pair_up(

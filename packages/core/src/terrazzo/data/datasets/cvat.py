@@ -26,14 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import DataError
-from terrazzo.data.datasets._annotated_images import (
-    AnnotatedImages,
-    ShapeOptions,
-    annotated_images,
-    match_images,
-    name_of,
-    names_of,
-)
+from terrazzo.data.datasets._annotated_images import AnnotatedImages, annotated_images
 from terrazzo.data.datasets._annotation_files import (
     Fields,
     kind_not_read,
@@ -42,7 +35,8 @@ from terrazzo.data.datasets._annotation_files import (
     points_of,
     read_bytes,
 )
-from terrazzo.data.datasets._paired_files import Pair
+from terrazzo.data.datasets._annotation_pairs import file_of, pair_entries
+from terrazzo.data.datasets._shape_options import ShapeOptions
 from terrazzo.io.annotations.draw import undrawable
 from terrazzo.io.annotations.run_lengths import mask_of_runs
 from terrazzo.io.annotations.shapes import (
@@ -91,19 +85,17 @@ def open_split(root: Path, split: str, options: Options) -> AnnotatedImages:
 
     Raises:
         ConfigError: see `annotated_images`.
-        DataError: see `match_images`; SEG-D111 the file is no such XML.
+        DataError: see `pair_entries`; SEG-D111 the file is no such XML.
     """
-    path = root / options.annotations.replace("{split}", split)
-    folder = root / options.images.replace("{split}", split)
+    path = file_of(root, split, options)
     file = _parse(path)
-    stated = names_of([entry.path for entry in file.images], path)
-    there, notes = match_images(folder, stated, path, root)
-    entries = {name_of(entry.path): entry for entry in file.images}
-    pairs = [Pair(name, image, path) for name, image in sorted(there.items())]
-    load = {pair.name: partial(_load, entries[pair.name]) for pair in pairs}
+    found, notes = pair_entries(root, split, options, file.images)
+    load = {pair.name: partial(_load, entry) for pair, entry in found.items()}
     if file.tags:
         notes += (f"{path}: {file.tags} tags are of whole images and not drawn",)
-    return annotated_images(root, split, options, pairs, load, lambda: file.classes, notes=notes)
+    return annotated_images(
+        root, split, options, tuple(found), load, lambda: file.classes, notes=notes
+    )
 
 
 @parsed_once

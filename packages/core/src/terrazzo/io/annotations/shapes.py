@@ -79,10 +79,13 @@ class AnnotatedImage:
     Attributes:
         size: rows and columns that the coordinates refer to; None: the file does not say.
         shapes: the last one lies on top.
+        is_displayed: whether its tool is known to draw on the picture as it is displayed, which an
+            Exif orientation may turn.
     """
 
     size: tuple[int, int] | None
     shapes: tuple[Shape, ...]
+    is_displayed: bool = False
 
 
 def box(
