@@ -30,6 +30,7 @@ SPLIT = {"train": 1.0, "val": 0.0, "test": 0.0}
 TO_FILES_OF_IMAGES = {"truncated_files_are_refused", "mask_of_another_size_is_refused"}
 """They cut and crop the mask as an image; here it is a text."""
 TO_ONE_MASK_EACH = {"a_kept_draw_outlives_new_images", "missing_files_are_all_listed"}
+STATE_NO_SIZE = {"imagej_roi", "qupath", "yolo"}
 TO_VALUES = {"unmapped_values_are_refused"}
 
 
@@ -224,7 +225,8 @@ def test_cityscapes_polygons_are_those_of_its_scripts(tmp_path):
 @pytest.mark.parametrize("check", sorted(CHECKS.keys() - TO_FILES_OF_IMAGES - TO_VALUES))
 @pytest.mark.parametrize("name", WRITERS)
 def test_format_passes(tmp_path, name, check):
-    if check in TO_ONE_MASK_EACH and name not in ("labelme", "cityscapes_polygons", "supervisely"):
+    one_mask_each = ("labelme", "cityscapes_polygons", "supervisely", "imagej_roi")
+    if check in TO_ONE_MASK_EACH and name not in one_mask_each:
         pytest.skip("one file holds all shapes: images come and go with it")
     if check == "a_kept_draw_outlives_new_images" and name == "labelme":
         pytest.skip("a copy of its file names another image, which is refused")
@@ -291,7 +293,7 @@ def test_a_file_that_is_cut_short_is_named(tmp_path, name):
         assert "line" in caught.value.observed
 
 
-@pytest.mark.parametrize("name", sorted(WRITERS.keys() - {"qupath", "yolo"}))  # they state none
+@pytest.mark.parametrize("name", sorted(WRITERS.keys() - STATE_NO_SIZE))
 def test_an_image_of_another_size_is_refused(tmp_path, name):
     tree = WRITERS[name](tmp_path)
     opened = datasets.open_split(tree.data, "train")
@@ -312,7 +314,7 @@ def test_the_file_of_another_tool_is_called_by_its_name(tmp_path, name, other):
     mask.write_bytes(next(iter(foreign.written_images.values())).masks[0].read_bytes())
     with pytest.raises(DataError, match="SEG-D111") as caught:
         read_all(tree.data)
-    if not {"cvat", "yolo"} & {name, other}:  # these hold no JSON
+    if not {"cvat", "imagej_roi", "yolo"} & {name, other}:  # these hold no JSON
         assert f'data.format = "{other}"' in caught.value.next_step
 
 
@@ -356,7 +358,7 @@ def refusal(data, mask):
     return None
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", sorted(WRITERS.keys() - {"imagej_roi"}))  # it is no text
 def test_junk_in_a_file_is_refused_and_never_a_traceback(tmp_path, name):
     tree = WRITERS[name](tmp_path)
     mask = next(iter(tree.written_images.values())).masks[0]

@@ -272,10 +272,44 @@ def yolo(root: Path) -> Tree:
     return _tree(root, "yolo", written)
 
 
+def imagej_roi(root: Path) -> Tree:
+    """A set of traced pixels for each image, or one composite ROI."""
+    import roifile
+
+    written: dict[str, Written] = {}
+    for number, name in enumerate(_NAMES):
+        mask = root / f"images/{name}{'.zip' if number % 5 else '.roi'}"
+        each = written[name] = _written(root, name, f"images/{name}.png", mask)
+        if not number % 5:  # one ROI is of one class
+            each.raw_label[each.raw_label > 0] = 1
+            path: list[float] = []
+            for _, (first, *others) in _squares(each.raw_label):
+                path += [0, *first]  # move, lines, and close
+                for point in others:
+                    path += [1, *point]
+                path.append(4)
+            composite = np.array(path, np.float32)
+            roi = roifile.ImagejRoi(
+                roitype=roifile.ROI_TYPE.RECT,
+                name=CLASSES[0],
+                right=_COLUMNS,
+                bottom=_ROWS,
+                shape_roi_size=composite.size,
+                multi_coordinates=composite,
+            )
+            roi.tofile(mask)
+            continue
+        for at, (label, corners) in enumerate(_squares(each.raw_label)):
+            roi = roifile.ImagejRoi.frompoints(np.array(corners, np.float32), name=f"{label}-{at}")
+            roi.tofile(mask)
+    return _tree(root, "imagej_roi", written)
+
+
 WRITERS: Mapping[str, Callable[[Path], Tree]] = {
     "cityscapes_polygons": cityscapes_polygons,
     "coco": coco,
     "cvat": cvat,
+    "imagej_roi": imagej_roi,
     "label_studio": label_studio,
     "labelme": labelme,
     "qupath": qupath,

@@ -32,7 +32,8 @@ class ShapeOptions(Frozen):
     """Which pixels are inside: ``centre``, those whose centre is, as GDAL; ``inclusive``, as the
     masks that labelme and Cityscapes' scripts write, whose borders both objects claim."""
     line_width: Annotated[float, Field(gt=0, le=1000)] | None = None
-    """Lines and points: their width in pixels. None: they are refused."""
+    """Lines and points: their width in pixels. None: that of the file, as ImageJ's lines have;
+    those without one are refused."""
     split: Draw | None = Field(default_factory=lambda given: _default_draw(given))
     """A draw; a share of 0 keeps the sub-folder of that name as the split. None: by ``{split}`` in
     a path. By default, where no path has it: the sub-folders train, val and test of the images if

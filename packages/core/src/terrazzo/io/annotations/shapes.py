@@ -18,9 +18,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Polygon:
-    """The union of its parts."""
+    """The union of its parts; even-odd: where an odd number of them is."""
 
     parts: tuple[Part, ...]
+    is_even_odd: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,15 @@ class Ellipse:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line through N×2 points, or one point; it has an area once it has a width."""
+    """A line through N×2 points, or one point; it has an area once it has a width.
+
+    Attributes:
+        points: N×2.
+        width: of its own, in pixels, where no other is asked for.
+    """
 
     points: NDArray[np.float64]
+    width: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

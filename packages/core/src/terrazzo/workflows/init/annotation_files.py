@@ -24,6 +24,7 @@ _MOST_CANDIDATES = 64
 _YOLO_LINE = re.compile(r"\d+( -?[\d.]+(e-?\d+)?){4,}")
 _SUFFIXES: dict[str, tuple[dict[str, str], ...]] = {
     "cityscapes_polygons": ({}, {"image_suffix": "", "annotation_suffix": ""}),
+    "imagej_roi": ({}, *({"annotation_suffix": each} for each in ("_rois", "_roi", "_RoiSet"))),
 }
 
 

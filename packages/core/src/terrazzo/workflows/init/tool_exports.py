@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import zipfile
 from pathlib import Path, PurePosixPath
 
 from terrazzo.base.errors import DataError
@@ -26,7 +27,7 @@ _MARKS: dict[str, tuple[tuple[bytes, ...], ...]] = {
     "supervisely": ((b'"classTitle"', b'"objects"'), (b'"objects"', b'"size"', b'"height"')),
     "Darwin JSON": ((b'"annotations"', b'"bounding_box"', b'"polygon"'),),
 }
-_SUFFIXES = (".json", ".xml", ".geojson", ".roi")
+_SUFFIXES = (".json", ".xml", ".geojson", ".roi", ".zip")
 
 
 def detect(tree: Tree) -> Layout | None:
@@ -68,13 +69,16 @@ def tools(tree: Tree) -> dict[str, str]:
     looked_at |= set(itertools.islice(more, _LOOKED_AT))
     found = {}
     for path in sorted(looked_at):
-        tool = "ImageJ ROI" if path.lower().endswith(".roi") else _tool_of(tree.root / path)
+        tool = _tool_of(tree.root / path)
         if tool is not None:
             found[path] = tool
     return found
 
 
 def _tool_of(path: Path) -> str | None:
+    suffix = path.suffix.lower()
+    if suffix in (".roi", ".zip"):
+        return "imagej_roi" if suffix == ".roi" or _holds_rois(path) else None
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST:
             return None
@@ -85,3 +89,12 @@ def _tool_of(path: Path) -> str | None:
         if any(all(word in content for word in words) for words in ways):
             return tool
     return None
+
+
+def _holds_rois(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/")]
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+    return bool(names) and all(name.lower().endswith(".roi") for name in names)
