@@ -109,7 +109,7 @@ class _File:
     Attributes:
         stamp: its state.
         palette_PC: of a PNG that has one.
-        size: rows and columns of a PNG or JPEG that lies as it is displayed, else None.
+        size: rows and columns of an image file that lies as it is displayed, else None.
     """
 
     stamp: Stamp

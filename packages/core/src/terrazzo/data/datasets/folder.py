@@ -1,6 +1,6 @@
 """Any folder of images beside a folder of masks of the same names, sub-folders included.
 
-Images are PNG, JPEG or GeoTIFF, masks PNG or GeoTIFF. The splits come from one of
+Images are PNG, JPEG, BMP, GIF, WebP or GeoTIFF, masks any of these that keeps values. The splits come from one of
 
     images = "{split}/images"                     folders, one a split
     (nothing)                                     sub-folders of `images` named train, val and test
@@ -172,7 +172,11 @@ def _pairs(
     root: Path, split: SplitName, options: Options, listed: _Lists
 ) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
     """Return the pairs that the split is taken from, and what to say of their folders."""
-    endings = {"image_ending": options.image_suffix, "mask_ending": options.mask_suffix}
+    endings: dict[str, Any] = {
+        "image_ending": options.image_suffix,
+        "mask_ending": options.mask_suffix,
+        "has_endings": True,
+    }
     if "{folder}" in options.images:
         folders = _folders(root, options)
         notes = tuple(
