@@ -324,9 +324,8 @@ def pair_up(
 
 def _one_folder(folder: Path, suffixes: Sequence[str], root: Path | None) -> DataError:
     names = list(files_by_name(folder, suffixes, root=root))
-    hint = pair_hints.of_endings(
-        names, [name for name in names if _begins_with_another(name, names)]
-    )
+    longer = [name for name in names if _begins_with_another(name, names)]
+    hint = pair_hints.of_endings(names, longer)
     return DataError(
         "SEG-D142",
         "images and masks lie in one folder, and nothing tells them apart",

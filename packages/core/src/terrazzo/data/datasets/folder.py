@@ -1,6 +1,7 @@
 """Any folder of images beside a folder of masks of the same names, sub-folders included.
 
-Images are PNG, JPEG, BMP, GIF, WebP or GeoTIFF, masks any of these that keeps values. The splits come from one of
+Images are PNG, JPEG, BMP, GIF, WebP or GeoTIFF, masks any of these that keeps values. The splits
+come from one of
 
     images = "{split}/images"                     folders, one a split
     (nothing)                                     sub-folders of `images` named train, val and test

@@ -129,8 +129,9 @@ def find_layout(root: Path, detectors: tuple[Detector, ...]) -> Layout:
         "no images with masks are recognised in this folder",
         file=root,
         observed=tree.described(),
-        allowed="images (PNG, JPEG, BMP, GIF, WebP, GeoTIFF) beside masks (PNG, BMP, GIF, GeoTIFF) of the same names, in "
-        "folders such as images/ and masks/; or a GeoTIFF with a label raster or polygons",
+        allowed="images (PNG, JPEG, BMP, GIF, WebP, GeoTIFF) beside masks (PNG, BMP, GIF, GeoTIFF) "
+        "of the same names, in folders such as images/ and masks/; or a GeoTIFF with a label "
+        "raster or polygons",
         next_step="which folders hold them? Say so by --set data.options.images=FOLDER --set "
         "data.options.masks=FOLDER" + _unread(tree),
     )
