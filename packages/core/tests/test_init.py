@@ -446,7 +446,6 @@ def test_each_odd_folder_ends_in_one_question(tmp_path):
     save(unread / "images/a.png", picture(0)[0])
     assert ".npy files are not read" in str(question(unread))
     for name, text, told in (
-        ("a.xml", "<annotations><track id='0'/></annotations>", "CVAT for video"),
         ("a.json", '{"annotations": [{"bounding_box": {}, "polygon": {}}]}', "Darwin JSON"),
     ):
         tool = tmp_path / told

@@ -1,4 +1,4 @@
-"""CVAT: the XML of "CVAT for images 1.1", one file for many images.
+"""CVAT: the XML of "CVAT for images 1.1" or "CVAT for video 1.1", one file for many images.
 
     images/a.jpg …
     annotations.xml
@@ -10,8 +10,9 @@
 Polygons, boxes and ellipses (turned ones too) and masks are read, polylines and points once they
 have a ``line_width``; cuboids and skeletons are refused. Shapes are drawn by ``z_order``, and in
 the order of the file where that is equal, the last one on top. Tags are of whole images: they are
-counted and not drawn.
-Source: docs.cvat.ai, "CVAT for images 1.1".
+counted and not drawn. Of a video, images are called ``frame_000000`` and so on, as CVAT exports
+them; those in the folder are labelled, also where no object is.
+Source: docs.cvat.ai, "CVAT for images 1.1" and "CVAT for video 1.1".
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ from terrazzo.data.datasets._annotation_files import (
     points_of,
     read_bytes,
 )
-from terrazzo.data.datasets._annotation_pairs import file_of, pair_entries
+from terrazzo.data.datasets._annotation_pairs import SUFFIXES, file_of, pair_entries
+from terrazzo.data.datasets._cvat_tracks import Tracks, frame_of, read_tracks, refuse_missing
+from terrazzo.data.datasets._paired_files import files_by_name
 from terrazzo.data.datasets._shape_options import ShapeOptions
 from terrazzo.io.annotations.draw import undrawable
 from terrazzo.io.annotations.run_lengths import mask_of_runs
@@ -73,11 +76,15 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """Classes in the order of the file, its images, and tags, which are not drawn."""
+    """Classes in the order of the file, its images, and tags, which are not drawn.
+
+    A video has its tracks in place of images.
+    """
 
     classes: tuple[str, ...]
     images: tuple[_Entry, ...]
     tags: int
+    tracks: Tracks | None = None
 
 
 def open_split(root: Path, split: str, options: Options) -> AnnotatedImages:
@@ -85,11 +92,14 @@ def open_split(root: Path, split: str, options: Options) -> AnnotatedImages:
 
     Raises:
         ConfigError: see `annotated_images`.
-        DataError: see `pair_entries`; SEG-D111 the file is no such XML.
+        DataError: see `pair_entries` and `_cvat_tracks`; SEG-D111 the file is no such XML.
     """
     path = file_of(root, split, options)
     file = _parse(path)
-    found, notes = pair_entries(root, split, options, file.images)
+    entries = file.images
+    if file.tracks is not None:
+        entries = _frames(file.tracks, root, split, options)
+    found, notes = pair_entries(root, split, options, entries)
     load = {pair.name: partial(_load, entry) for pair, entry in found.items()}
     if file.tags:
         notes += (f"{path}: {file.tags} tags are of whole images and not drawn",)
@@ -98,10 +108,29 @@ def open_split(root: Path, split: str, options: Options) -> AnnotatedImages:
     )
 
 
+def _frames(tracks: Tracks, root: Path, split: str, options: Options) -> tuple[_Entry, ...]:
+    """Return the images of a video that are there, each with the objects of its frame."""
+    folder = root / options.images.replace("{split}", split)
+    entries: dict[int, _Entry] = {}
+    for name, files in files_by_name(folder, SUFFIXES, root=root).items():
+        frame = frame_of(name)
+        if frame is None or frame > tracks.last:
+            continue
+        shapes = sorted(tracks.shapes.get(frame, ()), key=lambda each: _z_order(each[1]))
+        entries[frame] = _Entry(files[0].relative_to(folder).as_posix(), tracks.size, tuple(shapes))
+    refuse_missing(tracks, entries, folder, file_of(root, split, options))
+    return tuple(entries.values())
+
+
 @parsed_once
 def _parse(path: Path) -> _File:
     top = _read_xml(path)
     declared = [each.text or "" for each in top.iterfind("meta//labels/label/name") if each.text]
+    if top.find("track") is not None:
+        if top.find("image") is not None:
+            raise not_readable(path, "it holds both <track> and <image>")
+        tracks = read_tracks(top, path)
+        return _File(tuple(dict.fromkeys([*declared, *tracks.labels])), (), 0, tracks)
     entries: list[_Entry] = []
     tags = 0
     for image in top.iterfind("image"):
@@ -139,14 +168,13 @@ def _read_xml(path: Path) -> ElementTree.Element:
         top = ElementTree.fromstring(content)  # noqa: S314 - entities are refused above
     except ElementTree.ParseError as error:
         raise not_readable(path, str(error)) from None  # it ends in line and column
-    if top.tag != "annotations" or top.find("track") is not None:
-        is_video = top.find("track") is not None
+    if top.tag != "annotations":
         raise DataError(
             "SEG-D111",
             "the file is not CVAT for images 1.1",
             file=path,
-            observed="CVAT for video: it holds tracks" if is_video else f"the element <{top.tag}>",
-            allowed="<annotations> with <image> elements",
+            observed=f"the element <{top.tag}>",
+            allowed="<annotations> with <image> or <track> elements",
             next_step='export the task again as "CVAT for images 1.1"',
         )
     return top

@@ -15,8 +15,7 @@ _MARKS: dict[str, tuple[tuple[bytes, ...], ...]] = {
     # Words that all occur in the file, by format; names with a space are those of no format.
     "labelme": ((b'"shapes"', b'"imagePath"'),),
     "coco": ((b'"annotations"', b'"images"', b'"categories"'),),
-    "CVAT for video": ((b"<annotations>", b"<track "),),
-    "cvat": ((b"<annotations>", b"<image "),),
+    "cvat": ((b"<annotations>", b"<image "), (b"<annotations>", b"<track ")),
     "label_studio": (
         (b'"annotations"', b'"from_name"'),
         (b'"annotations"', b'"brushlabels"'),
@@ -44,9 +43,7 @@ def detect(tree: Tree) -> Layout | None:
                 file=tree.root / path,
                 allowed="masks as images, PNG or GeoTIFF; files of labelling tools that `terrazzo "
                 "list datasets` names",
-                next_step='can the task be exported as "CVAT for images 1.1"?'
-                if tool == "CVAT for video"
-                else "can the labels be exported as COCO, or as masks in PNG images?",
+                next_step="can the labels be exported as COCO, or as masks in PNG images?",
             )
     return None
 
