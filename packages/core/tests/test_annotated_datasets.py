@@ -598,7 +598,7 @@ def test_cvat_shapes_that_cannot_be_are_refused_with_their_place(tmp_path, text,
     ("content", "told"),
     [
         (b"<annotations><version>1.1</version>\n<image>", "line 2"),
-        (b"<annotations><track id='0'/></annotations>", "CVAT for video"),
+        (b"<annotations><track id='0'/></annotations>", "'label' is missing"),
         (b"<annotation><filename>x</filename></annotation>", "element <annotation>"),
         (b"<!DOCTYPE a [<!ENTITY b 'c'>]><annotations/>", "document type"),
         ("<annotations/>".encode("utf-16"), "UTF-8"),

@@ -48,9 +48,8 @@ def source(root, **options):
 
 
 MOVING = track(0, "car", *(box(frame, 2 * frame) for frame in range(3)), box(3, 6, out=1))
-ROAD = (
-    '<polygon frame="{frame}" keyframe="1" outside="0" points="0,10;30,10;30,20;0,20" z_order="0"/>'
-)
+ROAD = '<polygon frame="{frame}" keyframe="1" outside="0" z_order="0" '
+ROAD += 'points="0,10;30,10;30,20;0,20"/>'
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
@@ -99,7 +98,7 @@ def test_frames_that_are_left_out_are_refused_and_not_guessed(tmp_path, shapes, 
     assert caught.value.observed == told
 
 
-def test_every_fifth_frame_of_a_video_leaves_nothing_out(tmp_path):
+def test_every_second_frame_of_a_video_leaves_nothing_out(tmp_path):
     filtered = meta(stop=4, extra="<frame_filter>step=2</frame_filter>")
     moving = track(0, "car", box(0, 0), box(2, 3), box(4, 6))
     write(tmp_path, moving, head=filtered)
@@ -125,7 +124,7 @@ def test_images_of_frames_with_objects_must_be_there(tmp_path):
             (track(0, "car", box(2, 0), box(1, 0)),),
             None,
             "SEG-D111",
-            "frame 1 stands after frame 2",
+            "frame 1 stands after",
         ),
         ((track(0, "car", box("x", 0)),), None, "SEG-D111", "'frame' is 'x'"),
         (('<track id="0"><box/></track>',), None, "SEG-D111", "'label' is missing"),
@@ -151,4 +150,4 @@ def test_init_reads_a_video(tmp_path, monkeypatch):
     write(tmp_path, MOVING, road)
     recipe = load_recipe(init(tmp_path, wishes=Wishes(backend="reference")).recipe)
     assert recipe.data.format == "cvat"
-    assert recipe.data.options["classes"] == ["car", "road"]
+    assert recipe.data.options["classes"] == ("car", "road")
