@@ -37,7 +37,7 @@ from terrazzo.io.annotations.shapes import (
     Part,
     Polygon,
     Shape,
-    box,
+    box_around,
 )
 
 LABELS = None
@@ -108,8 +108,7 @@ def _geometry(each: Fields, kind: str) -> Geometry:
         case "polygon" | "oriented_rectangle":
             return Polygon((Part(points_N2),))
         case "rectangle":
-            (left, top), (right, bottom) = points_N2.min(axis=0), points_N2.max(axis=0)
-            return box(left, top, right, bottom, about="corner")
+            return box_around(points_N2)
         case "circle":
             (x, y), edge = points_N2[0].tolist(), points_N2[1] - points_N2[0]
             radius = float(np.hypot(*edge))

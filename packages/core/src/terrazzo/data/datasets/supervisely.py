@@ -40,7 +40,7 @@ from terrazzo.io.annotations.shapes import (
     Part,
     Polygon,
     Shape,
-    box,
+    box_around,
 )
 
 LABELS = None
@@ -98,8 +98,7 @@ def _geometry(each: Fields, kind: str) -> Geometry:
             rings = [points_of(hole, each.path, f"{points.place}.interior") for hole in holes]
             return Polygon((Part(outline_N2, tuple(rings)),))
         case "rectangle":
-            (left, top), (right, bottom) = outline_N2.min(axis=0), outline_N2.max(axis=0)
-            return box(left, top, right, bottom, about="corner")
+            return box_around(outline_N2)
         case _:
             return Line(outline_N2)
 

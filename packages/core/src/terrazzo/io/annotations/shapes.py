@@ -95,6 +95,12 @@ class AnnotatedImage:
     is_displayed: bool = False
 
 
+def box_around(points_N2: NDArray[np.float64]) -> Polygon:
+    """Return the upright rectangle around N×2 points, as a polygon."""
+    (left, top), (right, bottom) = points_N2.min(axis=0), points_N2.max(axis=0)
+    return box(left, top, right, bottom, about="corner")
+
+
 def box(
     left: float, top: float, right: float, bottom: float, degrees: float = 0.0, *, about: str
 ) -> Polygon:

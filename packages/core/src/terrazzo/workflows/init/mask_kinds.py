@@ -91,7 +91,8 @@ def _kind(path: Path) -> str:
         return "index"  # the survey says what is wrong with it
     if header is None:
         return "index"
-    return "jpeg" if header.is_lossy else _KINDS.get(header.colour, "colour")
+    # WebP with losses is in colours that are no longer alike; its reader says so.
+    return "jpeg" if header.content == "JPEG" else _KINDS.get(header.colour, "colour")
 
 
 def _kind_of_raster(path: Path) -> str:
