@@ -611,6 +611,14 @@ def test_xml_that_cvat_does_not_write_is_refused(tmp_path, content, told):
     assert told in caught.value.observed
 
 
+def test_cvat_points_are_points_and_no_line(tmp_path):
+    images(tmp_path, [(10, 10)])
+    points = '<points label="a" points="1.5,1.5;8.5,1.5;8.5,7.5"/>'
+    (tmp_path / "annotations.xml").write_text(cvat_file([cvat_image(0, (10, 10), points)]))
+    label_HW = source(tmp_path, "cvat", line_width=1.0).read_label(0)
+    assert np.argwhere(label_HW).tolist() == [[1, 1], [1, 8], [7, 8]]
+
+
 def test_label_studio_turns_pixels_and_not_per_cent(tmp_path):
     """A rectangle turned by 90 degrees about its corner, on an image twice as wide as high."""
     images(tmp_path, [(100, 200)])

@@ -186,10 +186,18 @@ def _load(entry: _Entry, size: tuple[int, int]) -> AnnotatedImage:
     return AnnotatedImage(
         size,
         tuple(
-            Shape(each.text("label"), kind, _geometry(kind, each, size), each.place)
+            Shape(each.text("label"), kind, geometry, each.place)
             for kind, each in entry.shapes
+            for geometry in _geometries(kind, each, size)
         ),
     )
+
+
+def _geometries(kind: str, each: Fields, size: tuple[int, int]) -> list[Geometry]:
+    """Return the shape, or the single points that stand together in one."""
+    if kind == "points":
+        return [Line(point_2[None]) for point_2 in _points(each)]
+    return [_geometry(kind, each, size)]
 
 
 def _geometry(kind: str, each: Fields, size: tuple[int, int]) -> Geometry:
@@ -197,7 +205,7 @@ def _geometry(kind: str, each: Fields, size: tuple[int, int]) -> Geometry:
     match kind:
         case "polygon":
             return Polygon((Part(_points(each)),))
-        case "polyline" | "points":
+        case "polyline":
             return Line(_points(each))
         case "box":
             left, top, right, bottom = map(each.number, ("xtl", "ytl", "xbr", "ybr"))
