@@ -225,10 +225,10 @@ def test_cityscapes_polygons_are_those_of_its_scripts(tmp_path):
 @pytest.mark.parametrize("check", sorted(CHECKS.keys() - TO_FILES_OF_IMAGES - TO_VALUES))
 @pytest.mark.parametrize("name", WRITERS)
 def test_format_passes(tmp_path, name, check):
-    one_mask_each = ("labelme", "cityscapes_polygons", "supervisely", "imagej_roi")
+    one_mask_each = ("labelme", "cityscapes_polygons", "supervisely", "imagej_roi", "darwin")
     if check in TO_ONE_MASK_EACH and name not in one_mask_each:
         pytest.skip("one file holds all shapes: images come and go with it")
-    if check == "a_kept_draw_outlives_new_images" and name == "labelme":
+    if check == "a_kept_draw_outlives_new_images" and name in ("labelme", "darwin"):
         pytest.skip("a copy of its file names another image, which is refused")
     CHECKS[check](Subject(WRITERS[name], tmp_path))
 
@@ -617,6 +617,64 @@ def test_cvat_points_are_points_and_no_line(tmp_path):
     (tmp_path / "annotations.xml").write_text(cvat_file([cvat_image(0, (10, 10), points)]))
     label_HW = source(tmp_path, "cvat", line_width=1.0).read_label(0)
     assert np.argwhere(label_HW).tolist() == [[1, 1], [1, 8], [7, 8]]
+
+
+def darwin_file(root, size, *shapes, **slot):
+    slot = {"type": "image", "width": size[1], "height": size[0], **slot}
+    item = {"name": "0000.png", "slots": [slot]}
+    write_json(root / "annotations/0000.json", {"item": item, "annotations": shapes})
+
+
+def darwin_path(*points):
+    return [{"x": x, "y": y} for x, y in points]
+
+
+def test_darwin_paths_inside_others_are_holes_and_tags_are_no_shapes(tmp_path):
+    images(tmp_path, [(20, 30)])
+    outer = darwin_path((2, 2), (12, 2), (12, 12), (2, 12))
+    inner = darwin_path((4, 4), (8, 4), (8, 8), (4, 8))
+    apart = darwin_path((20, 2), (24, 2), (24, 5), (20, 5))
+    around = {"x": 2, "y": 2, "w": 22, "h": 10}
+    darwin_file(
+        tmp_path,
+        (20, 30),
+        {"name": "a", "polygon": {"paths": [inner, outer, apart]}, "bounding_box": around},
+        {"name": "dusk", "tag": {}},
+        {"name": "a", "line": {"path": darwin_path((1.5, 15.5), (6.5, 15.5))}},
+        {"name": "a", "keypoint": {"x": 20.5, "y": 15.5}},
+    )
+    expected_HW = np.zeros((20, 30), int)
+    expected_HW[2:12, 2:12] = 1
+    expected_HW[4:8, 4:8] = 0
+    expected_HW[2:5, 20:24] = 1
+    expected_HW[15, 1:7] = 1
+    expected_HW[15, 20] = 1
+    found = source(tmp_path, "darwin", line_width=1.0)
+    np.testing.assert_array_equal(found.read_label(0), expected_HW)
+    assert found.account(0).shapes == {"polygon": 1, "line": 1, "keypoint": 1}
+
+
+@pytest.mark.parametrize(
+    ("shape", "slot", "code", "told"),
+    [
+        ({"ellipse": {}, "name": "a"}, {}, "SEG-D116", "'ellipse' at annotations[0]"),
+        ({"mask": {"sparse_rle": None}, "name": "a"}, {}, "SEG-D116", "'mask'"),
+        ({"frames": {"0": {}}, "name": "a"}, {}, "SEG-D116", "'frames'"),
+        ({"hologram": {}, "name": "a", "id": "x"}, {}, "SEG-D116", "'hologram'"),
+        ({"tag": {}, "name": "a"}, {"type": "video"}, "SEG-D116", "a video or volume"),
+        ({"polygon": {"paths": [[]]}, "name": "a"}, {}, "SEG-D111", "paths[0] is no list"),
+        ({"polygon": {"paths": [[{"x": 1}]]}, "name": "a"}, {}, "SEG-D111", "'y' is missing"),
+        ({"polygon": {"paths": []}, "name": "a"}, {}, "SEG-D113", "0 in annotations[0]"),
+    ],
+)
+def test_darwin_shapes_that_are_not_read_are_refused_with_their_place(
+    tmp_path, shape, slot, code, told
+):
+    images(tmp_path, [(20, 30)])
+    darwin_file(tmp_path, (20, 30), shape, **slot)
+    with pytest.raises(DataError, match=code) as caught:
+        source(tmp_path, "darwin").read_label(0)
+    assert told in caught.value.observed
 
 
 def test_label_studio_turns_pixels_and_not_per_cent(tmp_path):

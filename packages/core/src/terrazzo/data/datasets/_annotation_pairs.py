@@ -123,6 +123,29 @@ def pair_annotations(
     return tuple(Pair(name, found[name][0], files[name][0]) for name in names), notes
 
 
+def refuse_other_image(pair: Pair, named: str, key: str) -> None:
+    """Refuse a file of shapes that names another image than the one it is called after.
+
+    Args:
+        pair: the image and the file.
+        named: path of the image in the file.
+        key: where it stands there.
+
+    Raises:
+        DataError: SEG-D014.
+    """
+    name = PureWindowsPath(named).name
+    if name != pair.image.name:
+        raise DataError(
+            "SEG-D014",
+            "the file of shapes is of another image",
+            file=pair.mask,
+            observed=f"{key} is {name!r}",
+            allowed=pair.image.name,
+            next_step=f"rename the file, or correct {key}",
+        )
+
+
 def match_images(
     folder: Path, stated: Mapping[str, str], file: Path, root: Path
 ) -> tuple[dict[str, Path], tuple[str, ...]]:

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 
-from terrazzo.base.errors import DataError
 from terrazzo.data.datasets._annotated_images import AnnotatedImages, open_per_image
 from terrazzo.data.datasets._annotation_files import Fields, kind_not_read, not_readable, read_json
+from terrazzo.data.datasets._annotation_pairs import refuse_other_image
 from terrazzo.data.datasets._paired_files import Pair
 from terrazzo.data.datasets._shape_options import PerImageOptions
 from terrazzo.io import images
@@ -70,16 +70,7 @@ def _names_in(path: Path) -> list[str]:
 
 def _load(pair: Pair, size: tuple[int, int]) -> AnnotatedImage:  # noqa: ARG001
     file = Fields(read_json(pair.mask, "labelme"), pair.mask, "")
-    named = PureWindowsPath(file.text("imagePath")).name
-    if named != pair.image.name:
-        raise DataError(
-            "SEG-D014",
-            "the file of shapes is of another image",
-            file=pair.mask,
-            observed=f"imagePath is {named!r}",
-            allowed=pair.image.name,
-            next_step="rename the file, or correct imagePath",
-        )
+    refuse_other_image(pair, file.text("imagePath"), "imagePath")
     stated = None
     if "imageHeight" in file or "imageWidth" in file:
         stated = file.size("imageHeight", "imageWidth")

@@ -24,7 +24,8 @@ _MARKS: dict[str, tuple[tuple[bytes, ...], ...]] = {
     "cityscapes_polygons": ((b'"imgHeight"', b'"objects"'),),
     "qupath": ((b'"geometry"', b'"objectType"'),),
     "supervisely": ((b'"classTitle"', b'"objects"'), (b'"objects"', b'"size"', b'"height"')),
-    "Darwin JSON": ((b'"annotations"', b'"bounding_box"', b'"polygon"'),),
+    "darwin": ((b'"item"', b'"slots"', b'"annotations"'),),
+    "Darwin JSON 1": ((b'"annotations"', b'"bounding_box"', b'"polygon"'),),
 }
 _SUFFIXES = (".json", ".xml", ".geojson", ".roi", ".zip")
 
