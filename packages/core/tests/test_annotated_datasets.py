@@ -30,6 +30,7 @@ SPLIT = {"train": 1.0, "val": 0.0, "test": 0.0}
 TO_FILES_OF_IMAGES = {"truncated_files_are_refused", "mask_of_another_size_is_refused"}
 """They cut and crop the mask as an image; here it is a text."""
 TO_ONE_MASK_EACH = {"a_kept_draw_outlives_new_images", "missing_files_are_all_listed"}
+STATE_NO_SIZE = {"imagej_roi", "qupath", "yolo"}
 TO_VALUES = {"unmapped_values_are_refused"}
 
 
@@ -224,15 +225,16 @@ def test_cityscapes_polygons_are_those_of_its_scripts(tmp_path):
 @pytest.mark.parametrize("check", sorted(CHECKS.keys() - TO_FILES_OF_IMAGES - TO_VALUES))
 @pytest.mark.parametrize("name", WRITERS)
 def test_format_passes(tmp_path, name, check):
-    if check in TO_ONE_MASK_EACH and name not in ("labelme", "cityscapes_polygons", "supervisely"):
+    one_mask_each = ("labelme", "cityscapes_polygons", "supervisely", "imagej_roi", "darwin")
+    if check in TO_ONE_MASK_EACH and name not in one_mask_each:
         pytest.skip("one file holds all shapes: images come and go with it")
-    if check == "a_kept_draw_outlives_new_images" and name == "labelme":
+    if check == "a_kept_draw_outlives_new_images" and name in ("labelme", "darwin"):
         pytest.skip("a copy of its file names another image, which is refused")
     CHECKS[check](Subject(WRITERS[name], tmp_path))
 
 
 def test_every_format_of_shapes_has_a_tree():
-    from terrazzo.data.datasets._annotated_images import ShapeOptions
+    from terrazzo.data.datasets._shape_options import ShapeOptions
 
     shapes = {
         name
@@ -291,7 +293,7 @@ def test_a_file_that_is_cut_short_is_named(tmp_path, name):
         assert "line" in caught.value.observed
 
 
-@pytest.mark.parametrize("name", sorted(WRITERS.keys() - {"qupath", "yolo"}))  # they state none
+@pytest.mark.parametrize("name", sorted(WRITERS.keys() - STATE_NO_SIZE))
 def test_an_image_of_another_size_is_refused(tmp_path, name):
     tree = WRITERS[name](tmp_path)
     opened = datasets.open_split(tree.data, "train")
@@ -312,7 +314,7 @@ def test_the_file_of_another_tool_is_called_by_its_name(tmp_path, name, other):
     mask.write_bytes(next(iter(foreign.written_images.values())).masks[0].read_bytes())
     with pytest.raises(DataError, match="SEG-D111") as caught:
         read_all(tree.data)
-    if not {"cvat", "yolo"} & {name, other}:  # these hold no JSON
+    if not {"cvat", "imagej_roi", "yolo"} & {name, other}:  # these hold no JSON
         assert f'data.format = "{other}"' in caught.value.next_step
 
 
@@ -356,7 +358,7 @@ def refusal(data, mask):
     return None
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", sorted(WRITERS.keys() - {"imagej_roi"}))  # it is no text
 def test_junk_in_a_file_is_refused_and_never_a_traceback(tmp_path, name):
     tree = WRITERS[name](tmp_path)
     mask = next(iter(tree.written_images.values())).masks[0]
@@ -369,61 +371,6 @@ def test_junk_in_a_file_is_refused_and_never_a_traceback(tmp_path, name):
         num_refused += error is not None
         assert error is None or str(mask) in str(error)
     assert num_refused >= 10
-
-
-# Orientation
-
-
-def with_orientation(path, size, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size[::-1]).save(path, exif=exif, quality=90)
-
-
-@pytest.mark.parametrize(
-    ("stated", "told"),
-    [
-        ((30, 20), "mogrify -auto-orient"),
-        ((20, 30), "exiftool -Orientation="),
-        ((7, 7), "look at both"),
-    ],
-)
-def test_sizes_tell_which_way_the_shapes_of_a_turned_photo_mean(tmp_path, stated, told):
-    """EXIF 6: 20 rows of 30 stored, 30 rows of 20 displayed."""
-    with_orientation(tmp_path / "images/0000.jpg", (20, 30), 6)
-    square = {"id": 0, "image_id": 0, "category_id": 7, "segmentation": [[0, 0, 5, 0, 5, 5]]}
-    file = coco_file([stated], [square])
-    file["images"][0]["file_name"] = "0000.jpg"
-    write_json(tmp_path / "annotations.json", file)
-    with pytest.raises(DataError, match="SEG-D114") as caught:
-        source(tmp_path, "coco").read(0)
-    assert caught.value.next_step.startswith((told, "turn its", "drop the tag"))
-    assert told in caught.value.next_step
-
-
-def test_sizes_say_nothing_of_a_photo_that_is_upside_down(tmp_path):
-    with_orientation(tmp_path / "images/0000.jpg", (20, 30), 3)
-    file = coco_file([(20, 30)], [])
-    file["images"][0]["file_name"] = "0000.jpg"
-    write_json(tmp_path / "annotations.json", file)
-    with pytest.raises(DataError, match="SEG-D114") as caught:
-        source(tmp_path, "coco").read(0)
-    assert caught.value.next_step.startswith("look at both")
-
-
-def test_check_gives_one_advice_on_a_turned_photo(tmp_path):
-    with_orientation(tmp_path / "images/0000.jpg", (20, 30), 6)
-    images(tmp_path, [(20, 30)] * 3)
-    (tmp_path / "images/0000.png").unlink()
-    file = coco_file([(20, 30)] * 3, [])
-    file["images"][0]["file_name"] = "0000.jpg"
-    write_json(tmp_path / "annotations.json", file)
-    options = {"split": {"train": 0.4, "val": 0.3, "test": 0.3}}
-    data = DataConfig(format="coco", root=str(tmp_path), options=options)
-    codes = {each.code for each in check_data(data, fresh=True).findings}
-    assert "SEG-D114" in codes
-    assert "SEG-D010" not in codes
 
 
 # One tool each
@@ -651,7 +598,7 @@ def test_cvat_shapes_that_cannot_be_are_refused_with_their_place(tmp_path, text,
     ("content", "told"),
     [
         (b"<annotations><version>1.1</version>\n<image>", "line 2"),
-        (b"<annotations><track id='0'/></annotations>", "CVAT for video"),
+        (b"<annotations><track id='0'/></annotations>", "'label' is missing"),
         (b"<annotation><filename>x</filename></annotation>", "element <annotation>"),
         (b"<!DOCTYPE a [<!ENTITY b 'c'>]><annotations/>", "document type"),
         ("<annotations/>".encode("utf-16"), "UTF-8"),
@@ -661,6 +608,72 @@ def test_xml_that_cvat_does_not_write_is_refused(tmp_path, content, told):
     (tmp_path / "annotations.xml").write_bytes(content)
     with pytest.raises(DataError, match="SEG-D111") as caught:
         source(tmp_path, "cvat")
+    assert told in caught.value.observed
+
+
+def test_cvat_points_are_points_and_no_line(tmp_path):
+    images(tmp_path, [(10, 10)])
+    points = '<points label="a" points="1.5,1.5;8.5,1.5;8.5,7.5"/>'
+    (tmp_path / "annotations.xml").write_text(cvat_file([cvat_image(0, (10, 10), points)]))
+    label_HW = source(tmp_path, "cvat", line_width=1.0).read_label(0)
+    assert np.argwhere(label_HW).tolist() == [[1, 1], [1, 8], [7, 8]]
+
+
+def darwin_file(root, size, *shapes, **slot):
+    slot = {"type": "image", "width": size[1], "height": size[0], **slot}
+    item = {"name": "0000.png", "slots": [slot]}
+    write_json(root / "annotations/0000.json", {"item": item, "annotations": shapes})
+
+
+def darwin_path(*points):
+    return [{"x": x, "y": y} for x, y in points]
+
+
+def test_darwin_paths_inside_others_are_holes_and_tags_are_no_shapes(tmp_path):
+    images(tmp_path, [(20, 30)])
+    outer = darwin_path((2, 2), (12, 2), (12, 12), (2, 12))
+    inner = darwin_path((4, 4), (8, 4), (8, 8), (4, 8))
+    apart = darwin_path((20, 2), (24, 2), (24, 5), (20, 5))
+    around = {"x": 2, "y": 2, "w": 22, "h": 10}
+    darwin_file(
+        tmp_path,
+        (20, 30),
+        {"name": "a", "polygon": {"paths": [inner, outer, apart]}, "bounding_box": around},
+        {"name": "dusk", "tag": {}},
+        {"name": "a", "line": {"path": darwin_path((1.5, 15.5), (6.5, 15.5))}},
+        {"name": "a", "keypoint": {"x": 20.5, "y": 15.5}},
+    )
+    expected_HW = np.zeros((20, 30), int)
+    expected_HW[2:12, 2:12] = 1
+    expected_HW[4:8, 4:8] = 0
+    expected_HW[2:5, 20:24] = 1
+    expected_HW[15, 1:7] = 1
+    expected_HW[15, 20] = 1
+    found = source(tmp_path, "darwin", line_width=1.0)
+    np.testing.assert_array_equal(found.read_label(0), expected_HW)
+    assert found.account(0).shapes == {"polygon": 1, "line": 1, "keypoint": 1}
+
+
+@pytest.mark.parametrize(
+    ("shape", "slot", "code", "told"),
+    [
+        ({"ellipse": {}, "name": "a"}, {}, "SEG-D116", "'ellipse' at annotations[0]"),
+        ({"mask": {"sparse_rle": None}, "name": "a"}, {}, "SEG-D116", "'mask'"),
+        ({"frames": {"0": {}}, "name": "a"}, {}, "SEG-D116", "'frames'"),
+        ({"hologram": {}, "name": "a", "id": "x"}, {}, "SEG-D116", "'hologram'"),
+        ({"tag": {}, "name": "a"}, {"type": "video"}, "SEG-D116", "a video or volume"),
+        ({"polygon": {"paths": [[]]}, "name": "a"}, {}, "SEG-D111", "paths[0] is no list"),
+        ({"polygon": {"paths": [[{"x": 1}]]}, "name": "a"}, {}, "SEG-D111", "'y' is missing"),
+        ({"polygon": {"paths": []}, "name": "a"}, {}, "SEG-D113", "0 in annotations[0]"),
+    ],
+)
+def test_darwin_shapes_that_are_not_read_are_refused_with_their_place(
+    tmp_path, shape, slot, code, told
+):
+    images(tmp_path, [(20, 30)])
+    darwin_file(tmp_path, (20, 30), shape, **slot)
+    with pytest.raises(DataError, match=code) as caught:
+        source(tmp_path, "darwin").read_label(0)
     assert told in caught.value.observed
 
 

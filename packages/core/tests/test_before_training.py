@@ -199,7 +199,7 @@ def test_band_names_in_another_order(folder, tmp_path):
 def test_a_data_set_that_cannot_be_opened_is_reported(folder, tmp_path):
     data = folder()
     for path in (tmp_path / "images").iterdir():
-        path.rename(path.with_suffix(".bmp"))
+        path.rename(path.with_suffix(".tga"))
     report = check.check_data(data, threads=2)
     assert {f.code for f in report.findings if f.level is Level.ERROR} >= {"SEG-D014"}
 

@@ -172,13 +172,46 @@ def test_files_that_are_passed_over_are_counted(root, label_file):
     assert f"{root / 'images'}: 4 files are passed over: 3 .npy, 1 no suffix" in notes
 
 
-def test_images_of_a_kind_that_is_not_read_are_named(root, label_file):
+@pytest.mark.parametrize(
+    ("place", "missing"),
+    [("images", "10 masks without an image"), ("masks", "10 images without a mask")],
+)
+@pytest.mark.parametrize("kind", [".npy", ".tga"])
+def test_files_of_a_kind_that_is_not_read_are_named(root, label_file, place, missing, kind):
     put_pairs(root, *map(str, range(10)))
-    for path in (root / "images").iterdir():
-        path.rename(path.with_suffix(".bmp"))
-    with pytest.raises(DataError, match="10 masks without an image") as caught:
+    for path in (root / place).iterdir():
+        path.rename(path.with_suffix(kind))
+    with pytest.raises(DataError, match=missing) as caught:
         open_splits(root, label_file)
-    assert f"in {root / 'images'} 10 files are passed over: 10 .bmp" in str(caught.value)
+    assert f"in {root / place} 10 files are passed over: 10 {kind}" in caught.value.observed
+    assert caught.value.next_step == (
+        f"add, rename or remove the files named; {kind} files are not read: save the arrays or "
+        "images in them as PNG or TIFF"
+    )
+
+
+def test_the_option_for_endings_of_names_is_named(root, label_file):
+    put_pairs(root, *(f"{number:03d}" for number in range(10)))
+    for path in sorted((root / "masks").iterdir()):
+        path.rename(path.with_stem(f"{path.stem}_mask"))
+    with pytest.raises(DataError, match="SEG-D014") as caught:
+        open_splits(root, label_file)
+    assert caught.value.next_step == (
+        "add, rename or remove the files named; "
+        'data.options.mask_suffix = "_mask" pairs 000 with 000_mask'
+    )
+    assert len(open_splits(root, label_file, mask_suffix="_mask")["train"]) == 8
+
+
+def test_images_and_masks_in_one_folder_need_an_ending(root, label_file):
+    put_pairs(root, *(f"{number:03d}" for number in range(10)))
+    for path in sorted((root / "masks").iterdir()):
+        path.rename(root / "images" / f"{path.stem}_mask{path.suffix}")
+    here = {"images": "images", "masks": "images"}
+    with pytest.raises(DataError, match="SEG-D142") as caught:
+        open_splits(root, label_file, **here)
+    assert caught.value.next_step == 'data.options.mask_suffix = "_mask" pairs 000 with 000_mask'
+    assert len(open_splits(root, label_file, mask_suffix="_mask", **here)["train"]) == 8
 
 
 def test_predict_takes_of_a_folder_what_run_would(tmp_path):

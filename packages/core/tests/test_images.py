@@ -376,7 +376,8 @@ def test_unreadable_file(tmp_path, image_HWC):
     ("data", "named"),
     [
         (b"hello, I am no image", "text (starts with 'hello"),
-        (b"GIF89a....", "GIF"),
+        (b"RIFF\x04\0\0\0WAVE", "RIFF"),
+        (b"\x93NUMPY\x01\0", "a NumPy array"),
         (b"II*\0....", "TIFF"),
         (b"\x01\x02\x03\xff\xfe", "unknown (starts with 01 02 03 ff)"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),

@@ -446,8 +446,6 @@ def test_each_odd_folder_ends_in_one_question(tmp_path):
     save(unread / "images/a.png", picture(0)[0])
     assert ".npy files are not read" in str(question(unread))
     for name, text, told in (
-        ("a.roi", "Iout", "ImageJ ROI"),
-        ("a.xml", "<annotations><track id='0'/></annotations>", "CVAT for video"),
         ("a.json", '{"annotations": [{"bounding_box": {}, "polygon": {}}]}', "Darwin JSON"),
     ):
         tool = tmp_path / told
@@ -466,7 +464,8 @@ def test_numbered_objects_are_no_classes(tmp_path):
             mask_HW[10 * number : 10 * number + 6, 8:20] = number
         save(tmp_path / f"images/{n}.png", image_HWC)
         save(tmp_path / f"masks/{n}.png", mask_HW)
-    asked = question(tmp_path)
+    as_classes = Wishes("reference", assignments=("data.options.mask_kind=index",))
+    asked = question(tmp_path, as_classes)
     assert asked.code == "SEG-D123"
     assert "Cellpose" in str(asked)
 
@@ -609,15 +608,6 @@ def test_folders_and_draws_that_do_not_go_together_are_refused(options, tmp_path
     assert refused.value.code == "SEG-X002"
 
 
-def test_masks_of_grey_and_alpha_are_read_as_colours(tmp_path, no_steps):
-    make(tmp_path, "images/{n}.png", "masks/{n}.png")
-    for path in (tmp_path / "masks").iterdir():
-        Image.open(path).convert("LA").save(path)
-    recipe = load_recipe(init(tmp_path, None, REFERENCE).recipe)
-    assert recipe.data.options["mask_kind"] == "colour"
-    assert datasets.open_split(recipe.data, "train").read(0).label_HW.max() == 1
-
-
 def measured_with(monkeypatch, tmp_path: Path, most: int = 8) -> measure_step.Measured | None:
     """Measure in this process, whose memory the caller has made small."""
     root = make(tmp_path / "mine", "images/{n}.png", "masks/{n}.png")
@@ -744,3 +734,34 @@ def test_a_label_raster_with_a_palette_is_one(tmp_path):
         dataset.write_colormap(1, {0: (9, 9, 9), 1: (200, 0, 0), 2: (0, 200, 0)})
     found = init(tmp_path / "own", wishes=Wishes(backend="reference"))
     assert 'label = "s_label.tif"' in found.recipe.read_text()
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_webp_and_gif_are_read_and_masks_with_losses_are_named(tmp_path, no_steps, lossless):
+    for n in range(10):
+        image_HWC, mask_HW = picture(n)
+        for folder in ("images", "masks"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        Image.fromarray(image_HWC).save(tmp_path / f"images/{n}.webp", quality=80)
+        mask = Image.fromarray(mask_HW * np.uint8(255))
+        if lossless:
+            mask.save(tmp_path / f"masks/{n}.gif")
+        else:
+            mask.save(tmp_path / f"masks/{n}.webp", quality=80)
+    if lossless:
+        proposal = init(tmp_path, wishes=REFERENCE)
+        assert load_label_map(str(proposal.labels)).names == ("background", "foreground")
+    else:
+        assert question(tmp_path).code == "SEG-D008"
+
+
+def test_masks_of_grey_with_alpha_are_numbers(tmp_path, no_steps):
+    for n in range(10):
+        image_HWC, mask_HW = picture(n)
+        save(tmp_path / f"images/{n}.png", image_HWC)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        grey = Image.fromarray(mask_HW)
+        Image.merge("LA", (grey, Image.new("L", grey.size, 255))).save(tmp_path / f"masks/{n}.png")
+    proposal = init(tmp_path, wishes=REFERENCE)
+    assert "mask_kind" not in load_recipe(proposal.recipe).data.options
+    assert load_label_map(str(proposal.labels)).names == ("background", "foreground")

@@ -32,7 +32,7 @@ def run(tmp_path_factory):
 
 def test_a_run_is_timed_and_the_result_kept(run):
     found = speed.measure(run, size=(40, 60), batch_size=2, repeats=3)
-    kept = json.loads((run / "evaluation" / "speed.json").read_text())
+    kept = json.loads((run / "speed.json").read_text())
     assert (kept["rows"], kept["columns"], kept["batch_size"], kept["repeats"]) == (40, 60, 2, 3)
     assert 0 < kept["fastest"] <= kept["milliseconds"] <= kept["slowest"]
     assert kept["milliseconds"] == found.milliseconds
@@ -58,7 +58,7 @@ def test_compare_has_it_beside_the_score(tmp_path):
         "rows": 512,
         "columns": 640,
     }
-    (runs[0] / "evaluation" / "speed.json").write_text(json.dumps(measured))
+    (runs[0] / "speed.json").write_text(json.dumps(measured))
     found = compare.compare(runs, resamples=50)  # the file is not taken for an evaluation
     page = comparison_page(found)
     assert "12.3·10⁹" in page

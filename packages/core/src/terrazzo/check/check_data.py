@@ -19,6 +19,7 @@ from terrazzo.check import (
     drawn_shapes,
     grids,
     headers,
+    instance_masks,
     label_map_proposal,
     label_nodata,
     label_values,
@@ -72,9 +73,11 @@ def check_data(
     threads = threads or min(os.cpu_count() or 1, _MOST_THREADS)
     seen = survey(settings, label_map, threads=threads, fresh=fresh, progress=progress)
     counted = coverage.count(seen)
+    objects = instance_masks.numbered_objects(seen)
     findings = [
         *unusable_files.find(seen),
-        *label_values.find(seen),
+        *instance_masks.find(seen, objects),
+        *label_values.find(seen, are_numbers=objects is not None),
         *palettes.find(seen),
         *coverage.find(seen, counted),
         *bands.find(seen),
@@ -98,7 +101,7 @@ def check_data(
         classes=() if counted is None or label_map is None else coverage.table(counted, label_map),
         ignored_share=0.0 if counted is None else float(counted.ignored_N.sum() / max(pixels, 1)),
         bands=bands.table(seen),
-        proposal=label_map_proposal.propose(seen),
+        proposal=label_map_proposal.propose(seen, objects),
         notes=tuple(dict.fromkeys(n for source in seen.sources.values() for n in source.notes)),
     )
 

@@ -54,9 +54,12 @@ def look(files: tuple[Path, ...], band_names: tuple[str, ...]) -> Looked:
         first_raster: the GeoTIFF whose bands all others must have in the same order; None: none.
     """
     # Files of labelling tools have no header; the sizes in them are looked at where they are drawn.
+    of_shapes = len(files) > 1 and not all(map(_has_header, files[1:]))
     files = files[:1] + tuple(file for file in files[1:] if _has_header(file))
     try:
-        image, *labels = map(_shape, files)
+        # What is drawn on a photo tells which way it lies; that was asked where it was read.
+        image = _shape(files[0], any_orientation=of_shapes)
+        labels = [_shape(file) for file in files[1:]]
     except DataError as error:
         return Looked(files[0], faults=(error,))
     fault = _fault(files, image, labels, band_names)
@@ -162,12 +165,12 @@ def _has_header(path: Path) -> bool:
     return path.suffix.lower() not in SHAPE_SUFFIXES
 
 
-def _shape(path: Path) -> _Shape:
+def _shape(path: Path, *, any_orientation: bool = False) -> _Shape:
     if is_raster(path):
         from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
 
         info = rasters.info(path)
         return _Shape(info.rows, info.columns, info.bands, info.dtype, info.band_names)
-    header = images.image_info(path)
+    header = images.image_info(path, any_orientation=any_orientation)
     # PNG and JPEG have one order of bands each, so their names can tell nothing.
     return _Shape(header.rows, header.columns, header.bands, header.dtype, ())

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 import tomli_w
 
 from terrazzo.base import printable
-from terrazzo.check import label_values
+from terrazzo.check import instance_masks, label_values
+from terrazzo.check.instance_masks import NumberedObjects
 from terrazzo.check.label_values import Cause
 from terrazzo.check.scan import Survey
-from terrazzo.data.datasets._annotated_images import OfShapes, as_toml
+from terrazzo.data.datasets._annotated_images import OfShapes
+from terrazzo.data.datasets._shape_options import as_toml
 from terrazzo.data.labels import MAX_NAME, LabelClass, LabelMap
 from terrazzo.data.sample import IGNORE
 from terrazzo.io.raster_formats import is_raster
@@ -62,12 +64,21 @@ class _Told:
         return f"{name} ({value})" if others[name] > 1 else name
 
 
-def propose(survey: Survey) -> str | None:
+def propose(survey: Survey, objects: NumberedObjects | None = None) -> str | None:
     """Return the TOML of a label map that knows every raw value; None where the map in use does.
 
     Nothing is proposed for mixtures of colours, or for values that only arithmetic explains: there
     the masks are to be made again.
+
+    Args:
+        survey: what was seen.
+        objects: what the values number, where they are no classes.
     """
+    if objects is not None:
+        if not instance_masks.takes_instances(survey.data.format):
+            return None
+        found = tomli_w.dumps(instance_masks.label_map().as_toml())
+        return f"# recipe: data.options.{instance_masks.OPTION}\n{found}"
     label_map = survey.label_map
     of_shapes = [s for s in survey.sources.values() if isinstance(s, OfShapes)]
     if label_map is None and of_shapes:

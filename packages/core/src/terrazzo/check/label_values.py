@@ -60,8 +60,13 @@ class _Known:
     all: frozenset[int]
 
 
-def find(survey: Survey) -> Iterator[Finding]:
-    """Yield labels of the wrong kind, and labels with values that the map does not know."""
+def find(survey: Survey, *, are_numbers: bool = False) -> Iterator[Finding]:
+    """Yield labels of the wrong kind, and labels with values that the map does not know.
+
+    Args:
+        survey: what was seen.
+        are_numbers: the values are those of objects, which one finding says of all masks.
+    """
     label_map = survey.label_map
     if label_map is None:
         return
@@ -76,7 +81,7 @@ def find(survey: Survey) -> Iterator[Finding]:
         for value, count in counts.items():
             whole[value] = whole.get(value, 0) + count
         strays = {value: counts[value] for value in sorted(counts.keys() - known.all)}
-        if strays:
+        if strays and not are_numbers:
             places += 1
             source = survey.sources[scanned.split] if places <= _PLACES else None
             yield _stray(scanned, strays, diagnose(counts, label_map), label_map, source)

@@ -23,6 +23,7 @@ from terrazzo.check.file_statistics import ImageFacts, LabelFacts
 from terrazzo.check.finding import Finding, of_error
 from terrazzo.data import datasets
 from terrazzo.data.datasets import MaskedLabels, Source
+from terrazzo.data.datasets._paired_files import PairedFiles
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.scene_placement import Placed
 from terrazzo.io import images
@@ -108,7 +109,7 @@ class _File:
     Attributes:
         stamp: its state.
         palette_PC: of a PNG that has one.
-        size: rows and columns of a PNG or JPEG, else None.
+        size: rows and columns of an image file that lies as it is displayed, else None.
     """
 
     stamp: Stamp
@@ -136,7 +137,9 @@ class _Files:
                 return self.known[path]
             data, header = images.decoded_bytes(path)
             stamp = Stamp(len(data), changed_ns, hashlib.sha256(data).hexdigest())
-            size = None if header is None else (header.rows, header.columns)
+            size = None  # a photo that is to be turned comes whole, in the size it has then
+            if header is not None and header.orientation == 1:
+                size = header.rows, header.columns
             self.known[path] = _File(stamp, images.palette(data), size)
         return self.known[path]
 
@@ -238,6 +241,8 @@ def _look(
     try:
         raw_label = source.read_label(index)
         palette_PC = read.of(files[1]).palette_PC if len(files) == 2 else None
+        if isinstance(source, PairedFiles) and source.mask_kind == "instance":
+            palette_PC = None  # its colours tell objects apart
         unlabelled = source.unlabelled(index) if isinstance(source, MaskedLabels) else 0
         label = file_statistics.of_label(raw_label, valid_HW, palette_PC, unlabelled)
     except DataError as error:

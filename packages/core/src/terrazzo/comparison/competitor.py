@@ -62,7 +62,7 @@ class Competitor:
         Raises:
             CheckpointError: SEG-C014, the file is damaged.
         """
-        return read_json(self.folder.evaluation / "speed.json")
+        return read_json(self.folder.speed)
 
     @property
     def peak_memory(self) -> int | None:

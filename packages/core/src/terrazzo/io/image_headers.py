@@ -1,4 +1,4 @@
-"""What the bytes of a PNG, JPEG or TIFF file say of themselves; no pixel is decoded here.
+"""What the bytes of an image file say of themselves; no pixel is decoded here.
 
 One walk along the segments of a file tells its size, bit depth and orientation, and whether the
 file is whole. Neither decoder can be asked for the last: OpenCV fills the missing part of a cut
@@ -12,10 +12,24 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
+
+from terrazzo.io.header_types import ORIENTATION_TAG as ORIENTATION_TAG
+from terrazzo.io.header_types import Colour as Colour
+from terrazzo.io.header_types import CutShortError as CutShortError
+from terrazzo.io.header_types import DamagedError as DamagedError
+from terrazzo.io.header_types import Header as Header
+from terrazzo.io.header_types import orientation_of
+from terrazzo.io.other_headers import (
+    BMP_SIGNATURE,
+    GIF_SIGNATURES,
+    WEBP_SIGNATURE,
+    walk_bmp,
+    walk_gif,
+    walk_webp,
+)
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
@@ -29,7 +43,7 @@ _MAGIC = {
     b"MM\0+": "TIFF",
     b"GIF8": "GIF",
     b"BM": "BMP",
-    b"RIFF": "RIFF (WebP?)",
+    b"RIFF": "RIFF",
     b"\x93NUMPY": "a NumPy array",
     b"PK\x03\x04": "a ZIP archive",
     b"%PDF": "PDF",
@@ -41,18 +55,6 @@ _MAGIC = {
 }
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _END_OF_IMAGE, _EXIF_SEGMENT = 0xDA, b"\xff\xd9", 0xE1
-_ORIENTATION = 0x0112
-
-
-class Colour(Enum):
-    """How the samples of a pixel are to be understood."""
-
-    GREY = "grey"
-    GREY_ALPHA = "grey + alpha"
-    RGB = "RGB"
-    RGBA = "RGBA"
-    PALETTE = "palette"
-    CMYK = "CMYK"
 
 
 _PNG_COLOURS = {
@@ -63,35 +65,6 @@ _PNG_COLOURS = {
     6: Colour.RGBA,
 }
 _JPEG_COLOURS = {1: Colour.GREY, 3: Colour.RGB, 4: Colour.CMYK}
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What a PNG or JPEG file says of itself.
-
-    Attributes:
-        content: ``PNG`` or ``JPEG``.
-        rows: height in pixels, as stored.
-        columns: width in pixels, as stored.
-        bits: of one sample, 1…16.
-        colour: meaning of the samples.
-        orientation: Exif orientation, 1 where none is given.
-    """
-
-    content: str
-    rows: int
-    columns: int
-    bits: int
-    colour: Colour
-    orientation: int
-
-
-class CutShortError(Exception):
-    """The file ends before its own end mark."""
-
-
-class DamagedError(Exception):
-    """The file contradicts itself; the message says where."""
 
 
 def content_name(data: bytes) -> str:
@@ -107,20 +80,20 @@ def content_name(data: bytes) -> str:
 
 
 def parse(data: bytes, *, whole: bool = True) -> Header | None:
-    """Read the header of a PNG or JPEG file.
+    """Read the header of a PNG, JPEG, BMP, GIF or WebP file.
 
     Args:
         data: the file, or its beginning where `whole` is false.
         whole: also check that the file reaches its end mark and, for PNG, every checksum.
 
     Returns:
-        The header, or None where the content is neither PNG nor JPEG.
+        The header, or None where the content is none of them.
 
     Raises:
         CutShortError: the file ends too early.
         DamagedError: the structure is not that of the format.
     """
-    for signature, walk in ((PNG_SIGNATURE, _walk_png), (JPEG_SIGNATURE, _walk_jpeg)):
+    for signature, walk in _WALKS:
         if data.startswith(signature):
             return walk(data, whole)
         if signature.startswith(data):
@@ -135,6 +108,8 @@ def _walk_png(data: bytes, whole: bool) -> Header:
         if position + 12 > len(data):
             raise CutShortError
         length, kind = struct.unpack_from(">I4s", data, position)
+        if kind == b"IDAT" and fields is not None and not whole:
+            break  # what says how it lies nearly always stands before the pixels
         end = position + 12 + length
         if end > len(data):
             raise CutShortError
@@ -144,8 +119,8 @@ def _walk_png(data: bytes, whole: bool) -> Header:
         if kind == b"IHDR" and length == 13:
             fields = struct.unpack_from(">IIBB", data, position + 8)
         elif kind == b"eXIf":
-            orientation = _orientation(data[position + 8 : end - 4])
-        if kind == b"IEND" or (fields is not None and not whole):
+            orientation = orientation_of(data[position + 8 : end - 4])
+        if kind == b"IEND":
             break
         position = end
     if fields is None or fields[3] not in _PNG_COLOURS:
@@ -170,7 +145,7 @@ def _walk_jpeg(data: bytes, whole: bool) -> Header:
         if end > len(data):
             raise CutShortError
         if kind == _EXIF_SEGMENT and data.startswith(b"Exif\0\0", position + 4):
-            orientation = _orientation(data[position + 10 : end])
+            orientation = orientation_of(data[position + 10 : end])
         elif kind in _START_OF_FRAME and length >= 8:
             fields = struct.unpack_from(">BHHB", data, position + 4)
         position = end
@@ -183,24 +158,16 @@ def _walk_jpeg(data: bytes, whole: bool) -> Header:
     if fields is None or fields[3] not in _JPEG_COLOURS:
         raise DamagedError("no valid JPEG frame header")
     bits, rows, columns, samples = fields
-    return Header("JPEG", rows, columns, bits, _JPEG_COLOURS[samples], orientation)
+    return Header("JPEG", rows, columns, bits, _JPEG_COLOURS[samples], orientation, is_lossy=True)
 
 
-def _orientation(exif: bytes) -> int:
-    """Return the orientation of the first Exif directory; 1 where it has none or is malformed."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
-    if order is None:
-        return 1
-    try:
-        (directory,) = struct.unpack_from(f"{order}I", exif, 4)
-        (entries,) = struct.unpack_from(f"{order}H", exif, directory)
-        for entry in range(entries):
-            tag, _, _, value = struct.unpack_from(f"{order}HHIH", exif, directory + 2 + 12 * entry)
-            if tag == _ORIENTATION:
-                return int(value)
-    except struct.error:
-        return 1
-    return 1
+_WALKS: tuple[tuple[bytes, Callable[[bytes, bool], Header | None]], ...] = (
+    (PNG_SIGNATURE, _walk_png),
+    (JPEG_SIGNATURE, _walk_jpeg),
+    (BMP_SIGNATURE, walk_bmp),
+    *((signature, walk_gif) for signature in GIF_SIGNATURES),
+    (WEBP_SIGNATURE, walk_webp),
+)
 
 
 _METADATA_TAG = 42112  # GDAL_METADATA: XML
@@ -221,7 +188,7 @@ def tiff_nodata(path: Path) -> str | None:
 
 def tiff_orientation(path: Path) -> int:
     """Return the orientation in the first directory of a TIFF; 1 where it has none."""
-    found = _tiff_tag(path, _ORIENTATION)
+    found = _tiff_tag(path, ORIENTATION_TAG)
     if found is None or len(found[0]) < 2:
         return 1
     return int.from_bytes(found[0][:2], "little" if found[1] == "<" else "big")

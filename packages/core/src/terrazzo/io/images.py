@@ -1,9 +1,9 @@
-"""PNG and JPEG files as arrays: the only module that decodes them.
+"""PNG, JPEG, BMP, GIF and WebP files as arrays: the only module that decodes them.
 
 Images are decoded by OpenCV: it keeps 16 bits, lets other threads run, and took 1.6 ms for a
 CamVid JPEG where Pillow took 3.1 ms. So are grey 8-bit labels; the others by Pillow, for OpenCV
-turns palette indices into colours. Both only after `image_headers.parse` has found the file whole,
-for neither decoder reliably says so.
+turns palette indices into colours, and so are BMP, GIF and WebP. Both only after
+`image_headers.parse` has found the file whole, for neither decoder reliably says so.
 
 OpenCV's own threads are left alone here; who reads in several threads calls
 ``cv2.setNumThreads(0)`` once, or every reader thread wakes a pool of its own size.
@@ -27,10 +27,11 @@ from terrazzo.base.errors import DataError, ResourceError
 from terrazzo.base.memory import host_ran_out, out_of_memory, size_of
 from terrazzo.base.reading import now_reading
 from terrazzo.io import image_headers
+from terrazzo.io.header_types import SUFFIXES
 from terrazzo.io.image_headers import Colour, Header
 from terrazzo.io.special_files import refuse_special
 
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png")
+IMAGE_SUFFIXES = SUFFIXES
 
 PIXEL_LIMIT = 89_478_485
 """Largest rows × columns decoded: a quarter GiB as RGB. Above it Pillow would warn, and a warning
@@ -39,8 +40,13 @@ cannot be caught safely in a thread; larger scenes belong in a GeoTIFF, which is
 COARSE = 64
 """Least rows and columns of an image that comes reduced on request."""
 
+ORIENTATIONS = range(1, 9)
+"""Of Exif; 1 is upright."""
+SWAPPING = (5, 6, 7, 8)
+"""Orientations that swap rows and columns."""
+
 _HEAD_BYTES = 1 << 18  # enough for the header of nearly any file, with its profile and thumbnail
-_PNG_COLOUR_TYPE = 25, b"\x03"  # place of the colour type in the file, and that of palettes
+_BY_PILLOW = ("BMP", "GIF", "WebP")
 _BANDS = {Colour.GREY: 1, Colour.GREY_ALPHA: 1}
 
 
@@ -65,18 +71,41 @@ class ImageInfo:
     dtype: str
 
 
-def image_info(path: Path) -> ImageInfo:
+def image_info(path: Path, *, any_orientation: bool = False) -> ImageInfo:
     """Read the header of an image or label; cheap, and no check that the file is whole.
+
+    Args:
+        path: the file.
+        any_orientation: whether it may be one that is to be turned on display; its rows and columns
+            are those of the stored pixels.
 
     Raises:
         DataError: as `read_image`, as far as the header can tell.
     """
+    data, header = _read_header(path)
+    return _info_of(path, data, _upright(header) if any_orientation else header)
+
+
+def _read_header(path: Path) -> tuple[bytes, Header | None]:
+    """Return the beginning of a file, and its header; None: it holds no image."""
     data = _read_bytes(path, _HEAD_BYTES)
     try:
-        header = image_headers.parse(data, whole=False)
+        return data, image_headers.parse(data, whole=False)
     except (image_headers.CutShortError, image_headers.DamagedError):
-        header = _parse(path, _read_bytes(path))
-    return _info_of(path, data, header)
+        return data, _parse(path, _read_bytes(path))
+
+
+def header_of(path: Path) -> Header | None:
+    """Read the header of a file; None: it holds no image that is read here.
+
+    Raises:
+        DataError: SEG-D011 damaged; SEG-D013 missing or unreadable.
+    """
+    return _read_header(path)[1]
+
+
+def _upright(header: Header | None) -> Header | None:
+    return None if header is None else replace(header, orientation=1)
 
 
 def has_alpha(path: Path) -> bool:
@@ -116,7 +145,7 @@ def _info_of(path: Path, data: bytes, header: Header | None) -> ImageInfo:
 
 
 def decoded_bytes(path: Path) -> tuple[bytes, Header | None]:
-    """Return the bytes of a file and its header, None where it is neither PNG nor JPEG.
+    """Return the bytes of a file and its header, None where it is no image.
 
     What this thread has just decoded is not read again: the bytes are those that were decoded.
 
@@ -145,19 +174,21 @@ def stored_size(path: Path) -> tuple[tuple[int, int], int]:
     Raises:
         DataError: as `image_info`, but for the orientation.
     """
-    data = _read_bytes(path, _HEAD_BYTES)
-    try:
-        header = image_headers.parse(data, whole=False)
-    except (image_headers.CutShortError, image_headers.DamagedError):
-        header = _parse(path, _read_bytes(path))
+    data, header = _read_header(path)
     if header is None:
         raise _not_an_image(path, data)
     _check_header(path, replace(header, orientation=1))
     return (header.rows, header.columns), header.orientation
 
 
-def read_image(path: Path, *, coarse: bool = False, drop_alpha: bool = False) -> NDArray[Any]:
-    """Decode an image. Its content decides between PNG and JPEG, not its name.
+def read_image(
+    path: Path,
+    *,
+    coarse: bool = False,
+    drop_alpha: bool = False,
+    turned_by: int | None = None,
+) -> NDArray[Any]:
+    """Decode an image. Its content decides which format it is of, not its name.
 
     Args:
         path: the file.
@@ -165,6 +196,8 @@ def read_image(path: Path, *, coarse: bool = False, drop_alpha: bool = False) ->
             columns are left; its pixels are means of 16, or of four. Its file is read to the end
             just the same, in half the time.
         drop_alpha: leave an alpha band out whatever it holds, and keep the colours below.
+        turned_by: the Exif orientation by which the stored pixels are turned, whatever the file
+            says; 1: as they are stored. None: the file must be upright.
 
     Returns:
         H×W×C, uint8 or (16-bit PNG) uint16; C is 1 for grey and 3 for red, green, blue. Palette
@@ -172,14 +205,21 @@ def read_image(path: Path, *, coarse: bool = False, drop_alpha: bool = False) ->
 
     Raises:
         DataError: SEG-D010 Exif orientation other than 1; SEG-D011 truncated or damaged; SEG-D012
-            neither PNG nor JPEG; SEG-D013 missing, empty or unreadable; SEG-D019 transparent pixels
-            or CMYK; SEG-D031 more than `PIXEL_LIMIT` pixels.
+            no image; SEG-D013 missing, empty or unreadable; SEG-D019 transparent pixels, CMYK,
+            animations; SEG-D031 more than `PIXEL_LIMIT` pixels.
     """
-    return decode_image(_read_bytes(path), path, coarse=coarse, drop_alpha=drop_alpha)
+    return decode_image(
+        _read_bytes(path), path, coarse=coarse, drop_alpha=drop_alpha, turned_by=turned_by
+    )
 
 
 def decode_image(
-    data: bytes, path: Path, *, coarse: bool = False, drop_alpha: bool = False
+    data: bytes,
+    path: Path,
+    *,
+    coarse: bool = False,
+    drop_alpha: bool = False,
+    turned_by: int | None = None,
 ) -> NDArray[Any]:
     """Decode the bytes of a file; see `read_image`.
 
@@ -188,6 +228,7 @@ def decode_image(
         path: its name, for messages; nothing is read there.
         coarse: see `read_image`.
         drop_alpha: see `read_image`.
+        turned_by: see `read_image`.
 
     Raises:
         DataError: as `read_image`.
@@ -195,10 +236,38 @@ def decode_image(
     header = _parse(path, data)
     if header is None:
         raise _not_an_image(path, data)
-    _check_header(path, header)
-    if header.colour is Colour.PALETTE:
+    if turned_by is None:
+        _check_header(path, header)
+        return _decode(data, path, header, coarse=coarse, drop_alpha=drop_alpha)
+    _check_header(path, replace(header, orientation=1))
+    stored_HWC = _decode(data, path, header, coarse=coarse, drop_alpha=drop_alpha)
+    return turned(stored_HWC, turned_by)
+
+
+def turned(pixels_HWC: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn and mirror stored pixels as an Exif orientation says they are displayed.
+
+    Args:
+        pixels_HWC: H×W or H×W×C.
+        orientation: 1 to 8.
+
+    Source: Exif 2.32, section 4.6.4, which side of the picture row 0 and column 0 are.
+    """
+    if orientation in SWAPPING:
+        pixels_HWC = pixels_HWC.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels_HWC = pixels_HWC[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels_HWC = pixels_HWC[:, ::-1]
+    return np.ascontiguousarray(pixels_HWC)
+
+
+def _decode(
+    data: bytes, path: Path, header: Header, *, coarse: bool, drop_alpha: bool
+) -> NDArray[Any]:
+    if header.colour is Colour.PALETTE or header.content in _BY_PILLOW:
         # RGBA, not RGB: Pillow warns of transparent palette entries otherwise.
-        colours_HWC = np.asarray(_pillow(path, data).convert("RGBA"))
+        colours_HWC = np.asarray(_pillow(path, data, header).convert("RGBA"))
         return _without_alpha(path, colours_HWC, header, drop=drop_alpha)
     if header.content == "JPEG" and header.colour is Colour.RGB and header.bits == 8:
         size = _reduction(header) if coarse else 0
@@ -214,16 +283,16 @@ def read_label(path: Path, kind: Literal["index", "colour"]) -> NDArray[Any]:
     """Decode a label mask, exactly as stored.
 
     Args:
-        path: a PNG file, judged by its content.
-        kind: ``index`` for the numbers in a grey or palette PNG; ``colour`` for the colours of any
-            8-bit PNG, looked up in its palette where it has one.
+        path: a PNG, BMP, GIF or WebP file, judged by its content.
+        kind: ``index`` for the numbers in a grey or palette file; ``colour`` for the colours of any
+            8-bit file, looked up in its palette where it has one.
 
     Returns:
         H×W uint8 or uint16 for ``index``, H×W×3 uint8 for ``colour``.
 
     Raises:
         DataError: SEG-D007 colours where indices are wanted, or more than 8 bits where colours are;
-            SEG-D008 JPEG, whatever the name; otherwise as `read_image`.
+            SEG-D008 JPEG or WebP with losses, whatever the name; otherwise as `read_image`.
     """
     return _decode_label(_read_bytes(path), path, kind)
 
@@ -263,34 +332,44 @@ def decode_bitmap(data: bytes, path: Path) -> NDArray[np.bool_]:
 
 def _decode_label(data: bytes, path: Path, kind: Literal["index", "colour"]) -> NDArray[Any]:
     if data.startswith(image_headers.JPEG_SIGNATURE):
-        raise DataError(
-            "SEG-D008",
-            "lossy label format: JPEG changes class values along every edge",
-            file=path,
-            observed="content is JPEG",
-            allowed="PNG or GeoTIFF",
-            next_step="export the masks again as PNG; converting the JPEG does not bring the "
-            "values back",
-        )
+        raise _lossy(path, "JPEG")  # also one that is cut short
     header = _parse(path, data)
     if header is None:
-        raise _not_an_image(path, data, allowed="PNG")
+        raise _not_an_image(path, data, allowed="PNG, BMP, GIF, WebP without losses or GeoTIFF")
+    if header.is_lossy:
+        raise _lossy(path, header.content)
     _check_header(path, header)
     if kind == "index":
         return _indices(path, data, header)
     return _colours(path, data, header)
 
 
+def _lossy(path: Path, content: str) -> DataError:
+    told = content if content == "JPEG" else f"{content} with losses"
+    return DataError(
+        "SEG-D008",
+        f"lossy label format: {told} changes class values along every edge",
+        file=path,
+        observed=f"content is {told}",
+        allowed="PNG or GeoTIFF",
+        next_step=f"export the masks again as PNG; converting the {content} does not bring the "
+        "values back",
+    )
+
+
 def palette(data: bytes) -> NDArray[np.uint8] | None:
-    """Return the palette of a PNG file, P×3 red, green, blue; None where it has none.
+    """Return the palette of an image file, P×3 red, green, blue; None where it has none.
 
     Args:
         data: the file.
     """
-    at, kind = _PNG_COLOUR_TYPE
-    if not data.startswith(image_headers.PNG_SIGNATURE) or data[at : at + 1] != kind:
+    try:
+        header = image_headers.parse(data, whole=False)
+    except (image_headers.CutShortError, image_headers.DamagedError):
         return None
-    image = Image.open(io.BytesIO(data), formats=("PNG",))  # reads the header alone
+    if header is None or header.colour is not Colour.PALETTE:
+        return None
+    image = Image.open(io.BytesIO(data), formats=(header.content.upper(),))  # the header alone
     return np.frombuffer(bytes(image.getpalette("RGB") or ()), np.uint8).reshape(-1, 3)
 
 
@@ -344,22 +423,24 @@ def _reduction(header: Header) -> int:
 
 
 def _indices(path: Path, data: bytes, header: Header) -> NDArray[Any]:
+    if header.colour is Colour.GREY_ALPHA:
+        return _without_alpha(path, _opencv(path, data, cv2.IMREAD_UNCHANGED), header)[..., 0]
     if header.colour not in (Colour.GREY, Colour.PALETTE):
         raise DataError(
             "SEG-D007",
             "a mask of class indices is wanted, and this one holds colours",
             file=path,
-            observed=f"{header.colour.value} PNG",
-            allowed="grey or palette PNG",
+            observed=f"{header.colour.value} {header.content}",
+            allowed="grey or palette PNG, BMP or GIF",
             next_step='set mask_kind = "colour" and choose a label map with raw = ["#RRGGBB"], or '
             "export the masks with one band",
         )
-    if header.colour is Colour.GREY and header.bits == 8:
+    if header.colour is Colour.GREY and header.bits == 8 and header.content == "PNG":
         decoded = _opencv(path, data, cv2.IMREAD_UNCHANGED)
         if decoded.ndim == 2:  # with a transparent grey, OpenCV adds bands
             return decoded
-    values = np.asarray(_pillow(path, data))
-    if header.colour is Colour.GREY and 1 < header.bits < 8:
+    values = np.asarray(_pillow(path, data, header))
+    if header.colour is Colour.GREY and 1 < header.bits < 8 and header.content == "PNG":
         # Pillow spreads 2 and 4 bits over 0…255; the numbers as stored are wanted.
         values = values // np.uint8(255 // (2**header.bits - 1))
     return values.astype(np.uint16 if header.bits == 16 else np.uint8)
@@ -376,7 +457,7 @@ def _colours(path: Path, data: bytes, header: Header) -> NDArray[Any]:
             next_step='export the masks with 8 bits, or set mask_kind = "index" if they hold class '
             "indices",
         )
-    colours_HWC = np.asarray(_pillow(path, data).convert("RGBA"))
+    colours_HWC = np.asarray(_pillow(path, data, header).convert("RGBA"))
     opaque_HWC = _without_alpha(path, colours_HWC, header)
     return opaque_HWC if opaque_HWC.shape[2] == 3 else np.repeat(opaque_HWC, 3, axis=2)
 
@@ -400,7 +481,7 @@ def _without_alpha(
             allowed="no alpha band, or one that is opaque everywhere",
             next_step="flatten the image on a background colour of your choice",
         )
-    return np.ascontiguousarray(pixels_HWC[..., : 1 if header.colour is Colour.GREY_ALPHA else 3])
+    return np.ascontiguousarray(pixels_HWC[..., : _BANDS.get(header.colour, 3)])
 
 
 def _opencv(path: Path, data: bytes, flags: int) -> NDArray[Any]:
@@ -413,13 +494,13 @@ def _opencv(path: Path, data: bytes, flags: int) -> NDArray[Any]:
     return decoded
 
 
-def _pillow(path: Path, data: bytes) -> Image.Image:
+def _pillow(path: Path, data: bytes, header: Header) -> Image.Image:
     try:
-        image = Image.open(io.BytesIO(data), formats=("PNG",))
+        image = Image.open(io.BytesIO(data), formats=(header.content.upper(),))
         image.load()
     except MemoryError as error:
         raise _undecoded(path, data, error) from error
-    except (OSError, SyntaxError, ValueError) as error:  # all three mean a broken PNG to Pillow
+    except (OSError, SyntaxError, ValueError) as error:  # all mean a broken file to Pillow
         raise _damaged(path, data, str(error)) from error
     return image
 
@@ -460,6 +541,15 @@ def _check_header(path: Path, header: Header) -> None:
             allowed="1, or no such tag",
             next_step="turn the pixels themselves and drop the tag, e.g. "
             "`mogrify -auto-orient FILE`, then check the mask",
+        )
+    if header.unread:
+        raise DataError(
+            "SEG-D019",
+            "this kind of image is not read",
+            file=path,
+            observed=header.unread,
+            allowed="one picture of 8- or 16-bit grey or RGB, or with a palette",
+            next_step="save it again as PNG, one file a picture",
         )
     if header.colour is Colour.CMYK or header.bits not in (1, 2, 4, 8, 16):
         raise DataError(
@@ -517,7 +607,9 @@ def _undecoded(path: Path, data: bytes, error: Exception) -> DataError | Resourc
     )
 
 
-def _not_an_image(path: Path, data: bytes, *, allowed: str = "PNG or JPEG") -> DataError:
+def _not_an_image(
+    path: Path, data: bytes, *, allowed: str = "PNG, JPEG, BMP, GIF or WebP"
+) -> DataError:
     return DataError(
         "SEG-D012",
         "the file does not hold an image that can be read here",

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from terrazzo.base.errors import ConfigError
 from terrazzo.io import image_headers, sentinel2
+from terrazzo.io.header_types import SUFFIXES as _IMAGES
 from terrazzo.io.remote_paths import RemotePath
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -26,7 +27,6 @@ OPT_IN: tuple[OptIn, ...] = ("ENVI", "HFA")
 VRT = "VRT"
 _READ_EVERYWHERE = ("TIFF", "JPEG 2000")
 """As `image_headers.content_name` has them."""
-_IMAGES = (".png", ".jpg", ".jpeg")
 
 _Path = WindowsPath if os.name == "nt" else PosixPath
 

@@ -89,6 +89,11 @@ class RunFolder:
         return self.path / "timing.jsonl"
 
     @property
+    def speed(self) -> Path:
+        """What `terrazzo speed` measured, where it was asked."""
+        return self.path / "speed.json"
+
+    @property
     def checkpoints(self) -> Path:
         """One folder a checkpoint."""
         return self.path / "checkpoints"
@@ -107,7 +112,16 @@ class RunFolder:
     def files(self) -> list[Path]:
         """Every file that a run has written here."""
         report = self.path / "report.html"
-        single = (self.config, self.labels, self.record, self.splits, self.log, self.timing, report)
+        single = (
+            self.config,
+            self.labels,
+            self.record,
+            self.splits,
+            self.log,
+            self.timing,
+            self.speed,
+            report,
+        )
         folders = (self.checkpoints, self.model, self.evaluation)
         found = [*single, *(path for folder in folders for path in folder.rglob("*"))]
         return [path for path in found if path.is_file()]

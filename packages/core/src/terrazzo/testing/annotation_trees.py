@@ -239,6 +239,27 @@ def supervisely(root: Path) -> Tree:
     return _tree(root, "supervisely", written)
 
 
+def darwin(root: Path) -> Tree:
+    """A polygon of many paths for each class, or a box for each pixel."""
+    written = {
+        n: _written(root, n, f"images/{n}.png", root / f"annotations/{n}.json") for n in _NAMES
+    }
+    for number, each in enumerate(written.values()):
+        shapes: list[dict[str, Any]] = [
+            {"name": name, "bounding_box": {"x": c[0][0], "y": c[0][1], "w": 1, "h": 1}}
+            for name, c in _squares(each.raw_label)
+        ]
+        if number % 2:
+            paths: dict[str, list[Any]] = {}
+            for name, corners in _squares(each.raw_label):
+                paths.setdefault(name, []).append([{"x": x, "y": y} for x, y in corners])
+            shapes = [{"name": name, "polygon": {"paths": found}} for name, found in paths.items()]
+        slot = {"type": "image", "slot_name": "0", "width": _COLUMNS, "height": _ROWS}
+        item = {"name": each.image.name, "path": "/", "slots": [slot]}
+        _write_json(each.masks[0], {"version": "2.0", "item": item, "annotations": shapes})
+    return _tree(root, "darwin", written)
+
+
 def qupath(root: Path) -> Tree:
     """Each class of an image as one object of many parts, or a feature for each pixel."""
     written = {
@@ -272,10 +293,45 @@ def yolo(root: Path) -> Tree:
     return _tree(root, "yolo", written)
 
 
+def imagej_roi(root: Path) -> Tree:
+    """A set of traced pixels for each image, or one composite ROI."""
+    import roifile
+
+    written: dict[str, Written] = {}
+    for number, name in enumerate(_NAMES):
+        mask = root / f"images/{name}{'.zip' if number % 5 else '.roi'}"
+        each = written[name] = _written(root, name, f"images/{name}.png", mask)
+        if not number % 5:  # one ROI is of one class
+            each.raw_label[each.raw_label > 0] = 1
+            path: list[float] = []
+            for _, (first, *others) in _squares(each.raw_label):
+                path += [0, *first]  # move, lines, and close
+                for point in others:
+                    path += [1, *point]
+                path.append(4)
+            composite = np.array(path, np.float32)
+            roi = roifile.ImagejRoi(
+                roitype=roifile.ROI_TYPE.RECT,
+                name=CLASSES[0],
+                right=_COLUMNS,
+                bottom=_ROWS,
+                shape_roi_size=composite.size,
+                multi_coordinates=composite,
+            )
+            roi.tofile(mask)
+            continue
+        for at, (label, corners) in enumerate(_squares(each.raw_label)):
+            roi = roifile.ImagejRoi.frompoints(np.array(corners, np.float32), name=f"{label}-{at}")
+            roi.tofile(mask)
+    return _tree(root, "imagej_roi", written)
+
+
 WRITERS: Mapping[str, Callable[[Path], Tree]] = {
     "cityscapes_polygons": cityscapes_polygons,
     "coco": coco,
     "cvat": cvat,
+    "darwin": darwin,
+    "imagej_roi": imagej_roi,
     "label_studio": label_studio,
     "labelme": labelme,
     "qupath": qupath,

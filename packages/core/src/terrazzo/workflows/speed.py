@@ -19,8 +19,6 @@ from terrazzo.inference.model import Model, load_model
 from terrazzo.runs.folder import RunFolder
 from terrazzo.training.loop import peak_memory
 
-FILE = "speed.json"
-"""In the folder of the evaluations."""
 _WARM_UP = 2
 _FALLBACK_SIZE = (512, 512)
 
@@ -111,9 +109,8 @@ def measure(
         threads=model.trainer.threads,
         machine=platform.processor() or platform.machine(),
     )
-    path = RunFolder(run).evaluation / FILE
+    path = RunFolder(run).speed
     with writing(path):
-        path.parent.mkdir(exist_ok=True)
         write_json(path, asdict(found))
     return found
 

@@ -25,6 +25,7 @@ _FURTHEST = 1e12
 
 _SIGNS: tuple[tuple[str, Callable[[Any], bool]], ...] = (
     ("coco", lambda v: isinstance(v, dict) and {"images", "annotations"} <= v.keys()),
+    ("darwin", lambda v: isinstance(v, dict) and {"item", "annotations"} <= v.keys()),
     ("labelme", lambda v: isinstance(v, dict) and {"shapes", "imagePath"} <= v.keys()),
     ("cityscapes_polygons", lambda v: isinstance(v, dict) and {"imgHeight", "objects"} <= v.keys()),
     ("supervisely", lambda v: isinstance(v, dict) and {"size", "objects"} <= v.keys()),

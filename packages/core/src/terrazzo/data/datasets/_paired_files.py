@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import DataError
+from terrazzo.data import instance_masks
 from terrazzo.data.band_names import contradict
+from terrazzo.data.datasets import _pair_hints as pair_hints
 from terrazzo.data.datasets._faults import is_noting, refuse
 from terrazzo.data.datasets._guessed_alpha import refuse_guessed_alpha
 from terrazzo.data.sample import RawSample
@@ -25,7 +27,11 @@ if TYPE_CHECKING:
 
 RGB = ("red", "green", "blue")
 
+MaskKind = Literal["index", "colour", "instance"]
+"""What the pixels of masks hold: class indices, colours, or numbers of objects of one class."""
+
 _SHOWN = 100  # names a kind of fault; beyond it a message helps nobody
+_LISTED = 8  # folders whose other files are counted in one message
 _NO_MASK, _NO_IMAGE = "images without a mask", "masks without an image"
 _BAND_NAMES = {1: ("grey",), 3: RGB}
 
@@ -50,23 +56,25 @@ class PairedFiles:
     Attributes:
         pairs: sorted by name.
         band_names: C band names; an image with another number of bands is refused.
-        mask_kind: whether the masks hold class indices or colours.
+        mask_kind: see `MaskKind`.
         notes: what was left out, for the person who runs it.
         rules: of GeoTIFF images.
         named_by: the GeoTIFF whose bands every other one must have in the same order; None: none.
         guards_alpha: refuse a band that is taken for alpha without a word if it takes away many
             pixels.
         drops_alpha: leave alpha bands of PNG images out, whatever they hold.
+        instance_border: pixels on either side of the border of touching objects that are ignored.
     """
 
     pairs: tuple[Pair, ...]
     band_names: tuple[str, ...]
-    mask_kind: Literal["index", "colour"] = "index"
+    mask_kind: MaskKind = "index"
     notes: tuple[str, ...] = ()
     rules: ReadingRules = AS_STORED
     named_by: NamedBy | None = None
     guards_alpha: bool = False
     drops_alpha: bool = False
+    instance_border: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -81,7 +89,7 @@ class PairedFiles:
         """Decode one image and its mask.
 
         Raises:
-            DataError: as `read_image`, `images.read_label` and `rasters.read_label`.
+            DataError: as `read_image` and `read_label`.
         """
         pair = self.pairs[index]
         image_HWC, valid_HW, present_HWC = self.read_image(index)
@@ -121,13 +129,24 @@ class PairedFiles:
         )
 
     def read_label(self, index: int) -> NDArray[Any]:
-        """Decode the mask alone: H×W integers, or H×W×3 colours."""
-        mask = self.pairs[index].mask
-        if is_raster(mask):
-            from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
+        """Decode the mask alone: H×W integers, or H×W×3 colours.
 
-            return rasters.read_label(mask, self.mask_kind)
-        return images.read_label(mask, self.mask_kind)
+        Raises:
+            DataError: as `images.read_label`, `rasters.read_label` and `instance_masks.foreground`.
+        """
+        mask = self.pairs[index].mask
+        if self.mask_kind != "instance":
+            return _read_mask(mask, self.mask_kind)
+        ids_HW = _read_mask(mask, "index")
+        return instance_masks.foreground(ids_HW, self.instance_border, mask)
+
+
+def _read_mask(path: Path, kind: Literal["index", "colour"]) -> NDArray[Any]:
+    if is_raster(path):
+        from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
+
+        return rasters.read_label(path, kind)
+    return images.read_label(path, kind)
 
 
 def _refuse_alpha_losses(path: Path) -> None:
@@ -147,6 +166,7 @@ def read_image_file(
     *,
     coarse: bool = False,
     drop_alpha: bool = False,
+    turned_by: int | None = None,
 ) -> ImagePixels:
     """Decode one image.
 
@@ -156,6 +176,7 @@ def read_image_file(
         rules: of a GeoTIFF.
         coarse: see `images.read_image`.
         drop_alpha: see `images.read_image`.
+        turned_by: see `images.read_image`.
 
     Raises:
         DataError: as `images.read_image` and `rasters.read`; SEG-D020 the image has another
@@ -166,7 +187,10 @@ def read_image_file(
 
         pixels = rasters.read(path, rules)
     else:
-        pixels = ImagePixels(images.read_image(path, coarse=coarse, drop_alpha=drop_alpha))
+        image_HWC = images.read_image(
+            path, coarse=coarse, drop_alpha=drop_alpha, turned_by=turned_by
+        )
+        pixels = ImagePixels(image_HWC)
     if pixels.image_HWC.shape[2] != len(band_names):
         raise DataError(
             "SEG-D020",
@@ -227,27 +251,36 @@ def refuse_other_order(path: Path, first: NamedBy) -> None:
         )
 
 
-def band_names_of(files: Sequence[Path], alpha: str | None = None) -> tuple[str, ...]:
+def band_names_of(
+    files: Sequence[Path], alpha: str | None = None, *, any_orientation: bool = False
+) -> tuple[str, ...]:
     """Name the bands of a data set after its first image; ``()`` where there is none.
+
+    Args:
+        files: of the images.
+        alpha: see `rasters.info`.
+        any_orientation: see `images.image_info`.
 
     Raises:
         DataError: as `images.image_info` and `rasters.info`.
     """
     for file in files:
         try:
-            return _band_names(file, alpha)
+            return _band_names(file, alpha, any_orientation=any_orientation)
         except DataError:
             if not is_noting():  # one who looks at every image will find it again
                 raise
     return ()
 
 
-def _band_names(file: Path, alpha: str | None = None) -> tuple[str, ...]:
+def _band_names(
+    file: Path, alpha: str | None = None, *, any_orientation: bool = False
+) -> tuple[str, ...]:
     if is_raster(file):
         from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
 
         return rasters.info(file, alpha=alpha).band_names
-    return _BAND_NAMES[images.image_info(file).bands]
+    return _BAND_NAMES[images.image_info(file, any_orientation=any_orientation).bands]
 
 
 def pair_up(
@@ -259,6 +292,7 @@ def pair_up(
     mask_ending: str = "",
     only: Collection[str] | None = None,
     root: Path | None = None,
+    has_endings: bool = False,
 ) -> tuple[Pair, ...]:
     """Match the files of two folders, sub-folders included, by relative path without suffix.
 
@@ -270,6 +304,7 @@ def pair_up(
         mask_ending: what a mask's stem has beyond its name, e.g. ``_mask``.
         only: names to look at. None: all there are.
         root: of the data set, which links to folders must not leave. None: each folder.
+        has_endings: whether the endings are options of the format, so that a message may name them.
 
     Returns:
         Pairs sorted by name; a name is a relative path such as ``berlin/000019``.
@@ -277,8 +312,10 @@ def pair_up(
     Raises:
         DataError: SEG-D013 a folder is missing; SEG-D014 missing images, missing masks, masks
             without an image and names that occur twice, all in one message; SEG-D042 a link leads
-            out of the data set.
+            out of the data set; SEG-D142 nothing tells images and masks of one folder apart.
     """
+    if has_endings and image_folder == mask_folder and not image_ending + mask_ending:
+        raise _one_folder(image_folder, suffixes, root)
     pairs, faults = _match(
         image_folder,
         mask_folder,
@@ -288,13 +325,49 @@ def pair_up(
         only=only,
         root=root,
     )
-    others = [
-        f"in {folder} {told}"
-        for folder in dict.fromkeys((image_folder, mask_folder))
-        if any(faults.values()) and (told := passed_over(folder, suffixes, root))
-    ]
-    _refuse(faults, image_folder, f"in {mask_folder}", "; ".join(others))
+    if any(faults.values()):
+        others = _Others.of((image_folder, mask_folder), suffixes, root)
+        _refuse(faults, image_folder, f"in {mask_folder}", others, has_endings=has_endings)
     return pairs
+
+
+def _one_folder(folder: Path, suffixes: Sequence[str], root: Path | None) -> DataError:
+    names = list(files_by_name(folder, suffixes, root=root))
+    longer = [name for name in names if _begins_with_another(name, names)]
+    hint = pair_hints.of_endings(names, longer)
+    return DataError(
+        "SEG-D142",
+        "images and masks lie in one folder, and nothing tells them apart",
+        file=folder,
+        observed=list_names("files", names),
+        allowed="an ending of the masks' names, or of the images'",
+        next_step=hint
+        or 'set data.options.mask_suffix, such as "_mask", or move the masks to a '
+        "folder of their own and name it in data.options.masks",
+    )
+
+
+def _begins_with_another(name: str, names: Sequence[str]) -> bool:
+    known = set(names)
+    return any(name[:cut] in known for cut in range(1, len(name)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Others:
+    """Files in folders of images and masks that are passed over: in words, and their names."""
+
+    told: str = ""
+    hint: str = ""
+
+    @staticmethod
+    def of(folders: Iterable[Path], suffixes: Sequence[str], root: Path | None) -> _Others:
+        """Look at each folder once."""
+        told, names = [], []
+        for folder in dict.fromkeys(folders):
+            text = passed_over(folder, suffixes, root)
+            told += [f"in {folder} {text}"] if text else []
+            names += [name for _, several in walk_files(folder, root) for name in several]
+        return _Others("; ".join(told), pair_hints.of_unread(names, suffixes))
 
 
 def pair_up_below(
@@ -304,6 +377,7 @@ def pair_up_below(
     suffixes: Sequence[str] = images.IMAGE_SUFFIXES,
     image_ending: str = "",
     mask_ending: str = "",
+    has_endings: bool = False,
 ) -> tuple[Pair, ...]:
     """Match the files of several pairs of folders; the names begin with the keys and a slash.
 
@@ -313,6 +387,7 @@ def pair_up_below(
         suffixes: of images and masks, lower case; other files are passed over.
         image_ending: as for `pair_up`.
         mask_ending: likewise.
+        has_endings: likewise.
 
     Returns:
         Pairs sorted by name.
@@ -335,7 +410,10 @@ def pair_up_below(
         pairs += [Pair(lead + pair.name, pair.image, pair.mask) for pair in found]
         for title, names in wrong.items():
             faults.setdefault(title, []).extend(lead + name for name in names)
-    _refuse(faults, root, "in the folder beside it")
+    if any(faults.values()):
+        places = [each for both in folders.values() for each in both]
+        others = _Others.of(places[:_LISTED], suffixes, root)
+        _refuse(faults, root, "in the folder beside it", others, has_endings=has_endings)
     return tuple(sorted(pairs, key=lambda pair: pair.name))
 
 
@@ -379,18 +457,21 @@ def _match(
     return tuple(Pair(n, image_files[n][0], mask_files[n][0]) for n in names), faults
 
 
-def _refuse(faults: Faults, file: Path, where: str, others: str = "") -> None:
-    if any(faults.values()):
-        told = [list_names(title, names) for title, names in faults.items() if names]
-        error = DataError(
-            "SEG-D014",
-            "images and masks do not pair up",
-            file=file,
-            observed="; ".join([*told, others] if others else told),
-            allowed=f"one mask for every image, by name, {where}",
-            next_step="add, rename or remove the files named" + _case_hint(faults),
-        )
-        refuse(error)
+def _refuse(
+    faults: Faults, file: Path, where: str, others: _Others, *, has_endings: bool = False
+) -> None:
+    told = [list_names(title, names) for title, names in faults.items() if names]
+    ending = pair_hints.of_endings(faults.get(_NO_MASK, ()), faults.get(_NO_IMAGE, ()))
+    hints = (ending if has_endings else "", others.hint, _case_hint(faults))
+    error = DataError(
+        "SEG-D014",
+        "images and masks do not pair up",
+        file=file,
+        observed="; ".join([*told, others.told] if others.told else told),
+        allowed=f"one mask for every image, by name, {where}",
+        next_step=pair_hints.joined("add, rename or remove the files named", hints),
+    )
+    refuse(error)
 
 
 def passed_over(folder: Path, suffixes: Sequence[str], root: Path | None = None) -> str:
@@ -469,5 +550,5 @@ def _twice(folder: Path, files: dict[str, list[Path]]) -> list[str]:
 def _case_hint(faults: Faults) -> str:
     lonely = faults.get(_NO_MASK, []) + faults.get(_NO_IMAGE, [])
     if len({name.casefold() for name in lonely}) < len(lonely):
-        return "; some names differ in upper and lower case only"
+        return "some names differ in upper and lower case only"
     return ""

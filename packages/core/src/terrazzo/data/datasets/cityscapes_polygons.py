@@ -15,22 +15,13 @@ Source: github.com/mcordts/cityscapesScripts, "annotation" and "json2labelImg".
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from terrazzo.base.errors import DataError
-from terrazzo.data.datasets._annotated_images import (
-    AnnotatedImages,
-    ClassName,
-    PerImageOptions,
-    annotated_images,
-    pair_annotations,
-)
+from terrazzo.data.datasets._annotated_images import AnnotatedImages, open_per_image
 from terrazzo.data.datasets._annotation_files import Fields, read_json
 from terrazzo.data.datasets._paired_files import Pair
+from terrazzo.data.datasets._shape_options import ClassName, PerImageOptions
 from terrazzo.io.annotations.shapes import AnnotatedImage, Part, Polygon, Shape
 
 LABELS = None
@@ -58,36 +49,26 @@ def open_split(root: Path, split: str, options: Options) -> AnnotatedImages:
     """Find the images of one split below `root`.
 
     Raises:
-        ConfigError: see `annotated_images`.
-        DataError: see `pair_annotations`.
+        ConfigError: see `open_per_image`.
+        DataError: see `open_per_image`.
     """
-    pairs, notes = pair_annotations(root, split, options)
-    load = {pair.name: partial(_load, pair, frozenset(options.classes)) for pair in pairs}
-    return annotated_images(
-        root,
-        split,
-        options,
-        pairs,
-        load,
-        lambda: [name for pair in pairs for name in _names_in(pair.mask)],
-        notes=notes,
-    )
+
+    def load(pair: Pair, size: tuple[int, int]) -> AnnotatedImage:  # noqa: ARG001
+        return _load(pair, frozenset(options.classes))
+
+    return open_per_image(root, split, options, load, _names_in)
 
 
-def _names_in(path: Path) -> Iterator[str]:
-    try:
-        objects = Fields(read_json(path, "cityscapes_polygons"), path, "").tables("objects")
-        names = Counter(each.text("label") for each in objects if not _is_deleted(each))
-    except DataError:
-        return  # found again where the file is read
-    yield from names
+def _names_in(path: Path) -> list[str]:
+    objects = Fields(read_json(path, "cityscapes_polygons"), path, "").tables("objects")
+    return [each.text("label") for each in objects if not _is_deleted(each)]
 
 
 def _is_deleted(each: Fields) -> bool:
     return "deleted" in each and each.number("deleted") != 0
 
 
-def _load(pair: Pair, classes: frozenset[str], size: tuple[int, int]) -> AnnotatedImage:  # noqa: ARG001
+def _load(pair: Pair, classes: frozenset[str]) -> AnnotatedImage:
     file = Fields(read_json(pair.mask, "cityscapes_polygons"), pair.mask, "")
     objects = [each for each in file.tables("objects") if not _is_deleted(each)]
     shapes = tuple(

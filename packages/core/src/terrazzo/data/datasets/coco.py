@@ -23,14 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from terrazzo.base.errors import DataError
-from terrazzo.data.datasets._annotated_images import (
-    AnnotatedImages,
-    ShapeOptions,
-    annotated_images,
-    match_images,
-    name_of,
-    names_of,
-)
+from terrazzo.data.datasets._annotated_images import AnnotatedImages, annotated_images
 from terrazzo.data.datasets._annotation_files import (
     Fields,
     not_readable,
@@ -38,7 +31,8 @@ from terrazzo.data.datasets._annotation_files import (
     points_of,
     read_json,
 )
-from terrazzo.data.datasets._paired_files import Pair
+from terrazzo.data.datasets._annotation_pairs import file_of, pair_entries
+from terrazzo.data.datasets._shape_options import ShapeOptions
 from terrazzo.io.annotations.draw import undrawable
 from terrazzo.io.annotations.run_lengths import coco_lengths, mask_of_runs
 from terrazzo.io.annotations.shapes import AnnotatedImage, Geometry, Mask, Part, Polygon, Shape
@@ -78,23 +72,19 @@ def open_split(root: Path, split: str, options: Options) -> AnnotatedImages:
 
     Raises:
         ConfigError: see `annotated_images`.
-        DataError: see `read_json` and `match_images`; SEG-D111 the file contradicts itself.
+        DataError: see `read_json` and `pair_entries`; SEG-D111 the file contradicts itself.
     """
-    path = root / options.annotations.replace("{split}", split)
-    folder = root / options.images.replace("{split}", split)
+    path = file_of(root, split, options)
     file = _parse(path)
-    stated = names_of([entry.path for entry in file.images.values()], path)
-    there, notes = match_images(folder, stated, path, root)
-    by_name = {name_of(entry.path): entry for entry in file.images.values()}
-    pairs = [Pair(name, image, path) for name, image in sorted(there.items())]
-    load = {pair.name: partial(_load, by_name[pair.name], file.classes, path) for pair in pairs}
+    found, notes = pair_entries(root, split, options, tuple(file.images.values()))
+    load = {p.name: partial(_load, entry, file.classes, path) for p, entry in found.items()}
     if file.orphans:
         notes += (f"{path}: {file.orphans} objects are of images that the file does not list",)
     return annotated_images(
         root,
         split,
         options,
-        pairs,
+        tuple(found),
         load,
         lambda: list(file.classes.values()),
         crowds=options.iscrowd,

@@ -1,4 +1,4 @@
-"""CVAT: the XML of "CVAT for images 1.1", one file for many images.
+"""CVAT: the XML of "CVAT for images 1.1" or "CVAT for video 1.1", one file for many images.
 
     images/a.jpg …
     annotations.xml
@@ -10,8 +10,9 @@
 Polygons, boxes and ellipses (turned ones too) and masks are read, polylines and points once they
 have a ``line_width``; cuboids and skeletons are refused. Shapes are drawn by ``z_order``, and in
 the order of the file where that is equal, the last one on top. Tags are of whole images: they are
-counted and not drawn.
-Source: docs.cvat.ai, "CVAT for images 1.1".
+counted and not drawn. Of a video, images are called ``frame_000000`` and so on, as CVAT exports
+them; those in the folder are labelled, also where no object is.
+Source: docs.cvat.ai, "CVAT for images 1.1" and "CVAT for video 1.1".
 """
 
 from __future__ import annotations
@@ -26,14 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.errors import DataError
-from terrazzo.data.datasets._annotated_images import (
-    AnnotatedImages,
-    ShapeOptions,
-    annotated_images,
-    match_images,
-    name_of,
-    names_of,
-)
+from terrazzo.data.datasets._annotated_images import AnnotatedImages, annotated_images
 from terrazzo.data.datasets._annotation_files import (
     Fields,
     kind_not_read,
@@ -42,7 +36,10 @@ from terrazzo.data.datasets._annotation_files import (
     points_of,
     read_bytes,
 )
-from terrazzo.data.datasets._paired_files import Pair
+from terrazzo.data.datasets._annotation_pairs import SUFFIXES, file_of, pair_entries
+from terrazzo.data.datasets._cvat_tracks import Tracks, frame_of, read_tracks, refuse_missing
+from terrazzo.data.datasets._paired_files import files_by_name
+from terrazzo.data.datasets._shape_options import ShapeOptions
 from terrazzo.io.annotations.draw import undrawable
 from terrazzo.io.annotations.run_lengths import mask_of_runs
 from terrazzo.io.annotations.shapes import (
@@ -79,11 +76,15 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """Classes in the order of the file, its images, and tags, which are not drawn."""
+    """Classes in the order of the file, its images, and tags, which are not drawn.
+
+    A video has its tracks in place of images.
+    """
 
     classes: tuple[str, ...]
     images: tuple[_Entry, ...]
     tags: int
+    tracks: Tracks | None = None
 
 
 def open_split(root: Path, split: str, options: Options) -> AnnotatedImages:
@@ -91,25 +92,45 @@ def open_split(root: Path, split: str, options: Options) -> AnnotatedImages:
 
     Raises:
         ConfigError: see `annotated_images`.
-        DataError: see `match_images`; SEG-D111 the file is no such XML.
+        DataError: see `pair_entries` and `_cvat_tracks`; SEG-D111 the file is no such XML.
     """
-    path = root / options.annotations.replace("{split}", split)
-    folder = root / options.images.replace("{split}", split)
+    path = file_of(root, split, options)
     file = _parse(path)
-    stated = names_of([entry.path for entry in file.images], path)
-    there, notes = match_images(folder, stated, path, root)
-    entries = {name_of(entry.path): entry for entry in file.images}
-    pairs = [Pair(name, image, path) for name, image in sorted(there.items())]
-    load = {pair.name: partial(_load, entries[pair.name]) for pair in pairs}
+    entries = file.images
+    if file.tracks is not None:
+        entries = _frames(file.tracks, root, split, options)
+    found, notes = pair_entries(root, split, options, entries)
+    load = {pair.name: partial(_load, entry) for pair, entry in found.items()}
     if file.tags:
         notes += (f"{path}: {file.tags} tags are of whole images and not drawn",)
-    return annotated_images(root, split, options, pairs, load, lambda: file.classes, notes=notes)
+    return annotated_images(
+        root, split, options, tuple(found), load, lambda: file.classes, notes=notes
+    )
+
+
+def _frames(tracks: Tracks, root: Path, split: str, options: Options) -> tuple[_Entry, ...]:
+    """Return the images of a video that are there, each with the objects of its frame."""
+    folder = root / options.images.replace("{split}", split)
+    entries: dict[int, _Entry] = {}
+    for name, files in files_by_name(folder, SUFFIXES, root=root).items():
+        frame = frame_of(name)
+        if frame is None or frame > tracks.last:
+            continue
+        shapes = sorted(tracks.shapes.get(frame, ()), key=lambda each: _z_order(each[1]))
+        entries[frame] = _Entry(files[0].relative_to(folder).as_posix(), tracks.size, tuple(shapes))
+    refuse_missing(tracks, entries, folder, file_of(root, split, options))
+    return tuple(entries.values())
 
 
 @parsed_once
 def _parse(path: Path) -> _File:
     top = _read_xml(path)
     declared = [each.text or "" for each in top.iterfind("meta//labels/label/name") if each.text]
+    if top.find("track") is not None:
+        if top.find("image") is not None:
+            raise not_readable(path, "it holds both <track> and <image>")
+        tracks = read_tracks(top, path)
+        return _File(tuple(dict.fromkeys([*declared, *tracks.labels])), (), 0, tracks)
     entries: list[_Entry] = []
     tags = 0
     for image in top.iterfind("image"):
@@ -147,14 +168,13 @@ def _read_xml(path: Path) -> ElementTree.Element:
         top = ElementTree.fromstring(content)  # noqa: S314 - entities are refused above
     except ElementTree.ParseError as error:
         raise not_readable(path, str(error)) from None  # it ends in line and column
-    if top.tag != "annotations" or top.find("track") is not None:
-        is_video = top.find("track") is not None
+    if top.tag != "annotations":
         raise DataError(
             "SEG-D111",
             "the file is not CVAT for images 1.1",
             file=path,
-            observed="CVAT for video: it holds tracks" if is_video else f"the element <{top.tag}>",
-            allowed="<annotations> with <image> elements",
+            observed=f"the element <{top.tag}>",
+            allowed="<annotations> with <image> or <track> elements",
             next_step='export the task again as "CVAT for images 1.1"',
         )
     return top
@@ -166,10 +186,18 @@ def _load(entry: _Entry, size: tuple[int, int]) -> AnnotatedImage:
     return AnnotatedImage(
         size,
         tuple(
-            Shape(each.text("label"), kind, _geometry(kind, each, size), each.place)
+            Shape(each.text("label"), kind, geometry, each.place)
             for kind, each in entry.shapes
+            for geometry in _geometries(kind, each, size)
         ),
     )
+
+
+def _geometries(kind: str, each: Fields, size: tuple[int, int]) -> list[Geometry]:
+    """Return the shape, or the single points that stand together in one."""
+    if kind == "points":
+        return [Line(point_2[None]) for point_2 in _points(each)]
+    return [_geometry(kind, each, size)]
 
 
 def _geometry(kind: str, each: Fields, size: tuple[int, int]) -> Geometry:
@@ -177,7 +205,7 @@ def _geometry(kind: str, each: Fields, size: tuple[int, int]) -> Geometry:
     match kind:
         case "polygon":
             return Polygon((Part(_points(each)),))
-        case "polyline" | "points":
+        case "polyline":
             return Line(_points(each))
         case "box":
             left, top, right, bottom = map(each.number, ("xtl", "ytl", "xbr", "ybr"))

@@ -1,6 +1,7 @@
 """Any folder of images beside a folder of masks of the same names, sub-folders included.
 
-Images are PNG, JPEG or GeoTIFF, masks PNG or GeoTIFF. The splits come from one of
+Images are PNG, JPEG, BMP, GIF, WebP or GeoTIFF, masks any of these that keeps values. The splits
+come from one of
 
     images = "{split}/images"                     folders, one a split
     (nothing)                                     sub-folders of `images` named train, val and test
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
 import pydantic
 from pydantic import Field
@@ -30,6 +31,7 @@ from terrazzo.data.datasets import _split_folders as split_folders
 from terrazzo.data.datasets._faults import refuse
 from terrazzo.data.datasets._guessed_alpha import Alpha, alpha_notes
 from terrazzo.data.datasets._paired_files import (
+    MaskKind,
     NamedBy,
     Pair,
     PairedFiles,
@@ -60,8 +62,12 @@ class Options(Frozen):
     """What the stems of images have beyond the name, e.g. ``_sat``."""
     mask_suffix: str = ""
     """What the stems of masks have beyond the name, e.g. ``_mask``."""
-    mask_kind: Literal["index", "colour"] = "index"
-    """Whether masks hold class numbers (grey or palette) or colours."""
+    mask_kind: MaskKind = "index"
+    """What masks hold: class numbers (grey or palette), colours, or numbers of objects as Cellpose
+    and StarDist write them (``instance``), whose raw values are 0 and, for any object, 1."""
+    instance_border: Annotated[int, Field(ge=0, le=100)] = 0
+    """Instance masks: pixels on either side of the border of two touching objects that get the raw
+    value 255, for the label map to ignore."""
     bands: tuple[str, ...] | None = None
     """Band names. None: taken from the first image."""
     nodata_rule: NodataRule = "auto"
@@ -96,6 +102,13 @@ class Options(Frozen):
                 raise ValueError(msg)
         elif len(chosen) != 1:
             msg = f"give one way to split, not {' and '.join(chosen) or 'none'}"
+            raise ValueError(msg)
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _border_of_instances(self) -> Options:
+        if self.instance_border and self.mask_kind != "instance":
+            msg = 'instance_border goes with mask_kind = "instance"'
             raise ValueError(msg)
         return self
 
@@ -149,6 +162,7 @@ def open_split(root: Path, split: SplitName, options: Options) -> PairedFiles:
         ReadingRules(options.nodata_rule, options.apply_scale, options.alpha),
         named_by=first_named,
         guards_alpha=options.alpha is None,
+        instance_border=options.instance_border,
     )
 
 
@@ -159,7 +173,11 @@ def _pairs(
     root: Path, split: SplitName, options: Options, listed: _Lists
 ) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
     """Return the pairs that the split is taken from, and what to say of their folders."""
-    endings = {"image_ending": options.image_suffix, "mask_ending": options.mask_suffix}
+    endings: dict[str, Any] = {
+        "image_ending": options.image_suffix,
+        "mask_ending": options.mask_suffix,
+        "has_endings": True,
+    }
     if "{folder}" in options.images:
         folders = _folders(root, options)
         notes = tuple(

@@ -27,12 +27,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from terrazzo.base.errors import ConfigError, DataError
-from terrazzo.data.datasets._annotated_images import (
-    SUFFIXES,
-    AnnotatedImages,
-    ShapeOptions,
-    annotated_images,
-)
+from terrazzo.data.datasets._annotated_images import AnnotatedImages, annotated_images
 from terrazzo.data.datasets._annotation_files import (
     Fields,
     kind_not_read,
@@ -40,8 +35,10 @@ from terrazzo.data.datasets._annotation_files import (
     parsed_once,
     read_json,
 )
+from terrazzo.data.datasets._annotation_pairs import SUFFIXES, file_of
 from terrazzo.data.datasets._faults import refuse
 from terrazzo.data.datasets._paired_files import Pair, files_by_name, list_names
+from terrazzo.data.datasets._shape_options import ShapeOptions
 from terrazzo.io.annotations.draw import undrawable
 from terrazzo.io.annotations.run_lengths import brush_mask
 from terrazzo.io.annotations.shapes import (
@@ -100,7 +97,7 @@ def open_split(root: Path, split: str, options: Options) -> AnnotatedImages:
         DataError: SEG-D014 images are missing or have one name; SEG-D111 the file is no such JSON;
             SEG-D117 several people labelled one image.
     """
-    path = root / options.annotations.replace("{split}", split)
+    path = file_of(root, split, options)
     folder = root / options.images.replace("{split}", split)
     tasks, cancelled = _parse(path)
     chosen = _chosen(tasks, options.annotator, path)

@@ -17,21 +17,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator, Sequence
-from functools import partial
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 
-from terrazzo.base.errors import DataError
-from terrazzo.data.datasets._annotated_images import (
-    AnnotatedImages,
-    PerImageOptions,
-    annotated_images,
-    pair_annotations,
-)
+from terrazzo.data.datasets._annotated_images import AnnotatedImages, open_per_image
 from terrazzo.data.datasets._annotation_files import Fields, kind_not_read, not_readable, read_json
+from terrazzo.data.datasets._annotation_pairs import refuse_other_image
 from terrazzo.data.datasets._paired_files import Pair
+from terrazzo.data.datasets._shape_options import PerImageOptions
 from terrazzo.io import images
 from terrazzo.io.annotations.draw import undrawable
 from terrazzo.io.annotations.shapes import (
@@ -43,7 +37,7 @@ from terrazzo.io.annotations.shapes import (
     Part,
     Polygon,
     Shape,
-    box,
+    box_around,
 )
 
 LABELS = None
@@ -63,43 +57,27 @@ def open_split(root: Path, split: str, options: Options) -> AnnotatedImages:
     """Find the images of one split below `root`.
 
     Raises:
-        ConfigError: see `annotated_images`.
-        DataError: see `pair_annotations`.
+        ConfigError: see `open_per_image`.
+        DataError: see `open_per_image`.
     """
-    pairs, notes = pair_annotations(root, split, options)
-    load = {pair.name: partial(_load, pair) for pair in pairs}
-    found = partial(_class_names, pairs)
-    return annotated_images(root, split, options, pairs, load, found, notes=notes)
+    return open_per_image(root, split, options, _load, _names_in)
 
 
-def _class_names(pairs: Sequence[Pair]) -> list[str]:
-    return list(dict.fromkeys(name for pair in pairs for name in _names_in(pair.mask)))
-
-
-def _names_in(path: Path) -> Iterator[str]:
-    try:
-        shapes = Fields(read_json(path, "labelme"), path, "").tables("shapes")
-        yield from [each.text("label") for each in shapes]
-    except DataError:
-        return  # found again where the file is read
+def _names_in(path: Path) -> list[str]:
+    shapes = Fields(read_json(path, "labelme"), path, "").tables("shapes")
+    return [each.text("label") for each in shapes]
 
 
 def _load(pair: Pair, size: tuple[int, int]) -> AnnotatedImage:  # noqa: ARG001
     file = Fields(read_json(pair.mask, "labelme"), pair.mask, "")
-    named = PureWindowsPath(file.text("imagePath")).name
-    if named != pair.image.name:
-        raise DataError(
-            "SEG-D014",
-            "the file of shapes is of another image",
-            file=pair.mask,
-            observed=f"imagePath is {named!r}",
-            allowed=pair.image.name,
-            next_step="rename the file, or correct imagePath",
-        )
+    refuse_other_image(pair, file.text("imagePath"), "imagePath")
     stated = None
     if "imageHeight" in file or "imageWidth" in file:
         stated = file.size("imageHeight", "imageWidth")
-    return AnnotatedImage(stated, tuple(_shape(each) for each in file.tables("shapes")))
+    shapes = tuple(_shape(each) for each in file.tables("shapes"))
+    # Its versions from 4 on turn a photo by its Exif orientation before it is drawn on.
+    major = str(file.values.get("version", "")).partition(".")[0]
+    return AnnotatedImage(stated, shapes, is_displayed=major.isdecimal() and int(major) >= 4)
 
 
 def _shape(each: Fields) -> Shape:
@@ -121,8 +99,7 @@ def _geometry(each: Fields, kind: str) -> Geometry:
         case "polygon" | "oriented_rectangle":
             return Polygon((Part(points_N2),))
         case "rectangle":
-            (left, top), (right, bottom) = points_N2.min(axis=0), points_N2.max(axis=0)
-            return box(left, top, right, bottom, about="corner")
+            return box_around(points_N2)
         case "circle":
             (x, y), edge = points_N2[0].tolist(), points_N2[1] - points_N2[0]
             radius = float(np.hypot(*edge))

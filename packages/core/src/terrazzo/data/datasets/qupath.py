@@ -15,20 +15,13 @@ Source: qupath.readthedocs.io, "Exporting annotations".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from terrazzo.base.errors import DataError
-from terrazzo.data.datasets._annotated_images import (
-    AnnotatedImages,
-    PerImageOptions,
-    annotated_images,
-    pair_annotations,
-)
+from terrazzo.data.datasets._annotated_images import AnnotatedImages, open_per_image
 from terrazzo.data.datasets._annotation_files import Fields, kind_not_read, points_of, read_json
 from terrazzo.data.datasets._paired_files import Pair
+from terrazzo.data.datasets._shape_options import PerImageOptions
 from terrazzo.io.annotations.draw import undrawable
 from terrazzo.io.annotations.shapes import AnnotatedImage, Geometry, Line, Part, Polygon, Shape
 
@@ -44,20 +37,10 @@ def open_split(root: Path, split: str, options: Options) -> AnnotatedImages:
     """Find the images of one split below `root`.
 
     Raises:
-        ConfigError: see `annotated_images`.
-        DataError: see `pair_annotations`.
+        ConfigError: see `open_per_image`.
+        DataError: see `open_per_image`.
     """
-    pairs, notes = pair_annotations(root, split, options, (".geojson", ".json"))
-    load = {pair.name: partial(_load, pair) for pair in pairs}
-    return annotated_images(
-        root,
-        split,
-        options,
-        pairs,
-        load,
-        lambda: [name for pair in pairs for name in _names_in(pair.mask)],
-        notes=notes,
-    )
+    return open_per_image(root, split, options, _load, _names_in, (".geojson", ".json"))
 
 
 def _features(path: Path) -> list[Fields]:
@@ -66,11 +49,8 @@ def _features(path: Path) -> list[Fields]:
     return Fields(whole, path, "").tables("features")
 
 
-def _names_in(path: Path) -> Iterator[str]:
-    try:
-        yield from [_class_of(each) for each in _features(path)]
-    except DataError:
-        return  # found again where the file is read
+def _names_in(path: Path) -> list[str]:
+    return [_class_of(each) for each in _features(path)]
 
 
 def _class_of(feature: Fields) -> str:

@@ -16,19 +16,11 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from terrazzo.base.errors import DataError
-from terrazzo.data.datasets._annotated_images import (
-    AnnotatedImages,
-    PerImageOptions,
-    annotated_images,
-    pair_annotations,
-)
+from terrazzo.data.datasets._annotated_images import AnnotatedImages, open_per_image
 from terrazzo.data.datasets._annotation_files import (
     Fields,
     kind_not_read,
@@ -37,6 +29,7 @@ from terrazzo.data.datasets._annotation_files import (
     read_json,
 )
 from terrazzo.data.datasets._paired_files import Pair
+from terrazzo.data.datasets._shape_options import PerImageOptions
 from terrazzo.io import images
 from terrazzo.io.annotations.draw import undrawable
 from terrazzo.io.annotations.shapes import (
@@ -47,7 +40,7 @@ from terrazzo.io.annotations.shapes import (
     Part,
     Polygon,
     Shape,
-    box,
+    box_around,
 )
 
 LABELS = None
@@ -68,28 +61,15 @@ def open_split(root: Path, split: str, options: Options) -> AnnotatedImages:
     """Find the images of one split below `root`.
 
     Raises:
-        ConfigError: see `annotated_images`.
-        DataError: see `pair_annotations`.
+        ConfigError: see `open_per_image`.
+        DataError: see `open_per_image`.
     """
-    pairs, notes = pair_annotations(root, split, options, after_suffix=True)
-    load = {pair.name: partial(_load, pair) for pair in pairs}
-    return annotated_images(
-        root,
-        split,
-        options,
-        pairs,
-        load,
-        lambda: [name for pair in pairs for name in _names_in(pair.mask)],
-        notes=notes,
-    )
+    return open_per_image(root, split, options, _load, _names_in, after_suffix=True)
 
 
-def _names_in(path: Path) -> Iterator[str]:
-    try:
-        objects = Fields(read_json(path, "supervisely"), path, "").tables("objects")
-        yield from [each.text("classTitle") for each in objects]
-    except DataError:
-        return  # found again where the file is read
+def _names_in(path: Path) -> list[str]:
+    objects = Fields(read_json(path, "supervisely"), path, "").tables("objects")
+    return [each.text("classTitle") for each in objects]
 
 
 def _load(pair: Pair, size: tuple[int, int]) -> AnnotatedImage:  # noqa: ARG001
@@ -118,8 +98,7 @@ def _geometry(each: Fields, kind: str) -> Geometry:
             rings = [points_of(hole, each.path, f"{points.place}.interior") for hole in holes]
             return Polygon((Part(outline_N2, tuple(rings)),))
         case "rectangle":
-            (left, top), (right, bottom) = outline_N2.min(axis=0), outline_N2.max(axis=0)
-            return box(left, top, right, bottom, about="corner")
+            return box_around(outline_N2)
         case _:
             return Line(outline_N2)
 

@@ -4,5 +4,5 @@ Coordinates are pixels with corners at whole numbers: the first pixel reaches fr
 centre lies at 0.5.
 """
 
-SUFFIXES = (".geojson", ".json", ".txt", ".xml")
+SUFFIXES = (".geojson", ".json", ".roi", ".txt", ".xml", ".zip")
 """Of the files that hold shapes, lower case."""

@@ -35,7 +35,7 @@ class DrawingRules:
     Attributes:
         values: raw value of each class.
         fill: see `FillRule`. Ellipses and lines are drawn by their pixels' centres under both.
-        line_width: in pixels, of lines and points. None: they are refused.
+        line_width: in pixels, of lines and points. None: their own; those without are refused.
         crowds: objects that stand for many are kept, ignored, or not drawn.
         ignored: raw value of what is ignored.
         undrawn: classes that are counted and not drawn.
@@ -174,13 +174,15 @@ def _fill(geometry: Geometry, box: _Box, rules: DrawingRules) -> NDArray[np.bool
                 part_HW = ring.fill_ring(part.outline, box)
                 for hole in part.holes:
                     part_HW &= ~ring.fill_ring(hole, box)
-                filled_HW |= part_HW
+                if geometry.is_even_odd:
+                    filled_HW ^= part_HW
+                else:
+                    filled_HW |= part_HW
             return filled_HW
         case Ellipse(x, y, radius_x, radius_y, degrees):
             return fill_centre.fill_ellipse(x, y, radius_x, radius_y, degrees, box)
         case Line(points):
-            assert rules.line_width is not None
-            return fill_centre.fill_line(points, rules.line_width, box)
+            return fill_centre.fill_line(points, _width(geometry, rules) or 0, box)
         case Mask(mask_HW, mask_top, mask_left):
             rows = slice(top - mask_top, below - mask_top)
             return mask_HW[rows, left - mask_left : beyond - mask_left]
@@ -199,7 +201,7 @@ def _box(geometry: Geometry, size: tuple[int, int], rules: DrawingRules) -> tupl
             )
             low, high = np.array([x, y]) - reach, np.array([x, y]) + reach
         case Line(points):
-            half = (rules.line_width or 0) / 2
+            half = (_width(geometry, rules) or 0) / 2
             low, high = points.min(axis=0) - half, points.max(axis=0) + half
         case Mask(mask_HW, mask_top, mask_left):
             low = np.array([mask_left, mask_top], float)
@@ -215,6 +217,10 @@ def _box(geometry: Geometry, size: tuple[int, int], rules: DrawingRules) -> tupl
     top, left = min(max(top, 0), rows), min(max(left, 0), columns)
     below, beyond = max(min(below, rows), top), max(min(beyond, columns), left)
     return (top, left, below, beyond), is_clipped
+
+
+def _width(line: Line, rules: DrawingRules) -> float | None:
+    return line.width if rules.line_width is None else rules.line_width
 
 
 def _refuse_undrawable(geometry: Geometry, where: str, rules: DrawingRules, file: str) -> None:
@@ -238,7 +244,7 @@ def _refuse_undrawable(geometry: Geometry, where: str, rules: DrawingRules, file
                 )
         case Line(points):
             numbers = points
-            if rules.line_width is None:
+            if _width(geometry, rules) is None:
                 raise DataError(
                     "SEG-D116",
                     "lines and points have no area, and none is skipped without a word",

@@ -18,9 +18,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Polygon:
-    """The union of its parts."""
+    """The union of its parts; even-odd: where an odd number of them is."""
 
     parts: tuple[Part, ...]
+    is_even_odd: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,15 @@ class Ellipse:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line through N×2 points, or one point; it has an area once it has a width."""
+    """A line through N×2 points, or one point; it has an area once it has a width.
+
+    Attributes:
+        points: N×2.
+        width: of its own, in pixels, where no other is asked for.
+    """
 
     points: NDArray[np.float64]
+    width: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +86,19 @@ class AnnotatedImage:
     Attributes:
         size: rows and columns that the coordinates refer to; None: the file does not say.
         shapes: the last one lies on top.
+        is_displayed: whether its tool is known to draw on the picture as it is displayed, which an
+            Exif orientation may turn.
     """
 
     size: tuple[int, int] | None
     shapes: tuple[Shape, ...]
+    is_displayed: bool = False
+
+
+def box_around(points_N2: NDArray[np.float64]) -> Polygon:
+    """Return the upright rectangle around N×2 points, as a polygon."""
+    (left, top), (right, bottom) = points_N2.min(axis=0), points_N2.max(axis=0)
+    return box(left, top, right, bottom, about="corner")
 
 
 def box(

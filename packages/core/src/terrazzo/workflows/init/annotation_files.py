@@ -14,7 +14,8 @@ from terrazzo.base.errors import DataError
 from terrazzo.base.recipe import DataConfig
 from terrazzo.data import datasets
 from terrazzo.data.datasets import Source
-from terrazzo.data.datasets._annotated_images import OfShapes, PerImageOptions, ShapeOptions
+from terrazzo.data.datasets._annotated_images import OfShapes
+from terrazzo.data.datasets._shape_options import PerImageOptions, ShapeOptions
 from terrazzo.data.datasets._split_folders import split_of
 from terrazzo.workflows.init import folder_words, image_folders, tool_exports, yolo_names
 from terrazzo.workflows.init.layout import Layout, Tree
@@ -23,6 +24,7 @@ _MOST_CANDIDATES = 64
 _YOLO_LINE = re.compile(r"\d+( -?[\d.]+(e-?\d+)?){4,}")
 _SUFFIXES: dict[str, tuple[dict[str, str], ...]] = {
     "cityscapes_polygons": ({}, {"image_suffix": "", "annotation_suffix": ""}),
+    "imagej_roi": ({}, *({"annotation_suffix": each} for each in ("_rois", "_roi", "_RoiSet"))),
 }
 
 

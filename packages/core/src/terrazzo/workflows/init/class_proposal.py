@@ -7,10 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import cv2
-import numpy as np
-
 from terrazzo.base.errors import ConfigError, DataError
+from terrazzo.check import instance_masks
 from terrazzo.check.scan import ScannedImage, Survey
 from terrazzo.data import labels as label_maps
 from terrazzo.data.datasets._annotated_images import OfShapes
@@ -32,7 +30,6 @@ _MOST_NAMED = 255  # classes with names; that many have colours of their own
 _GAPS = 0.1  # share of the pixels below which what no shape covers may be gaps
 _PURE = frozenset([0, 255])  # levels of red, green and blue in colours that anybody takes
 _SURE = 3  # colours in common with a published set that are no chance
-_LOOKED_AT = 12  # masks whose objects are counted
 _DARKEST = 60  # a colour whose brightest channel is below is not told from black
 
 
@@ -76,7 +73,7 @@ def propose(survey: Survey, known: Mapping[int, str], wishes: Sequence[str], nam
             counts.update(scanned.label.counts)
     colour_coded = colours == {True}
     if not wishes:
-        _refuse_objects(survey, labelled, counts, colour_coded)
+        _refuse_objects(survey)
     ignored = _ignored(counts, colour_coded)
     values = sorted(counts.keys() - ignored)
     _refuse_many(survey, values, counts, colour_coded)
@@ -249,52 +246,24 @@ def _refuse_many(
     )
 
 
-def _refuse_objects(
-    survey: Survey, labelled: Sequence[ScannedImage], counts: Counter[int], colour_coded: bool
-) -> None:
+def _refuse_objects(survey: Survey) -> None:
     """Refuse masks in which each object has a number of its own: 1, 2, 3 … in every image.
 
     Raises:
         DataError: SEG-D123.
     """
-    if colour_coded or len(counts) < 4 or counts.keys() <= {0, IGNORE}:
-        return
-    highest = []
-    for scanned in labelled:
-        assert scanned.label is not None
-        values = sorted(scanned.label.counts.keys() - {0})
-        if values and (values[-1] > 1.5 * len(values) + 1):
-            return  # numbers of classes: some are missing in most images
-        highest.append(len(values))
-    if len(set(highest)) < 3 and max(highest, default=0) <= _MOST:
-        return
-    if max(highest, default=0) >= 3 and _each_in_one_piece(survey, labelled):
+    objects = instance_masks.numbered_objects(survey)
+    if objects is not None:
         raise DataError(
             "SEG-D123",
             "the masks look like numbered objects, not classes",
             file=survey.data.root,
-            observed=f"values 1 to {max(highest)}, from {min(highest)} to {max(highest)} of them "
-            "an image, and each value is one connected object",
+            observed=objects.told,
             allowed="one value a class",
             next_step="are these objects of one class, as Cellpose and StarDist write them? Then "
             "save masks with 1 in place of every value above 0. If the values are classes, name "
             "them by --classes",
         )
-
-
-def _each_in_one_piece(survey: Survey, labelled: Sequence[ScannedImage]) -> bool:
-    pieces = values = 0
-    for scanned in labelled[:: max(1, len(labelled) // _LOOKED_AT)]:
-        try:
-            raw_HW = survey.sources[scanned.split].read_label(scanned.index)
-        except DataError:
-            continue
-        for value in np.unique(raw_HW).tolist()[:_MOST]:
-            if value != 0:
-                alone_HW = (raw_HW == value).astype(np.uint8)
-                pieces += cv2.connectedComponents(alone_HW, connectivity=8)[0] - 1
-                values += 1
-    return values > 0 and pieces <= 1.05 * values
 
 
 def _wished(

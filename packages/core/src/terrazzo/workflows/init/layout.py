@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from terrazzo.base.errors import DataError
+from terrazzo.data.datasets import _pair_hints as pair_hints
 from terrazzo.data.datasets._split_folders import split_of
 from terrazzo.io import images
 from terrazzo.io.folders import walk_files
@@ -128,8 +129,9 @@ def find_layout(root: Path, detectors: tuple[Detector, ...]) -> Layout:
         "no images with masks are recognised in this folder",
         file=root,
         observed=tree.described(),
-        allowed="images (PNG, JPEG, GeoTIFF) beside masks (PNG, GeoTIFF) of the same names, in "
-        "folders such as images/ and masks/; or a GeoTIFF with a label raster or polygons",
+        allowed="images (PNG, JPEG, BMP, GIF, WebP, GeoTIFF) beside masks (PNG, BMP, GIF, GeoTIFF) "
+        "of the same names, in folders such as images/ and masks/; or a GeoTIFF with a label "
+        "raster or polygons",
         next_step="which folders hold them? Say so by --set data.options.images=FOLDER --set "
         "data.options.masks=FOLDER" + _unread(tree),
     )
@@ -165,15 +167,8 @@ def _kinds(names: tuple[str, ...]) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
 
 
-_UNREAD = {".bmp", ".gif", ".webp", ".npy", ".npz", ".dcm", ".mat", ".nii", ".gz", ".h5", ".zarr"}
-
-
 def _unread(tree: Tree) -> str:
     """Return a hint at files that no format reads."""
-    kinds = Counter(
-        PurePosixPath(name).suffix.lower() for names in tree.files.values() for name in names
-    )
-    unread = sorted(kind for kind in kinds if kind in _UNREAD and kind not in SUFFIXES)
-    if not unread:
-        return ""
-    return f"; {', '.join(unread)} files are not read: convert them to PNG or GeoTIFF"
+    names = [name for several in tree.files.values() for name in several]
+    hint = pair_hints.of_unread(names, SUFFIXES)
+    return f"; {hint}" if hint else ""

@@ -10,14 +10,14 @@ import numpy as np
 
 from terrazzo.base.errors import DataError
 from terrazzo.io import images
+from terrazzo.io.header_types import Colour
 from terrazzo.io.raster_formats import is_raster
 from terrazzo.workflows.init.layout import Tree
 from terrazzo.workflows.init.name_matching import Match
 
 _LOOKED_AT = 8  # files that are decoded
 _MOST_VALUES = 80  # more than this in a small sample are no classes
-_PNG = b"\x89PNG"
-_COLOUR_TYPES = {0: "index", 2: "colour", 3: "palette", 4: "colour", 6: "colour"}
+_KINDS = {Colour.GREY: "index", Colour.GREY_ALPHA: "index", Colour.PALETTE: "palette"}
 _GREY_IN_JPEG = 0.97  # share of pixels at either end in a binary mask that was saved as JPEG
 
 
@@ -82,17 +82,17 @@ def _has_few_values(path: Path) -> bool:
 
 
 def _kind(path: Path) -> str:
-    """Return index, colour, palette or jpeg by the first bytes."""
+    """Return index, colour, palette or jpeg by the header."""
     if is_raster(path):
         return _kind_of_raster(path)
     try:
-        with path.open("rb") as file:
-            head = file.read(26)
-    except OSError:
+        header = images.header_of(path)
+    except DataError:
         return "index"  # the survey says what is wrong with it
-    if head.startswith(_PNG) and len(head) == 26:
-        return _COLOUR_TYPES.get(head[25], "index")
-    return "jpeg" if head.startswith(b"\xff\xd8") else "index"
+    if header is None:
+        return "index"
+    # WebP with losses is in colours that are no longer alike; its reader says so.
+    return "jpeg" if header.content == "JPEG" else _KINDS.get(header.colour, "colour")
 
 
 def _kind_of_raster(path: Path) -> str:

@@ -16,7 +16,7 @@ from terrazzo.base.config_parsing import StrPath, assign
 from terrazzo.base.errors import ConfigError, DataError, TerrazzoError, unknown_name
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.base.recipe import DataConfig, load_recipe
-from terrazzo.check import coverage, label_values, unusable_files
+from terrazzo.check import coverage, instance_masks, label_values, unusable_files
 from terrazzo.check.finding import Finding, Level
 from terrazzo.check.scan import Survey, survey
 from terrazzo.data import datasets
@@ -213,7 +213,28 @@ def _look(folder: Path, wishes: Wishes, progress: Progress) -> tuple[Layout, Sur
     layout = annotation_files.completed(layout, given)
     seen = _survey(layout, given, progress)
     _refuse_faults(seen)
+    if not wishes.classes and instance_masks.takes_instances(layout.format):
+        objects = instance_masks.numbered_objects(seen)
+        if objects is not None and "mask_kind" not in given:
+            layout = _of_instances(layout, objects.told)
+            seen = _survey(layout, given, progress)
     return layout, seen
+
+
+def _of_instances(layout: Layout, told: str) -> Layout:
+    """Return a layout whose masks hold numbers of objects of one class."""
+    return replace(
+        layout,
+        options={**layout.options, "mask_kind": "instance"},
+        reasons={**layout.reasons, "mask_kind": told},
+        unsure=(
+            *layout.unsure,
+            "are all objects of one class? Each has a number of its own, as Cellpose and StarDist "
+            "write them, and every number above 0 is taken for it. If the numbers are classes, "
+            "name them by --classes; data.options.instance_border = 1 ignores pixels where "
+            "objects touch",
+        ),
+    )
 
 
 def _survey(layout: Layout, given: dict[str, Any], progress: Progress) -> Survey:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import zipfile
 from pathlib import Path, PurePosixPath
 
 from terrazzo.base.errors import DataError
@@ -14,8 +15,7 @@ _MARKS: dict[str, tuple[tuple[bytes, ...], ...]] = {
     # Words that all occur in the file, by format; names with a space are those of no format.
     "labelme": ((b'"shapes"', b'"imagePath"'),),
     "coco": ((b'"annotations"', b'"images"', b'"categories"'),),
-    "CVAT for video": ((b"<annotations>", b"<track "),),
-    "cvat": ((b"<annotations>", b"<image "),),
+    "cvat": ((b"<annotations>", b"<image "), (b"<annotations>", b"<track ")),
     "label_studio": (
         (b'"annotations"', b'"from_name"'),
         (b'"annotations"', b'"brushlabels"'),
@@ -24,9 +24,10 @@ _MARKS: dict[str, tuple[tuple[bytes, ...], ...]] = {
     "cityscapes_polygons": ((b'"imgHeight"', b'"objects"'),),
     "qupath": ((b'"geometry"', b'"objectType"'),),
     "supervisely": ((b'"classTitle"', b'"objects"'), (b'"objects"', b'"size"', b'"height"')),
-    "Darwin JSON": ((b'"annotations"', b'"bounding_box"', b'"polygon"'),),
+    "darwin": ((b'"item"', b'"slots"', b'"annotations"'),),
+    "Darwin JSON 1": ((b'"annotations"', b'"bounding_box"', b'"polygon"'),),
 }
-_SUFFIXES = (".json", ".xml", ".geojson", ".roi")
+_SUFFIXES = (".json", ".xml", ".geojson", ".roi", ".zip")
 
 
 def detect(tree: Tree) -> Layout | None:
@@ -43,9 +44,7 @@ def detect(tree: Tree) -> Layout | None:
                 file=tree.root / path,
                 allowed="masks as images, PNG or GeoTIFF; files of labelling tools that `terrazzo "
                 "list datasets` names",
-                next_step='can the task be exported as "CVAT for images 1.1"?'
-                if tool == "CVAT for video"
-                else "can the labels be exported as COCO, or as masks in PNG images?",
+                next_step="can the labels be exported as COCO, or as masks in PNG images?",
             )
     return None
 
@@ -68,13 +67,16 @@ def tools(tree: Tree) -> dict[str, str]:
     looked_at |= set(itertools.islice(more, _LOOKED_AT))
     found = {}
     for path in sorted(looked_at):
-        tool = "ImageJ ROI" if path.lower().endswith(".roi") else _tool_of(tree.root / path)
+        tool = _tool_of(tree.root / path)
         if tool is not None:
             found[path] = tool
     return found
 
 
 def _tool_of(path: Path) -> str | None:
+    suffix = path.suffix.lower()
+    if suffix in (".roi", ".zip"):
+        return "imagej_roi" if suffix == ".roi" or _holds_rois(path) else None
     try:
         if not path.is_file() or path.stat().st_size > _LARGEST:
             return None
@@ -85,3 +87,12 @@ def _tool_of(path: Path) -> str | None:
         if any(all(word in content for word in words) for words in ways):
             return tool
     return None
+
+
+def _holds_rois(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if not name.endswith("/")]
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False
+    return bool(names) and all(name.lower().endswith(".roi") for name in names)
