@@ -17,7 +17,7 @@ from terrazzo.inference.row_journal import Layer, RowBand, RowJournal
 from terrazzo.inference.tiled_prediction import Scene, Tiling
 from terrazzo.inference.uncertainty import Measure
 from terrazzo.models.contract import Predictor
-from terrazzo.models.flips import Augmentation, augmented
+from terrazzo.models.test_time_augmentation import Augmentation, augmented
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from terrazzo.inference.uncertainty import Measure
 from terrazzo.inference.unfinished_map import PartialMap
 from terrazzo.io import rasters
 from terrazzo.io.rasters import RasterInfo
-from terrazzo.models.flips import Augmentation
+from terrazzo.models.test_time_augmentation import Augmentation
 
 _SECONDS_BETWEEN_LOOKS = 0.02  # at rows that are not there yet
 

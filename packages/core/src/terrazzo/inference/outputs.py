@@ -24,8 +24,8 @@ from terrazzo.inference.unfinished_map import folder_of, has_rows
 from terrazzo.io import images, sentinel2
 from terrazzo.io.folders import walk_files
 from terrazzo.io.raster_formats import RASTER_SUFFIXES, PermittedPath, holds_raster, is_tiff
-from terrazzo.models.flips import Augmentation, require_augmentation
 from terrazzo.models.runtimes import ComputePrecision
+from terrazzo.models.test_time_augmentation import Augmentation, require_augmentation
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Settings:
         probabilities: also write the probabilities of all classes.
         uncertainty: also write how uncertain the model is of each pixel, by this measure of
             `terrazzo.inference.uncertainty`.
-        augmentation: at test time, see `terrazzo.models.flips`; None: none.
+        augmentation: at test time, see `terrazzo.models.test_time_augmentation`; None: none.
         cloud_optimised: write cloud optimised GeoTIFF, with overviews.
         polygons: also write polygons: a GeoPackage for one map, a folder for several.
         layer_per_class: write a layer of polygons for each class in place of one.

@@ -32,7 +32,7 @@ from terrazzo.io import rasters
 from terrazzo.io.remote_paths import RemotePath
 from terrazzo.models import radiometry
 from terrazzo.models.card import ModelCard
-from terrazzo.models.flips import augmented
+from terrazzo.models.test_time_augmentation import augmented
 from terrazzo.runs import model_source, saved_model
 from terrazzo.runs.model_source import ModelSource
 
