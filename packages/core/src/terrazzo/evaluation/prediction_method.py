@@ -6,6 +6,7 @@ their definition, and in a record by which a comparison tells them apart.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +106,12 @@ class PredictionMethod:
             found["refine"] = self.masks
         return found
 
+    def as_json(self) -> str:
+        """Return the record with its definition in a line, for maps."""
+        return json.dumps({**self.record(), "definition": self.definition}, ensure_ascii=False)
 
+
+METHOD_TAG = "PREDICTION"
+"""Of maps: how they were predicted, as JSON."""
 PLAIN = PredictionMethod()
 """One model asked about each image once."""

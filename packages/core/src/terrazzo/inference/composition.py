@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from terrazzo.data.labels import LabelMap
+from terrazzo.evaluation.prediction_method import MethodMember, MethodTiles, PredictionMethod
 from terrazzo.inference.tiled_images import by_tiles
 from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.models.contract import Predictor
@@ -63,3 +64,14 @@ class Composition:
 
 PLAIN = Composition()
 """One model, asked once."""
+
+
+def method_of(composition: Composition, names: tuple[MethodMember, ...]) -> PredictionMethod:
+    """Return what the records of scores say of a way of predicting."""
+    tiling, masks = composition.tiling, composition.masks
+    return PredictionMethod(
+        composition.augmentation,
+        None if tiling is None else MethodTiles(tiling.tile, tiling.overlap, tiling.blend),
+        names,
+        None if masks is None else masks.record(),
+    )

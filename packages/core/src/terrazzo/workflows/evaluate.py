@@ -16,7 +16,7 @@ from terrazzo.data import datasets
 from terrazzo.data.datasets import Split
 from terrazzo.evaluation.other_data import open_other_data
 from terrazzo.evaluation.prediction_method import MethodMember, MethodTiles, PredictionMethod
-from terrazzo.inference.composition import Composition
+from terrazzo.inference.composition import Composition, method_of
 from terrazzo.inference.model import model_folder
 from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.models import backends, compatibility, radiometry
@@ -185,17 +185,6 @@ def _scoring(
     method = method_of(composition, names)
     own_size = composition.takes_own_size(members)
     return Scoring(composition.of(members, card.label_map, say), method, own_size)
-
-
-def method_of(composition: Composition, names: tuple[MethodMember, ...]) -> PredictionMethod:
-    """Return what the records of scores say of a way of predicting."""
-    tiling, masks = composition.tiling, composition.masks
-    return PredictionMethod(
-        composition.augmentation,
-        None if tiling is None else MethodTiles(tiling.tile, tiling.overlap, tiling.blend),
-        names,
-        None if masks is None else masks.record(),
-    )
 
 
 def name_of_scores(
