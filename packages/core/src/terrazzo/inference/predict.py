@@ -16,7 +16,7 @@ from terrazzo.base.progress import Progress, Silent
 from terrazzo.data import class_areas
 from terrazzo.data.mask_files import absolute_masks
 from terrazzo.data.normalization import moments
-from terrazzo.evaluation.prediction_method import PLAIN, MethodMember, PredictionMethod
+from terrazzo.evaluation.prediction_method import MethodMember, PredictionMethod
 from terrazzo.inference import legends, map_writer, polygonize, qgis_styles
 from terrazzo.inference.composition import Composition, method_of
 from terrazzo.inference.images import predict_image
@@ -212,12 +212,9 @@ def _make_maps(
         say=progress.say,
     )
     settings = _with_mask_backend(settings, source, card)
-    method = method_of(
-        Composition(settings.augmentation, None, settings.refinement), models.members()
-    )
     model_plan = source.plan(card)
     orders = [
-        order_for(scenes[work.map], card, work, settings, model_plan, method)
+        order_for(scenes[work.map], card, work, settings, model_plan, models.members())
         for work in works
         if work.is_scene
     ]
@@ -361,7 +358,7 @@ def order_for(
     work: Work,
     settings: Settings,
     model: Sequence[str],
-    method: PredictionMethod = PLAIN,
+    members: tuple[MethodMember, ...] = (),
 ) -> MapOrder:
     """Return what is to be made of a scene.
 
@@ -371,7 +368,7 @@ def order_for(
         work: what to write where.
         settings: see `Settings`.
         model: what tells the model from any other, which a resume must find unchanged.
-        method: how predictions are made, for a tag of the map.
+        members: of an ensemble, for a tag of the map; empty: there is none.
     """
     plan = {
         "format": _FORMAT,
@@ -400,7 +397,7 @@ def order_for(
         settings.uncertainty,
         settings.augmentation,
         settings.refinement,
-        method,
+        method_of(Composition(settings.augmentation, None, settings.refinement), members),
     )
 
 
