@@ -113,7 +113,7 @@ def image_tiling(tile: int | None, overlap: int | None) -> Tiling | None:
     """
     if tile is None:
         if overlap is not None:
-            raise _alone("--overlap", "--tile")
+            raise idle_option("--overlap", "--tile")
         return None
     from terrazzo.base import config_parsing
     from terrazzo.inference.tiled_prediction import Tiling
@@ -132,17 +132,18 @@ def mask_settings(
     """
     if refine is None:
         if folder is not None or points is not None:
-            raise _alone("--sam" if folder is not None else "--sam-points", "--refine sam")
+            raise idle_option("--sam" if folder is not None else "--sam-points", "--refine sam")
         return None
     from terrazzo.models.mask_refinement import MaskSettings, require_refinement
 
     require_refinement(refine)
     if folder is None:
-        raise _alone("--refine sam", "--sam FOLDER")
+        raise idle_option("--refine sam", "--sam FOLDER")
     return MaskSettings(folder) if points is None else MaskSettings(folder, points=points)
 
 
-def _alone(option: str, needs: str) -> ConfigError:
+def idle_option(option: str, needs: str) -> ConfigError:
+    """Compose the error for an option without another one that it needs."""
     return ConfigError(
         "SEG-X094",
         f"{option} has nothing to work on",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -109,18 +110,29 @@ def _write_files(
     overlay_HWC = legends.overlay(as_rgb(image_HWC), map_HW, label_map, contours=settings.contours)
     images.write_png(work.overlay, overlay_HWC)
     notes = {} if method == PLAIN else {METHOD_TAG: method.as_json()}
-    _write_map(work.map, map_HW, label_map, raw_values=settings.raw_values, notes=notes)
+    write_map(work.map, map_HW, label_map, raw_values=settings.raw_values, notes=notes)
 
 
-def _write_map(
+def write_map(
     path: Path,
     map_HW: NDArray[np.integer],
     label_map: LabelMap,
     *,
-    raw_values: bool,
-    notes: Mapping[str, str],
+    raw_values: bool = False,
+    notes: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Write train ids or raw values, shown in the colours of the classes where PNG can."""
+    """Write train ids or raw values, shown in the colours of the classes where PNG can.
+
+    Args:
+        path: where to, ending in ``.png``.
+        map_HW: train ids.
+        label_map: K classes.
+        raw_values: write the raw values of the label map instead.
+        notes: texts by keyword, in the file.
+
+    Raises:
+        ResourceError: SEG-R004, the disk is full or refuses.
+    """
     values = label_map.raw_values(map_HW) if raw_values else map_HW
     palette_P3 = None
     if values.ndim == 2 and values.dtype == np.uint8:
