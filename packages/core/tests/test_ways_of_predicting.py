@@ -6,7 +6,9 @@ Scores by them never take the place of the plain ones.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import subprocess
+import sys
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -14,10 +16,15 @@ import rasterio
 from PIL import Image
 
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
+from terrazzo.base.processes import SingleProcess
 from terrazzo.base.progress import Silent
 from terrazzo.base.recipe import Config
+from terrazzo.cli import app
 from terrazzo.comparison import compare as comparing
+from terrazzo.data import datasets
+from terrazzo.evaluation import loop as evaluation_loop
 from terrazzo.evaluation import stored
+from terrazzo.evaluation.extra_counts import Counter
 from terrazzo.inference import jobs, map_writer, predict, tiled_prediction
 from terrazzo.inference.composition import Composition
 from terrazzo.inference.images import FULL
@@ -25,15 +32,17 @@ from terrazzo.inference.model import load_model
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.io.resize import resize_image
+from terrazzo.models import backends
 from terrazzo.models.ensembles import Member, mean_over_models
-from terrazzo.models.mask_refinement import MaskSettings, average_inside
+from terrazzo.models.mask_refinement import MaskSettings, average_inside, backend_for_masks
 from terrazzo.models.probabilities import planes_at_size
 from terrazzo.models.test_time_augmentation import SCALES, augmented, mean_over_flips
 from terrazzo.runs import saved_model
 from terrazzo.runs.folder import RunFolder
 from terrazzo.testing.reference import bright_masks
 from terrazzo.testing.scenes import LABELS, make_model, make_scene
-from terrazzo.workflows.evaluate import evaluate
+from terrazzo.testing.thread_world import in_world_of
+from terrazzo.workflows.evaluate import evaluate, name_of_scores
 from terrazzo.workflows.train import train
 
 TILES = Tiling(tile=16, overlap=6, batch_size=3)
@@ -218,6 +227,93 @@ def test_models_that_make_no_ensemble_are_refused(runs, tmp_path):
     make_model(tmp_path / "more", bands=4, labels=labels)
     refused(DataError, "SEG-D020", tmp_path / "more")
     refused(CheckpointError, "SEG-C012", tmp_path)
+
+
+def test_one_process_holds_one_framework(tmp_path, runs):
+    card, trainer = saved_model.load(runs / "b" / "model")
+    weights = {n: a for n, a in trainer.state().items() if n.startswith("weights/")}
+    saved_model.write(tmp_path / "other", replace(card, backend="torch"), weights)
+    with pytest.raises(ConfigError, match=r"SEG-X170(.*\n)+.*reference and torch"):
+        evaluate(runs / "a", ensemble=[tmp_path / "other"])
+    rules = card.rules._replace(apply_scale=not card.rules.apply_scale)
+    saved_model.write(tmp_path / "read", replace(card, rules=rules), weights)
+    with pytest.raises(ConfigError, match="SEG-X172"):
+        evaluate(runs / "a", ensemble=[tmp_path / "read"])
+
+
+@pytest.mark.skipif("keras" not in backends.installed(), reason="needs terrazzo-keras")
+def test_masks_need_the_framework_that_computes_them():
+    with pytest.raises(ConfigError, match="SEG-X173"):
+        backend_for_masks("keras")
+    assert backend_for_masks(None) == backend_for_masks("torch") == "torch"
+
+
+@dataclass(frozen=True)
+class InWorld:
+    """A model as one of several processes has it."""
+
+    trainer: object
+    world: object
+
+    def __getattr__(self, name):
+        return getattr(self.trainer, name)
+
+
+def test_the_number_of_processes_changes_no_score(runs):
+    config = recipe(runs / "data")
+    split = datasets.open_split(config.data, "test")
+    card, trainer = saved_model.load(runs / "a" / "model")
+    _, half = saved_model.load(runs / "half" / "model")
+    ways = Composition("flips+scales", TILES, MaskSettings(runs / "masks", "reference"))
+
+    def counted(world):
+        members = [Member(InWorld(each, world)) for each in (trainer, half)]
+        predictor = ways.of(members, card.label_map)
+        assert predictor.world is world
+        counter = Counter(split, config.evaluation)
+        return evaluation_loop.evaluate(
+            predictor,
+            split,
+            config.data,
+            config.loader,
+            batch_size=1,
+            step=1,
+            progress=Silent(),
+            counter=counter,
+        )
+
+    one = counted(SingleProcess())
+    for found in in_world_of(3, counted):
+        np.testing.assert_array_equal(found.counts_NKK, one.counts_NKK)
+        ours, theirs = one.extra.arrays(), found.extra.arrays()
+        assert all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_command_names_what_it_has_scored(runs):
+    words = ["evaluate", runs / "a", "--refine", "sam", "--sam", runs / "masks", "--tta", "flips"]
+    program = [sys.executable, "-c", "from terrazzo.cli.app import main; main()"]
+    done = subprocess.run([*program, *map(str, words)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "test-tta_flips-sam" in done.stdout
+    assert "predictions: tta flips: mean of the softmax" in done.stdout
+    assert "test-tta_flips 0." in done.stdout
+    assert "difference +0." in done.stdout
+    assert (
+        name_of_scores(
+            "test", augmentation="flips", masks=MaskSettings(runs / "masks"), ensemble=["b"]
+        )
+        == "test-ensemble_of_2-tta_flips-sam"
+    )
+    for wrong, code in (
+        (["--sam", "x"], "SEG-X094"),
+        (["--refine", "sam"], "SEG-X094"),
+        (["--refine", "sma", "--sam", "x"], "SEG-X004"),
+        (["--tta", "flip"], "SEG-X004"),
+        (["--overlap", "4"], "SEG-X094"),
+        (["--tile", "4", "--overlap", "4"], "SEG-X002"),
+    ):
+        with pytest.raises(ConfigError, match=code):
+            app.app(["evaluate", str(runs / "a"), *wrong], standalone_mode=False)
 
 
 def test_a_member_with_fewer_bands_in_another_order(tmp_path):

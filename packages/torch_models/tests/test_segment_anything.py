@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     Sam2Config,
     Sam2HieraDetConfig,
-    Sam2ImageProcessorFast,
+    Sam2ImageProcessor,
     Sam2MaskDecoderConfig,
     Sam2Model,
     Sam2PromptEncoderConfig,
@@ -26,8 +26,10 @@ from transformers import (
 
 from terrazzo.base.errors import CheckpointError
 from terrazzo.models import backends
-from terrazzo.models.mask_refinement import MaskSettings, mask_generator
+from terrazzo.models.mask_refinement import MaskSettings, mask_generator, refined
+from terrazzo.testing.exporter_checks import trained
 from terrazzo_torch import mask_files
+from terrazzo_torch.backend import backend
 
 SIZE = 64
 
@@ -118,7 +120,7 @@ def write_sam2(folder):
     model = Sam2Model(config)
     trust(model)
     model.save_pretrained(folder)
-    Sam2ImageProcessorFast(
+    Sam2ImageProcessor(
         size={"height": SIZE, "width": SIZE}, mask_size={"height": 16, "width": 16}
     ).save_pretrained(folder)
     return folder
@@ -149,6 +151,22 @@ def test_masks_of_an_image(folder):
     of_settings = mask_generator(settings).masks(IMAGE)
     np.testing.assert_array_equal(np.stack(masks), np.stack(of_settings))
     assert settings.record()["sha256"] == mask_files.digest(folder)
+
+
+def test_a_model_of_torch_refined_by_it(folder):
+    trainer, _ = trained(backend, "unet")
+    settings = MaskSettings(folder, points=4, quality=0.5, stability=0.0)
+    found_HWK = refined(trainer, settings).predict(IMAGE[None])[0]
+    plain_HWK = trainer.predict(IMAGE[None])[0]
+    masks = mask_generator(settings).masks(IMAGE)
+    covered_HW = np.any(masks, axis=0)
+    np.testing.assert_array_equal(found_HWK[~covered_HW], plain_HWK[~covered_HW])
+    smallest = min(masks, key=np.count_nonzero)
+    expected_K = plain_HWK[smallest].mean(axis=0)
+    np.testing.assert_allclose(
+        found_HWK[smallest], np.broadcast_to(expected_K, found_HWK[smallest].shape), atol=1e-5
+    )
+    np.testing.assert_allclose(found_HWK.sum(axis=2), 1, atol=1e-5)
 
 
 def test_a_folder_of_something_else_is_refused(folder):

@@ -38,8 +38,8 @@ class PairedDifference:
         return (
             f"mean IoU {mean_iou:.4f}, {self.split} {self.mean_iou:.4f}: difference "
             f"{self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}] (paired bootstrap over "
-            f"{self.images} images, {self.level:.0%}; it compares two ways of predicting with one "
-            "trained network)"
+            f"{self.images} images, {self.level:.0%}; it compares two ways of predicting with the "
+            "same trained weights)"
         )
 
     def record(self) -> dict[str, Any]:
