@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import pytest
 import rasterio
@@ -22,6 +23,7 @@ from terrazzo.base.recipe import Config
 from terrazzo.cli import app
 from terrazzo.comparison import compare as comparing
 from terrazzo.data import datasets
+from terrazzo.data.model_input import seen_at_size
 from terrazzo.evaluation import loop as evaluation_loop
 from terrazzo.evaluation import stored
 from terrazzo.evaluation.extra_counts import Counter
@@ -36,7 +38,7 @@ from terrazzo.models import backends
 from terrazzo.models.ensembles import Member, mean_over_models
 from terrazzo.models.mask_refinement import MaskSettings, average_inside, backend_for_masks
 from terrazzo.models.probabilities import planes_at_size
-from terrazzo.models.test_time_augmentation import SCALES, augmented, mean_over_flips
+from terrazzo.models.test_time_augmentation import SCALES, augmented, mean_over_flips, scaled_size
 from terrazzo.runs import saved_model
 from terrazzo.runs.folder import RunFolder
 from terrazzo.testing.reference import bright_masks
@@ -173,6 +175,13 @@ def test_scales_of_missing_values_take_nothing_from_them(runs):
     found = augmented(trainer, "flips+scales").predict(image[None])
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found.sum(axis=3), 1, atol=1e-5)
+    size = scaled_size((30, 26), SCALES[0])
+    seen = seen_at_size(np.where(np.isnan(image), image, np.float32(7)), size, trainer.bands)
+    missing = cv2.resize(
+        np.isnan(image).astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT
+    )
+    np.testing.assert_array_equal(np.isnan(seen), missing)
+    assert 0 < missing.sum() < missing.size
 
 
 def test_tiles_are_taken_at_the_own_scale_of_images(runs):
@@ -456,6 +465,18 @@ def test_tiles_of_an_image_whose_model_has_an_image_size(tmp_path):
     labels_HW = predict_photo(tmp_path, whole_images_up_to=0)
     _, trainer = saved_model.load(tmp_path / "model")
     np.testing.assert_array_equal(labels_HW, trainer.predict_labels(image[None])[0])
+
+
+def test_tiles_of_an_ensemble_are_at_the_scale_of_the_image(runs, tmp_path):
+    image = next(images_of_test(runs / "a"))[0]
+    Image.fromarray(image).save(tmp_path / "photo.png")
+    settings = Settings(tiling=TILES, whole_images_up_to=0, ensemble=(runs / "half",))
+    predict.predict(runs / "a", tmp_path / "photo.png", tmp_path / "maps", settings)
+    trainers = [saved_model.load(runs / name / "model")[1] for name in ("a", "half")]
+    expected = sum(trainer.predict(image[None])[0] for trainer in trainers).argmax(axis=2)
+    with Image.open(tmp_path / "maps" / "photo.png") as shown:
+        np.testing.assert_array_equal(np.asarray(shown), expected)
+        assert json.loads(shown.text["PREDICTION"])["tiles"]["tile"] == 16
 
 
 def test_an_image_refined_by_masks(tmp_path):
