@@ -113,18 +113,19 @@ def test_import_contracts_hold():
         ),
         (
             "evaluate",
-            "--any-pixel-size --boundary --calibration --data --help --precision --ray --runtime "
-            "--split --workers",
+            "--any-pixel-size --boundary --calibration --data --ensemble --help --overlap "
+            "--precision --ray --refine --runtime --sam --sam-points --split --tile --tta "
+            "--workers",
         ),
         ("init", "--backend --classes --help --model --out --set"),
         ("study", "--help --out --ray --resume --set --workers"),
         (
             "predict",
             "--align --allow-remote --allow-vrt --any-pixel-size --area --bands --batch-size "
-            "--blend --cog --contours --formats --help --labels-for --layer-per-class --mask "
-            "--min-area --out --overlap --overwrite --polygons --precision --probabilities "
-            "--raw-values --ray --resume --runtime --scene --sieve-map --tile --tta --uncertainty "
-            "--workers",
+            "--blend --cog --contours --ensemble --formats --help --labels-for --layer-per-class "
+            "--mask --min-area --out --overlap --overwrite --polygons --precision --probabilities "
+            "--raw-values --ray --refine --resume --runtime --sam --sam-points --scene --sieve-map "
+            "--tile --tta --uncertainty --workers",
         ),
         (
             "sample",

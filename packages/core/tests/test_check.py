@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -16,7 +17,7 @@ from PIL import Image
 
 from terrazzo import check
 from terrazzo.base.config_parsing import resolve_path
-from terrazzo.base.errors import DataError
+from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.progress import Silent
 from terrazzo.base.recipe import DataConfig
 from terrazzo.check import file_statistics
@@ -459,6 +460,32 @@ def test_a_trained_model_doubts_a_wrong_label_and_no_right_one(data, tmp_path):
     assert [f.file for f in doubted] == [str(path)]
     assert "labelled 'green'; the model says 'red'" in doubted[0].observed
     assert "column 4 " in doubted[0].observed
+
+    # What the model proposes, as masks; the data stay as they are.
+    before = path.read_bytes()
+    place = tmp_path / "proposed"
+    examine(data, run=tmp_path / "out", corrections=place)
+    assert path.read_bytes() == before
+    (proposed,) = (place / "labels").rglob("*.png")
+    (changes,) = (place / "changes").rglob("*.png")
+    assert proposed.relative_to(place / "labels") == changes.relative_to(place / "changes")
+    red, ignored = 0, 255
+    expected_HW = np.full(values_HW.shape, ignored)
+    expected_HW[10:22, 0:9] = red
+    np.testing.assert_array_equal(np.asarray(Image.open(changes)), expected_HW)
+    found_HW, own_HW = np.asarray(Image.open(proposed)), values_HW.copy()
+    own_HW[10:22, 0:9] = red
+    labelled_HW = own_HW < 2
+    np.testing.assert_array_equal(found_HW[labelled_HW], own_HW[labelled_HW])
+    (row,) = csv.DictReader((place / "corrections.csv").read_text().splitlines())
+    assert (row["labelled"], row["proposed"], row["pixels"]) == ("green", "red", "108")
+    assert row["label_file"] == str(path)
+    assert (place / "legend.png").exists()
+    with pytest.raises(CheckpointError, match="SEG-C002"):
+        examine(data, run=tmp_path / "out", corrections=place)
+    inside = resolve_path(data.root, where="root") / "proposed"
+    with pytest.raises(ConfigError, match="SEG-X032"):
+        examine(data, run=tmp_path / "out", corrections=inside)
 
 
 def test_other_classes_than_the_models_are_refused(data, tmp_path):

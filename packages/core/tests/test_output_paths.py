@@ -135,7 +135,7 @@ class PredictImage(Place):
         self.input = self.folder / "a.png"
         Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(self.input)
         self.others = [self.folder / "out" / name for name in ("b.png", "b_overlay.png")]
-        self.others += [self.folder / "out" / "b_probabilities.tif"]
+        self.others += [self.folder / "out" / "b_probability_00_class_0.png"]
         self.source_of_others = self.folder / "in" / "b.png"
         self.source_of_others.parent.mkdir()
         shutil.copy(self.input, self.source_of_others)

@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from terrazzo.inference import predict
+from terrazzo.inference.images import FULL
 from terrazzo.inference.model import load_model
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.tiled_prediction import Tiling
-from terrazzo.io import images, rasters
+from terrazzo.io import images
 from terrazzo.testing.scenes import make_model, make_scene
 
 WINDOWS = Tiling(tile=32, overlap=12, batch_size=3)
@@ -90,16 +91,16 @@ def test_images_up_to_the_limit_are_predicted_whole(tmp_path, model, monkeypatch
 
 
 @pytest.mark.parametrize("whole", [0, 1 << 22])
-def test_probabilities_of_an_image_are_a_raster_beside_its_map(tmp_path, model, whole):
+def test_probabilities_of_an_image_are_pngs_beside_its_map(tmp_path, model, whole):
     source = make_image(tmp_path / "in" / "a.png", (300, 290))
     out = tmp_path / "out"
     settings = {"tiling": WINDOWS, "whole_images_up_to": whole, "probabilities": True}
     run(model, source, out, **settings)
-    probabilities_HWK, _, _ = rasters.read(out / "a_probabilities.tif")
-    assert rasters.info(out / "a_probabilities.tif").band_names[:2] == ("class 0", "class 1")
+    planes = [labels_of(out / f"a_probability_{k:02d}_class_{k}.png") for k in range(6)]
+    assert {plane_HW.dtype.name for plane_HW in planes} == {"uint16"}
     expected_HWK = load_model(model).predict_probabilities(images.read_image(source))
-    np.testing.assert_allclose(probabilities_HWK, expected_HWK, atol=1e-6)
-    np.testing.assert_array_equal(labels_of(out / "a.png"), probabilities_HWK.argmax(axis=2))
+    np.testing.assert_allclose(np.stack(planes, axis=2) / FULL, expected_HWK, atol=0.52 / FULL)
+    np.testing.assert_array_equal(labels_of(out / "a.png"), expected_HWK.argmax(axis=2))
 
 
 @needs_vector
@@ -124,22 +125,25 @@ def test_options_that_do_nothing_for_images_say_so(tmp_path, model):
     assert not any("do nothing" in line for line in lines)
 
 
-def test_tiles_do_nothing_for_a_model_of_one_image_size_and_it_says_so(tmp_path):
+def test_tiles_of_a_model_of_one_image_size_are_at_the_scale_of_the_image_and_it_says_so(tmp_path):
     model = make_model(tmp_path / "model", image_size=(48, 48))
     source = make_image(tmp_path / "in" / "a.png")
     (line, _) = run(model, source, tmp_path / "tiles", tiling=WINDOWS, whole_images_up_to=0)
-    assert line.startswith("--tile does nothing for images")
-    assert line.endswith("each image whole and resized to the model's image size")
+    assert "tiles are taken at the images' own scale" in line
     lines = run(model, source, tmp_path / "whole")
-    assert not any("does nothing" in line for line in lines)
+    assert not any("own scale" in line for line in lines)
     whole_HW = labels_of(tmp_path / "whole" / "a.png")
-    np.testing.assert_array_equal(labels_of(tmp_path / "tiles" / "a.png"), whole_HW)
+    tiles_HW = labels_of(tmp_path / "tiles" / "a.png")
+    assert (tiles_HW != whole_HW).any()
+    trainer = load_model(model).trainer
+    image_HWC = images.read_image(source)
+    np.testing.assert_array_equal(tiles_HW, trainer.predict_labels(image_HWC[None])[0])
 
 
 def test_tiles_are_used_without_a_word_where_the_model_takes_any_size(tmp_path, model):
     source = make_image(tmp_path / "in" / "a.png")
     lines = run(model, source, tmp_path / "out", tiling=WINDOWS, whole_images_up_to=0)
-    assert not any("does nothing" in line for line in lines)
+    assert not any("own scale" in line for line in lines)
 
 
 def command(*words):
@@ -154,17 +158,17 @@ def test_the_command_takes_tiles_for_a_png_and_gives_the_same_labels(tmp_path, m
     source = make_image(tmp_path / "in" / "a.png")
     command(model, source, "--out", tmp_path / "whole")
     said = command(model, source, "--out", tmp_path / "tiles", "--tile", "32", "--overlap", "12")
-    assert "does nothing" not in said
+    assert "own scale" not in said
     whole_HW = labels_of(tmp_path / "whole" / "a.png")
     assert len(np.unique(whole_HW)) > 1
     np.testing.assert_array_equal(labels_of(tmp_path / "tiles" / "a.png"), whole_HW)
 
 
-def test_the_command_says_that_tiles_do_nothing_for_a_model_of_one_image_size(tmp_path):
+def test_the_command_says_at_what_scale_a_model_of_one_image_size_sees_tiles(tmp_path):
     model = make_model(tmp_path / "model", image_size=(48, 48))
     source = make_image(tmp_path / "in" / "a.png")
     said = command(model, source, "--out", tmp_path / "out", "--tile", "32", "--overlap", "12")
-    assert "--tile does nothing for images" in said
+    assert "tiles are taken at the images' own scale" in said
 
 
 # Values unlike those of training; the model saw a mean of 127.5 with a deviation of 31.9
@@ -208,8 +212,10 @@ def test_a_resume_makes_what_is_asked_for_beside_a_finished_map(tmp_path, model,
     (line,) = run(model, source, out, tiling=WINDOWS, resume=True)
     assert "was finished before" in line
     lines = run(model, source, out, tiling=WINDOWS, resume=True, probabilities=True)
-    assert "was finished before, without a_probabilities.tif: it is made again" in lines[0]
-    assert (out / "a_probabilities.tif").exists()
+    asked = "a_probabilities.tif" if name == "a.tif" else "a_probability_00_class_0.png"
+    assert f"was finished before, without {asked}" in lines[0]
+    assert ": it is made again" in lines[0]
+    assert (out / asked).exists()
     assert (out / name).read_bytes() == before
     (line,) = run(model, source, out, tiling=WINDOWS, resume=True, probabilities=True)
     assert line.endswith("was finished before")

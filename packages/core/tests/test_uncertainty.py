@@ -10,10 +10,12 @@ from PIL import Image
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError
 from terrazzo.base.progress import Silent
 from terrazzo.inference import jobs, map_writer, predict, tiled_prediction, uncertainty
+from terrazzo.inference.images import FULL
+from terrazzo.inference.model import load_model
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.io import rasters
-from terrazzo.models.flips import MeanOverFlips
+from terrazzo.models.test_time_augmentation import mean_over_flips
 from terrazzo.runs import saved_model
 from terrazzo.testing.scenes import LABELS, make_model, make_scene
 
@@ -164,7 +166,10 @@ def test_the_file_of_an_image(place, by, whole):
     run(place, place / "maps", "photo.png", **settings)
     stored_HW = np.asarray(Image.open(place / "maps" / "photo_uncertainty.png"))
     assert stored_HW.dtype == np.uint8
-    p_HWK = np.moveaxis(read(place / "maps" / "photo_probabilities.tif"), 0, 2)
+    p_HWK = load_model(place / "model").predict_probabilities(image)
+    files = sorted((place / "maps").glob("photo_probability_*.png"))
+    stored_HWK = np.stack([np.asarray(Image.open(file)) for file in files], axis=2)
+    np.testing.assert_allclose(stored_HWK / FULL, p_HWK, atol=0.52 / FULL)
     np.testing.assert_allclose(stored_HW, as_stored(expected(p_HWK, by)), atol=0.502)
 
 
@@ -172,16 +177,16 @@ def test_flips_of_an_image_give_flipped_probabilities(place):
     """Without them the model, whose kernel is not symmetrical, does not."""
     _, trainer = saved_model.load(place / "model")
     images_BHWC = rasters.read(place / "s.tif")[0][None, :64, :48]
-    found_BHWK = MeanOverFlips(trainer).predict(images_BHWC)
+    found_BHWK = mean_over_flips(trainer).predict(images_BHWC)
     assert found_BHWK.dtype == np.float32
     np.testing.assert_allclose(found_BHWK.sum(axis=3), 1, atol=1e-6)
     for axes in ((1,), (2,), (1, 2)):
         flipped_BHWC = np.ascontiguousarray(np.flip(images_BHWC, axes))
-        of_flipped_BHWK = MeanOverFlips(trainer).predict(flipped_BHWC)
+        of_flipped_BHWK = mean_over_flips(trainer).predict(flipped_BHWC)
         np.testing.assert_allclose(np.flip(of_flipped_BHWK, axes), found_BHWK, atol=1e-6)
         of_one_BHWK = np.flip(trainer.predict(flipped_BHWC), axes)
         assert np.abs(of_one_BHWK - trainer.predict(images_BHWC)).max() > 0.1
-    labels_BHW = MeanOverFlips(trainer).predict_labels(images_BHWC)
+    labels_BHW = mean_over_flips(trainer).predict_labels(images_BHWC)
     assert labels_BHW.dtype == np.uint8
     np.testing.assert_array_equal(labels_BHW, found_BHWK.argmax(axis=3))
 
@@ -194,7 +199,7 @@ def test_flips_of_a_scene_are_flips_of_the_whole(place, blend):
     run(place, place / "map.tif", tiling=tiling, augmentation="flips", probabilities=True)
     run(place, place / "labels.tif", tiling=tiling, augmentation="flips")
     _, trainer = saved_model.load(place / "model")
-    p_HWK = MeanOverFlips(trainer).predict(rasters.read(place / "s.tif")[0][None])[0]
+    p_HWK = mean_over_flips(trainer).predict(rasters.read(place / "s.tif")[0][None])[0]
     blended_HWK = np.moveaxis(read(place / "map_probabilities.tif"), 0, 2)
     np.testing.assert_allclose(blended_HWK, p_HWK, atol=2e-6)
     np.testing.assert_array_equal(read(place / "labels.tif"), read(place / "map.tif"))
@@ -205,7 +210,7 @@ def test_flips_of_an_ordinary_image(place):
     Image.fromarray(image).save(place / "photo.png")
     run(place, place / "maps", "photo.png", augmentation="flips")
     _, trainer = saved_model.load(place / "model")
-    expected_HW = MeanOverFlips(trainer).predict_labels(image[None])[0]
+    expected_HW = mean_over_flips(trainer).predict_labels(image[None])[0]
     labels_HW = np.asarray(Image.open(place / "maps" / "photo.png"))
     np.testing.assert_array_equal(labels_HW, expected_HW)
     assert (labels_HW != trainer.predict_labels(image[None])[0]).any()

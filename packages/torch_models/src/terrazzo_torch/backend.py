@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from terrazzo.data.input_statistics import InputStatistics
     from terrazzo.data.labels import LabelMap
     from terrazzo.data.sample import Bands
-    from terrazzo.models.contract import Backend, Trainer
+    from terrazzo.models.contract import Backend, MaskGenerator, Trainer
 
 _PACKAGES = ("torch", "torchvision", "timm", "transformers")
 
@@ -93,6 +93,32 @@ class TorchBackend:
             if expected is not None:
                 network.remarks += first_convolution.fit(network, expected, bands)
             return TorchTrainer(network, parts, training, labels, bands, seed, world.current())
+
+    def mask_model_digest(self, folder: Path) -> str:
+        """Return the SHA-256 of the weights of a Segment Anything model."""
+        from terrazzo_torch import mask_files
+
+        return mask_files.digest(folder)
+
+    def mask_generator(
+        self, folder: Path, *, points: int, quality: float, stability: float, overlap: float
+    ) -> MaskGenerator:
+        """Load a Segment Anything model, see `terrazzo_torch.segment_anything`.
+
+        Raises:
+            CheckpointError: SEG-C012 the folder holds none; SEG-C006 it is damaged.
+            ConfigError: SEG-X070, another framework is in this process.
+            ResourceError: SEG-R006, it does not fit into memory.
+        """
+        from terrazzo_torch import mask_files
+
+        mask_files.require(folder)
+        backends.claim_process(self.name, "torch")
+        from terrazzo_torch import segment_anything
+
+        return segment_anything.load(
+            folder, points=points, quality=quality, stability=stability, overlap=overlap
+        )
 
     def _file_and_options(self, model: ModelConfig) -> tuple[ModuleType, Any]:
         if model.name not in self.models():

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from terrazzo.base.config_parsing import StrPath
+from terrazzo.base.config_parsing import StrPath, resolve_path
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.base.recipe import Config, DataConfig, data_config
 from terrazzo.check import (
@@ -29,6 +29,7 @@ from terrazzo.check import (
     pixel_sizes,
     unusable_files,
 )
+from terrazzo.check.proposed_labels import refuse_place
 from terrazzo.check.report import Report, in_order
 from terrazzo.check.scan import survey
 from terrazzo.data import datasets
@@ -45,6 +46,7 @@ def check_data(
     labels: StrPath | None = None,
     options: Mapping[str, Any] = MappingProxyType({}),
     run: StrPath | None = None,
+    corrections: StrPath | None = None,
     fresh: bool = False,
     threads: int | None = None,
     progress: Progress | None = None,
@@ -59,16 +61,22 @@ def check_data(
             there is none, one is proposed.
         options: settings of the format, in place of the recipe's.
         run: a finished run on these classes, whose model looks for wrong labels.
+        corrections: a folder that is empty or not there, for masks of the labels that the model of
+            `run` proposes.
         fresh: look again at files that have not changed since the last check.
         threads: images looked at side by side. None: one a processor, up to 16.
         progress: told after every image; None: shows nothing.
 
     Raises:
         ConfigError: no such data set, unknown format, option or label map.
-        CheckpointError: `run` is no finished run, or has other classes.
+        CheckpointError: `run` is no finished run, or has other classes; SEG-C002, the place of
+            corrections is taken.
     """
     progress = Silent() if progress is None else progress
     settings = data_config(data, root, labels=labels, options=options)
+    place = None if corrections is None else Path(corrections)
+    if place is not None:
+        refuse_place(place, resolve_path(settings.root, where="data.root"))
     label_map = _label_map(settings)
     threads = threads or min(os.cpu_count() or 1, _MOST_THREADS)
     seen = survey(settings, label_map, threads=threads, fresh=fresh, progress=progress)
@@ -90,7 +98,7 @@ def check_data(
         *drawn_shapes.find(seen.sources, settings.root, threads),
     ]
     if run is not None:
-        findings += doubted_labels.find(seen, Path(run), progress)
+        findings += doubted_labels.find(seen, Path(run), progress, place)
     pixels = 0 if counted is None else int(counted.pixels_NK.sum() + counted.ignored_N.sum())
     return Report(
         root=settings.root,

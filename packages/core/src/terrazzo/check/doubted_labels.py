@@ -8,7 +8,7 @@ section 3.1), applied to connected pixels instead of images. Single pixels are b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from terrazzo.base.errors import DataError
 from terrazzo.base.progress import Progress
+from terrazzo.check import proposed_labels
 from terrazzo.check.finding import Finding, Level
+from terrazzo.check.proposed_labels import Correction
 from terrazzo.check.scan import ScannedImage, Survey
 from terrazzo.data import datasets
 from terrazzo.data.datasets import Split
@@ -57,6 +59,11 @@ class _Region:
     def weight(self) -> float:
         return self.area * self.confidence
 
+    @property
+    def key(self) -> tuple[int, ...]:
+        """What tells it from the other regions of its image."""
+        return self.area, self.row, self.column, self.given, self.predicted
+
 
 @dataclass(frozen=True)
 class _Model:
@@ -79,8 +86,17 @@ class _Model:
         return sample, np.stack(list(planes), axis=2)
 
 
-def find(survey: Survey, run: Path, progress: Progress) -> list[Finding]:
+def find(
+    survey: Survey, run: Path, progress: Progress, corrections: Path | None = None
+) -> list[Finding]:
     """Return what the model of a run doubts: images unlike its own, then regions, surest first.
+
+    Args:
+        survey: of the data.
+        run: a finished run.
+        progress: told after every image.
+        corrections: an empty folder for masks of what the model proposes, see `proposed_labels`;
+            None: none are written.
 
     Raises:
         CheckpointError: `run` is no finished run; SEG-D036 it has other classes.
@@ -110,10 +126,52 @@ def find(survey: Survey, run: Path, progress: Progress) -> list[Finding]:
     threshold_K = _thresholds(model, readable[::step], len(survey.label_map))
     regions: list[_Region] = []
     for done, scanned in enumerate(readable, start=1):
-        regions += _doubted(model, scanned, threshold_K)
+        regions += (region for region, _ in _doubted(model, scanned, threshold_K))
         progress.advance(done, len(readable), "doubt labels")
     regions.sort(key=lambda region: -region.weight)
-    return unlike + [_finding(region, survey.label_map) for region in regions[:_MOST]]
+    kept = regions[:_MOST]
+    if corrections is not None:
+        _write_corrections(corrections, model, kept, threshold_K, survey.label_map)
+    return unlike + [_finding(region, survey.label_map) for region in kept]
+
+
+def _write_corrections(
+    folder: Path,
+    model: _Model,
+    kept: Sequence[_Region],
+    threshold_K: NDArray[np.float64],
+    label_map: LabelMap,
+) -> None:
+    """Write masks of the regions; they are found again, for those of all images are too many."""
+    for scanned in {id(region.scanned): region.scanned for region in kept}.values():
+        wanted = {region.key for region in kept if region.scanned is scanned}
+        answer = model.read(scanned)
+        if answer is None:
+            continue
+        regions = [
+            (mask_HW, region.predicted)
+            for region, mask_HW in _doubted(model, scanned, threshold_K)
+            if region.key in wanted
+        ]
+        label_HW = answer[0].label_HW.astype(label_map.dtype)
+        proposed_labels.write_image(
+            folder, scanned.split, scanned.name, label_HW, regions, label_map
+        )
+    listed = [
+        Correction(
+            each.scanned.split,
+            each.scanned.name,
+            str(each.scanned.label_file),
+            each.row,
+            each.column,
+            each.area,
+            each.given,
+            each.predicted,
+            each.confidence,
+        )
+        for each in kept
+    ]
+    proposed_labels.write_table(folder, listed, label_map)
 
 
 def _unlike_training(card: ModelCard, split: Split) -> Finding | None:
@@ -158,7 +216,8 @@ def _thresholds(
 
 def _doubted(
     model: _Model, scanned: ScannedImage, threshold_K: NDArray[np.float64]
-) -> Iterator[_Region]:
+) -> Iterator[tuple[_Region, NDArray[np.bool_]]]:
+    """Yield the regions of an image that the model is sure are of another class, with masks."""
     answer = model.read(scanned)
     if answer is None:
         return
@@ -182,9 +241,11 @@ def _doubted(
             if area < least:
                 continue
             column, row = (round(float(value)) for value in centres[number])
-            confidence = float(confidence_HW[numbers_HW == number].mean())
+            region_HW = numbers_HW == number
+            confidence = float(confidence_HW[region_HW].mean())
             if confidence >= _CLOSE * threshold_K[predicted]:
-                yield _Region(scanned, area, row, column, given, predicted, confidence)
+                region = _Region(scanned, area, row, column, given, predicted, confidence)
+                yield region, region_HW
 
 
 def _finding(region: _Region, label_map: LabelMap) -> Finding:

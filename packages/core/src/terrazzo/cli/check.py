@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from terrazzo.cli.options import SetOption
+from terrazzo.cli.options import SetOption, idle_option
 
 
 def check(
@@ -31,6 +31,10 @@ def check(
             "--run", metavar="RUN", help="A finished run, whose model looks for wrong labels."
         ),
     ] = None,
+    corrections: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write masks of the labels that model proposes there."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Look again at files that have not changed.")
@@ -46,11 +50,14 @@ def check(
         terrazzo check data/camvid --format camvid
         terrazzo check data/mine --set data.options.mask_kind=colour
         terrazzo check data/mine --labels mine.toml --json
+        terrazzo check data/mine --run runs/mine --corrections proposed
     """
     from terrazzo.base import printable, progress
     from terrazzo.base.recipe import load_data_config
     from terrazzo.check import check_data
 
+    if corrections is not None and run_folder is None:
+        raise idle_option("--corrections", "--run RUN")
     notes: list[str] = []
     data = load_data_config(
         config, root, format, labels, assignments=tuple(assignments), note=notes.append
@@ -58,6 +65,8 @@ def check(
     with progress.shown("check") as shown:
         for note in notes:
             shown.say(note)
-        report = check_data(data, progress=shown, fresh=fresh, run=run_folder)
+        report = check_data(
+            data, progress=shown, fresh=fresh, run=run_folder, corrections=corrections
+        )
     print(report.as_json() if as_json else printable.lines(report.as_text()))
     raise typer.Exit(3 if report.must_stop else 0)

@@ -8,7 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from terrazzo.cli.options import PrecisionOption, compute_precision, require_ray
+from terrazzo.cli.options import (
+    EnsembleOption,
+    PrecisionOption,
+    RefineOption,
+    SamOption,
+    SamPointsOption,
+    TtaOption,
+    compute_precision,
+    image_tiling,
+    mask_settings,
+    require_ray,
+    test_time_augmentation,
+)
 
 _SPLITS = ("train", "val", "test")
 
@@ -37,6 +49,18 @@ def evaluate(
         typer.Option(help="torch or keras (the run's own), openvino or onnxruntime."),
     ] = None,
     precision: PrecisionOption = None,
+    tta: TtaOption = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(min=1, help="Images at their own scale, by tiles of so many pixels."),
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(min=0, help="Pixels that two tiles share; a quarter of a tile.")
+    ] = None,
+    ensemble: EnsembleOption = None,
+    refine: RefineOption = None,
+    sam: SamOption = None,
+    sam_points: SamPointsOption = None,
     ray: Annotated[
         str | None,
         typer.Option(metavar="ADDRESS", help="Ray cluster whose processes score together."),
@@ -56,6 +80,10 @@ def evaluate(
         terrazzo evaluate runs/a_gta --data recipes/systems/a_city.toml
         terrazzo evaluate runs/demo_torch --calibration --boundary
         terrazzo evaluate runs/demo_torch --runtime openvino
+        terrazzo evaluate runs/demo_torch --tta flips
+        terrazzo evaluate runs/demo_torch --tile 512
+        terrazzo evaluate runs/seed0 --ensemble runs/seed1 --ensemble runs/seed2
+        terrazzo evaluate runs/demo_torch --refine sam --sam models/sam
         terrazzo evaluate exported/demo --data runs/demo_torch/config.toml
     """
     from terrazzo.base import progress
@@ -69,6 +97,10 @@ def evaluate(
     chosen: dict[str, Any] = {
         "runtime": runtime,
         "precision": compute_precision(precision),
+        "augmentation": test_time_augmentation(tta),
+        "tiling": image_tiling(tile, overlap),
+        "ensemble": tuple(ensemble or ()),
+        "masks": mask_settings(refine, sam, sam_points),
     }
     if ray is not None:
         start = partial(evaluate_on_ray, address=ray, workers=workers)

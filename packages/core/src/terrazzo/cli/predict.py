@@ -9,7 +9,17 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from terrazzo.cli.options import PrecisionOption, compute_precision
+from terrazzo.cli.options import (
+    EnsembleOption,
+    PrecisionOption,
+    RefineOption,
+    SamOption,
+    SamPointsOption,
+    TtaOption,
+    compute_precision,
+    mask_settings,
+    test_time_augmentation,
+)
 
 
 def predict(
@@ -38,7 +48,10 @@ def predict(
     ] = None,
     tile: Annotated[
         int | None,
-        typer.Option(help="Rows and columns of a tile; 512, PNG and JPEG of 4 megapixels whole."),
+        typer.Option(
+            help="Rows and columns of a tile; 512, PNG and JPEG of 4 megapixels whole, or those "
+            "too, at their own scale, where it is given."
+        ),
     ] = None,
     overlap: Annotated[int, typer.Option(help="Pixels that two tiles share.")] = 128,
     blend: Annotated[
@@ -73,7 +86,11 @@ def predict(
         typer.Option("--allow-vrt", help="Also read VRT of files in their folder or below."),
     ] = False,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Also write MAP_probabilities.tif.")
+        bool,
+        typer.Option(
+            "--probabilities",
+            help="Also write MAP_probabilities.tif; of images a 16-bit PNG a class.",
+        ),
     ] = False,
     uncertainty: Annotated[
         str | None,
@@ -81,10 +98,11 @@ def predict(
             metavar="MEASURE", help="Also write MAP_uncertainty.tif, by entropy or margin."
         ),
     ] = None,
-    tta: Annotated[
-        str | None,
-        typer.Option(metavar="flips", help="Mean over four mirror images; four times as long."),
-    ] = None,
+    tta: TtaOption = None,
+    ensemble: EnsembleOption = None,
+    refine: RefineOption = None,
+    sam: SamOption = None,
+    sam_points: SamPointsOption = None,
     polygons: Annotated[
         Path | None,
         typer.Option(metavar="OUT.gpkg", help="Also write polygons; a folder for several inputs."),
@@ -149,6 +167,8 @@ def predict(
         terrazzo predict runs/demo_torch scene.tif --out map.tif --area district.geojson
         terrazzo predict exported/demo scene.tif --out map.tif
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/ --labels-for cvat
+        terrazzo predict runs/seed0 photos/ --ensemble runs/seed1 --tta flips+scales --out maps/
+        terrazzo predict runs/camvid_unet_quick photos/ --refine sam --sam models/sam --out maps/
     """
     from terrazzo.base import config_parsing, printable, progress
     from terrazzo.data import class_areas
@@ -172,7 +192,9 @@ def predict(
         area=area,
         probabilities=probabilities,
         uncertainty=cast(Any, uncertainty),
-        augmentation=cast(Any, tta),
+        augmentation=test_time_augmentation(tta),
+        ensemble=tuple(ensemble or ()),
+        refinement=mask_settings(refine, sam, sam_points),
         cloud_optimised=cog,
         polygons=polygons,
         layer_per_class=layer_per_class,

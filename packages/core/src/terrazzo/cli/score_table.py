@@ -43,6 +43,10 @@ def print_scores(finished: FinishedRun) -> None:
     split, images = finished.evaluation.split, len(finished.evaluation.names)
     for line in remarks.remarks(split, matrix.counts, finished.label_map.names, images):
         console.print(line, style="bold", soft_wrap=True)
+    if finished.evaluation.method.definition:
+        console.print(f"predictions: {finished.evaluation.method.definition}", soft_wrap=True)
+    if finished.beside is not None:
+        console.print(finished.beside.line(scores.mean_iou), style="bold", soft_wrap=True)
     for line in finished.extra_scores:
         console.print(line)
     if finished.report is not None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 
 from terrazzo.base.errors import DataError
 from terrazzo.comparison.competitor import Competitor
+from terrazzo.evaluation.stored import Scored
 
 
 def require_same_test(first: Competitor, other: Competitor) -> None:
@@ -45,12 +47,25 @@ def _difference(first: Competitor, other: Competitor) -> str:
         image, class_id = (int(each[0]) for each in np.nonzero(truth[0] != truth[1]))
         pixels = " and ".join(f"{each[image, class_id]:,}" for each in truth)
         return f"other labels: {ours.names[image]}, {maps[0].names[class_id]}: {pixels} pixels"
+    ways = [_prediction(each) for each in (ours, theirs)]
+    if ways[0] != ways[1]:
+        return "other ways of predicting: " + " and ".join(
+            json.dumps(way) if way else "the model alone" for way in ways
+        )
     files = [_files(each) for each in (first, other)]
     # Version 0.1 took the fingerprint of the same files in another way.
     alike = files[0].keys() == files[1].keys()
     if alike and files[0].get("fingerprint") != files[1].get("fingerprint"):
         return "the contents of the files of the split (fingerprint in run.json)"
     return ""
+
+
+def _prediction(scored: Scored) -> dict[str, Any]:
+    """Return how predictions were made; which runs are in an ensemble differs from run to run."""
+    way = dict(scored.summary.get("prediction", {}))
+    if "ensemble" in way:
+        way["ensemble"] = len(way["ensemble"])
+    return way
 
 
 def _files(run: Competitor) -> dict[str, Any]:

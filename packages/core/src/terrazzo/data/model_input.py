@@ -33,3 +33,18 @@ def as_seen(pixels: ImagePixels, size: Size | None, bands: Bands | None) -> NDAr
         flags_HWC = resample(present_HWC.astype(np.uint8), size, cv2.INTER_NEAREST_EXACT)
         present_HWC = flags_HWC > 0
     return mark_missing(image_HWC, present_HWC)
+
+
+def seen_at_size(image_HWC: NDArray[np.generic], size: Size, bands: Bands) -> NDArray[np.generic]:
+    """Return an image that a model could be shown, with NaN for missing values, at another size.
+
+    Args:
+        image_HWC: as `as_seen` returns it.
+        size: rows and columns.
+        bands: their means stand in for missing values while pixels are mixed.
+    """
+    present_HWC = None
+    if np.issubdtype(image_HWC.dtype, np.floating):
+        present_HWC = ~np.isnan(image_HWC)
+        present_HWC = None if present_HWC.all() else present_HWC
+    return as_seen(ImagePixels(image_HWC, None, present_HWC), size, bands)

@@ -23,6 +23,7 @@ from terrazzo.data.labels import LabelMap
 from terrazzo.evaluation import array_file, extra_scores, scene_overview
 from terrazzo.evaluation.array_file import ArrayFile
 from terrazzo.evaluation.extra_counts import ExtraCounts
+from terrazzo.evaluation.prediction_method import PLAIN, PredictionMethod
 from terrazzo.evaluation.scene_overview import SceneOverview
 from terrazzo.io import named_arrays
 from terrazzo.io.images import as_rgb
@@ -65,6 +66,9 @@ class Evaluation:
         examples: a few images, for the report; the same in all processes.
         extra: what else was counted.
         maps: of the scenes the images are parts of, where they are.
+        method: how the predictions were made.
+        beside: how much the mean IoU differs from that of the same predictions without the last
+            step, as JSON holds it; empty: it was not asked for.
     """
 
     split: str
@@ -75,6 +79,8 @@ class Evaluation:
     examples: tuple[Example, ...] = ()
     extra: ExtraCounts = field(default_factory=ExtraCounts)
     maps: tuple[SceneOverview, ...] = ()
+    method: PredictionMethod = PLAIN
+    beside: dict[str, Any] = field(default_factory=dict)
 
     @property
     def matrix(self) -> ConfusionMatrix:
@@ -110,7 +116,8 @@ def summary(evaluation: Evaluation, label_map: LabelMap) -> dict[str, Any]:
         "images": len(evaluation.names),
         "pixels_counted": int(matrix.counts.sum()),
         "pixels_ignored": matrix.ignored,
-        "definition": DEFINITION,
+        "definition": "; ".join(filter(None, (DEFINITION, evaluation.method.definition))),
+        **_method(evaluation),
         "label_map": label_map.name,
         "classes": list(label_map.names),
         "classes_present": scores.classes_present,
@@ -121,6 +128,17 @@ def summary(evaluation: Evaluation, label_map: LabelMap) -> dict[str, Any]:
         "counts": matrix.counts.tolist(),
         **extra_scores.summary(evaluation.extra, evaluation.counts_NKK, label_map.names),
     }
+
+
+def _method(evaluation: Evaluation) -> dict[str, Any]:
+    """Return how the predictions were made, where it is worth a word."""
+    found: dict[str, Any] = {}
+    if evaluation.method != PLAIN:
+        found["prediction"] = evaluation.method.record()
+        found["prediction_definition"] = evaluation.method.definition
+    if evaluation.beside:
+        found["beside"] = evaluation.beside
+    return found
 
 
 def _number(value: float) -> float | None:

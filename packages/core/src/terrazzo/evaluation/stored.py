@@ -133,6 +133,20 @@ def _summaries(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.json"), key=rank)
 
 
+class _Beside(pydantic.BaseModel):
+    """See `terrazzo.evaluation.paired.PairedDifference`."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+
+    split: str
+    mean_iou: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    level: float
+    images: int
+
+
 class _Summary(pydantic.BaseModel):
     """What every ``<split>.json`` must hold, with its types; it may hold more."""
 
@@ -152,6 +166,9 @@ class _Summary(pydantic.BaseModel):
     calibration: dict[str, Any] | None = None
     boundary: dict[str, Any] | None = None
     instances: dict[str, Any] | None = None
+    prediction: dict[str, Any] = {}
+    prediction_definition: str = ""
+    beside: _Beside | None = None
 
     @pydantic.model_validator(mode="after")
     def _one_value_a_class(self) -> _Summary:

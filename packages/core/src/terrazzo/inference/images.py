@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from terrazzo.base.disk_errors import writing
 from terrazzo.base.progress import Progress
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.normalization import moments
+from terrazzo.evaluation.prediction_method import METHOD_TAG, PLAIN, PredictionMethod
 from terrazzo.inference import legends, polygonize, unfinished_map
 from terrazzo.inference.labelling.confidence import Confidence
 from terrazzo.inference.model import Model
@@ -26,10 +28,19 @@ from terrazzo.io.images import as_rgb
 from terrazzo.io.pixels import ImagePixels
 from terrazzo.models import radiometry
 
+FULL = 65535
+"""What stands for probability 1 in the PNG of a class."""
+
 _Rows = Iterator[tuple[NDArray[np.integer], NDArray[np.float32] | None]]
 
 
-def predict_image(model: Model, work: Work, settings: Settings, progress: Progress) -> None:
+def predict_image(
+    model: Model,
+    work: Work,
+    settings: Settings,
+    progress: Progress,
+    method: PredictionMethod = PLAIN,
+) -> None:
     """Write the map of one ordinary image as PNG, and what else is asked for beside it.
 
     All its files are written in a folder of their own and then put in their places, the map last.
@@ -46,13 +57,15 @@ def predict_image(model: Model, work: Work, settings: Settings, progress: Progre
         with ExitStack() as named:
             for temporary, final in zip(unfinished.files, work.files, strict=True):
                 named.enter_context(writing(final, unfinished=temporary))
-            _write_files(model, unfinished, settings, progress)
+            _write_files(model, unfinished, settings, progress, method)
             for temporary in unfinished.files:
                 flush_file(temporary)
         work.put_in_place(unfinished.files)
 
 
-def _write_files(model: Model, work: Work, settings: Settings, progress: Progress) -> None:
+def _write_files(
+    model: Model, work: Work, settings: Settings, progress: Progress, method: PredictionMethod
+) -> None:
     image_HWC = images.read_image(work.source)
     bands = model.card.bands
     labels_HW = np.empty(image_HWC.shape[:2], model.card.label_map.dtype)
@@ -63,13 +76,14 @@ def _write_files(model: Model, work: Work, settings: Settings, progress: Progres
         image_HWC,
         settings,
         file=work.source,
-        probabilities=any(each is not None for each in (work.probabilities, confidence, doubt_HW)),
+        probabilities=bool(work.class_probabilities)
+        or any(each is not None for each in (confidence, doubt_HW)),
         say=progress.say,
     )
     kept = _keeping(pieces, labels_HW, confidence)
     if doubt_HW is not None and settings.uncertainty is not None:
         kept = _measuring(kept, doubt_HW, settings.uncertainty)
-    if work.probabilities is not None:
+    if work.class_probabilities:
         _write_probabilities(model, work, kept, labels_HW.shape)
     for _ in kept:
         pass
@@ -95,20 +109,37 @@ def _write_files(model: Model, work: Work, settings: Settings, progress: Progres
     assert work.overlay is not None
     overlay_HWC = legends.overlay(as_rgb(image_HWC), map_HW, label_map, contours=settings.contours)
     images.write_png(work.overlay, overlay_HWC)
-    _write_map(work.map, map_HW, label_map, raw_values=settings.raw_values)
+    notes = {} if method == PLAIN else {METHOD_TAG: method.as_json()}
+    write_map(work.map, map_HW, label_map, raw_values=settings.raw_values, notes=notes)
 
 
-def _write_map(
-    path: Path, map_HW: NDArray[np.integer], label_map: LabelMap, *, raw_values: bool
+def write_map(
+    path: Path,
+    map_HW: NDArray[np.integer],
+    label_map: LabelMap,
+    *,
+    raw_values: bool = False,
+    notes: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Write train ids or raw values, shown in the colours of the classes where PNG can."""
+    """Write train ids or raw values, shown in the colours of the classes where PNG can.
+
+    Args:
+        path: where to, ending in ``.png``.
+        map_HW: train ids.
+        label_map: K classes.
+        raw_values: write the raw values of the label map instead.
+        notes: texts by keyword, in the file.
+
+    Raises:
+        ResourceError: SEG-R004, the disk is full or refuses.
+    """
     values = label_map.raw_values(map_HW) if raw_values else map_HW
     palette_P3 = None
     if values.ndim == 2 and values.dtype == np.uint8:
         ids = [each.raw[0] for each in label_map.classes] if raw_values else range(len(label_map))
         palette_P3 = np.zeros((256, 3), np.uint8)
         palette_P3[list(ids)] = label_map.colours
-    images.write_png(path, values, palette_P3)
+    images.write_png(path, values, palette_P3, notes)
 
 
 def predicted_rows(
@@ -181,26 +212,23 @@ def _write_probabilities(
     pieces: Iterator[NDArray[np.float32] | None],
     shape: tuple[int, ...],
 ) -> None:
-    from terrazzo.io import rasters  # GDAL is loaded by those who need it
-
-    assert work.probabilities is not None
+    """Write a 16-bit PNG a class; memory holds one of them, disk all of them uncompressed."""
     names = model.card.label_map.names
-    rasters.write_rows(
-        work.probabilities,
-        _grid(shape, "float32"),
-        _bands_first(pieces),
-        dtype="float32",
-        nodata=float("nan"),
-        band_names=names,
-        tags={f"CLASS_{k}": name for k, name in enumerate(names)},
-    )
-
-
-def _bands_first(pieces: Iterator[NDArray[np.float32] | None]) -> Iterator[NDArray[np.float32]]:
-    """Yield K×R×W of R×W×K."""
-    for piece in pieces:
-        assert piece is not None
-        yield np.moveaxis(piece, 2, 0)
+    raws = [path.with_suffix(".raw") for path in work.class_probabilities]
+    for raw in raws:
+        raw.write_bytes(b"")
+    for piece_RWK in pieces:
+        assert piece_RWK is not None
+        for k, raw in enumerate(raws):
+            with raw.open("ab") as file:
+                file.write(
+                    np.rint(piece_RWK[..., k] * np.float32(FULL)).astype(np.uint16).tobytes()
+                )
+    for k, (raw, path) in enumerate(zip(raws, work.class_probabilities, strict=True)):
+        plane_HW = np.fromfile(raw, np.uint16).reshape(shape)
+        raw.unlink()
+        notes = {"class": names[k], "train_id": str(k), "scale": f"probability = value / {FULL}"}
+        images.write_png(path, plane_HW, None, notes)
 
 
 def _grid(shape: tuple[int, ...], dtype: str) -> Any:

@@ -17,7 +17,8 @@ from terrazzo.inference.row_journal import Layer, RowBand, RowJournal
 from terrazzo.inference.tiled_prediction import Scene, Tiling
 from terrazzo.inference.uncertainty import Measure
 from terrazzo.models.contract import Predictor
-from terrazzo.models.flips import Augmentation, augmented
+from terrazzo.models.mask_refinement import MaskSettings, refined
+from terrazzo.models.test_time_augmentation import Augmentation, augmented
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class BandTask:
         layers: what the journal holds.
         uncertainty: measure of it; None: it is not asked for.
         augmentation: at test time; None: none.
+        refinement: where probabilities are averaged inside masks; None: nowhere.
     """
 
     map: Path
@@ -47,6 +49,7 @@ class BandTask:
     layers: tuple[Layer, ...]
     uncertainty: Measure | None = None
     augmentation: Augmentation | None = None
+    refinement: MaskSettings | None = None
 
 
 class Executor(Protocol):
@@ -179,7 +182,7 @@ def work(
             "--tile and --overwrite",
         ):
             tiled_prediction.predict_rows(
-                augmented(trainer, task.augmentation),
+                refined(augmented(trainer, task.augmentation), task.refinement),
                 task.scene,
                 task.num_classes,
                 task.tiling,

@@ -21,6 +21,7 @@ from terrazzo.base.file_lock import locked
 from terrazzo.data import class_areas
 from terrazzo.data.class_map import CLASS_TAG
 from terrazzo.data.labels import LabelMap
+from terrazzo.evaluation.prediction_method import METHOD_TAG, PLAIN, PredictionMethod
 from terrazzo.inference import (
     polygonize,
     qgis_styles,
@@ -38,7 +39,8 @@ from terrazzo.inference.uncertainty import Measure
 from terrazzo.inference.unfinished_map import PartialMap
 from terrazzo.io import rasters
 from terrazzo.io.rasters import RasterInfo
-from terrazzo.models.flips import Augmentation
+from terrazzo.models.mask_refinement import MaskSettings
+from terrazzo.models.test_time_augmentation import Augmentation
 
 _SECONDS_BETWEEN_LOOKS = 0.02  # at rows that are not there yet
 
@@ -59,6 +61,8 @@ class MapOrder:
         sieve_map: of a patch on the map, too.
         uncertainty: measure of it; None: it is not asked for.
         augmentation: at test time; None: none.
+        refinement: where probabilities are averaged inside masks; None: nowhere.
+        method: how predictions are made, for a tag of the map.
     """
 
     scene: Scene
@@ -72,6 +76,8 @@ class MapOrder:
     sieve_map: bool = False
     uncertainty: Measure | None = None
     augmentation: Augmentation | None = None
+    refinement: MaskSettings | None = None
+    method: PredictionMethod = PLAIN
 
     @property
     def out(self) -> Path:
@@ -143,6 +149,7 @@ class MapInProgress:
                 self.rows.layers,
                 order.uncertainty,
                 order.augmentation,
+                order.refinement,
             )
             for band in self.rows.bands
         )
@@ -236,6 +243,7 @@ def write_map(
     label_map: LabelMap,
     *,
     cloud_optimised: bool = False,
+    method: PredictionMethod = PLAIN,
 ) -> None:
     """Write the map of a scene; its bytes depend on nothing but the arguments.
 
@@ -245,6 +253,7 @@ def write_map(
         groups: labels R×W from the first row to the last.
         label_map: K classes, written as attribute table, palette and tags.
         cloud_optimised: write cloud optimised GeoTIFF, with overviews.
+        method: how predictions were made; a tag says so where it is otherwise than by one model.
 
     Raises:
         ResourceError: SEG-R004, the disk is full or refuses.
@@ -257,7 +266,7 @@ def write_map(
         nodata=label_map.ignore_index,
         band_names=("class",),
         classes=rasters.ClassTable(label_map.names, label_map.colours),
-        tags=_class_tags(label_map),
+        tags=_class_tags(label_map) | _method_tags(method),
         cloud_optimised=cloud_optimised,
     )
 
@@ -265,6 +274,10 @@ def write_map(
 def _class_tags(label_map: LabelMap) -> dict[str, str]:
     tags = {CLASS_TAG: json.dumps(list(label_map.names), ensure_ascii=False)}
     return tags | {f"CLASS_{k}": name for k, name in enumerate(label_map.names)}
+
+
+def _method_tags(method: PredictionMethod) -> dict[str, str]:
+    return {} if method == PLAIN else {METHOD_TAG: method.as_json()}
 
 
 def _write_files(order: MapOrder, rows: PartialMap, wait: Callable[[], None]) -> list[Path]:
@@ -279,7 +292,7 @@ def _write_files(order: MapOrder, rows: PartialMap, wait: Callable[[], None]) ->
             dtype="float32",
             nodata=float("nan"),
             band_names=label_map.names,
-            tags=_class_tags(label_map),
+            tags=_class_tags(label_map) | _method_tags(order.method),
             cloud_optimised=order.cloud_optimised,
         )
 
@@ -311,7 +324,14 @@ def _write_files(order: MapOrder, rows: PartialMap, wait: Callable[[], None]) ->
         qgis_styles.write_map_style(work.style, label_map)
     passing = class_areas.PassingAreas(size, label_map, order.work.map)
     groups = iter(on_map()) if work.areas is None else passing.passing(on_map())
-    write_map(work.map, size, groups, label_map, cloud_optimised=order.cloud_optimised)
+    write_map(
+        work.map,
+        size,
+        groups,
+        label_map,
+        cloud_optimised=order.cloud_optimised,
+        method=order.method,
+    )
     if work.areas is not None:
         class_areas.write(work.areas, passing.areas)
     for path in work.files:  # to the disk before its name

@@ -14,8 +14,8 @@ from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.disk_errors import unreadable
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.base.progress import Progress
-from terrazzo.inference.blending import Blender
-from terrazzo.inference.tiled_prediction import Tiling, tile_passes
+from terrazzo.inference.tiled_images import tiled_rows
+from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.io.resize import resize_image
 from terrazzo.models import compatibility
 from terrazzo.models.card import ModelCard
@@ -102,7 +102,7 @@ class Model:
         probabilities: bool = False,
         say: Callable[[str], None] = lambda _: None,
     ) -> Iterator[tuple[NDArray[np.integer], NDArray[np.float32] | None]]:
-        """Yield train ids R×W of an image, some rows at a time, by tiles that are blended.
+        """Return train ids R×W of an image, some rows at a time, by tiles that are blended.
 
         Memory grows with the width of the image and the size of a tile. An image that fits into
         one tile gets the labels of `predict`. Models that see every image at one size cannot be
@@ -120,23 +120,14 @@ class Model:
         """
         assert self.card.image_size is None
         self._require_known(image_HWC, file)
-        rows, columns = (tiling.shares(side) for side in image_HWC.shape[:2])
-        alone = len(rows) == len(columns) == 1 or tiling.blend == "none"
-        passes = tile_passes(self.trainer, say)
-        forward = passes.predict_labels if alone and not probabilities else passes.predict
-        label_map = self.card.label_map
-        blender = Blender(
-            rows, columns, len(label_map), label_map.dtype, keep_probabilities=probabilities
+        return tiled_rows(
+            self.trainer,
+            image_HWC,
+            tiling,
+            self.card.label_map,
+            probabilities=probabilities,
+            say=say,
         )
-        for number, row in enumerate(rows):
-            strip_HWC = image_HWC[row.start : row.stop]
-            for first in range(0, len(columns), tiling.batch_size):
-                batch = columns[first : first + tiling.batch_size]
-                images_BHWC = np.stack([strip_HWC[:, c.start : c.stop] for c in batch])
-                for at, output in enumerate(forward(images_BHWC), first):
-                    blender.add(number, at, output)
-            finished = blender.finish(number)
-            yield finished.labels_RW, finished.probabilities_RWK
 
     def _passes(self, file: str | Path) -> ForwardPasses:
         return ForwardPasses(

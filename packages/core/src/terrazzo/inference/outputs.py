@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,8 +25,11 @@ from terrazzo.inference.unfinished_map import folder_of, has_rows
 from terrazzo.io import images, sentinel2
 from terrazzo.io.folders import walk_files
 from terrazzo.io.raster_formats import RASTER_SUFFIXES, PermittedPath, holds_raster, is_tiff
-from terrazzo.models.flips import Augmentation, require_augmentation
+from terrazzo.models.mask_refinement import MaskSettings
 from terrazzo.models.runtimes import ComputePrecision
+from terrazzo.models.test_time_augmentation import Augmentation, require_augmentation
+
+_LONGEST_CLASS = 40  # letters of a class in a file name
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Settings:
         probabilities: also write the probabilities of all classes.
         uncertainty: also write how uncertain the model is of each pixel, by this measure of
             `terrazzo.inference.uncertainty`.
-        augmentation: at test time, see `terrazzo.models.flips`; None: none.
+        augmentation: at test time, see `terrazzo.models.test_time_augmentation`; None: none.
         cloud_optimised: write cloud optimised GeoTIFF, with overviews.
         polygons: also write polygons: a GeoPackage for one map, a folder for several.
         layer_per_class: write a layer of polygons for each class in place of one.
@@ -61,6 +65,8 @@ class Settings:
         runtime: what computes the model; None: see `terrazzo.runs.model_source.choose`; on a
             cluster the framework.
         precision: of its arithmetic; None: that of training, or float32.
+        ensemble: further runs, whose probabilities are averaged with those of the run.
+        refinement: where probabilities are averaged inside masks at last; None: nowhere.
         resume: go on with what was begun; maps that are there are left alone.
         overwrite: replace what is there.
     """
@@ -87,6 +93,8 @@ class Settings:
     ray: str | None = None
     runtime: str | None = None
     precision: ComputePrecision | None = None
+    ensemble: tuple[Path, ...] = ()
+    refinement: MaskSettings | None = None
     resume: bool = False
     overwrite: bool = False
 
@@ -100,7 +108,8 @@ class Work:
             several, or an ordinary image.
         map: classes; a GeoTIFF, or PNG of an ordinary image.
         polygons: of the classes, those of an ordinary image in pixels; None: not asked for.
-        probabilities: of all classes, a GeoTIFF; None: not asked for.
+        probabilities: of all classes of a scene, a GeoTIFF; None: not asked for.
+        class_probabilities: of an ordinary image, a PNG a class; empty: not asked for.
         uncertainty: of the model, a GeoTIFF, or PNG of an ordinary image; None: not asked for.
         overlay: of the map on an ordinary image; None for a scene.
         confidence: mean probabilities of the classes on an ordinary image, JSON; None: not asked
@@ -127,6 +136,7 @@ class Work:
     replaces: bool = False
     scene: SceneFiles | None = None
     uncertainty: Path | None = None
+    class_probabilities: tuple[Path, ...] = ()
 
     @property
     def is_scene(self) -> bool:
@@ -144,6 +154,7 @@ class Work:
             self.areas,
             self.style,
             self.uncertainty,
+            *self.class_probabilities,
         )
         return (self.map, *(path for path in others if path is not None))
 
@@ -163,6 +174,10 @@ class Work:
             place("areas", self.areas),
             place("style", self.style),
             uncertainty=place("uncertainty", self.uncertainty),
+            class_probabilities=tuple(
+                folder / f"probability_{k}{path.suffix}"
+                for k, path in enumerate(self.class_probabilities)
+            ),
         )
 
     def put_in_place(self, unfinished: Sequence[Path]) -> None:
@@ -218,6 +233,7 @@ def plan_outputs(
     out: Path,
     settings: Settings,
     model: Path | None = None,
+    classes: Sequence[str] = (),
 ) -> list[Work]:
     """Name every file that will be written, and refuse whatever would destroy one.
 
@@ -227,6 +243,7 @@ def plan_outputs(
         out: a path ending in ``.tif`` for one scene, otherwise a folder.
         settings: what is asked for.
         model: folder of the model, which is an input too; None: it lies elsewhere.
+        classes: names of the K classes, for files of each.
 
     Raises:
         ConfigError: SEG-X100, there are no inputs; SEG-X032, `out` or the place of polygons does
@@ -251,7 +268,7 @@ def plan_outputs(
     if settings.augmentation is not None:
         require_augmentation(settings.augmentation)
     shared = () if settings.labels_for is None else programs.files(settings.labels_for, out)
-    works = list(_works(list(_files(inputs)), out, settings))
+    works = list(_works(list(_files(inputs)), out, settings, classes))
     if settings.masks:
         _refuse_masks_of_several(works)
     pictured = not all(work.is_scene for work in works)
@@ -356,7 +373,9 @@ def _files(inputs: Sequence[Path | SceneFiles]) -> Iterator[_Input]:
             yield _Input(path, Path(path.name))
 
 
-def _works(files: list[_Input], out: Path, settings: Settings) -> Iterator[Work]:
+def _works(
+    files: list[_Input], out: Path, settings: Settings, classes: Sequence[str]
+) -> Iterator[Work]:
     for each in files if settings.labels_for is not None else ():
         if each.is_scene:
             programs.refuse_scene(each.source)
@@ -393,18 +412,21 @@ def _works(files: list[_Input], out: Path, settings: Settings) -> Iterator[Work]
         if each.is_scene:
             yield _scene(each, scene_map, polygons, settings)
         else:
-            probabilities = _beside(scene_map, "probabilities") if settings.probabilities else None
             map_path = out / name.with_suffix(".png")
             overlay, confidence = _beside(map_path, "overlay"), _beside(map_path, "confidence")
             yield Work(
                 source,
                 map_path,
                 polygons,
-                probabilities,
+                None,
                 overlay,
                 confidence.with_suffix(".json") if settings.labels_for in programs.SCORED else None,
                 name=name,
                 uncertainty=_beside(map_path, "uncertainty") if settings.uncertainty else None,
+                class_probabilities=tuple(
+                    _beside(map_path, f"probability_{k:02d}_{_in_file_names(each)}")
+                    for k, each in enumerate(classes if settings.probabilities else ())
+                ),
             )
 
 
@@ -426,6 +448,11 @@ def _scene(each: _Input, map_path: Path, polygons: Path | None, settings: Settin
 
 def _beside(map_path: Path, what: str) -> Path:
     return map_path.with_name(f"{map_path.stem}_{what}{map_path.suffix}")
+
+
+def _in_file_names(name: str) -> str:
+    """Return the name of a class without what a file name had better not hold."""
+    return re.sub(r"[^\w-]+", "_", name)[:_LONGEST_CLASS]
 
 
 def _same_bytes(one: Path, other: Path) -> bool:

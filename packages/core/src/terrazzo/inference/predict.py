@@ -16,7 +16,9 @@ from terrazzo.base.progress import Progress, Silent
 from terrazzo.data import class_areas
 from terrazzo.data.mask_files import absolute_masks
 from terrazzo.data.normalization import moments
+from terrazzo.evaluation.prediction_method import MethodMember, PredictionMethod
 from terrazzo.inference import legends, map_writer, polygonize, qgis_styles
+from terrazzo.inference.composition import Composition, method_of
 from terrazzo.inference.images import predict_image
 from terrazzo.inference.jobs import Executor, ThisProcess
 from terrazzo.inference.labelling import programs
@@ -32,12 +34,14 @@ from terrazzo.io import rasters
 from terrazzo.io.remote_paths import RemotePath
 from terrazzo.models import radiometry
 from terrazzo.models.card import ModelCard
-from terrazzo.models.flips import augmented
+from terrazzo.models.mask_refinement import backend_for_masks, mask_backend
 from terrazzo.runs import model_source, saved_model
+from terrazzo.runs.ensemble_source import FurtherModel, read_further, with_others
 from terrazzo.runs.model_source import ModelSource
 
 _SAMPLE_SIDE, _SAMPLES_ACROSS = 64, 6  # windows whose values are compared with training
 _DIGEST_SHOWN = 12  # of the weights, in what labelling programs show as the model
+_ANY_SIZE = 1 << 62  # pixels of an image that is predicted at once
 _FORMAT = 3  # of what a journal holds; raise it when rows would come out differently
 
 
@@ -89,10 +93,20 @@ def predict(
         place, run = place.absolute(), run.absolute()
         if settings.polygons is not None:
             settings = replace(settings, polygons=settings.polygons.absolute())
-        settings = replace(settings, masks=absolute_masks(settings.masks))
+        settings = replace(
+            settings,
+            masks=absolute_masks(settings.masks),
+            ensemble=tuple(path.absolute() for path in settings.ensemble),
+        )
+        if settings.refinement is not None:
+            masks = replace(settings.refinement, folder=settings.refinement.folder.absolute())
+            settings = replace(settings, refinement=masks)
     folder = model_folder(run)
-    works = plan_outputs(sources, place, settings, folder)
     card = saved_model.read_card(folder, progress.say)
+    works = plan_outputs(sources, place, settings, folder, card.label_map.names)
+    others = read_further(
+        card, folder, [model_folder(path) for path in settings.ensemble], progress.say
+    )
     if settings.labels_for is not None:
         programs.refuse_unfit(settings.labels_for, card.label_map, _images_of(works, card))
     if any(not work.is_scene for work in works):
@@ -114,12 +128,13 @@ def predict(
             "the model was trained on images resized to "
             f"{card.image_size[0]}×{card.image_size[1]}; scenes are taken at their own scale"
         )
-    _say_what_does_nothing(works, card, settings, progress)
+    _say_what_does_nothing(works, settings, progress)
     for scene in scenes.values():
         if (warning := scene_unlike_training(scene, card)) is not None:
             progress.say(f"warning {radiometry.CODE}: {scene.title}: {warning}")
     with _no_empty_folder_left([path.parent for work in works for path in work.files]):
-        written = _make_maps(works, scenes, card, folder, settings, progress)
+        models = _Models(run.absolute().name, folder, card, others)
+        written = _make_maps(works, scenes, models, settings, progress)
         if any(not work.is_scene for work in works):
             legends.write(place, card.label_map, raw_values=settings.raw_values)
         if settings.labels_for is not None:
@@ -164,11 +179,11 @@ def _no_empty_folder_left(folders: Sequence[Path]) -> Iterator[None]:
 def _make_maps(
     works: Sequence[Work],
     scenes: Mapping[Path, Scene],
-    card: ModelCard,
-    folder: Path,
+    models: _Models,
     settings: Settings,
     progress: Progress,
 ) -> list[Written]:
+    folder, card = models.folder, models.card
     for work in works:
         for path in work.files:
             make_folder(path.parent)
@@ -188,22 +203,88 @@ def _make_maps(
         fixed_size=(settings.tiling.tile, settings.tiling.tile),
         say=progress.say,
     )
+    source = with_others(
+        source,
+        card,
+        models.others,
+        runtime=settings.runtime or (None if settings.ray is None else model_source.OWN),
+        precision=settings.precision,
+        say=progress.say,
+    )
+    settings = _with_mask_backend(settings, source, card)
     model_plan = source.plan(card)
     orders = [
-        order_for(scenes[work.map], card, work, settings, model_plan)
+        order_for(scenes[work.map], card, work, settings, model_plan, models.members())
         for work in works
         if work.is_scene
     ]
     written = list(_predict_scenes(orders, source, settings, progress))
     images = [work for work in works if not work.is_scene]
     if images:
-        card, trainer = source.load()
-        model = Model(card, augmented(trainer, settings.augmentation))
+        model, settings, method = _for_images(source, models, settings, progress)
         for work in images:
-            predict_image(model, work, settings, progress)
+            predict_image(model, work, settings, progress, method)
             progress.say(f"{work.source} → {work.map}")
             written.append(Written(work.map, None))
     return written
+
+
+@dataclass(frozen=True)
+class _Models:
+    """The model of the run, and those of further runs of an ensemble."""
+
+    name: str
+    folder: Path
+    card: ModelCard
+    others: tuple[FurtherModel, ...]
+
+    def members(self) -> tuple[MethodMember, ...]:
+        """Return what maps say of the members of an ensemble; empty where there is none."""
+        if not self.others:
+            return ()
+        first = MethodMember(self.name, model_source.digest(self.folder))
+        return (first, *(MethodMember(each.name, each.sha256) for each in self.others))
+
+
+def _with_mask_backend(settings: Settings, source: ModelSource, card: ModelCard) -> Settings:
+    if settings.refinement is None:
+        return settings
+    own = None if source.runtime is not None else card.backend
+    masks = replace(settings.refinement, backend=backend_for_masks(own))
+    mask_backend(masks.backend).mask_model_digest(masks.folder)  # before anything is predicted
+    return replace(settings, refinement=masks)
+
+
+def _for_images(
+    source: ModelSource, models: _Models, settings: Settings, progress: Progress
+) -> tuple[Model, Settings, PredictionMethod]:
+    """Load the models; return them as one that sees ordinary images, and how it is used.
+
+    Masks are of whole images, so that tiles are put together before them.
+    """
+    (card, first), *others = source.load_members()
+    members = [first, *(member for _, member in others)]
+    by_tiles = settings.whole_images_up_to == 0
+    composition = Composition(
+        settings.augmentation, settings.tiling if by_tiles else None, settings.refinement
+    )
+    method = method_of(composition, models.members())
+    sized = any(member.image_size is not None for member in members)
+    if by_tiles and sized:
+        progress.say(
+            "a model was trained on images resized to its image size; tiles are taken at the "
+            "images' own scale"
+        )
+    if composition.takes_own_size(members):
+        card = replace(card, image_size=None)
+    if composition.masks is None and (by_tiles or not sized):
+        # `predicted_rows` cuts the tiles, with memory for some rows of the image alone.
+        shown = [replace(member, image_size=None) for member in members]
+        composition = replace(composition, tiling=None)
+        return Model(card, composition.of(shown, card.label_map, progress.say)), settings, method
+    if composition.takes_own_size(members):
+        settings = replace(settings, whole_images_up_to=_ANY_SIZE)
+    return Model(card, composition.of(members, card.label_map, progress.say)), settings, method
 
 
 def _is_finished(work: Work, card: ModelCard, progress: Progress) -> bool:
@@ -227,16 +308,11 @@ def _is_finished(work: Work, card: ModelCard, progress: Progress) -> bool:
     return work.is_finished
 
 
-def _say_what_does_nothing(
-    works: Sequence[Work], card: ModelCard, settings: Settings, progress: Progress
-) -> None:
+def _say_what_does_nothing(works: Sequence[Work], settings: Settings, progress: Progress) -> None:
     """Name the options that do nothing for ordinary images."""
     if all(work.is_scene for work in works):
         return
-    # Where images are asked for in tiles at every size, and the model sees all of them at one.
-    whole = settings.whole_images_up_to == 0 and card.image_size is not None
     idle = {
-        "--tile": whole,
         "--cog": settings.cloud_optimised,
         "--workers": (settings.workers or 1) > 1,
         "--ray": settings.ray is not None,
@@ -248,7 +324,6 @@ def _say_what_does_nothing(
             f"{' and '.join(given)} {'do' if len(given) > 1 else 'does'} nothing for images that "
             "are no GeoTIFF: their maps are PNG, made one after the other in this process, of the "
             "bands as they are"
-            + (", each image whole and resized to the model's image size" if whole else "")
         )
 
 
@@ -278,7 +353,12 @@ def _spread(length: int, side: int) -> list[int]:
 
 
 def order_for(
-    scene: Scene, card: ModelCard, work: Work, settings: Settings, model: Sequence[str]
+    scene: Scene,
+    card: ModelCard,
+    work: Work,
+    settings: Settings,
+    model: Sequence[str],
+    members: tuple[MethodMember, ...] = (),
 ) -> MapOrder:
     """Return what is to be made of a scene.
 
@@ -288,6 +368,7 @@ def order_for(
         work: what to write where.
         settings: see `Settings`.
         model: what tells the model from any other, which a resume must find unchanged.
+        members: of an ensemble, for a tag of the map; empty: there is none.
     """
     plan = {
         "format": _FORMAT,
@@ -301,6 +382,8 @@ def order_for(
         "augmentation": settings.augmentation,
         "area": None if scene.area is None else scene.area.digest,
     }
+    if settings.refinement is not None:
+        plan["refinement"] = settings.refinement.record()
     return MapOrder(
         scene,
         card.label_map,
@@ -313,6 +396,8 @@ def order_for(
         settings.sieve_map,
         settings.uncertainty,
         settings.augmentation,
+        settings.refinement,
+        method_of(Composition(settings.augmentation, None, settings.refinement), members),
     )
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from typing import Any, Self
 
 from terrazzo.base import ray_cluster
@@ -44,7 +43,7 @@ class RayPool:
             self._ray = cluster.ray
             self.size = cluster.workers(self._count)
             actor = self._ray.remote(_Actor).options(num_cpus=1, num_gpus=min(cluster.gpus, 1))
-            model = replace(self.model, folder=self.model.folder.resolve())
+            model = self.model.absolute()
             self._actors = [actor.remote(model) for _ in range(self.size)]
             self._leave = stack.pop_all()
         return self

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from terrazzo.base.atomic_write import replacing
 from terrazzo.base.errors import DataError, ResourceError
@@ -373,7 +374,12 @@ def palette(data: bytes) -> NDArray[np.uint8] | None:
     return np.frombuffer(bytes(image.getpalette("RGB") or ()), np.uint8).reshape(-1, 3)
 
 
-def write_png(path: Path, array: NDArray[Any], palette_P3: NDArray[np.uint8] | None = None) -> None:
+def write_png(
+    path: Path,
+    array: NDArray[Any],
+    palette_P3: NDArray[np.uint8] | None = None,
+    texts: Mapping[str, str] | None = None,
+) -> None:
     """Write an image as PNG; complete or not at all.
 
     Args:
@@ -381,13 +387,23 @@ def write_png(path: Path, array: NDArray[Any], palette_P3: NDArray[np.uint8] | N
         array: H×W uint8 or uint16, or H×W×3 uint8.
         palette_P3: red, green, blue by which programs show the values of an H×W uint8 from 0 on;
             what it leaves out is black. The values stay what they are.
+        texts: notes by keyword, in the file.
 
     Raises:
         ResourceError: SEG-R004, the disk is full or refuses.
     """
     image = as_png_image(array, palette_P3)
     with replacing(path) as temporary:
-        image.save(temporary, format="PNG")
+        image.save(temporary, format="PNG", pnginfo=_notes(texts or {}))
+
+
+def _notes(texts: Mapping[str, str]) -> PngImagePlugin.PngInfo | None:
+    if not texts:
+        return None
+    notes = PngImagePlugin.PngInfo()
+    for keyword, text in texts.items():
+        notes.add_itxt(keyword, text)
+    return notes
 
 
 def as_png_image(array: NDArray[Any], palette_P3: NDArray[np.uint8] | None = None) -> Image.Image:

@@ -7,7 +7,7 @@ same in tests; a backend that passes them is a backend.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from terrazzo.base.processes import World
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from terrazzo.base.recipe import ModelConfig, TrainingConfig
     from terrazzo.data.input_statistics import InputStatistics
@@ -187,5 +188,37 @@ class Backend(Protocol):
 
         Raises:
             ConfigError: unknown model or option, with the choices.
+        """
+        ...
+
+
+class MaskGenerator(Protocol):
+    """A model that cuts everything out of an image and knows no classes."""
+
+    def masks(self, image_HWC: NDArray[np.uint8]) -> list[NDArray[np.bool_]]:
+        """Return masks H×W of an RGB image, the best ones first; they may overlap."""
+        ...
+
+
+@runtime_checkable
+class MaskingBackend(Protocol):
+    """A backend that can also load a model for masks; not every one can."""
+
+    def mask_model_digest(self, folder: Path) -> str:
+        """Return the SHA-256 of the weights of a mask model, in hexadecimal.
+
+        Raises:
+            CheckpointError: SEG-C012, the folder holds no such model.
+        """
+        ...
+
+    def mask_generator(
+        self, folder: Path, *, points: int, quality: float, stability: float, overlap: float
+    ) -> MaskGenerator:
+        """Load a mask model; the settings are those of `terrazzo.models.mask_refinement`.
+
+        Raises:
+            CheckpointError: SEG-C012 the folder holds no such model; SEG-C006 it is damaged.
+            ConfigError: SEG-X003, what computes it is not installed.
         """
         ...

@@ -40,3 +40,14 @@ def labels_at_size(
         labels_HW[plane_HW > best_HW] = k
         np.maximum(best_HW, plane_HW, out=best_HW)
     return labels_HW
+
+
+def batch_at_size(
+    probabilities_BHWK: NDArray[np.float32], size: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Resample probabilities B×H×W×K bilinearly to `size` (rows, columns), as `planes_at_size`."""
+    if probabilities_BHWK.shape[1:3] == tuple(size):
+        return probabilities_BHWK
+    return np.stack(
+        [np.stack(list(planes_at_size(each, size)), axis=2) for each in probabilities_BHWK]
+    )

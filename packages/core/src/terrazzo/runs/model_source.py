@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from terrazzo.base.errors import ConfigError
 from terrazzo.models import runtimes
 from terrazzo.models.card import ModelCard
 from terrazzo.models.contract import Predictor
+from terrazzo.models.ensembles import Member, bands_of_member, mean_over_models
 from terrazzo.models.runtimes import ComputePrecision
 from terrazzo.runs import conversion, exported_model, saved_model
 from terrazzo.runs.conversion import NotConvertedError
@@ -32,19 +33,44 @@ class ModelSource:
         runtime: one of `runtimes.RUNTIMES`; None: the framework of the run.
         precision: of the arithmetic; None: that of training, or float32.
         fixed_size: rows and columns that most images will have; None: any.
+        others: further members of an ensemble, each alone; empty: there is none.
     """
 
     folder: Path
     runtime: str | None = None
     precision: ComputePrecision | None = None
     fixed_size: tuple[int, int] | None = None
+    others: tuple[ModelSource, ...] = ()
 
     def load(self) -> tuple[ModelCard, Predictor]:
-        """Load the model.
+        """Load the model, or all models of an ensemble, to see images at their own size.
 
         Raises:
             TerrazzoError: as `saved_model.load` and `exported_model.load`.
         """
+        members = self.load_members()
+        return members[0][0], mean_over_models([replace(m, image_size=None) for _, m in members])
+
+    def load_members(self) -> list[tuple[ModelCard, Member]]:
+        """Load each model with its card, to see images at the size of its own.
+
+        Raises:
+            TerrazzoError: as `load`; as `bands_of_member`.
+        """
+        first, predictor = self._load()
+        members = [(first, Member(predictor, first.image_size))]
+        for source in self.others:
+            card, predictor = source._load()
+            columns = bands_of_member(first, card, str(source.folder))
+            members.append((card, Member(predictor, card.image_size, columns)))
+        return members
+
+    def absolute(self) -> ModelSource:
+        """Return the same source for a process that works in another folder."""
+        others = tuple(each.absolute() for each in self.others)
+        return replace(self, folder=self.folder.resolve(), others=others)
+
+    def _load(self) -> tuple[ModelCard, Predictor]:
         if self.runtime is None:
             return saved_model.load(self.folder, precision=self.precision)
         folder = self.folder
@@ -69,7 +95,10 @@ class ModelSource:
         plan: tuple[str, ...] = (card.backend, card.model.name, digest(self.folder))
         if self.runtime is not None:
             plan += (self.runtime, runtimes.version(self.runtime))
-        return plan if self.precision is None else (*plan, self.precision)
+        plan = plan if self.precision is None else (*plan, self.precision)
+        for other in self.others:
+            plan += ("with", *other.plan(saved_model.read_card(other.folder)))
+        return plan
 
 
 def digest(folder: Path) -> str:

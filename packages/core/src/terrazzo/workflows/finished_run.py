@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from terrazzo.base.processes import first_does
@@ -15,10 +15,11 @@ from terrazzo.data.scene_placement import Placed
 from terrazzo.evaluation import extra_scores, result
 from terrazzo.evaluation import loop as evaluation_loop
 from terrazzo.evaluation.extra_counts import Counter
+from terrazzo.evaluation.paired import PairedDifference, against
+from terrazzo.evaluation.prediction_method import PLAIN, PredictionMethod
 from terrazzo.evaluation.result import Evaluation
 from terrazzo.evaluation.scene_overview import SceneOverviews
 from terrazzo.metrics.scores import Scores
-from terrazzo.models.card import ModelCard
 from terrazzo.models.contract import Predictor
 from terrazzo.report import write_report
 from terrazzo.runs.folder import RunFolder
@@ -38,12 +39,14 @@ class FinishedRun:
         label_map: its classes.
         evaluation: the counts of the split that was asked for, image by image.
         report: the page for people; None: an exported model has none.
+        beside: the difference from the same predictions without refinement; None: not refined.
     """
 
     folder: RunFolder
     label_map: LabelMap = field(repr=False)
     evaluation: Evaluation = field(repr=False)
     report: Path | None
+    beside: PairedDifference | None = field(default=None, repr=False)
 
     @property
     def path(self) -> Path:
@@ -70,6 +73,21 @@ class FinishedRun:
         return self.scores.to_html(self.label_map.names, title=title)
 
 
+@dataclass(frozen=True)
+class Scoring:
+    """One way of predicting that is to be scored.
+
+    Attributes:
+        predictor: the model with all that is done about it.
+        method: what that is, for the record.
+        own_size: whether it takes images at their own size, not at ``data.image_size``.
+    """
+
+    predictor: Predictor
+    method: PredictionMethod = PLAIN
+    own_size: bool = False
+
+
 def score_run(
     folder: RunFolder,
     recipe: Config,
@@ -79,42 +97,68 @@ def score_run(
     progress: Progress,
 ) -> FinishedRun:
     """Score a model on a split, write what was found, and bring the report up to date."""
-    evaluation = _evaluation(recipe, trainer, split, step or 0, progress)
-
-    def write() -> None:
-        result.write(evaluation, split.label_map, folder.evaluation)
-        write_report(folder.path)
-
-    first_does(trainer.world, write)
-    return FinishedRun(folder, split.label_map, evaluation, folder.path / "report.html")
+    return score_ways(folder, recipe, [(Scoring(trainer), split)], step, progress)
 
 
-def score_export(
+def score_ways(
     folder: RunFolder,
     recipe: Config,
-    predictor: Predictor,
-    split: Split,
-    card: ModelCard,
+    ways: Sequence[tuple[Scoring, Split]],
+    step: int | None,
     progress: Progress,
+    *,
+    report: bool = True,
 ) -> FinishedRun:
-    """Score an exported model on a split, and write what was found beside it."""
-    evaluation = _evaluation(recipe, predictor, split, card.step, progress)
-    result.write(evaluation, split.label_map, folder.evaluation)
-    return FinishedRun(folder, split.label_map, evaluation, None)
+    """Score one way of predicting, or two whose difference is asked for; write what was found.
+
+    Args:
+        folder: of the run, or an exported model.
+        recipe: how data are read and what is scored.
+        ways: each with the split under the name its scores get; a second one is compared with the
+            first.
+        step: of the weights.
+        progress: told how far it is.
+        report: bring the report of the run up to date.
+
+    Returns:
+        The run with the scores of the last way.
+    """
+    found: list[Evaluation] = []
+    difference: PairedDifference | None = None
+    for scoring, split in ways:
+        evaluation = _evaluation(recipe, scoring, split, step or 0, progress)
+        if found:
+            difference = against(evaluation, found[0])
+            evaluation = replace(evaluation, beside=difference.record())
+        found.append(evaluation)
+    label_map = ways[-1][1].label_map
+
+    def write() -> None:
+        for evaluation in found:
+            result.write(evaluation, label_map, folder.evaluation)
+        if report:
+            write_report(folder.path)
+
+    first_does(ways[0][0].predictor.world, write)
+    page = folder.path / "report.html" if report else None
+    return FinishedRun(folder, label_map, found[-1], page, difference)
 
 
 def _evaluation(
-    recipe: Config, predictor: Predictor, split: Split, step: int, progress: Progress
+    recipe: Config, scoring: Scoring, split: Split, step: int, progress: Progress
 ) -> Evaluation:
-    source = split.source
-    return evaluation_loop.evaluate(
-        predictor,
+    source, data, batch_size = split.source, recipe.data, recipe.validation.batch_size
+    if scoring.own_size:  # images of any size, with the probabilities of all classes at that size
+        data, batch_size = data.model_copy(update={"image_size": None}), 1
+    evaluation = evaluation_loop.evaluate(
+        scoring.predictor,
         split,
-        recipe.data,
+        data,
         recipe.loader,
-        batch_size=recipe.validation.batch_size,
+        batch_size=batch_size,
         step=step,
         progress=progress,
         counter=Counter(split, recipe.evaluation),
         overviews=SceneOverviews(source) if isinstance(source, Placed) else None,
     )
+    return replace(evaluation, method=scoring.method)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ from terrazzo.base.errors import ConfigError
 from terrazzo.base.progress import Progress, Silent
 from terrazzo.base.recipe import Config, from_anywhere, load_recipe
 from terrazzo.evaluation import stored
+from terrazzo.evaluation.paired import PairedDifference
 from terrazzo.evaluation.result import Evaluation
 from terrazzo.runs.folder import RunFolder, refuse_occupied, reopen_run
-from terrazzo.workflows.evaluate import evaluate
+from terrazzo.workflows.evaluate import evaluate, name_of_scores
 from terrazzo.workflows.finished_run import FinishedRun, StopRequested
 from terrazzo.workflows.ray_workers import run_in_workers
 from terrazzo.workflows.train import train
@@ -107,6 +108,7 @@ def evaluate_on_ray(
     """
     folder = RunFolder(Path(run).absolute())
     _require_torch(folder.read_config().backend)
+    options = _with_absolute_paths(options)
     if options.get("runtime") is not None:
         raise ConfigError(
             "SEG-X082",
@@ -124,7 +126,8 @@ def evaluate_on_ray(
         progress=Silent() if progress is None else progress,
         stop_requested=lambda: False,
     )
-    return _finished(folder, split if others is None else f"{others.stem}-{split}")
+    name = split if others is None else f"{others.stem}-{split}"
+    return _finished(folder, name_of_scores(name, **options))
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,15 @@ class _Scoring:
 
     def __call__(self, _: int, progress: Progress, __: StopRequested) -> None:
         evaluate(self.run, self.split, data=self.data, progress=progress, **self.options)
+
+
+def _with_absolute_paths(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options for processes that work in another folder."""
+    found = dict(options)
+    found["ensemble"] = tuple(Path(each).absolute() for each in options.get("ensemble", ()))
+    if (masks := options.get("masks")) is not None:
+        found["masks"] = replace(masks, folder=masks.folder.absolute())
+    return found
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -189,4 +201,7 @@ def _finished(folder: RunFolder, name: str) -> FinishedRun:
         scored.ignored_N,
         extra=scored.extra,
     )
-    return FinishedRun(folder, record.label_map, evaluation, folder.path / "report.html")
+    beside = scored.summary.get("beside")
+    difference = None if beside is None else PairedDifference.of_record(beside)
+    page = folder.path / "report.html"
+    return FinishedRun(folder, record.label_map, evaluation, page, difference)

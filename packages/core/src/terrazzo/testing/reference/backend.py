@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from terrazzo.base import config_parsing
 from terrazzo.base.errors import unknown_name
 from terrazzo.base.processes import SingleProcess, World
+from terrazzo.models.contract import MaskGenerator
+from terrazzo.testing.reference import bright_masks
 from terrazzo.testing.reference.models import pixel_softmax
 from terrazzo.testing.reference.trainer import ReferenceTrainer
 
@@ -65,6 +68,17 @@ class ReferenceBackend:
         if model.name not in self.models():
             raise unknown_name("model", model.name, self.models())
         return config_parsing.parse(pixel_softmax.Options, model.options, where="model.options")
+
+    def mask_model_digest(self, folder: Path) -> str:
+        """Return the SHA-256 of a mask model."""
+        return bright_masks.digest(folder)
+
+    def mask_generator(
+        self, folder: Path, *, points: int, quality: float, stability: float, overlap: float
+    ) -> MaskGenerator:
+        """Load a mask model, which knows no such settings."""
+        del points, quality, stability, overlap
+        return bright_masks.load(folder)
 
 
 backend = ReferenceBackend()
