@@ -72,6 +72,10 @@ def predict(
         bool,
         typer.Option("--allow-vrt", help="Also read VRT of files in their folder or below."),
     ] = False,
+    plane: Annotated[
+        str,
+        typer.Option(metavar="z=3,t=0", help="Which plane of stacks is meant, counted from 0."),
+    ] = "",
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Also write MAP_probabilities.tif.")
     ] = False,
@@ -147,6 +151,7 @@ def predict(
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/
         terrazzo predict runs/crops S2A_MSIL2A_20240613T102021.SAFE --out map.tif
         terrazzo predict runs/demo_torch scene.tif --out map.tif --area district.geojson
+        terrazzo predict runs/nuclei stack.ome.tif --out map.tif --plane z=3,t=0
         terrazzo predict exported/demo scene.tif --out map.tif
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/ --labels-for cvat
     """
@@ -160,6 +165,7 @@ def predict(
     from terrazzo.inference.scene_files import SceneFiles
     from terrazzo.inference.tiled_prediction import Tiling
     from terrazzo.io import raster_formats, remote_paths
+    from terrazzo.io.microscopy.planes import parse_plane
 
     tiles = {"overlap": overlap, "blend": blend, "batch_size": batch_size}
     tiles |= {} if tile is None else {"tile": tile}
@@ -187,6 +193,7 @@ def predict(
         ray=ray,
         runtime=runtime,
         precision=compute_precision(precision),
+        plane=parse_plane(plane),
         resume=resume,
         overwrite=overwrite,
         **more,

@@ -8,9 +8,13 @@ from pathlib import Path
 
 from terrazzo.base.errors import DataError
 
+_IMAGE_FOLDER = ".zarr"  # `raster_formats.ZARR_SUFFIX`: thousands of chunks
+
 
 def walk_files(folder: Path, root: Path | None = None) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder below `folder`, as a path from there with slashes, and its entries.
+
+    A folder that is one image (``….zarr``) is an entry, and is not looked into.
 
     Entries are the names of files, and of folders too, sorted; what starts with a dot is left out
     with all that it holds, such as ``.ipynb_checkpoints``. Symbolic links to folders are followed.
@@ -26,7 +30,9 @@ def walk_files(folder: Path, root: Path | None = None) -> Iterator[tuple[str, li
     top = str(folder)
     for parent, folders, files in _walk(top, root):
         lead = parent[len(top) :].strip(os.sep).replace(os.sep, "/")
-        yield lead, sorted(name for name in folders + files if name[0] != ".")
+        entries = sorted(name for name in folders + files if name[0] != ".")
+        folders[:] = [name for name in folders if not name.lower().endswith(_IMAGE_FOLDER)]
+        yield lead, entries
 
 
 def linked_folders(folder: Path, root: Path | None = None) -> tuple[str, ...]:

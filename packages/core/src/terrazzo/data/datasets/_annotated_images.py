@@ -22,6 +22,8 @@ from terrazzo.data.datasets import _split_folders as split_folders
 from terrazzo.data.datasets._faults import is_noting, refuse
 from terrazzo.data.datasets._paired_files import (
     Pair,
+    PlaneChoice,
+    at_planes,
     band_names_of,
     files_by_name,
     list_names,
@@ -64,6 +66,9 @@ class ShapeOptions(Frozen):
     masks that labelme and Cityscapes' scripts write, whose borders both objects claim."""
     line_width: Annotated[float, Field(gt=0, le=1000)] | None = None
     """Lines and points: their width in pixels. None: they are refused."""
+    plane: PlaneChoice = Field(default={})
+    """Stacks of microscopes and DICOM: which plane is read, ``{ z = 3, t = 0 }``, counted from 0.
+    Axes: ``z``, ``t``, ``frame`` of DICOM, and ``series``, the image of a file of several."""
     split: Draw | None = Field(default_factory=lambda given: _default_draw(given))
     """A draw; a share of 0 keeps the sub-folder of that name as the split. None: by ``{split}`` in
     a path. By default, where no path has it: the sub-folders train, val and test of the images if
@@ -289,7 +294,8 @@ def annotated_images(
         classes = tuple(n for n in dict.fromkeys(found()) if n not in options.undrawn)
         _ask_for(classes, root)
         notes += (f"data.options.classes is not set; of the files: {as_toml(classes)}",)
-    chosen = tuple(pairs)
+    pairs = at_planes(pairs, options.plane)
+    chosen = pairs
     if options.split is not None:
         names = [pair.name for pair in pairs]
         is_default = "split" not in options.model_fields_set and options.split_file is None

@@ -17,7 +17,7 @@ from rasterio.enums import ColorInterp
 
 from terrazzo.base.errors import DataError
 from terrazzo.io import image_headers
-from terrazzo.io.rasters import microscopy
+from terrazzo.io.microscopy import notes as microscopy
 
 PALETTE_BANDS = ("red", "green", "blue")
 
@@ -32,23 +32,36 @@ def refuse_several_planes(path: Path, dataset: Any) -> None:
     Raises:
         DataError: SEG-D041, naming the axes that the file tells of.
     """
-    pages = len(dataset.subdatasets)
+    if count_planes(microscopy.description_of(path, dataset), dataset) > 1:
+        raise several_planes(path, dataset)
+
+
+def several_planes(path: Path, dataset: Any) -> DataError:
+    """Compose the error for a file of several pages, naming the axes that it tells of."""
     description = microscopy.description_of(path, dataset)
-    found = re.search(r"^images=(\d+)$", description, re.MULTILINE)
-    # ImageJ writes one directory for many planes where the file is large.
-    imagej = int(found[1]) if found and description.startswith("ImageJ=") else 1
-    if pages <= 1 and imagej <= 1:
-        return
-    axes = _axes(description)
-    raise DataError(
+    planes, axes = count_planes(description, dataset), _axes(description)
+    return DataError(
         "SEG-D041",
         "the TIFF holds several planes, and which of them are meant is not known",
         file=path,
-        observed=f"{max(pages, imagej)} planes" + (f": {axes}" if axes else ""),
+        observed=f"{planes} planes" + (f": {axes}" if axes else ""),
         allowed="one plane, with its channels as bands",
         next_step="write the channels of one plane as the bands of one page (height, width, "
         "channels), and other planes to files of their own; a mask needs one page of class indices",
     )
+
+
+def count_planes(description: str, dataset: Any) -> int:
+    """Return the number of planes in a TIFF, without the levels of a pyramid.
+
+    Args:
+        description: of its first page.
+        dataset: the same as a rasterio data set.
+    """
+    found = re.search(r"^images=(\d+)$", description, re.MULTILINE)
+    # ImageJ writes one directory for many planes where the file is large.
+    imagej = int(found[1]) if found and description.startswith("ImageJ=") else 1
+    return max(len(dataset.subdatasets), imagej)
 
 
 def _axes(description: str) -> str:
