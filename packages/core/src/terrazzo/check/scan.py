@@ -26,6 +26,7 @@ from terrazzo.data.datasets import MaskedLabels, Source
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.scene_placement import Placed
 from terrazzo.io import images
+from terrazzo.io.folders import state_of
 from terrazzo.io.raster_formats import is_raster
 
 _TOGETHER = 8  # images handed to a thread at once: handing over costs a part of a decode
@@ -125,19 +126,19 @@ class _Files:
     def of(self, path: Path) -> _File:
         """Read a file that was decoded before, so that its header is sound."""
         if path not in self.known:
-            changed_ns = path.stat().st_mtime_ns
+            size, changed_ns = state_of(path)
             if is_raster(path):  # a scene may be larger than memory
-                stamp = Stamp(path.stat().st_size, changed_ns, sha256_of(path))
+                stamp = Stamp(size, changed_ns, sha256_of(path))
                 self.known[path] = _File(stamp, None, None)
                 return self.known[path]
-            if path.suffix.lower() == ".txt" and path.stat().st_size == 0:  # YOLO: no object there
+            if path.suffix.lower() == ".txt" and size == 0:  # YOLO: no object there
                 stamp = Stamp(0, changed_ns, hashlib.sha256(b"").hexdigest())
                 self.known[path] = _File(stamp, None, None)
                 return self.known[path]
             data, header = images.decoded_bytes(path)
             stamp = Stamp(len(data), changed_ns, hashlib.sha256(data).hexdigest())
-            size = None if header is None else (header.rows, header.columns)
-            self.known[path] = _File(stamp, images.palette(data), size)
+            shape = None if header is None else (header.rows, header.columns)
+            self.known[path] = _File(stamp, images.palette(data), shape)
         return self.known[path]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from terrazzo.base.errors import DataError
 
@@ -33,6 +34,31 @@ def walk_files(folder: Path, root: Path | None = None) -> Iterator[tuple[str, li
         entries = sorted(name for name in folders + files if name[0] != ".")
         folders[:] = [name for name in folders if not name.lower().endswith(_IMAGE_FOLDER)]
         yield lead, entries
+
+
+class State(NamedTuple):
+    """What tells whether a file, or a folder that is one image, has changed."""
+
+    size: int
+    changed_ns: int
+
+
+def state_of(path: Path) -> State:
+    """Return bytes and time of the last change of a file, or of all files of a folder together.
+
+    Raises:
+        OSError: it is not there.
+    """
+    states = [file.stat() for file in files_of(path)]
+    newest = max((each.st_mtime_ns for each in states), default=path.stat().st_mtime_ns)
+    return State(sum(each.st_size for each in states), newest)
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return a file itself, or all files of a folder that is one image, sorted."""
+    if not path.is_dir():
+        return [path]
+    return sorted(Path(parent, name) for parent, _, names in os.walk(path) for name in names)
 
 
 def linked_folders(folder: Path, root: Path | None = None) -> tuple[str, ...]:

@@ -179,11 +179,12 @@ def _imagej_labels(path: Path, tiff: Any, bands: int) -> list[str | None]:
         return []
     by_channel = [set(labels[band::bands]) for band in range(bands)]
     told = [next(iter(names)) if len(names) == 1 else None for names in by_channel]
-    stem = path.name.partition(".")[0].casefold()
+    stem = re.escape(path.name.partition(".")[0])
+    of_file = re.compile(rf"{stem}(\W|_|$)", re.IGNORECASE)
     return [
-        None
-        if not isinstance(name, str) or _OF_SLICE.search(name) or stem in name.casefold()
-        else name
+        name
+        if isinstance(name, str) and not (_OF_SLICE.search(name) or of_file.match(name))
+        else None
         for name in told
     ]
 

@@ -416,6 +416,7 @@ def _look_at(
     if isinstance(path, PermittedPath) and path.plane:
         planes.choose(path, {})
     if driver == drivers.TIFF and not isinstance(path, RemotePath):
+        tiff_kinds.refuse_cut(path)
         tiff_kinds.refuse_turned(path)
         _refuse_impossible_nodata(path, dataset)
     if driver in (drivers.ENVI, drivers.HFA):

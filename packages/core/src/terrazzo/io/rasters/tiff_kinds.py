@@ -64,6 +64,22 @@ def count_planes(description: str, dataset: Any) -> int:
     return max(len(dataset.subdatasets), imagej)
 
 
+def refuse_cut(path: Path) -> None:
+    """Refuse a file that was cut behind its first page, which GDAL takes for one of one page.
+
+    Raises:
+        DataError: SEG-D011.
+    """
+    if image_headers.tiff_lacks_pages(path):
+        raise DataError(
+            "SEG-D011",
+            "the file is truncated or damaged",
+            file=path,
+            observed=f"its second page lies beyond its end ({path.stat().st_size} bytes)",
+            next_step="copy or export the file again",
+        )
+
+
 def _axes(description: str) -> str:
     """Name the axes that ImageJ, OME or tifffile note in the description of the first page."""
     if notes := microscopy.imagej_notes(description):
