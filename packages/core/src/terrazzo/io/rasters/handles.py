@@ -375,6 +375,7 @@ def _open(path: Path, alpha: str | None, declared: Declared | None) -> Handle:
 
 def _of_stack(path: Path, dataset: Any, alpha: str | None) -> Handle:
     """Return the handle of a TIFF of several pages, one plane of which is read."""
+    tiff_kinds.refuse_cut(path)
     tiff_kinds.refuse_turned(path)
     try:
         image = microscopes.OPENERS[microscopes.STACK](path)
