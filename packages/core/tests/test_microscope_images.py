@@ -11,7 +11,6 @@ import numpy as np
 import pydicom
 import pytest
 import tifffile
-import zarr
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RLELossless
@@ -20,6 +19,7 @@ from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.io import rasters
 from terrazzo.io.microscopy.planes import parse_plane
 from terrazzo.io.raster_formats import at_plane
+from terrazzo.testing.microscope_files import write_ome_zarr, write_slide
 
 NAMES = ("DAPI", "GFP")
 MICRO = 1e-6
@@ -261,35 +261,8 @@ def test_what_names_no_plane_is_refused(text):
 # OME-Zarr
 
 
-def write_zarr(path, version="0.4", image=BY_BAND, axes="cyx", channels=NAMES, **settings):
-    """Write a level of full size and one of half, as the version has it."""
-    group = zarr.open_group(path, mode="w", zarr_format=2 if version == "0.4" else 3)
-    levels = []
-    for level, step in enumerate((1, 2)):
-        data = image[..., ::step, ::step]
-        size = tuple(1 if a in "tcz" else 16 for a in axes)
-        array = group.create_array(
-            str(level), shape=data.shape, dtype=data.dtype, chunks=size, **settings
-        )
-        array[...] = data
-        scale = [0.25 * step if a == "y" else 0.5 * step if a == "x" else 1.0 for a in axes]
-        levels.append(
-            {"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
-        )
-    kinds = {"c": {"type": "channel"}, "t": {"type": "time"}}
-    space = {"type": "space", "unit": "micrometer"}
-    told = {
-        "multiscales": [
-            {"axes": [{"name": a, **kinds.get(a, space)} for a in axes], "datasets": levels}
-        ],
-        "omero": {"channels": [{"label": name} for name in channels]},
-    }
-    if version == "0.4":
-        told["multiscales"][0]["version"] = version
-        group.attrs.update(told)
-    else:
-        group.attrs.update({"ome": {"version": version, **told}})
-    return path
+def write_zarr(path, version="0.4", image=BY_BAND, axes="cyx", **settings):
+    return write_ome_zarr(path, version, image, axes, channels=NAMES, **settings)
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
@@ -506,16 +479,8 @@ def test_damaged_dicom(tmp_path):
 SLIDE = scene("uint8", 3, 600, 520)
 
 
-def write_slide(path, words="Aperio Image Library v11\r\n520x600 (256x256)|AppMag = 20|MPP = 0.5"):
-    with tifffile.TiffWriter(path) as writer:
-        tiles = {"tile": (256, 256), "photometric": "rgb", "metadata": None}
-        writer.write(SLIDE, description=words, **tiles)
-        writer.write(SLIDE[::2, ::2], description=words, subfiletype=1, **tiles)
-    return path
-
-
 def test_windows_of_a_slide(tmp_path):
-    path = write_slide(tmp_path / "a.svs")
+    path = write_slide(tmp_path / "a.svs", SLIDE)
     info = rasters.info(path)
     assert (info.rows, info.columns) == (600, 520)
     assert info.band_names == ("red", "green", "blue")
@@ -609,7 +574,7 @@ def test_tiles_too_large_to_decode(tmp_path):
         ("tifffile", lambda path: stack_of(path / "a.tif", "C", {"C": 2})),
         ("pydicom", lambda path: write_dicom(path / "a.dcm", STORED)),
         ("zarr", lambda path: write_zarr(path / "a.zarr")),
-        ("openslide", lambda path: write_slide(path / "a.svs")),
+        ("openslide", lambda path: write_slide(path / "a.svs", SLIDE)),
     ],
 )
 def test_a_package_that_is_not_installed_is_named(tmp_path, monkeypatch, package, write):
@@ -626,6 +591,6 @@ def test_some_kinds_of_files_are_no_masks(tmp_path, image):
     if image == "a.dcm":
         write_dicom(path, scene("uint8", 1)[..., 0])
     else:
-        write_slide(path)
+        write_slide(path, SLIDE)
     with pytest.raises(DataError, match="SEG-D008"):
         rasters.read_label(path, "index" if image == "a.dcm" else "colour")

@@ -261,6 +261,15 @@ def has_palette(path: Path) -> bool:
     return handle(path).palette_PC is not None
 
 
+def names_channels(path: Path) -> bool:
+    """Tell whether a raster is of a microscope that names its channels.
+
+    Raises:
+        DataError: as `info`.
+    """
+    return bool(handle(path).channel_names)
+
+
 def tags(path: Path) -> dict[str, str]:
     """Return the words about the file that a GeoTIFF holds, by their names.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +57,7 @@ def is_stack(path: Path, dataset: Any) -> bool:
     )
 
 
-@dataclass
+@dataclass(eq=False)
 class MicroscopeDataset:
     """What this package asks of a data set of rasterio, answered by a microscope's file.
 
@@ -72,6 +73,10 @@ class MicroscopeDataset:
     nodata: None = None
     driver: str = DRIVER
     gcps: tuple[list[Any], None] = ([], None)
+
+    def __post_init__(self) -> None:
+        # Handles are let go when their thread ends, as GDAL's are.
+        self._closing = weakref.finalize(self, self.image.close)
 
     @property
     def transform(self) -> Affine:
@@ -139,7 +144,7 @@ class MicroscopeDataset:
 
     def close(self) -> None:
         """Close the file."""
-        self.image.close()
+        self._closing()
 
 
 def _place(window: Any) -> tuple[int, int, int, int]:
