@@ -140,15 +140,14 @@ def test_channels_in_another_order_do_not_train(tmp_path):
     assert "SEG-D020" in {finding.code for finding in check_data(data).findings}
 
 
-def test_ome_zarr_trains_and_predicts_as_ome_tiff_does(run, tmp_path):
+def test_ome_zarr_is_checked_and_predicted_as_ome_tiff_is(run, tmp_path):
     def write(path, channels_CHW):
         write_ome_zarr(path, "0.5", channels_CHW)
 
     data = write_data(tmp_path / "data", write, ".ome.zarr")
     assert not [finding for finding in check_data(data).findings if finding.code != "SEG-D080"]
-    other = run_of(data, tmp_path / "run")
-    assert card_of(other).bands == card_of(run).bands
-    maps = predict(other, tmp_path / "data" / "images", tmp_path / "maps")
+    assert datasets.open_split(data, "train").source.band_names == card_of(run).bands.names
+    maps = predict(run, tmp_path / "data" / "images", tmp_path / "maps")
     assert len(maps) == COUNT
     for number in range(COUNT):
         map_HW = rasters.read_label(tmp_path / "maps" / f"{number}.ome.tif", "index")
@@ -166,18 +165,17 @@ def test_a_changed_chunk_changes_the_data(tmp_path):
     assert before != data_fingerprint._file_digest(path)
 
 
-def test_one_depth_of_stacks_trains_and_predicts(run, tmp_path):
+def test_one_depth_of_stacks_is_checked_and_predicted(run, tmp_path):
     def write(path, channels_CHW):
         write_ome(path, np.stack([channels_CHW // 7, channels_CHW, channels_CHW * 0]), axes="ZCYX")
 
     data = write_data(tmp_path / "data", write, plane={"z": 1})
     assert not [finding for finding in check_data(data).findings if finding.code != "SEG-D080"]
-    other = run_of(data, tmp_path / "run")
-    assert card_of(other).bands == card_of(run).bands
+    assert datasets.open_split(data, "train").source.band_names == card_of(run).bands.names
     image = tmp_path / "data" / "images" / "0.ome.tif"
     with pytest.raises(DataError, match="SEG-D041"):
-        predict(other, image, tmp_path / "map.tif")
-    predict(other, image, tmp_path / "map.tif", Settings(plane=(("z", 1),)))
+        predict(run, image, tmp_path / "map.tif")
+    predict(run, image, tmp_path / "map.tif", Settings(plane=(("z", 1),)))
     map_HW = rasters.read_label(tmp_path / "map.tif", "index")
     np.testing.assert_array_equal(map_HW, cells(0)[0])
     without = write_data(tmp_path / "without", write)
