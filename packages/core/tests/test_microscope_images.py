@@ -19,6 +19,7 @@ from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.io import rasters
 from terrazzo.io.microscopy.planes import parse_plane
 from terrazzo.io.raster_formats import at_plane
+from terrazzo.io.rasters.handles import handle
 from terrazzo.testing.microscope_files import write_ome_zarr, write_slide
 
 NAMES = ("DAPI", "GFP")
@@ -488,6 +489,35 @@ def test_windows_of_a_slide(tmp_path):
     pixels = rasters.read_window(path, 250, 200, 90, 300)
     np.testing.assert_array_equal(pixels.image_HWC, SLIDE[250:340, 200:500])
     assert pixels.valid_HW is None or pixels.valid_HW.all()
+
+
+def test_what_was_not_scanned_is_without_data(tmp_path):
+    path = write_slide(tmp_path / "a.svs", SLIDE)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        for page in file.pages:
+            page.tags["TileByteCounts"].overwrite([0, *page.databytecounts[1:]])
+    valid_HW = rasters.read(path).valid_HW
+    assert not valid_HW[:256, :256].any()
+    assert valid_HW[256:].all()
+    assert valid_HW[:, 256:].all()
+
+
+def test_a_thread_keeps_the_decoded_pixels_of_one_file(tmp_path):
+    """Two dozen open files of large frames would fill the memory."""
+    paths = [
+        write_dicom(tmp_path / "a.dcm", STORED),
+        write_slide(tmp_path / "a.svs", SLIDE),
+        tmp_path / "a.ome.tif",
+    ]
+    tifffile.imwrite(paths[2], BY_BAND, metadata={"axes": "CYX"}, compression="zlib")
+    keepers = []
+    for path in (*paths, paths[0]):
+        rasters.read(path)
+        keepers.append(handle(path).dataset.image.read.__self__)
+    frame, slide, pages, _ = keepers
+    assert frame.decoded is not None
+    assert slide.last is None
+    assert not pages.decoded
 
 
 def test_what_is_no_slide(tmp_path):

@@ -23,6 +23,7 @@ from terrazzo.io.microscopy.image import (
     RGB,
     MicroscopeImage,
     Window,
+    keep_alone,
     named,
     reading,
     refuse_large_block,
@@ -111,7 +112,7 @@ def _is_rescaled(header: Any) -> bool:
     return rescaled or "ModalityLUTSequence" in header
 
 
-@dataclass
+@dataclass(eq=False)
 class _Frame:
     """One frame, decoded when a window is first read.
 
@@ -129,6 +130,7 @@ class _Frame:
 
     def read(self, window: Window, bands: Sequence[int]) -> NDArray[Any]:
         """Return H×W×C of some bands."""
+        keep_alone(self)
         row, column, rows, columns = window
         with reading(self.path):
             if self.decoded is None:
@@ -136,6 +138,10 @@ class _Frame:
             part = self.decoded[row : row + rows, column : column + columns, list(bands)]
             return np.ascontiguousarray(part)
         raise AssertionError  # the context above swallows nothing
+
+    def forget(self) -> None:
+        """Let go of the decoded frame."""
+        self.decoded = None
 
     def _decode(self) -> NDArray[Any]:
         data = self.pydicom.dcmread(Path(str(self.path)))

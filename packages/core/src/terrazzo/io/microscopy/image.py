@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,31 @@ class UnknownPlanesError(Exception):
 
 def _nothing() -> None:
     """Close nothing."""
+
+
+class Keeper(Protocol):
+    """What keeps decoded pixels between windows."""
+
+    def forget(self) -> None:
+        """Let them go."""
+        ...
+
+
+class _LastKeeper(threading.local):
+    """What this thread read last; a thread has many files open, and memory for one."""
+
+    reference: Callable[[], Keeper | None] | None = None
+
+
+_last = _LastKeeper()
+
+
+def keep_alone(keeper: Keeper) -> None:
+    """Let go of what any other file keeps that this thread has read."""
+    before = None if _last.reference is None else _last.reference()
+    if before is not None and before is not keeper:
+        before.forget()
+    _last.reference = weakref.ref(keeper)
 
 
 @dataclass(frozen=True)

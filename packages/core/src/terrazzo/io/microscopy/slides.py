@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from terrazzo.base.errors import DataError
 from terrazzo.io.microscopy import planes
 from terrazzo.io.microscopy.extras import import_reader
-from terrazzo.io.microscopy.image import RGB, MicroscopeImage, Window, reading
+from terrazzo.io.microscopy.image import RGB, MicroscopeImage, Window, keep_alone, reading
 
 _MICROMETRE = 1e-6
 _BLOCK = 256
@@ -58,7 +58,7 @@ def open_slide(path: Path) -> MicroscopeImage:
     raise AssertionError  # the context above swallows nothing
 
 
-@dataclass
+@dataclass(eq=False)
 class _Pixels:
     """The finest level of a slide.
 
@@ -82,7 +82,12 @@ class _Pixels:
         scanned_HW: NDArray[np.bool_] = self._window(window)[..., 3] == _OPAQUE
         return scanned_HW
 
+    def forget(self) -> None:
+        """Let go of the last window."""
+        self.last = None
+
     def _window(self, window: Window) -> NDArray[np.uint8]:
+        keep_alone(self)
         if self.last is None or self.last[0] != window:
             row, column, rows, columns = window
             with reading(self.path):

@@ -27,6 +27,7 @@ from terrazzo.io.microscopy.image import (
     MicroscopeImage,
     UnknownPlanesError,
     Window,
+    keep_alone,
     named,
     reading,
     refuse_large_block,
@@ -264,7 +265,7 @@ def _native(values: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
 
 
-@dataclass
+@dataclass(eq=False)
 class _Pages:
     """Planes of which tiles or strips are decoded as windows touch them.
 
@@ -274,6 +275,7 @@ class _Pages:
         pages: one for each channel, or one whose samples are the bands.
         block: rows and columns of a tile or strip.
         decoded: of blocks, those read last.
+        kept: bytes of these.
     """
 
     path: Path
@@ -289,12 +291,18 @@ class _Pages:
         Raises:
             DataError: SEG-D011, SEG-D029.
         """
+        keep_alone(self)
         dtype = self.pages[0].keyframe.dtype
         out_HWC = np.empty((window[2], window[3], len(bands)), dtype)
         with reading(self.path):
             for at, band in enumerate(bands):
                 self._read_band(window, band, out_HWC[..., at])
         return out_HWC
+
+    def forget(self) -> None:
+        """Let go of decoded blocks."""
+        self.decoded.clear()
+        self.kept = 0
 
     def _read_band(self, window: Window, band: int, out_HW: NDArray[Any]) -> None:
         number = band if len(self.pages) > 1 else 0
