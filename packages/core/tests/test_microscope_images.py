@@ -186,6 +186,14 @@ def test_pyramids_at_full_size(tmp_path, subifds):
     assert_same(path, SCENE if subifds else SCENE[..., :1])
 
 
+def test_a_page_of_half_the_size_is_no_level_by_that_alone(tmp_path):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path) as writer:
+        writer.write(BY_BAND[0], metadata=None)
+        writer.write(np.ones((35, 25), np.uint16), metadata=None)
+    assert "2 planes" in refused(path, "SEG-D041")
+
+
 def test_one_page_has_the_names_of_ome(tmp_path):
     path = tmp_path / "a.ome.tif"
     words = {"axes": "YX", "Channel": {"Name": "DAPI"}}

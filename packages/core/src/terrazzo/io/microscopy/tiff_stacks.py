@@ -75,6 +75,7 @@ def _look_at(path: Path, tiff: Any) -> MicroscopeImage:
         raise UnknownPlanesError(msg)
     number, series = _series(path, tiff)
     _refuse_lost_planes(description, series)
+    _refuse_loose_levels(series)
     page = series.keyframe
     inner = len(page.axes)
     outer = dict(zip(series.axes[:-inner], series.shape[:-inner], strict=True))
@@ -126,6 +127,21 @@ def _refuse_lost_planes(description: str, series: Any) -> None:
     planes_there = math.prod(series.shape[: -len(series.keyframe.axes)])
     if told.isdecimal() and int(told) > planes_there:
         msg = f"{told} planes, of which {planes_there} are there"
+        raise UnknownPlanesError(msg)
+
+
+def _refuse_loose_levels(series: Any) -> None:
+    """Refuse pages that tifffile takes for levels by their size alone, unless they are tiled.
+
+    A mask of half the size behind a picture is no level; nobody writes one in tiles.
+    """
+    loose = [
+        level.keyframe
+        for level in series.levels[1:]
+        if not (level.keyframe.is_reduced or level.keyframe.is_subifd)
+    ]
+    if loose and not all(page.is_tiled for page in (series.keyframe, *loose)):
+        msg = "pages of which nothing says that they are levels of a pyramid"
         raise UnknownPlanesError(msg)
 
 
