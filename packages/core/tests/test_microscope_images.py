@@ -623,12 +623,27 @@ def test_a_package_that_is_not_installed_is_named(tmp_path, monkeypatch, package
     assert 'pip install "terrazzo[microscopy]"' in told
 
 
-@pytest.mark.parametrize("image", ["a.dcm", "a.svs"])
-def test_some_kinds_of_files_are_no_masks(tmp_path, image):
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_masks_in_ome_zarr_and_stacks(tmp_path, version):
+    label = BY_BAND[:1] % 3
+    path = write_zarr(tmp_path / "a.zarr", version, label)
+    np.testing.assert_array_equal(rasters.read_label(path, "index"), label[0])
+    stack = tmp_path / "a.ome.tif"
+    tifffile.imwrite(stack, np.stack([label[0], label[0]]), metadata={"axes": "ZYX"})
+    np.testing.assert_array_equal(
+        rasters.read_label(at_plane(stack, [("z", 1)]), "index"), label[0]
+    )
+    with pytest.raises(DataError, match="SEG-D007"):
+        rasters.read_label(write_zarr(tmp_path / "b.zarr", version), "index")
+
+
+@pytest.mark.parametrize(("image", "words"), [("a.dcm", "DICOM"), ("a.svs", "slide")])
+def test_some_kinds_of_files_are_no_masks(tmp_path, image, words):
     path = tmp_path / image
     if image == "a.dcm":
         write_dicom(path, scene("uint8", 1)[..., 0])
     else:
         write_slide(path, SLIDE)
-    with pytest.raises(DataError, match="SEG-D008"):
+    with pytest.raises(DataError, match="SEG-D008") as caught:
         rasters.read_label(path, "index" if image == "a.dcm" else "colour")
+    assert words in caught.value.observed

@@ -94,6 +94,7 @@ def _look_at(path: Path, pydicom: Any, header: Any) -> MicroscopeImage:
         pixels.read,
         (rows, columns),
         _sides(header),
+        no_mask="a DICOM file, whose numbers are taken through slope, tables and inversion",
     )
 
 

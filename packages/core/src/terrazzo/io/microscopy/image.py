@@ -76,7 +76,7 @@ class MicroscopeImage:
         alpha_bands: numbers, from 1, of bands that say which pixels count; not in `band_names`.
         read_mask: reads H×W bool, False where nothing was scanned; None: all of it was.
         white_is_zero: whether 0 stands for white.
-        is_lossy: whether pixels were compressed with losses; None: the kind of file holds no masks.
+        no_mask: why the file cannot be a mask of classes; empty: it can.
         notes: what else the file holds, for the person who runs it.
         close: closes the file.
     """
@@ -91,7 +91,7 @@ class MicroscopeImage:
     alpha_bands: tuple[int, ...] = ()
     read_mask: Callable[[Window], NDArray[np.bool_]] | None = None
     white_is_zero: bool = False
-    is_lossy: bool | None = None
+    no_mask: str = ""
     notes: tuple[str, ...] = ()
     close: Callable[[], None] = _nothing
 

@@ -94,7 +94,6 @@ def _look_at(
         _Pixels(path, array, axes, chosen).read,
         (y, x),
         _sides(image, level, axes),
-        is_lossy=False,
         notes=(f"{path}: holds labels {', '.join(labels)}, which are not read",) if labels else (),
     )
 

@@ -53,6 +53,7 @@ def open_slide(path: Path) -> MicroscopeImage:
             _block(slide.properties),
             _sides(slide.properties),
             read_mask=pixels.read_mask,
+            no_mask="a whole slide, whose compression may lose something",
             close=slide.close,
         )
     raise AssertionError  # the context above swallows nothing

@@ -105,7 +105,9 @@ def _look_at(path: Path, tiff: Any) -> MicroscopeImage:
         notes.sides_told(description, _resolution(page, "X"), _resolution(page, "Y"), number),
         alpha,
         white_is_zero=int(page.photometric) == 0,
-        is_lossy=int(page.compression) not in _LOSSLESS,
+        no_mask=""
+        if int(page.compression) in _LOSSLESS
+        else f"{page.compression.name} compression, which may lose something",
         close=tiff.close,
     )
 

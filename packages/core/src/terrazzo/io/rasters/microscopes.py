@@ -127,9 +127,9 @@ class MicroscopeDataset:
         return [str(self.path)]
 
     def tags(self, _: int = 0, ns: str | None = None) -> dict[str, str]:
-        """Return words about the file: whether its compression loses anything."""
-        if ns == "IMAGE_STRUCTURE" and self.image.is_lossy is not False:
-            return {"COMPRESSION_REVERSIBILITY": "LOSSY"}
+        """Return words about the file: why it cannot be a mask."""
+        if ns == "IMAGE_STRUCTURE" and self.image.no_mask:
+            return {tiff_kinds.NO_MASK: self.image.no_mask}
         return {}
 
     def read(self, indexes: Sequence[int], window: Any, out: NDArray[Any]) -> None:

@@ -23,6 +23,8 @@ PALETTE_BANDS = ("red", "green", "blue")
 
 _IMAGEJ_AXES = ("channels", "slices", "frames")
 _OME_AXES = ("SizeC", "SizeZ", "SizeT")
+NO_MASK = "NO_MASK"
+"""Tag by which `microscopes` says why a file cannot be a mask."""
 _ALWAYS_LOSSY = ("JPEG", "YCbCr JPEG")
 
 
@@ -130,7 +132,9 @@ def refuse_lossy(path: Path, dataset: Any) -> None:
     compression = tags.get("COMPRESSION", "")
     tolerance = float(tags.get("MAX_Z_ERROR", 0))
     lossy = tags.get("COMPRESSION_REVERSIBILITY", "").startswith("LOSSY")
-    if compression in _ALWAYS_LOSSY or lossy:
+    if NO_MASK in tags:
+        observed = tags[NO_MASK]
+    elif compression in _ALWAYS_LOSSY or lossy:
         observed = f"{compression or 'JPEG 2000'} compression with losses"
     elif tolerance > 0:
         observed = f"{compression} compression with a tolerance (MAX_Z_ERROR) of {tolerance:g}"
