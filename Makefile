@@ -12,7 +12,7 @@ help: ## list what can be made
 .venv/ready: constraints.txt packages/core/pyproject.toml packages/torch_models/pyproject.toml packages/keras_models/pyproject.toml requirements-dev.txt
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -r requirements-dev.txt \
-	    -e 'packages/core[fast,vector,cpu]' -e packages/torch_models -e packages/keras_models
+	    -e 'packages/core[fast,vector,cpu,microscopy]' -e packages/torch_models -e packages/keras_models
 	touch $@
 
 demo: .venv/ready ## train Keras and PyTorch on a generated city, print one table, name the reports

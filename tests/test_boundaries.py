@@ -123,9 +123,9 @@ def test_import_contracts_hold():
             "predict",
             "--align --allow-remote --allow-vrt --any-pixel-size --area --bands --batch-size "
             "--blend --cog --contours --ensemble --formats --help --labels-for --layer-per-class "
-            "--mask --min-area --out --overlap --overwrite --polygons --precision --probabilities "
-            "--raw-values --ray --refine --resume --runtime --sam --sam-points --scene --sieve-map "
-            "--tile --tta --uncertainty --workers",
+            "--mask --min-area --out --overlap --overwrite --plane --polygons --precision "
+            "--probabilities --raw-values --ray --refine --resume --runtime --sam --sam-points "
+            "--scene --sieve-map --tile --tta --uncertainty --workers",
         ),
         (
             "sample",

@@ -18,7 +18,8 @@ PACKAGES = ("core", "keras_models", "torch_models")
 NOT_IMPORTED = {
     # `terrazzo.models.backends` finds the backends by the name of their package.
     # cvat-cli calls `terrazzo.inference.cvat_function`, and not the other way round.
-    "core": {"terrazzo-torch", "terrazzo-keras", "cvat-cli"},
+    # openslide-python loads the library that openslide-bin brings.
+    "core": {"terrazzo-torch", "terrazzo-keras", "cvat-cli", "openslide-bin"},
     # An export is verified in its runtime, which core opens; onnxscript is what torch.onnx needs.
     "keras_models": {"ai-edge-litert", "onnxruntime"},
     "torch_models": {"onnxruntime", "onnxscript"},

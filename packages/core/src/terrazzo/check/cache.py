@@ -21,6 +21,7 @@ from terrazzo.base.errors import ResourceError
 from terrazzo.base.reading import now_reading
 from terrazzo.base.recipe import DataConfig
 from terrazzo.check.file_statistics import ImageFacts, LabelFacts
+from terrazzo.io.folders import files_of, state_of
 
 _VERSION = 6
 """Raised where facts mean something else than before."""
@@ -77,15 +78,15 @@ class Cache:
         stamps = []
         for path, stamp in zip(files, entry.stamps, strict=True):
             try:
-                now = path.stat()
+                now = state_of(path)
             except OSError:
                 return None
-            if now.st_size != stamp.size:
+            if now.size != stamp.size:
                 return None
-            if now.st_mtime_ns != stamp.changed_ns:
-                if self._sha256_now(path, now.st_mtime_ns) != stamp.sha256:
+            if now.changed_ns != stamp.changed_ns:
+                if self._sha256_now(path, now.changed_ns) != stamp.sha256:
                     return None
-                stamp = Stamp(stamp.size, now.st_mtime_ns, stamp.sha256)
+                stamp = Stamp(stamp.size, now.changed_ns, stamp.sha256)
             stamps.append(stamp)
         known = Entry(tuple(stamps), entry.image, entry.label)
         self.fresh[key] = known
@@ -114,12 +115,15 @@ class Cache:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file of any size, in hexadecimal."""
+    """Return the SHA-256 of a file of any size, or of a folder that is one image."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(_PART):
-            digest.update(part)
-            now_reading(path)  # a scene of many gigabytes takes its time and does not hang
+    for each in files_of(path):
+        if each != path:
+            digest.update(f"{each.relative_to(path).as_posix()}\0".encode(errors="surrogateescape"))
+        with each.open("rb") as file:
+            while part := file.read(_PART):
+                digest.update(part)
+                now_reading(path)  # a scene of many gigabytes takes its time and does not hang
     return digest.hexdigest()
 
 

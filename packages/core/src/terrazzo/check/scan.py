@@ -27,6 +27,7 @@ from terrazzo.data.datasets._paired_files import PairedFiles
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.scene_placement import Placed
 from terrazzo.io import images
+from terrazzo.io.folders import state_of
 from terrazzo.io.raster_formats import is_raster
 
 _TOGETHER = 8  # images handed to a thread at once: handing over costs a part of a decode
@@ -126,12 +127,12 @@ class _Files:
     def of(self, path: Path) -> _File:
         """Read a file that was decoded before, so that its header is sound."""
         if path not in self.known:
-            changed_ns = path.stat().st_mtime_ns
+            num_bytes, changed_ns = state_of(path)
             if is_raster(path):  # a scene may be larger than memory
-                stamp = Stamp(path.stat().st_size, changed_ns, sha256_of(path))
+                stamp = Stamp(num_bytes, changed_ns, sha256_of(path))
                 self.known[path] = _File(stamp, None, None)
                 return self.known[path]
-            if path.suffix.lower() == ".txt" and path.stat().st_size == 0:  # YOLO: no object there
+            if path.suffix.lower() == ".txt" and num_bytes == 0:  # YOLO: no object there
                 stamp = Stamp(0, changed_ns, hashlib.sha256(b"").hexdigest())
                 self.known[path] = _File(stamp, None, None)
                 return self.known[path]

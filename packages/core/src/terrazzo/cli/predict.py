@@ -85,6 +85,10 @@ def predict(
         bool,
         typer.Option("--allow-vrt", help="Also read VRT of files in their folder or below."),
     ] = False,
+    plane: Annotated[
+        str,
+        typer.Option(metavar="z=3,t=0", help="Which plane of stacks is meant, counted from 0."),
+    ] = "",
     probabilities: Annotated[
         bool,
         typer.Option(
@@ -165,6 +169,7 @@ def predict(
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/
         terrazzo predict runs/crops S2A_MSIL2A_20240613T102021.SAFE --out map.tif
         terrazzo predict runs/demo_torch scene.tif --out map.tif --area district.geojson
+        terrazzo predict runs/nuclei stack.ome.tif --out map.tif --plane z=3,t=0
         terrazzo predict exported/demo scene.tif --out map.tif
         terrazzo predict runs/camvid_unet_quick photos/ --out maps/ --labels-for cvat
         terrazzo predict runs/seed0 photos/ --ensemble runs/seed1 --tta flips+scales --out maps/
@@ -180,6 +185,7 @@ def predict(
     from terrazzo.inference.scene_files import SceneFiles
     from terrazzo.inference.tiled_prediction import Tiling
     from terrazzo.io import raster_formats, remote_paths
+    from terrazzo.io.microscopy.planes import parse_plane
 
     tiles = {"overlap": overlap, "blend": blend, "batch_size": batch_size}
     tiles |= {} if tile is None else {"tile": tile}
@@ -209,6 +215,7 @@ def predict(
         ray=ray,
         runtime=runtime,
         precision=compute_precision(precision),
+        plane=parse_plane(plane),
         resume=resume,
         overwrite=overwrite,
         **more,

@@ -24,7 +24,15 @@ from terrazzo.inference.uncertainty import Measure, require_measure
 from terrazzo.inference.unfinished_map import folder_of, has_rows
 from terrazzo.io import images, sentinel2
 from terrazzo.io.folders import walk_files
-from terrazzo.io.raster_formats import RASTER_SUFFIXES, PermittedPath, holds_raster, is_tiff
+from terrazzo.io.raster_formats import (
+    RASTER_SUFFIXES,
+    PermittedPath,
+    Plane,
+    at_plane,
+    holds_raster,
+    is_folder_raster,
+    is_tiff,
+)
 from terrazzo.models.mask_refinement import MaskSettings
 from terrazzo.models.runtimes import ComputePrecision
 from terrazzo.models.test_time_augmentation import Augmentation, require_augmentation
@@ -67,6 +75,7 @@ class Settings:
         precision: of its arithmetic; None: that of training, or float32.
         ensemble: further runs, whose probabilities are averaged with those of the run.
         refinement: where probabilities are averaged inside masks at last; None: nowhere.
+        plane: which plane of stacks is predicted; see `raster_formats.Plane`.
         resume: go on with what was begun; maps that are there are left alone.
         overwrite: replace what is there.
     """
@@ -95,6 +104,7 @@ class Settings:
     precision: ComputePrecision | None = None
     ensemble: tuple[Path, ...] = ()
     refinement: MaskSettings | None = None
+    plane: Plane = ()
     resume: bool = False
     overwrite: bool = False
 
@@ -268,7 +278,7 @@ def plan_outputs(
     if settings.augmentation is not None:
         require_augmentation(settings.augmentation)
     shared = () if settings.labels_for is None else programs.files(settings.labels_for, out)
-    works = list(_works(list(_files(inputs)), out, settings, classes))
+    works = list(_works(list(_files(inputs, settings.plane)), out, settings, classes))
     if settings.masks:
         _refuse_masks_of_several(works)
     pictured = not all(work.is_scene for work in works)
@@ -341,17 +351,18 @@ def _idle(option: str, needs: str) -> ConfigError:
     )
 
 
-def _files(inputs: Sequence[Path | SceneFiles]) -> Iterator[_Input]:
+def _files(inputs: Sequence[Path | SceneFiles], plane: Plane) -> Iterator[_Input]:
     """Yield each file or scene with the name its map gets."""
     suffixes = (*RASTER_SUFFIXES, *images.IMAGE_SUFFIXES)
     for path in inputs:
         if isinstance(path, SceneFiles):
+            path = path.at_plane(plane)
             # Names have no ending: `with_suffix` would take the part behind a dot for one.
             yield _Input(path.files[0].path, path.name.with_name(f"{path.name.name}.tif"), path)
             continue
         if sentinel2.is_zipped(path):
             raise sentinel2.refused_zip(path)
-        if path.is_dir() and not sentinel2.is_product(path):
+        if path.is_dir() and not is_folder_raster(path):
             found = sorted(
                 path / lead / name
                 for lead, names in walk_files(path)
@@ -368,9 +379,9 @@ def _files(inputs: Sequence[Path | SceneFiles]) -> Iterator[_Input]:
                     next_step="name a folder of images or GeoTIFF files, or a Sentinel-2 folder "
                     f"that ends in {sentinel2.SUFFIX}",
                 )
-            yield from (_Input(p, p.relative_to(path)) for p in found)
+            yield from (_Input(at_plane(p, plane), p.relative_to(path)) for p in found)
         else:
-            yield _Input(path, Path(path.name))
+            yield _Input(at_plane(path, plane), Path(path.name))
 
 
 def _works(

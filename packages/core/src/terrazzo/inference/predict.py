@@ -31,6 +31,7 @@ from terrazzo.inference.scene_opening import open_scene
 from terrazzo.inference.tiled_prediction import Scene, Tally, touches
 from terrazzo.inference.tiles import first_open
 from terrazzo.io import rasters
+from terrazzo.io.raster_formats import PermittedPath
 from terrazzo.io.remote_paths import RemotePath
 from terrazzo.models import radiometry
 from terrazzo.models.card import ModelCard
@@ -423,6 +424,11 @@ def _pixels_plan(scene: Scene) -> dict[str, object]:
         plan["grid"] = [scene.grid.rows, scene.grid.columns]
     if scene.rules.derivation is not None:
         plan["derived"] = scene.rules.derivation.as_plan()
+    planes = [
+        list(map(list, path.plane)) for path in scene.files if isinstance(path, PermittedPath)
+    ]
+    if any(planes):
+        plan["planes"] = planes
     if scene.masks:
         plan["masks"] = [_mask_plan(mask) for mask in scene.masks]
     return plan

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from terrazzo.data.mask_files import LocatedMasks, absolute_masks, permitting_masks
 from terrazzo.data.scene_stack import ON_ONE_GRID, Placing
-from terrazzo.io.raster_formats import permit_scene
+from terrazzo.io.raster_formats import Plane, at_plane, permit_scene
 from terrazzo.io.rasters import ResamplingName
 from terrazzo.io.remote_paths import RemotePath
 
@@ -58,6 +58,16 @@ class SceneFiles:
     def has_names(self) -> bool:
         """Whether every band has names that come from outside its file."""
         return all(file.names for file in self.files)
+
+    def at_plane(self, plane: Plane) -> SceneFiles:
+        """Return it with files of which one plane is meant."""
+        files = tuple(
+            file
+            if isinstance(file.path, RemotePath)
+            else replace(file, path=at_plane(file.path, plane))
+            for file in self.files
+        )
+        return replace(self, files=files)
 
     def permitting(self, formats: Collection[str], *, allow_vrt: bool) -> SceneFiles:
         """Return it with files that may also be of other formats; see `permit_scene`."""

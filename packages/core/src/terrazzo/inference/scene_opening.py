@@ -62,7 +62,9 @@ def open_scene(
             progress.say(text)
     if places is None:
         known = all_bands(opened, scene.band_names)
-        chosen = _in_order(opened, known, card, settings, by_name=is_set)
+        # Microscopes name their channels and store them in any order.
+        by_name = is_set or rasters.names_channels(first.path)
+        chosen = _in_order(opened, known, card, settings, by_name=by_name)
         told = [band.name for band in known]
     else:
         chosen = [_named(band, files, opened, card) for band in places]

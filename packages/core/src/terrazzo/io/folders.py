@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from terrazzo.base.errors import DataError
+
+_IMAGE_FOLDER = ".zarr"  # `raster_formats.ZARR_SUFFIX`: thousands of chunks
 
 
 def walk_files(folder: Path, root: Path | None = None) -> Iterator[tuple[str, list[str]]]:
     """Yield each folder below `folder`, as a path from there with slashes, and its entries.
+
+    A folder that is one image (``….zarr``) is an entry, and is not looked into.
 
     Entries are the names of files, and of folders too, sorted; what starts with a dot is left out
     with all that it holds, such as ``.ipynb_checkpoints``. Symbolic links to folders are followed.
@@ -26,7 +31,34 @@ def walk_files(folder: Path, root: Path | None = None) -> Iterator[tuple[str, li
     top = str(folder)
     for parent, folders, files in _walk(top, root):
         lead = parent[len(top) :].strip(os.sep).replace(os.sep, "/")
-        yield lead, sorted(name for name in folders + files if name[0] != ".")
+        entries = sorted(name for name in folders + files if name[0] != ".")
+        folders[:] = [name for name in folders if not name.lower().endswith(_IMAGE_FOLDER)]
+        yield lead, entries
+
+
+class State(NamedTuple):
+    """What tells whether a file, or a folder that is one image, has changed."""
+
+    size: int
+    changed_ns: int
+
+
+def state_of(path: Path) -> State:
+    """Return bytes and time of the last change of a file, or of all files of a folder together.
+
+    Raises:
+        OSError: it is not there.
+    """
+    states = [file.stat() for file in files_of(path)]
+    newest = max((each.st_mtime_ns for each in states), default=path.stat().st_mtime_ns)
+    return State(sum(each.st_size for each in states), newest)
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return a file itself, or all files of a folder that is one image, sorted."""
+    if not path.is_dir():
+        return [path]
+    return sorted(Path(parent, name) for parent, _, names in os.walk(path) for name in names)
 
 
 def linked_folders(folder: Path, root: Path | None = None) -> tuple[str, ...]:

@@ -209,6 +209,13 @@ def tiff_description(path: Path) -> str | None:
         return text.decode("latin-1")
 
 
+def tiff_lacks_pages(path: Path) -> bool:
+    """Tell whether a TIFF says that its second page lies beyond its end: it was cut."""
+    with path.open("rb") as file:
+        found = _tiff_next(file)
+        return found >= file.seek(0, 2)
+
+
 def tiff_metadata(path: Path) -> tuple[int, bytes] | None:
     """Return where GDAL's own metadata lies in a TIFF, and its XML; None: there is none."""
     with path.open("rb") as file:
@@ -233,6 +240,19 @@ def _tiff_tag(path: Path, wanted: int, most: int = _MOST_TEXT) -> tuple[bytes, s
             file.seek(first)
             value = file.read(min(size, most))
         return value[:size], order
+
+
+def _tiff_next(file: BinaryIO) -> int:
+    """Return where the second directory of a TIFF lies; 0 where it has none."""
+    head = file.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    big = head[2:4] in (b"\x2b\x00", b"\x00\x2b")
+    entry, count, place = (20, "Q", "Q") if big else (12, "H", "I")
+    file.seek(struct.unpack_from(order + place, head, 8 if big else 4)[0])
+    entries = struct.unpack(order + count, file.read(struct.calcsize(order + count)))[0]
+    file.seek(entries * entry, 1)
+    told = file.read(struct.calcsize(order + place))
+    return struct.unpack(order + place, told)[0] if len(told) == struct.calcsize(place) else 0
 
 
 def _tiff_entry(file: BinaryIO, wanted: int) -> tuple[int, bytes, str, int | None] | None:

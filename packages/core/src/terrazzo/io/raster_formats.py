@@ -8,7 +8,7 @@ that a person asked for them, so that the permission goes wherever the path goes
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path, PosixPath, WindowsPath
 from typing import Any, Literal
 
@@ -18,7 +18,20 @@ from terrazzo.io.header_types import SUFFIXES as _IMAGES
 from terrazzo.io.remote_paths import RemotePath
 
 TIFF_SUFFIXES = (".tif", ".tiff")
-RASTER_SUFFIXES = (*TIFF_SUFFIXES, ".jp2")
+DICOM_SUFFIXES = (".dcm", ".dicom")
+SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide")
+"""Whole slides, as OpenSlide opens them; a slide that is named ``.tif`` is read as TIFF."""
+ZARR_SUFFIX = ".zarr"
+"""OME-Zarr: a folder that is one image."""
+RASTER_SUFFIXES = (
+    *TIFF_SUFFIXES,
+    ".btf",
+    ".tf8",
+    ".jp2",
+    *DICOM_SUFFIXES,
+    *SLIDE_SUFFIXES,
+    ZARR_SUFFIX,
+)
 _ON_REQUEST = (".vrt", ".img")
 """Rasters too, so that those who refuse them without permission say how to give it."""
 
@@ -31,27 +44,53 @@ _READ_EVERYWHERE = ("TIFF", "JPEG 2000")
 _Path = WindowsPath if os.name == "nt" else PosixPath
 
 
+PLANE_AXES = ("z", "t", "frame", "series")
+"""Depth, time, frame of DICOM, and image of a file that holds several."""
+
+Plane = tuple[tuple[str, int], ...]
+"""Positions on axes, from 0."""
+
+
 class PermittedPath(_Path):  # type: ignore[misc, valid-type]
     """A path of a raster that a person allowed more formats for; made by `permit`."""
 
     formats: frozenset[str] = frozenset()
     below: Path | None = None
     """Where all sources of a VRT must lie."""
+    plane: Plane = ()
+    """Which plane of a stack is meant."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Keep the permission in other processes."""
-        return _permitted, (str(self), tuple(sorted(self.formats)), self.below)
+        return _permitted, (str(self), tuple(sorted(self.formats)), self.below, self.plane)
 
     def absolute(self) -> PermittedPath:
         """Return the same path from the root of the file system."""
         below = None if self.below is None else self.below.absolute()
-        return _permitted(str(Path(str(self)).absolute()), self.formats, below)
+        return _permitted(str(Path(str(self)).absolute()), self.formats, below, self.plane)
 
 
-def _permitted(path: str, formats: Collection[str], below: Path | None) -> PermittedPath:
+def _permitted(
+    path: str, formats: Collection[str], below: Path | None, plane: Plane = ()
+) -> PermittedPath:
     permitted = PermittedPath(path)
-    permitted.formats, permitted.below = frozenset(formats), below
+    permitted.formats, permitted.below, permitted.plane = frozenset(formats), below, plane
     return permitted
+
+
+def at_plane(path: Path, plane: Iterable[tuple[str, int]]) -> Path:
+    """Return a path that means one plane of a stack; ordinary images stay what they are.
+
+    Args:
+        path: of a raster, or of another image.
+        plane: positions on axes of `PLANE_AXES`, from 0; empty: none is chosen.
+    """
+    told = tuple(sorted(plane))
+    if not told or isinstance(path, RemotePath) or not is_raster(path):
+        return path
+    if isinstance(path, PermittedPath):
+        return _permitted(str(path), path.formats, path.below, told)
+    return _permitted(str(path), (), None, told)
 
 
 def permit(
@@ -68,7 +107,8 @@ def permit(
     if not (formats or allow_vrt) or isinstance(path, RemotePath):
         return path
     given = {*formats, VRT} if allow_vrt else formats
-    return _permitted(str(path), given, root or Path(str(path)).parent)
+    plane = path.plane if isinstance(path, PermittedPath) else ()
+    return _permitted(str(path), given, root or Path(str(path)).parent, plane)
 
 
 def permit_scene(path: Path, formats: Collection[str], *, allow_vrt: bool) -> Path:
@@ -127,6 +167,13 @@ def holds_raster(path: Path) -> bool:
     except OSError:
         return False
     return bool(head) and image_headers.content_name(head) in _READ_EVERYWHERE
+
+
+def is_folder_raster(path: Path) -> bool:
+    """Tell whether a folder is one raster: a Sentinel-2 product, or OME-Zarr."""
+    return sentinel2.is_product(path) or (
+        str(path).lower().endswith(ZARR_SUFFIX) and Path(str(path)).is_dir()
+    )
 
 
 def is_tiff(path: Path) -> bool:

@@ -14,6 +14,7 @@ from terrazzo.base.recipe import LoaderConfig
 from terrazzo.data.datasets import Split
 from terrazzo.data.labels import LabelMap
 from terrazzo.io.annotations import SUFFIXES as SHAPE_SUFFIXES
+from terrazzo.io.folders import files_of
 
 _SAMPLE = 1 << 16  # bytes read at the beginning, in the middle and at the end of a file
 _THREADS = 8
@@ -103,6 +104,10 @@ def _raw_values(label_map: LabelMap) -> list[Any]:
 
 def _file_digest(path: Path) -> str:
     now_reading(path)
+    if path.is_dir():  # one image of many files
+        return _digest(
+            [[each.relative_to(path).as_posix(), _file_digest(each)] for each in files_of(path)]
+        )
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:

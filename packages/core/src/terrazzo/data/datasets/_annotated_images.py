@@ -19,7 +19,7 @@ from terrazzo.data.datasets import _split_draw
 from terrazzo.data.datasets import _split_folders as split_folders
 from terrazzo.data.datasets._annotation_pairs import pair_annotations
 from terrazzo.data.datasets._faults import is_noting
-from terrazzo.data.datasets._paired_files import Pair, band_names_of, read_image_file
+from terrazzo.data.datasets._paired_files import Pair, at_planes, band_names_of, read_image_file
 from terrazzo.data.datasets._shape_options import (
     MOST_CLASSES,
     PerImageOptions,
@@ -199,7 +199,8 @@ def annotated_images(
         classes = tuple(n for n in dict.fromkeys(found()) if n not in options.undrawn)
         _ask_for(classes, root)
         notes += (f"data.options.classes is not set; of the files: {as_toml(classes)}",)
-    chosen = tuple(pairs)
+    pairs = at_planes(pairs, options.plane)
+    chosen = pairs
     if options.split is not None:
         names = [pair.name for pair in pairs]
         is_default = "split" not in options.model_fields_set and options.split_file is None

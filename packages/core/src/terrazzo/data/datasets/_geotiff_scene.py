@@ -20,6 +20,7 @@ from pydantic import Field
 from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.data.datasets._guessed_alpha import Alpha, alpha_notes, refuse_guessed_alpha
+from terrazzo.data.datasets._paired_files import PlaneChoice
 from terrazzo.data.datasets._vector_labels import VectorSettings, draw_area, draw_labels
 from terrazzo.data.mask_files import Masks, open_mask
 from terrazzo.data.scene_stack import (
@@ -88,6 +89,9 @@ class Reading(VectorSettings):
     the bands in use. All bands are brought onto that grid."""
     formats: tuple[OptIn, ...] = ()
     """Formats that are read besides GeoTIFF, JPEG 2000 and Sentinel-2: ``ENVI``, ``HFA``."""
+    plane: PlaneChoice = Field(default={})
+    """Stacks of microscopes and DICOM: which plane is read, ``{ z = 3, t = 0 }``, counted from 0.
+    Axes: ``z``, ``t``, ``frame`` of DICOM, and ``series``, the image of a file of several."""
     allow_vrt: bool = False
     """Read VRT, too, if all that they lead to lies below ``data.root``."""
 
@@ -284,7 +288,7 @@ def _look_at(root: Path, scene: Scene, name: str, reading: Reading) -> OpenScene
     images = [
         Raster(path, rasters.info(path, alpha=reading.alpha), image.resampling)
         for image in scene.images
-        for path in [_raster(root, image.file, reading)]
+        for path in [_image(root, image.file, reading)]
     ]
     first = images[0].path
     if sentinel2.is_product(first):
@@ -333,6 +337,10 @@ def _raster(root: Path, name: str, reading: Reading) -> Path:
     return raster_formats.permit(
         root / name, reading.formats, allow_vrt=reading.allow_vrt, root=root
     )
+
+
+def _image(root: Path, name: str, reading: Reading) -> Path:
+    return raster_formats.at_plane(_raster(root, name, reading), reading.plane.items())
 
 
 def _notes_of_images(images: Sequence[Raster], masks: Sequence[Path]) -> Iterator[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from numpy.typing import NDArray
+from pydantic import Field
 
 from terrazzo.base.errors import DataError
 from terrazzo.data import instance_masks
@@ -20,7 +21,7 @@ from terrazzo.data.sample import RawSample
 from terrazzo.io import images
 from terrazzo.io.folders import walk_files
 from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules
-from terrazzo.io.raster_formats import is_raster
+from terrazzo.io.raster_formats import at_plane, is_raster
 
 if TYPE_CHECKING:
     from terrazzo.io.rasters import Part
@@ -36,6 +37,9 @@ _NO_MASK, _NO_IMAGE = "images without a mask", "masks without an image"
 _BAND_NAMES = {1: ("grey",), 3: RGB}
 
 
+PlaneChoice = dict[Literal["z", "t", "frame", "series"], Annotated[int, Field(ge=0)]]
+"""Positions on the axes of `raster_formats.PLANE_AXES`, from 0."""
+
 Faults = dict[str, list[str]]
 """Names that do not pair up, by what is wrong with them."""
 
@@ -47,6 +51,13 @@ class Pair:
     name: str
     image: Path
     mask: Path
+
+
+def at_planes(pairs: Sequence[Pair], plane: PlaneChoice) -> tuple[Pair, ...]:
+    """Return pairs whose images mean one plane of their stacks; masks have one."""
+    if not plane:
+        return tuple(pairs)
+    return tuple(replace(pair, image=at_plane(pair.image, plane.items())) for pair in pairs)
 
 
 @dataclass(frozen=True)
@@ -171,7 +182,7 @@ def read_image_file(
     """Decode one image.
 
     Args:
-        path: PNG, JPEG or GeoTIFF.
+        path: PNG, JPEG, or a raster, such as GeoTIFF or a microscope's file.
         band_names: C names of the data set.
         rules: of a GeoTIFF.
         coarse: see `images.read_image`.

@@ -9,6 +9,7 @@ import pydantic
 from pydantic import Field
 
 from terrazzo.base.config_parsing import Frozen
+from terrazzo.data.datasets._paired_files import PlaneChoice
 from terrazzo.data.datasets._split_draw import Draw
 
 MOST_CLASSES = 65534
@@ -34,6 +35,9 @@ class ShapeOptions(Frozen):
     line_width: Annotated[float, Field(gt=0, le=1000)] | None = None
     """Lines and points: their width in pixels. None: that of the file, as ImageJ's lines have;
     those without one are refused."""
+    plane: PlaneChoice = Field(default={})
+    """Stacks of microscopes and DICOM: which plane is read, ``{ z = 3, t = 0 }``, counted from 0.
+    Axes: ``z``, ``t``, ``frame`` of DICOM, and ``series``, the image of a file of several."""
     split: Draw | None = Field(default_factory=lambda given: _default_draw(given))
     """A draw; a share of 0 keeps the sub-folder of that name as the split. None: by ``{split}`` in
     a path. By default, where no path has it: the sub-folders train, val and test of the images if

@@ -1,7 +1,7 @@
 """Any folder of images beside a folder of masks of the same names, sub-folders included.
 
-Images are PNG, JPEG, BMP, GIF, WebP or GeoTIFF, masks any of these that keeps values. The splits
-come from one of
+Images are PNG, JPEG, BMP, GIF, WebP, GeoTIFF or files of microscopes, masks any of these that keeps
+values. The splits come from one of
 
     images = "{split}/images"                     folders, one a split
     (nothing)                                     sub-folders of `images` named train, val and test
@@ -35,6 +35,8 @@ from terrazzo.data.datasets._paired_files import (
     NamedBy,
     Pair,
     PairedFiles,
+    PlaneChoice,
+    at_planes,
     band_names_of,
     list_names,
     named_by,
@@ -79,6 +81,9 @@ class Options(Frozen):
     alpha: Alpha | None = None
     """GeoTIFF: which band says which pixels count: ``band 4``, or ``none``. None: one that the file
     marks as alpha and does not name, if that takes away 1 % of the pixels of an image at most."""
+    plane: PlaneChoice = Field(default={})
+    """Stacks of microscopes and DICOM: which plane is read, ``{ z = 3, t = 0 }``, counted from 0.
+    Axes: ``z``, ``t``, ``frame`` of DICOM, and ``series``, the image of a file of several."""
     lists: dict[SplitName, str] = Field(default={})
     """Text file of each split, one name a line: a path below `images`; the suffix may be given."""
     split: Draw | None = Field(default_factory=lambda given: _default_draw(given))
@@ -147,6 +152,7 @@ def open_split(root: Path, split: SplitName, options: Options) -> PairedFiles:
     """
     listed = _listed(root, options)
     pairs, notes = _pairs(root, split, options, listed)
+    pairs = at_planes(pairs, options.plane)
     first_named = named_by([pair.image for pair in pairs], options.alpha)
     notes += _alpha_notes(first_named)
     band_names = options.bands or band_names_of([pair.image for pair in pairs], options.alpha)

@@ -28,6 +28,8 @@ from terrazzo.data.datasets import _split_draw
 from terrazzo.data.datasets._faults import refuse
 from terrazzo.data.datasets._paired_files import (
     Pair,
+    PlaneChoice,
+    at_planes,
     band_names_of,
     files_by_name,
     list_names,
@@ -37,8 +39,11 @@ from terrazzo.data.datasets._split_draw import Draw
 from terrazzo.data.sample import RawSample
 from terrazzo.io import images
 from terrazzo.io.pixels import ImagePixels
+from terrazzo.io.raster_formats import RASTER_SUFFIXES
 
 LABELS = "sperm_parts_4"
+
+_IMAGES = (*images.IMAGE_SUFFIXES, *RASTER_SUFFIXES)
 
 
 class Options(Frozen):
@@ -60,6 +65,9 @@ class Options(Frozen):
     """A part is where its mask is above this; 16 is what users of SCIAN-SpermSegGS take."""
     lossy_masks: bool = False
     """Read JPEG masks as well: the threshold then decides along blurred edges."""
+    plane: PlaneChoice = Field(default={})
+    """Stacks of microscopes and DICOM: which plane is read, ``{ z = 3, t = 0 }``, counted from 0.
+    Axes: ``z``, ``t``, ``frame`` of DICOM, and ``series``, the image of a file of several."""
     split: Draw = Draw(train=0.9, val=0.1, test=0)
     """See `Draw`; each image by itself unless it has a group."""
     split_file: str | None = None
@@ -181,17 +189,19 @@ def open_split(root: Path, split: str, options: Options) -> PartMasks:
     in_parts = "{split}" in options.images
     folders = [root / options.images.replace("{split}", part) for part in ("train", "test")]
     image_files = [
-        files_by_name(folder, root=root) for folder in (folders if in_parts else folders[:1])
+        files_by_name(folder, _IMAGES, root=root)
+        for folder in (folders if in_parts else folders[:1])
     ]
     _refuse_faults(root, options, image_files, masks)
 
     def part(number: int) -> tuple[Pair, ...]:
         found = sorted(image_files[number].items())
-        return tuple(
+        there = tuple(
             Pair(name, paths[0], masks[0][name][0])
             for name, paths in found
             if all(name in by_name for by_name in masks)
         )
+        return at_planes(there, options.plane)
 
     pairs, notes = _split_draw.divide(
         split,

@@ -7,6 +7,7 @@ from terrazzo.io.rasters.grids import boxes_on, neighbours, require_same_grid
 from terrazzo.io.rasters.handles import (
     block_shape,
     has_palette,
+    names_channels,
     refuse_other_than_utf8,
     small_cache,
     tags,
@@ -104,6 +105,7 @@ __all__ = [
     "layer_of",
     "mask_band_names",
     "may_lack_pixels",
+    "names_channels",
     "needs_permission",
     "neighbours",
     "other_files",

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from terrazzo.io.rasters.handles import handle
+from terrazzo.io.rasters.microscopes import MicroscopeDataset
 from terrazzo.io.remote_paths import RemotePath
 
 _WORLD_FILES = (".tfw", ".TFW", ".tifw", ".tiffw", ".wld", ".WLD")
@@ -54,7 +55,9 @@ def unused_side_files(
         of_labels: its pixels are class indices, which have no scale, names or colours.
         used: files that somebody has named, so that they are used.
     """
-    return [*_mask_beside(path, used), *_meaning_beside(path, of_labels)]
+    dataset = handle(path).dataset
+    inside = dataset.image.notes if isinstance(dataset, MicroscopeDataset) else ()
+    return [*inside, *_mask_beside(path, used), *_meaning_beside(path, of_labels)]
 
 
 def _mask_beside(path: Path, used: Collection[Path]) -> Iterator[str]:

@@ -18,7 +18,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,11 @@ from terrazzo.base.errors import DataError, ResourceError
 from terrazzo.base.memory import host_ran_out, out_of_memory
 from terrazzo.base.reading import now_reading
 from terrazzo.io import image_headers, sentinel2
+from terrazzo.io.microscopy import notes as microscopy
+from terrazzo.io.microscopy import planes
+from terrazzo.io.microscopy.image import MicroscopeImage, UnknownPlanesError
 from terrazzo.io.raster_formats import VRT, PermittedPath
-from terrazzo.io.rasters import drivers, microscopy, tiff_kinds, virtual
+from terrazzo.io.rasters import drivers, microscopes, tiff_kinds, virtual
 from terrazzo.io.rasters.header import IMAGE_DTYPES, RasterInfo
 from terrazzo.io.remote_paths import MemoryPath, RemotePath, is_remote
 from terrazzo.io.sentinel2 import Declared
@@ -77,6 +80,7 @@ class Handle:
         palette_PC: colours behind the indices of an image; None: its numbers are what they are.
         white_is_zero: whether the file calls 0 white.
         physical_sides: see `RasterInfo`.
+        channel_names: that OME gives the bands; empty: none.
         scaling: scale and offset of every band of the file.
         driver: of GDAL, which opened it.
         declared: what a product says of the file in its place; None: it is none of a product.
@@ -97,6 +101,7 @@ class Handle:
     palette_PC: NDArray[np.uint8] | None = None
     white_is_zero: bool = False
     physical_sides: tuple[float, float] | None = None
+    channel_names: tuple[str, ...] = ()
     scaling: tuple[tuple[float, float], ...] = ()
     driver: str = drivers.TIFF
     declared: Declared | None = None
@@ -256,6 +261,15 @@ def has_palette(path: Path) -> bool:
     return handle(path).palette_PC is not None
 
 
+def names_channels(path: Path) -> bool:
+    """Tell whether a raster is of a microscope that names its channels.
+
+    Raises:
+        DataError: as `info`.
+    """
+    return bool(handle(path).channel_names)
+
+
 def tags(path: Path) -> dict[str, str]:
     """Return the words about the file that a GeoTIFF holds, by their names.
 
@@ -285,6 +299,8 @@ def _band_names(opened: Handle) -> tuple[str, ...]:
     dataset, numbers = opened.dataset, opened.image_bands
     if opened.declared is not None:
         return (opened.declared.name,)
+    if opened.channel_names:
+        return opened.channel_names
     # Each asks every band of the file, so once: thousands of bands would take minutes.
     descriptions, kinds = dataset.descriptions, dataset.colorinterp
     told = [descriptions[number - 1] for number in numbers]
@@ -335,7 +351,7 @@ def _key(path: Path) -> tuple[Any, ...]:
     except OSError as error:
         raise unreadable(path, error) from None
     refuse_special(path, stat.st_mode)
-    permission = (path.formats, path.below) if isinstance(path, PermittedPath) else ()
+    permission = (path.formats, path.below, path.plane) if isinstance(path, PermittedPath) else ()
     return str(path), stat.st_mtime_ns, stat.st_size, permission
 
 
@@ -344,6 +360,8 @@ def _open(path: Path, alpha: str | None, declared: Declared | None) -> Handle:
     if isinstance(path, RemotePath):
         with gdal_errors(path), rasterio.Env(**ENVIRONMENT):
             return _look_at(path, open_quietly(path.gdal_name), alpha, drivers.TIFF)
+    if (kind := microscopes.kind_of(path)) is not None:
+        return _of_microscope(path, microscopes.OPENERS[kind](path))
     driver = drivers.driver_of(path, first_bytes(path))
     drivers.require_whole(path, driver)
     with ExitStack() as memory, gdal_errors(path), rasterio.Env(**ENVIRONMENT):
@@ -354,17 +372,61 @@ def _open(path: Path, alpha: str | None, declared: Declared | None) -> Handle:
             checked = virtual.checked(path)
             memory.push(checked.memory)
             name, sources = checked.name, checked.sources
-        opened = _look_at(path, open_quietly(name, opener=driver), alpha, driver, declared)
+        dataset = open_quietly(name, opener=driver)
+        if driver == drivers.TIFF and microscopes.is_stack(path, dataset):
+            with closing(dataset):
+                return _of_stack(path, dataset, alpha)
+        opened = _look_at(path, dataset, alpha, driver, declared)
         opened.sources, opened.memory = sources, memory.pop_all()
         return opened
     raise AssertionError  # the contexts above swallow nothing
+
+
+def _of_stack(path: Path, dataset: Any, alpha: str | None) -> Handle:
+    """Return the handle of a TIFF of several pages, one plane of which is read."""
+    tiff_kinds.refuse_cut(path)
+    tiff_kinds.refuse_turned(path)
+    try:
+        image = microscopes.OPENERS[microscopes.STACK](path)
+    except UnknownPlanesError:
+        raise tiff_kinds.several_planes(path, dataset) from None
+    return _of_microscope(path, image, alpha)
+
+
+def _of_microscope(path: Path, image: MicroscopeImage, alpha: str | None = None) -> Handle:
+    """Return the handle of a file that GDAL does not read, or not all of it."""
+    dataset = microscopes.MicroscopeDataset(path, image)
+    alpha_bands = image.alpha_bands if alpha is None else _alpha_bands(dataset, alpha)
+    numbers = tuple(number for number in dataset.indexes if number not in alpha_bands)
+    names = image.band_names
+    if len(numbers) != len(names):  # alpha is a band of the model
+        names = (*names, *(f"band {number}" for number in numbers[len(names) :]))
+    return Handle(
+        path,
+        dataset,
+        numbers,
+        alpha_bands,
+        None,
+        image.read_mask is not None,
+        image.block,
+        (),
+        None,
+        image.white_is_zero,
+        image.physical_sides,
+        names,
+        ((1.0, 0.0),) * dataset.count,
+        microscopes.DRIVER,
+    )
 
 
 def _look_at(
     path: Path, dataset: Any, alpha: str | None, driver: str, declared: Declared | None = None
 ) -> Handle:
     tiff_kinds.refuse_several_planes(path, dataset)
+    if isinstance(path, PermittedPath) and path.plane:
+        planes.choose(path, {})
     if driver == drivers.TIFF and not isinstance(path, RemotePath):
+        tiff_kinds.refuse_cut(path)
         tiff_kinds.refuse_turned(path)
         _refuse_impossible_nodata(path, dataset)
     if driver in (drivers.ENVI, drivers.HFA):
@@ -386,12 +448,25 @@ def _look_at(
         tiff_kinds.palette_of(dataset),
         tiff_kinds.is_white_zero(dataset),
         microscopy.physical_sides(path, dataset),
+        _ome_names(path, dataset, len(dataset.indexes) - len(alpha_bands)),
         tuple(zip(dataset.scales, dataset.offsets, strict=True))
         if declared is None
         else ((declared.scale, declared.offset),) * dataset.count,
         driver,
         declared,
     )
+
+
+def _ome_names(path: Path, dataset: Any, bands: int) -> tuple[str, ...]:
+    """Return the names that OME gives to the bands of one page; empty: none of them."""
+    if any(dataset.descriptions):
+        return ()
+    description = microscopy.description_of(path, dataset)
+    if not microscopy.is_ome(description):
+        return ()
+    microscopy.refuse_other_files(path, description)
+    names = microscopy.channel_names(description, bands)
+    return names if any(name != f"band {n}" for n, name in enumerate(names, 1)) else ()
 
 
 def _alpha_bands(dataset: Any, alpha: str | None) -> tuple[int, ...]:

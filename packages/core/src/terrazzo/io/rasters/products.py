@@ -11,7 +11,7 @@ import numpy as np
 from terrazzo.base.errors import DataError
 from terrazzo.io import sentinel2
 from terrazzo.io.raster_formats import VRT, PermittedPath
-from terrazzo.io.rasters import drivers, handles, virtual
+from terrazzo.io.rasters import drivers, handles, microscopes, virtual
 from terrazzo.io.rasters.grids import require_same_grid
 from terrazzo.io.rasters.header import RasterInfo
 from terrazzo.io.remote_paths import RemotePath
@@ -140,7 +140,7 @@ def files_behind(path: Path) -> tuple[Path, ...]:
     if sentinel2.is_product(path):
         product = sentinel2.product(path)
         return (product.metadata, *(file.path for file in product.files if file.path.is_file()))
-    if not isinstance(path, PermittedPath):
+    if not isinstance(path, PermittedPath) or microscopes.kind_of(path) is not None:
         return (path,)
     driver = drivers.driver_of(path, handles.first_bytes(path))
     if driver == VRT:
@@ -168,6 +168,8 @@ def needs_permission(path: Path) -> bool:
         DataError: as `info`.
     """
     if not isinstance(path, PermittedPath) or sentinel2.is_product(path):
+        return False
+    if microscopes.kind_of(path) is not None:
         return False
     return drivers.driver_of(path, handles.first_bytes(path)) not in (drivers.TIFF, drivers.JP2)
 

@@ -17,12 +17,14 @@ from rasterio.enums import ColorInterp
 
 from terrazzo.base.errors import DataError
 from terrazzo.io import image_headers
-from terrazzo.io.rasters import microscopy
+from terrazzo.io.microscopy import notes as microscopy
 
 PALETTE_BANDS = ("red", "green", "blue")
 
 _IMAGEJ_AXES = ("channels", "slices", "frames")
 _OME_AXES = ("SizeC", "SizeZ", "SizeT")
+NO_MASK = "NO_MASK"
+"""Tag by which `microscopes` says why a file cannot be a mask."""
 _ALWAYS_LOSSY = ("JPEG", "YCbCr JPEG")
 
 
@@ -32,23 +34,52 @@ def refuse_several_planes(path: Path, dataset: Any) -> None:
     Raises:
         DataError: SEG-D041, naming the axes that the file tells of.
     """
-    pages = len(dataset.subdatasets)
+    if count_planes(microscopy.description_of(path, dataset), dataset) > 1:
+        raise several_planes(path, dataset)
+
+
+def several_planes(path: Path, dataset: Any) -> DataError:
+    """Compose the error for a file of several pages, naming the axes that it tells of."""
     description = microscopy.description_of(path, dataset)
-    found = re.search(r"^images=(\d+)$", description, re.MULTILINE)
-    # ImageJ writes one directory for many planes where the file is large.
-    imagej = int(found[1]) if found and description.startswith("ImageJ=") else 1
-    if pages <= 1 and imagej <= 1:
-        return
-    axes = _axes(description)
-    raise DataError(
+    planes, axes = count_planes(description, dataset), _axes(description)
+    return DataError(
         "SEG-D041",
         "the TIFF holds several planes, and which of them are meant is not known",
         file=path,
-        observed=f"{max(pages, imagej)} planes" + (f": {axes}" if axes else ""),
+        observed=f"{planes} planes" + (f": {axes}" if axes else ""),
         allowed="one plane, with its channels as bands",
         next_step="write the channels of one plane as the bands of one page (height, width, "
         "channels), and other planes to files of their own; a mask needs one page of class indices",
     )
+
+
+def count_planes(description: str, dataset: Any) -> int:
+    """Return the number of planes in a TIFF, without the levels of a pyramid.
+
+    Args:
+        description: of its first page.
+        dataset: the same as a rasterio data set.
+    """
+    found = re.search(r"^images=(\d+)$", description, re.MULTILINE)
+    # ImageJ writes one directory for many planes where the file is large.
+    imagej = int(found[1]) if found and description.startswith("ImageJ=") else 1
+    return max(len(dataset.subdatasets), imagej)
+
+
+def refuse_cut(path: Path) -> None:
+    """Refuse a file that was cut behind its first page, which GDAL takes for one of one page.
+
+    Raises:
+        DataError: SEG-D011.
+    """
+    if image_headers.tiff_lacks_pages(path):
+        raise DataError(
+            "SEG-D011",
+            "the file is truncated or damaged",
+            file=path,
+            observed=f"its second page lies beyond its end ({path.stat().st_size} bytes)",
+            next_step="copy or export the file again",
+        )
 
 
 def _axes(description: str) -> str:
@@ -101,7 +132,9 @@ def refuse_lossy(path: Path, dataset: Any) -> None:
     compression = tags.get("COMPRESSION", "")
     tolerance = float(tags.get("MAX_Z_ERROR", 0))
     lossy = tags.get("COMPRESSION_REVERSIBILITY", "").startswith("LOSSY")
-    if compression in _ALWAYS_LOSSY or lossy:
+    if NO_MASK in tags:
+        observed = tags[NO_MASK]
+    elif compression in _ALWAYS_LOSSY or lossy:
         observed = f"{compression or 'JPEG 2000'} compression with losses"
     elif tolerance > 0:
         observed = f"{compression} compression with a tolerance (MAX_Z_ERROR) of {tolerance:g}"

@@ -151,7 +151,7 @@ def write_rows(
         path.unlink(missing_ok=True)  # GDAL would open it first, and refuses half a file
         with small_cache(), open_quietly(path, "w", **profile) as dataset:
             dataset.descriptions = band_names
-            dataset.update_tags(**tags)
+            dataset.update_tags(**tags, **resolution_tags(like))
             if scaling is not None:
                 dataset.scales, dataset.offsets = ((each,) * dataset.count for each in scaling)
             if classes is not None:
@@ -171,6 +171,23 @@ def write_rows(
         _refuse_unlike(path, sums)
         if classes is not None and not classes.put_into(path):
             raise _other_than_written(path, "no place for the table of classes")
+
+
+def resolution_tags(like: RasterInfo) -> dict[str, str]:
+    """Return the TIFF tags by which ImageJ notes the physical size of a pixel, in micrometres.
+
+    QuPath and Bio-Formats read them as well. Nothing for a raster whose pixels have none, or lie
+    on the ground.
+    """
+    if like.physical_sides is None or like.crs is not None or like.has_place:
+        return {}
+    across, down = (1e-6 / side for side in like.physical_sides)
+    return {
+        "TIFFTAG_IMAGEDESCRIPTION": "ImageJ=1.54f\nunit=micron\n",
+        "TIFFTAG_XRESOLUTION": f"{across:.9g}",
+        "TIFFTAG_YRESOLUTION": f"{down:.9g}",
+        "TIFFTAG_RESOLUTIONUNIT": "1",
+    }
 
 
 def _of_whole_tiles(groups: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:

@@ -35,7 +35,17 @@ ENDINGS_OF_MASKS = (
     *("_segmentation", "_annotation", "_trimap", "_lbl", "_manual1", "_Mask", "_matte"),
     *("_gtFine_labelIds", "_groundtruth", ".mask", "_m"),
 )
-ENDINGS_OF_IMAGES = ("_sat", "_image", "_img", "_rgb", "_leftImg8bit", "_im", "_0000", "_photo")
+ENDINGS_OF_IMAGES = (
+    "_sat",
+    "_image",
+    "_img",
+    "_rgb",
+    "_leftImg8bit",
+    "_im",
+    "_0000",
+    "_photo",
+    ".ome",
+)
 
 
 def role_of(component: str) -> Role | None:

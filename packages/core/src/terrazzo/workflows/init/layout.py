@@ -18,7 +18,7 @@ from terrazzo.data.datasets import _pair_hints as pair_hints
 from terrazzo.data.datasets._split_folders import split_of
 from terrazzo.io import images
 from terrazzo.io.folders import walk_files
-from terrazzo.io.raster_formats import RASTER_SUFFIXES
+from terrazzo.io.raster_formats import RASTER_SUFFIXES, is_folder_raster
 from terrazzo.workflows.init import folder_words
 
 SUFFIXES = (*images.IMAGE_SUFFIXES, *RASTER_SUFFIXES)
@@ -104,7 +104,11 @@ def look(root: Path) -> Tree:
             next_step="name the folder that holds the images and their masks",
         )
     files = {
-        lead: tuple(name for name in names if not (root / lead / name).is_dir())
+        lead: tuple(
+            name
+            for path, name in ((root / lead / name, name) for name in names)
+            if not path.is_dir() or is_folder_raster(path)
+        )
         for lead, names in walk_files(root)
     }
     return Tree(root, files)
