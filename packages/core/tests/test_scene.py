@@ -162,11 +162,13 @@ def test_any_overlap_blends(tmp_path, overlap):
         np.testing.assert_allclose(dataset.read().sum(axis=0), 1, atol=3e-6)
 
 
-@pytest.mark.parametrize("find", [blending.best_class, blending.best_class_numba])
+@pytest.mark.parametrize("by_numba", [False, True])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-def test_best_class_is_argmax(find, dtype):
-    if find is blending.best_class_numba:
+def test_best_class_is_argmax(by_numba, dtype):
+    find = blending.best_class
+    if by_numba:
         pytest.importorskip("numba")
+        find = blending.compiled_best_class()
     rng = np.random.default_rng(0)
     probabilities_HWK = rng.integers(0, 4, (40, 2000, 5)).astype(np.float32)  # many equal ones
     best_HW = np.ones((40, 1500), dtype)

@@ -7,6 +7,7 @@ without ever being copied. So memory grows with overlap × width, and most pixel
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +21,10 @@ from terrazzo.inference.tiles import Share, first_open
 from terrazzo.inference.uncertainty import Measure
 
 NUMBA_FROM_PIXELS = 1 << 22
-"""Smaller scenes are done by NumPy before numba is imported."""
+"""Pixels that are done by NumPy before numba is thought of: it takes a second, and 120 MB."""
+
+NUMBA_FROM_SHARE = 0.1
+"""Of the time that passes; below it the model is so slow that numba would save nothing."""
 
 _PIXELS_AT_ONCE = 1 << 15
 """Pixels whose probabilities stay in a core's cache while NumPy seeks the best class."""
@@ -77,9 +81,7 @@ class Blender:
         self.dtype = dtype
         self.keep_probabilities = keep_probabilities
         self.uncertainty = uncertainty
-        self._best_class = best_class
-        if rows[-1].last * self.width >= NUMBA_FROM_PIXELS and compiled_best_class() is not None:
-            self._best_class = best_class_numba
+        self._best_class = BestClass()
         # Arrays of probabilities are rows × (columns · K): one long inner axis for the weights.
         self._below = _NOTHING
         self._begin(begin)
@@ -195,17 +197,41 @@ def best_class(
         chosen_RW[...] = 0
         for k in range(1, num_classes):
             plane_RW = piece[:, k::num_classes]
-            np.copyto(chosen_RW, np.asarray(k, labels_RW.dtype), where=plane_RW > best_RW)
-            np.maximum(best_RW, plane_RW, out=best_RW)
+            higher_RW = plane_RW > best_RW
+            np.copyto(chosen_RW, np.asarray(k, labels_RW.dtype), where=higher_RW)
+            np.copyto(best_RW, plane_RW, where=higher_RW)  # a maximum would let NaN win
 
 
-def best_class_numba(
-    block: NDArray[np.float32], num_classes: int, labels_RW: NDArray[np.integer]
-) -> None:
-    """`best_class` by a compiled loop without the GIL; it must be there."""
-    kernel = compiled_best_class()
-    assert kernel is not None
-    kernel(block, num_classes, labels_RW)
+class BestClass:
+    """`best_class`, by numba once that saves time; which of the two it is changes no label.
+
+    Args:
+        clock: tells seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._begun: float | None = None
+        self._spent, self._pixels = 0.0, 0
+        # Where a scene before this one has compiled it, it is there.
+        self._find = compiled_best_class() if compiled_best_class.cache_info().currsize else None
+        self._find = self._find or best_class
+
+    def __call__(
+        self, block: NDArray[np.float32], num_classes: int, labels_RW: NDArray[np.integer]
+    ) -> None:
+        """Fill `labels_RW` as `best_class` does."""
+        before = self._clock()
+        self._begun = before if self._begun is None else self._begun
+        self._find(block, num_classes, labels_RW)
+        if self._find is not best_class:
+            return
+        now = self._clock()
+        self._spent += now - before
+        self._pixels += labels_RW.size
+        passed = now - self._begun
+        if self._pixels >= NUMBA_FROM_PIXELS and self._spent > NUMBA_FROM_SHARE * passed:
+            self._find = compiled_best_class() or best_class
 
 
 @cache
