@@ -211,7 +211,7 @@ class BestClass:
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
-        self._begun: float | None = None
+        self._begun = clock()
         self._spent, self._pixels = 0.0, 0
         # Where a scene before this one has compiled it, it is there.
         self._find = compiled_best_class() if compiled_best_class.cache_info().currsize else None
@@ -222,7 +222,6 @@ class BestClass:
     ) -> None:
         """Fill `labels_RW` as `best_class` does."""
         before = self._clock()
-        self._begun = before if self._begun is None else self._begun
         self._find(block, num_classes, labels_RW)
         if self._find is not best_class:
             return
