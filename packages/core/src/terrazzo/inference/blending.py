@@ -214,8 +214,8 @@ class BestClass:
         self._begun = clock()
         self._spent, self._pixels = 0.0, 0
         # Where a scene before this one has compiled it, it is there.
-        self._find = compiled_best_class() if compiled_best_class.cache_info().currsize else None
-        self._find = self._find or best_class
+        is_there = compiled_best_class.cache_info().currsize > 0
+        self._find = (compiled_best_class() if is_there else None) or best_class
 
     def __call__(
         self, block: NDArray[np.float32], num_classes: int, labels_RW: NDArray[np.integer]

@@ -396,10 +396,12 @@ def _piece_columns(scene: Scene) -> int:
     wide blocks, and of those that are brought onto another grid.
     """
     whole = scene.info.columns
-    for part in (*scene.parts, *scene.masks):
-        if part.onto is not None or sentinel2.is_product(part.path):
+    files = [(part.path, part.onto) for part in scene.parts]
+    files += [(mask.path, mask.onto) for mask in scene.masks]
+    for path, onto in files:
+        if onto is not None or sentinel2.is_product(path):
             return whole
-        if rasters.block_shape(part.path)[1] > _PIECE_COLUMNS // 4:
+        if rasters.block_shape(path)[1] > _PIECE_COLUMNS // 4:
             return whole
     return _PIECE_COLUMNS
 
@@ -451,7 +453,11 @@ def _last_rows(pixels: ImagePixels, rows: int) -> ImagePixels | None:
     """Return a copy of the last rows, which keeps nothing of the others alive."""
     if rows <= 0:
         return None
-    return ImagePixels(*(None if each is None else each[-rows:].copy() for each in pixels))
+    image_HWC, valid_HW, present_HWC = (
+        None if each is None else each[-rows:].copy() for each in pixels
+    )
+    assert image_HWC is not None
+    return ImagePixels(image_HWC, valid_HW, present_HWC)
 
 
 def _below(above: ImagePixels, new: ImagePixels) -> ImagePixels:
