@@ -202,7 +202,7 @@ def test_pieces_of_a_row_of_tiles_change_no_byte(tmp_path, model, monkeypatch, c
 def test_files_of_wide_blocks_are_read_by_whole_rows(tmp_path, monkeypatch):
     """Piece after piece would have the same blocks decoded again."""
     monkeypatch.setattr(tiled_prediction, "_PIECE_COLUMNS", 64)
-    for blocks, expected in ((16, 64), (32, 131)):
+    for blocks, expected in ((32, 64), (48, 131)):
         source = tmp_path / f"{blocks}.tif"
         profile = {"height": 50, "width": 131, "count": 3, "dtype": "uint8", **UTM}
         tiled = {"tiled": True, "blockxsize": blocks, "blockysize": 16}

@@ -83,7 +83,8 @@ class Blender:
         self.uncertainty = uncertainty
         self._best_class = BestClass()
         # Arrays of probabilities are rows × (columns · K): one long inner axis for the weights.
-        self._below = _NOTHING
+        self._open = _NOTHING
+        self._left_out: set[int] = set()
         self._begin(begin)
 
     def _begin(self, number: int) -> None:
@@ -93,10 +94,30 @@ class Blender:
         self._labels = np.zeros((final, self.width), self.dtype)
         shape = (0, 0) if self.uncertainty is None else self._labels.shape
         self._uncertainty = np.full(shape, uncertainty.NODATA, np.uint8)
-        self._above = self._below
-        self._below = np.zeros((row.last - row.first - final, depth), np.float32)
+        self._take_over((row.last - row.first - final, depth))
         self._kept = np.zeros((final if self.keep_probabilities else 0, depth), np.float32)
         self._right: tuple[int, NDArray[np.float32]] = (_NO_TILE, _NOTHING)
+
+    def _take_over(self, below: tuple[int, int]) -> None:
+        """Let what the last row of tiles left open be what this one adds to.
+
+        A tile reads its columns of it once and then leaves its own there, so one array does for
+        both rows.
+
+        Args:
+            below: shape of what this row of tiles will leave open.
+        """
+        if len(self._open):
+            for at in self._left_out:  # else what is two rows above would be added
+                self._open[:, self._columns_of(at)] = 0
+        self._above = self._open
+        self._left_out = set(range(len(self.columns)))
+        if below != self._open.shape:  # the last row of tiles, and the one before it
+            self._open = np.zeros(below, np.float32)
+
+    def _columns_of(self, at: int) -> slice:
+        depth = self.num_classes
+        return slice(self.columns[at].first * depth, self.open_columns[at] * depth)
 
     def add(self, number: int, at: int, output: NDArray[Any]) -> None:
         """Add a tile.
@@ -117,6 +138,7 @@ class Blender:
         depth = self.num_classes
         flat = np.require(output, np.float32, ("C", "W")).reshape(len(output), -1)
         block = flat[down, across.start * depth : across.stop * depth]
+        self._left_out.discard(at)
         block = self._blend_columns(block, at, (place.stop - place.start) * depth)
         self._blend_rows(block, number, place)
 
@@ -140,7 +162,7 @@ class Blender:
             block[ramp] *= row.weights[ramp, None]
         if len(self._above):
             block[: len(self._above)] += self._above[:, across]
-        self._below[:, across] = block[final:]
+        self._open[:, across] = block[final:]
         if self.keep_probabilities:
             self._kept[:, across] = block[:final]
         self._best_class(block[:final], depth, self._labels[:, place])

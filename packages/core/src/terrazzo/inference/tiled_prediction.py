@@ -35,7 +35,7 @@ from terrazzo.io.rasters import Part
 from terrazzo.models.contract import Predictor
 from terrazzo.models.memory import ForwardPasses
 
-_PIECE_COLUMNS = 4096
+_PIECE_COLUMNS = 2048
 """Columns of a row of tiles that are read at once; a scene as wide is read by rows of tiles."""
 
 
@@ -401,7 +401,7 @@ def _piece_columns(scene: Scene) -> int:
     for path, onto in files:
         if onto is not None or sentinel2.is_product(path):
             return whole
-        if rasters.block_shape(path)[1] > _PIECE_COLUMNS // 4:
+        if rasters.block_shape(path)[1] > _PIECE_COLUMNS // 2:
             return whole
     return _PIECE_COLUMNS
 
@@ -541,16 +541,19 @@ class _RowKeeper:
     def _counts(self, labels_RW: NDArray[np.integer]) -> dict[str, Any]:
         # Row by row, for NumPy makes eight bytes of each label that it counts.
         counts = np.zeros(self.nodata + 1, np.int64)
+        changed = at_seams = 0
         for labels_W in labels_RW:
             counts += np.bincount(labels_W, minlength=len(counts))
-        changes = labels_RW[:, 1:] != labels_RW[:, :-1]
-        at_seams = int(np.count_nonzero(changes[:, self.seams - 1]))
+            changes_W = labels_W[1:] != labels_W[:-1]
+            changed += int(np.count_nonzero(changes_W))
+            at_seams += int(np.count_nonzero(changes_W[self.seams - 1]))
         num_seams = len(labels_RW) * len(self.seams)
+        others = len(labels_RW) * (labels_RW.shape[1] - 1) - num_seams
         return {
             "pixels": counts[: self.num_classes].tolist(),
             "nodata": int(counts[self.nodata]),
             "seams": [num_seams, at_seams],
-            "elsewhere": [changes.size - num_seams, int(np.count_nonzero(changes)) - at_seams],
+            "elsewhere": [others, changed - at_seams],
         }
 
 
