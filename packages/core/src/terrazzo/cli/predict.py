@@ -59,6 +59,9 @@ def predict(
         Path | None,
         typer.Option(metavar="AREA.gpkg", help="Predict only inside these polygons, in any CRS."),
     ] = None,
+    area_layer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Layer of an --area with several.")
+    ] = None,
     any_pixel_size: Annotated[
         bool, typer.Option("--any-pixel-size", help="Take pixels of another size than trained on.")
     ] = False,
@@ -170,6 +173,7 @@ def predict(
         tiling=config_parsing.parse(Tiling, tiles, where="command line"),
         bands=tuple(word.strip() for word in bands.split(",") if word.strip()),
         area=area,
+        area_layer=area_layer,
         probabilities=probabilities,
         uncertainty=cast(Any, uncertainty),
         augmentation=cast(Any, tta),

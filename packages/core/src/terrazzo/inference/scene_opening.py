@@ -78,7 +78,7 @@ def open_scene(
     )
     area = None
     if settings.area is not None:
-        area = open_area(settings.area, first.path, first.info, progress.say)
+        area = open_area(settings.area, first.path, first.info, progress.say, settings.area_layer)
     return Scene(
         first.path,
         stack.parts,
