@@ -6,9 +6,10 @@
 The scene is `scene.py`'s: deflated in blocks of 512; the UNet has width 16, depth 3 and random
 weights, 6 classes. Everything is done by `terrazzo predict` in processes of its own: once
 undisturbed; then again, sent SIGKILL when about 25, 50 and 75 % of the rows are in its journal, and
-resumed after each. Printed are seconds, Mpx/s, the largest resident set (VmHWM), and the largest
-part of it that was memory of its own, looked at every 50 ms; beside them the model alone on one of
-these tiles again and again. It ends with 1 where a byte of the map differs.
+resumed after each. Without `--runtime torch`, which is given here, it would take OpenVINO where
+that is installed. Printed are seconds, Mpx/s, the largest resident set (VmHWM), and the largest
+part of it that was memory of its own, looked at every 50 ms; beside them torch alone on a tile
+again and again. It ends with 1 where a byte of the map differs.
 """
 
 from __future__ import annotations
@@ -58,11 +59,12 @@ def write_model(folder: Path, width: int, depth: int) -> None:
     )
 
 
-def predict(folder: Path, out: Path, threads: int, rows: int, kill_at: float | None) -> Seen:
+def predict(folder: Path, out: Path, arguments: argparse.Namespace, kill_at: float | None) -> Seen:
     """Run `terrazzo predict` once, and kill it when so much of the rows is finished."""
     command = [sys.executable, "-m", "terrazzo", "predict", folder / "model", folder / "scene.tif"]
     command += ["--out", out, "--tile", str(TILE), "--overlap", str(OVERLAP), "--resume"]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    command += ["--runtime", arguments.runtime]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(arguments.threads)}
     log = (folder / "log.txt").open("ab")
     begun = time.perf_counter()
     process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, env=environment)
@@ -73,7 +75,7 @@ def predict(folder: Path, out: Path, threads: int, rows: int, kill_at: float | N
         if "VmHWM" in status:  # not of one that has just ended
             peak = max(peak, megabytes(status, "VmHWM"))
             own = max(own, megabytes(status, "RssAnon"))
-        if kill_at is not None and not killed and finished_rows(out) >= kill_at * rows:
+        if kill_at is not None and not killed and finished_rows(out) >= kill_at * arguments.size:
             process.send_signal(signal.SIGKILL)
             killed = True
         time.sleep(0.05)
@@ -140,6 +142,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=16, help="of the UNet")
     parser.add_argument("--depth", type=int, default=3, help="of the UNet")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
+    parser.add_argument("--runtime", default="torch", help="or openvino, which predict prefers")
     arguments = parser.parse_args()
     pixels = arguments.size**2
     with tempfile.TemporaryDirectory() as temporary:
@@ -150,7 +153,7 @@ def main() -> None:
         print(f"{arguments.size}² × {BANDS}, {tiles} tiles of {TILE}²", flush=True)
         before = model_alone(arguments, tiles)
         whole, resumed = folder / "whole" / "map.tif", folder / "resumed" / "map.tif"
-        undisturbed = predict(folder, whole, arguments.threads, arguments.size, None)
+        undisturbed = predict(folder, whole, arguments, None)
         told("undisturbed", undisturbed, pixels)
         after = model_alone(arguments, tiles)
         alone = float(np.mean([before, after]))
@@ -161,7 +164,7 @@ def main() -> None:
             flush=True,
         )
         for at in (*KILLED_AT, None):
-            seen = predict(folder, resumed, arguments.threads, arguments.size, at)
+            seen = predict(folder, resumed, arguments, at)
             told(f"{'to the end' if at is None else f'to {at:.0%}'}, resumed", seen, pixels)
         same = True
         for path in sorted(whole.parent.iterdir()):

@@ -44,7 +44,9 @@ def predict(
     blend: Annotated[
         str, typer.Option(help="How tiles are blended: linear, cosine or none.")
     ] = "linear",
-    batch_size: Annotated[int, typer.Option(help="Tiles in one forward pass.")] = 4,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Tiles in one forward pass; 1 on a processor, else 4.")
+    ] = None,
     bands: Annotated[
         str, typer.Option(metavar="A,B,…", help="Scene bands in the model's order.")
     ] = "",

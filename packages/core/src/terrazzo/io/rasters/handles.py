@@ -54,7 +54,7 @@ nowhere but on standard error."""
 _ENVI_ENVIRONMENT = {**ENVIRONMENT, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 """The header of ENVI is a file beside the pixels."""
 _COLOURS = {ColorInterp.red: "red", ColorInterp.green: "green", ColorInterp.blue: "blue"}
-_CACHE_BYTES = 64 << 20
+_CACHE_BYTES = 32 << 20
 """GDAL's own cache would grow to a twentieth of the memory; nothing here is read twice."""
 _HANDLES_PER_THREAD = 24  # a file for each band; 16 threads stay below the usual 1024 open files
 _MISSING_CODEC = re.compile(r"missing codec (?:for )?(.+?)\.?$", re.MULTILINE)
