@@ -121,8 +121,8 @@ def test_import_contracts_hold():
         (
             "predict",
             "--align --allow-remote --allow-vrt --any-pixel-size --area --area-layer --bands "
-            "--batch-size --blend --cog --contours --formats --help --labels-for --layer-per-class --mask "
-            "--min-area --out --overlap --overwrite --polygons --precision --probabilities "
+            "--batch-size --blend --cog --contours --formats --help --labels-for --layer-per-class "
+            "--mask --min-area --out --overlap --overwrite --polygons --precision --probabilities "
             "--raw-values --ray --resume --runtime --scene --sieve-map --tile --tta --uncertainty "
             "--workers",
         ),
