@@ -101,7 +101,7 @@ def map_scene(trainer, batch: int, arguments: argparse.Namespace) -> None:
     out = arguments.scene.with_name("map.tif")
     settings = Settings(tiling=Tiling(tile=TILE, overlap=OVERLAP, batch_size=batch))
     polygons = out.with_suffix(".gpkg") if arguments.polygons else None
-    scene = Scene(arguments.scene, tuple(range(BANDS)))
+    scene = Scene.of_file(arguments.scene, tuple(range(BANDS)))
     work = Work(arguments.scene, out, polygons)
     order = predict.order_for(scene, card(), work, settings, ("benchmark",))
     (_,) = make_maps([order], ThisProcess(trainer, lambda: None))

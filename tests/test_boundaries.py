@@ -121,11 +121,11 @@ def test_import_contracts_hold():
         ("study", "--help --out --ray --resume --set --workers"),
         (
             "predict",
-            "--align --allow-remote --allow-vrt --any-pixel-size --area --bands --batch-size "
-            "--blend --cog --contours --ensemble --formats --help --labels-for --layer-per-class "
-            "--mask --min-area --out --overlap --overwrite --plane --polygons --precision "
-            "--probabilities --raw-values --ray --refine --resume --runtime --sam --sam-points "
-            "--scene --sieve-map --tile --tta --uncertainty --workers",
+            "--align --allow-remote --allow-vrt --any-pixel-size --area --area-layer --bands "
+            "--batch-size --blend --cog --contours --ensemble --formats --help --labels-for "
+            "--layer-per-class --mask --min-area --out --overlap --overwrite --plane --polygons "
+            "--precision --probabilities --raw-values --ray --refine --resume --runtime --sam "
+            "--sam-points --scene --sieve-map --tile --tta --uncertainty --workers",
         ),
         (
             "sample",

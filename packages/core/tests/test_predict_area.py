@@ -6,6 +6,9 @@ import csv
 import importlib.util
 import json
 import pickle
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -259,6 +262,44 @@ def test_geopackage_and_shapefile(place, suffix):
     assert (place / "map.tif").read_bytes() == (place / "other.tif").read_bytes()
     _, _, _, (pixels,) = pyogrio.raw.read(polygons, layer="classes", columns=["pixels"])
     assert pixels.sum() == np.count_nonzero(read(place / "map.tif") != NODATA)
+
+
+@pytest.mark.skipif(not HAS_VECTOR, reason="pyogrio is not installed")
+def test_a_layer_of_several(place):
+    import pyogrio
+    import shapely
+
+    path, shapes = place / "area.gpkg", [shapely.geometry.shape(each) for each in AREA]
+    for layer, wkb in (("plots", shapely.to_wkb(shapes)), ("one", shapely.to_wkb(shapes[:1]))):
+        into = {"layer": layer, "geometry_type": "Polygon", "crs": "EPSG:32633", "driver": "GPKG"}
+        pyogrio.raw.write(path, wkb, [], [], append=path.exists(), **into)
+    run(place, place / "map.tif")
+    run(place, place / "plots.tif", area=path, area_layer="plots")
+    assert (place / "map.tif").read_bytes() == (place / "plots.tif").read_bytes()
+    for asked in (None, "fields"):
+        with pytest.raises(ConfigError, match="SEG-X130") as caught:
+            run(place, place / "other.tif", area=path, area_layer=asked)
+        assert caught.value.allowed == "plots, one"
+        assert "--area-layer" in caught.value.next_step
+    with pytest.raises(ConfigError, match="SEG-X094"):
+        run(place, place / "other.tif", area=None, area_layer="plots")
+
+
+def test_a_map_of_an_area_is_the_same_after_kills(place):
+    def command(program, name, *more):
+        words = ["predict", place / "model", place / "s.tif", "--out", place / f"{name}.tif"]
+        words += ["--area", place / "area.geojson", "--tile", "32", "--overlap", "12", *more]
+        return subprocess.run([sys.executable, "-m", *program, *map(str, words)], check=False)
+
+    kill = "terrazzo.testing.kill"
+    assert command(["terrazzo"], "straight").returncode == 0
+    for number in (5, 9):  # inside the first rows of tiles with a pixel to predict
+        assert command([kill, f"sync:{number}"], "killed").returncode == -signal.SIGKILL
+        assert not (place / "killed.tif").exists()
+        assert command(["terrazzo"], "killed", "--resume").returncode == 0
+        assert (place / "killed.tif").read_bytes() == (place / "straight.tif").read_bytes()
+        for path in place.glob("killed*"):
+            path.unlink()
 
 
 def test_strips_of_an_area_are_the_area_drawn_at_once():

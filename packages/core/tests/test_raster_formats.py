@@ -260,6 +260,16 @@ def root(tmp_path):
     return folder
 
 
+def test_an_open_vrt_notices_a_source_that_changed(root):
+    """The VRT itself is the file it was."""
+    path = allowed(vrt(root / "a.vrt", source("a.tif")))
+    before_HWC = rasters.read_window(path, 0, 0, 20, 30).image_HWC
+    (root / "a.tif").unlink()  # as programs do that write beside and rename
+    write(root / "a.tif", 255 - noise(1))
+    after_HWC = rasters.read_window(path, 0, 0, 20, 30).image_HWC
+    np.testing.assert_array_equal(after_HWC, 255 - before_HWC)
+
+
 def test_vrt_is_read_only_where_it_is_allowed(root):
     path = vrt(root / "a.vrt", source("a.tif"))
     error = refusal(rasters.info, path)

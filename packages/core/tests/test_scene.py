@@ -21,7 +21,8 @@ from rasterio.windows import Window
 from terrazzo.base import config_parsing
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError, ResourceError
 from terrazzo.base.progress import Silent
-from terrazzo.inference import blending, map_writer, predict, tiled_prediction
+from terrazzo.inference import blending, map_writer, outputs, predict, tiled_prediction
+from terrazzo.inference.jobs import ThisProcess
 from terrazzo.inference.outputs import Settings
 from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.io import image_headers, rasters
@@ -162,16 +163,110 @@ def test_any_overlap_blends(tmp_path, overlap):
         np.testing.assert_allclose(dataset.read().sum(axis=0), 1, atol=3e-6)
 
 
-@pytest.mark.parametrize("find", [blending.best_class, blending.best_class_numba])
+@pytest.mark.parametrize("by_numba", [False, True])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
-def test_best_class_is_argmax(find, dtype):
-    if find is blending.best_class_numba:
+def test_best_class_is_argmax(by_numba, dtype):
+    find = blending.best_class
+    if by_numba:
         pytest.importorskip("numba")
+        find = blending.compiled_best_class()
     rng = np.random.default_rng(0)
     probabilities_HWK = rng.integers(0, 4, (40, 2000, 5)).astype(np.float32)  # many equal ones
     best_HW = np.ones((40, 1500), dtype)
     find(probabilities_HWK.reshape(40, -1)[:, 500:8000], 5, best_HW)
     np.testing.assert_array_equal(best_HW, probabilities_HWK[:, 100:1600].argmax(axis=2))
+
+
+@pytest.mark.parametrize("columns", [32, 40, 75])
+@pytest.mark.parametrize("nodata", [None, 0])
+def test_pieces_of_a_row_of_tiles_change_no_byte(tmp_path, model, monkeypatch, columns, nodata):
+    """Rows that two rows of tiles share, batches and what is no data reach over their seams."""
+    source = make_scene(tmp_path / "s.tif", (101, 131, 3), nodata=nodata)
+    asked = {"probabilities": True, "uncertainty": "entropy"}
+    run(model, source, tmp_path / "whole" / "map.tif", **asked)
+    windows = []
+    read_stack = rasters.read_stack
+    monkeypatch.setattr(
+        rasters, "read_stack", lambda *a, **more: windows.append(a[1]) or read_stack(*a, **more)
+    )
+    monkeypatch.setattr(tiled_prediction, "_PIECE_COLUMNS", columns)
+    monkeypatch.setattr(rasters, "block_shape", lambda _: (1, 1))
+    run(model, source, tmp_path / "pieces" / "map.tif", **asked)
+    read = [window for window in windows if window[2] > predict._SAMPLE_SIDE // 10]
+    assert max(window[3] for window in read[-7:]) <= columns  # the first ones look at the values
+    for name in ("map.tif", "map_probabilities.tif", "map_uncertainty.tif"):
+        pieces, whole = (tmp_path / each / name for each in ("pieces", "whole"))
+        assert pieces.read_bytes() == whole.read_bytes(), name
+
+
+def test_files_of_wide_blocks_are_read_by_whole_rows(tmp_path, monkeypatch):
+    """Piece after piece would have the same blocks decoded again."""
+    monkeypatch.setattr(tiled_prediction, "_PIECE_COLUMNS", 64)
+    for blocks, expected in ((32, 64), (48, 131)):
+        source = tmp_path / f"{blocks}.tif"
+        profile = {"height": 50, "width": 131, "count": 3, "dtype": "uint8", **UTM}
+        tiled = {"tiled": True, "blockxsize": blocks, "blockysize": 16}
+        with rasterio.open(source, "w", **profile, **tiled) as dataset:
+            dataset.write(np.zeros((3, 50, 131), np.uint8))
+        scene = tiled_prediction.Scene.of_file(source, (0, 1, 2))
+        assert tiled_prediction._piece_columns(scene) == expected
+
+
+@pytest.mark.parametrize(("batch_size", "expected"), [(None, 1), (3, 3)])
+def test_tiles_of_a_forward_pass(tmp_path, model, batch_size, expected):
+    """On a CPU they are predicted one by one unless told otherwise: a batch takes its memory."""
+    source = make_scene(tmp_path / "s.tif", (50, 131, 3))
+    card, trainer = saved_model.load(model)
+    sizes = []
+
+    class Counting:
+        device = trainer.device
+
+        def predict(self, images_BHWC):
+            sizes.append(len(images_BHWC))
+            return trainer.predict(images_BHWC)
+
+    settings = Settings(tiling=Tiling(tile=32, overlap=12, batch_size=batch_size))
+    scene = tiled_prediction.Scene.of_file(source, (0, 1, 2))
+    order = predict.order_for(scene, card, outputs.Work(source, tmp_path / "m.tif"), settings, ())
+    (_,) = map_writer.make_maps([order], ThisProcess(Counting(), lambda: None))
+    assert max(sizes) == expected
+
+
+@pytest.mark.parametrize(("seconds_of_the_model", "expected"), [(0.0, True), (20.0, False)])
+def test_numba_is_imported_where_it_saves_time(monkeypatch, seconds_of_the_model, expected):
+    """Seeking the best class takes 1 s of a clock that goes on while the model works."""
+    pytest.importorskip("numba")
+    monkeypatch.setattr(blending, "NUMBA_FROM_PIXELS", 100)
+    blending.compiled_best_class.cache_clear()
+    now = 0.0
+
+    def clock():
+        nonlocal now
+        now += 1
+        return now
+
+    find = blending.BestClass(clock)
+    block = np.random.default_rng(0).random((10, 10 * 3), np.float32)
+    for _ in range(4):
+        now += seconds_of_the_model
+        labels_RW = np.full((10, 10), 9, np.uint8)
+        find(block, 3, labels_RW)
+        np.testing.assert_array_equal(labels_RW, block.reshape(10, 10, 3).argmax(axis=2))
+    assert (blending.compiled_best_class.cache_info().currsize > 0) == expected
+    compiled = blending.compiled_best_class()
+    assert blending.BestClass()._find is compiled  # what is there is taken at once
+
+
+def test_best_class_of_missing_numbers():
+    """By NumPy or by numba: a class that is NaN is never the best, unless it is the first."""
+    kernel = pytest.importorskip("numba") and blending.compiled_best_class()
+    nan = np.nan
+    block = np.array([[0.1, nan, 0.3], [nan, 0.2, 0.3], [0.2, nan, 0.1]], np.float32)
+    found = np.full((2, 3, 1), 9, np.uint8)
+    blending.best_class(block, 3, found[0])
+    kernel(block, 3, found[1])
+    assert found[0].ravel().tolist() == found[1].ravel().tolist() == [2, 0, 0]
 
 
 def test_seam_score(tmp_path):

@@ -71,6 +71,21 @@ def toml_of(place: Path, text: str) -> Path:
     return path
 
 
+def test_csv_with_masks(tmp_path):
+    """As --mask; a cell with commas is quoted, an empty one is no mask."""
+    for name in ("a.tif", "b.tif", "qa.tif", "scl.tif"):
+        (tmp_path / name).write_bytes(b"II*\0")
+    table = 'image_1,mask_1,mask_2\na.tif,"bits:1,3=qa.tif",sentinel2_scl=scl.tif\nb.tif,,\n'
+    first, second = scene_lists.read(str(csv_of(tmp_path, table)))
+    assert [file.path.name for file in first.files] == ["a.tif"]
+    assert [(path, mask.bits) for path, mask in first.masks[:1]] == [(tmp_path / "qa.tif", (1, 3))]
+    assert first.masks[1][1].kind == "sentinel2_scl"
+    assert second.masks == ()
+    with pytest.raises(ConfigError, match="SEG-X109") as caught:
+        scene_lists.read(str(csv_of(tmp_path, "image_1,mask\na.tif,qa.tif\n")))
+    assert "line 2" in caught.value.problem
+
+
 def csv_of(place: Path, text: str, encoding="utf-8") -> Path:
     path = place / "scenes.csv"
     path.write_text(text, encoding=encoding)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import shutil
@@ -494,6 +495,22 @@ def test_numbers_of_bands_give_the_grid_that_their_names_give(root):
             assert dataset.transform == place(20)["transform"]
             maps.append(dataset.read(1))
     np.testing.assert_array_equal(*maps)
+
+
+def test_bands_that_a_list_calls_otherwise_give_the_grid_of_their_own(root):
+    folder = write_product(root)
+    stored = rasters.info(folder).band_names
+    model = make_model(root / "model", 2, "uint16", names=("swir B11", "swir B12"))
+    names = [f"swir {name}" for name in stored]
+    (root / "scenes.toml").write_text(
+        f'band_names = {json.dumps(names)}\nscenes = [{{ images = ["{folder.name}"] }}]\n'
+    )
+    listed = scene_lists.read(str(root / "scenes.toml"))
+    predict(model, listed, root / "listed.tif", Settings(tiling=TILING), progress=Silent())
+    model = make_model(root / "own", 2, "uint16", names=("B11", "B12"))
+    predict(model, [folder], root / "own.tif", Settings(tiling=TILING), progress=Silent())
+    assert rasters.info(root / "own.tif").transform == place(20)["transform"]
+    assert (root / "listed.tif").read_bytes() == (root / "own.tif").read_bytes()
 
 
 def test_where_no_resolution_is_that_of_training_the_finest_is_taken(root):

@@ -57,7 +57,9 @@ def predict(
     blend: Annotated[
         str, typer.Option(help="How tiles are blended: linear, cosine or none.")
     ] = "linear",
-    batch_size: Annotated[int, typer.Option(help="Tiles in one forward pass.")] = 4,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Tiles in one forward pass; 1 on a processor, else 4.")
+    ] = None,
     bands: Annotated[
         str, typer.Option(metavar="A,B,…", help="Scene bands in the model's order.")
     ] = "",
@@ -71,6 +73,9 @@ def predict(
     area: Annotated[
         Path | None,
         typer.Option(metavar="AREA.gpkg", help="Predict only inside these polygons, in any CRS."),
+    ] = None,
+    area_layer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Layer of an --area with several.")
     ] = None,
     any_pixel_size: Annotated[
         bool, typer.Option("--any-pixel-size", help="Take pixels of another size than trained on.")
@@ -196,6 +201,7 @@ def predict(
         tiling=config_parsing.parse(Tiling, tiles, where="command line"),
         bands=tuple(word.strip() for word in bands.split(",") if word.strip()),
         area=area,
+        area_layer=area_layer,
         probabilities=probabilities,
         uncertainty=cast(Any, uncertainty),
         augmentation=test_time_augmentation(tta),

@@ -170,12 +170,13 @@ _TYPED = re.compile(
 )
 
 
-def parse_mask(text: str) -> MaskFile:
+def parse_mask(text: str, where: str = "--mask") -> MaskFile:
     """Read a mask as it is given on the command line, ``RULE=FILE``.
 
     Args:
         text: ``sentinel2_scl=FILE``, ``bits:0,1,3,4=FILE``, ``values:1@cloud=FILE`` with the name
             or number of the band, ``keep:1=FILE``; or the path of a ``.msk`` file.
+        where: it is given, for messages.
 
     Raises:
         ConfigError: SEG-X109, it is none of these.
@@ -192,11 +193,11 @@ def parse_mask(text: str) -> MaskFile:
     elif text.lower().endswith(_SIDE_FILE):
         values = {"file": text}
     if values is not None:
-        return config_parsing.parse(MaskFile, values, where="--mask")
+        return config_parsing.parse(MaskFile, values, where=where)
     hint = "" if found is None else did_you_mean(found["kind"], PRODUCTS)
     raise ConfigError(
         "SEG-X109",
-        "--mask does not say what the numbers of the file mean",
+        f"{where} does not say what the numbers of the file mean",
         observed=text,
         allowed=", ".join(f"{kind}=FILE" for kind in PRODUCTS)
         + ", bits:1,3,4=FILE, values:1,2=FILE, keep:1@BAND=FILE, or a .msk file",

@@ -7,6 +7,7 @@ without ever being copied. So memory grows with overlap × width, and most pixel
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +21,10 @@ from terrazzo.inference.tiles import Share, first_open
 from terrazzo.inference.uncertainty import Measure
 
 NUMBA_FROM_PIXELS = 1 << 22
-"""Smaller scenes are done by NumPy before numba is imported."""
+"""Pixels that are done by NumPy before numba is thought of: it takes a second, and 120 MB."""
+
+NUMBA_FROM_SHARE = 0.1
+"""Of the time that passes; below it the model is so slow that numba would save nothing."""
 
 _PIXELS_AT_ONCE = 1 << 15
 """Pixels whose probabilities stay in a core's cache while NumPy seeks the best class."""
@@ -77,11 +81,10 @@ class Blender:
         self.dtype = dtype
         self.keep_probabilities = keep_probabilities
         self.uncertainty = uncertainty
-        self._best_class = best_class
-        if rows[-1].last * self.width >= NUMBA_FROM_PIXELS and compiled_best_class() is not None:
-            self._best_class = best_class_numba
+        self._best_class = BestClass()
         # Arrays of probabilities are rows × (columns · K): one long inner axis for the weights.
-        self._below = _NOTHING
+        self._open = _NOTHING
+        self._left_out: set[int] = set()
         self._begin(begin)
 
     def _begin(self, number: int) -> None:
@@ -91,10 +94,30 @@ class Blender:
         self._labels = np.zeros((final, self.width), self.dtype)
         shape = (0, 0) if self.uncertainty is None else self._labels.shape
         self._uncertainty = np.full(shape, uncertainty.NODATA, np.uint8)
-        self._above = self._below
-        self._below = np.zeros((row.last - row.first - final, depth), np.float32)
+        self._take_over((row.last - row.first - final, depth))
         self._kept = np.zeros((final if self.keep_probabilities else 0, depth), np.float32)
         self._right: tuple[int, NDArray[np.float32]] = (_NO_TILE, _NOTHING)
+
+    def _take_over(self, below: tuple[int, int]) -> None:
+        """Let what the last row of tiles left open be what this one adds to.
+
+        A tile reads its columns of it once and then leaves its own there, so one array does for
+        both rows.
+
+        Args:
+            below: shape of what this row of tiles will leave open.
+        """
+        if len(self._open):
+            for at in self._left_out:  # else what is two rows above would be added
+                self._open[:, self._columns_of(at)] = 0
+        self._above = self._open
+        self._left_out = set(range(len(self.columns)))
+        if below != self._open.shape:  # the last row of tiles, and the one before it
+            self._open = np.zeros(below, np.float32)
+
+    def _columns_of(self, at: int) -> slice:
+        depth = self.num_classes
+        return slice(self.columns[at].first * depth, self.open_columns[at] * depth)
 
     def add(self, number: int, at: int, output: NDArray[Any]) -> None:
         """Add a tile.
@@ -115,6 +138,7 @@ class Blender:
         depth = self.num_classes
         flat = np.require(output, np.float32, ("C", "W")).reshape(len(output), -1)
         block = flat[down, across.start * depth : across.stop * depth]
+        self._left_out.discard(at)
         block = self._blend_columns(block, at, (place.stop - place.start) * depth)
         self._blend_rows(block, number, place)
 
@@ -138,7 +162,7 @@ class Blender:
             block[ramp] *= row.weights[ramp, None]
         if len(self._above):
             block[: len(self._above)] += self._above[:, across]
-        self._below[:, across] = block[final:]
+        self._open[:, across] = block[final:]
         if self.keep_probabilities:
             self._kept[:, across] = block[:final]
         self._best_class(block[:final], depth, self._labels[:, place])
@@ -195,17 +219,40 @@ def best_class(
         chosen_RW[...] = 0
         for k in range(1, num_classes):
             plane_RW = piece[:, k::num_classes]
-            np.copyto(chosen_RW, np.asarray(k, labels_RW.dtype), where=plane_RW > best_RW)
-            np.maximum(best_RW, plane_RW, out=best_RW)
+            higher_RW = plane_RW > best_RW
+            np.copyto(chosen_RW, np.asarray(k, labels_RW.dtype), where=higher_RW)
+            np.copyto(best_RW, plane_RW, where=higher_RW)  # a maximum would let NaN win
 
 
-def best_class_numba(
-    block: NDArray[np.float32], num_classes: int, labels_RW: NDArray[np.integer]
-) -> None:
-    """`best_class` by a compiled loop without the GIL; it must be there."""
-    kernel = compiled_best_class()
-    assert kernel is not None
-    kernel(block, num_classes, labels_RW)
+class BestClass:
+    """`best_class`, by numba once that saves time; which of the two it is changes no label.
+
+    Args:
+        clock: tells seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._begun = clock()
+        self._spent, self._pixels = 0.0, 0
+        # Where a scene before this one has compiled it, it is there.
+        is_there = compiled_best_class.cache_info().currsize > 0
+        self._find = (compiled_best_class() if is_there else None) or best_class
+
+    def __call__(
+        self, block: NDArray[np.float32], num_classes: int, labels_RW: NDArray[np.integer]
+    ) -> None:
+        """Fill `labels_RW` as `best_class` does."""
+        before = self._clock()
+        self._find(block, num_classes, labels_RW)
+        if self._find is not best_class:
+            return
+        now = self._clock()
+        self._spent += now - before
+        self._pixels += labels_RW.size
+        passed = now - self._begun
+        if self._pixels >= NUMBA_FROM_PIXELS and self._spent > NUMBA_FROM_SHARE * passed:
+            self._find = compiled_best_class() or best_class
 
 
 @cache

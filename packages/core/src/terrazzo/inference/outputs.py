@@ -50,6 +50,7 @@ class Settings:
             cut into tiles as scenes are.
         bands: names, or numbers from 1, of the scene's bands in the model's order; empty: all.
         area: polygons outside of which nothing of a scene is predicted; None: everything is.
+        area_layer: of the GeoPackage of an area with several.
         probabilities: also write the probabilities of all classes.
         uncertainty: also write how uncertain the model is of each pixel, by this measure of
             `terrazzo.inference.uncertainty`.
@@ -84,6 +85,7 @@ class Settings:
     whole_images_up_to: int = 1 << 22
     bands: tuple[str, ...] = ()
     area: Path | None = None
+    area_layer: str | None = None
     probabilities: bool = False
     uncertainty: Measure | None = None
     augmentation: Augmentation | None = None
@@ -316,6 +318,8 @@ def _refuse_idle_options(settings: Settings, has_sets: bool) -> None:
     given = settings.min_area is not None
     if settings.layer_per_class and settings.polygons is None:
         raise _idle("--layer-per-class", "--polygons")
+    if settings.area_layer is not None and settings.area is None:
+        raise _idle("--area-layer", "--area")
     if settings.sieve_map and not given:
         raise _idle("--sieve-map", "--min-area")
     if given and settings.polygons is None and not settings.sieve_map:

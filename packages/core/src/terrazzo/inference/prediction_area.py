@@ -8,6 +8,7 @@ from pathlib import Path
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.data.datasets import _vector_labels
 from terrazzo.data.datasets._vector_labels import VectorSettings
+from terrazzo.io import rasters
 from terrazzo.io.rasters import AreaRows, RasterInfo
 
 _OTHER_ADVICE = {
@@ -20,7 +21,13 @@ _OTHER_ADVICE = {
 """What to do where the advice for training names settings of a recipe."""
 
 
-def open_area(path: Path, scene: Path, grid: RasterInfo, say: Callable[[str], None]) -> AreaRows:
+def open_area(
+    path: Path,
+    scene: Path,
+    grid: RasterInfo,
+    say: Callable[[str], None],
+    layer: str | None = None,
+) -> AreaRows:
     """Bring an area onto the grid of a scene.
 
     Args:
@@ -28,15 +35,26 @@ def open_area(path: Path, scene: Path, grid: RasterInfo, say: Callable[[str], No
         scene: for messages.
         grid: of the scene.
         say: told what is taken for granted of its CRS.
+        layer: of a GeoPackage with several.
 
     Raises:
-        ConfigError: as `_vector_labels.area_shapes`.
+        ConfigError: as `_vector_labels.area_shapes`; SEG-X130, the layer is not named, or not
+            there.
         DataError: as `_vector_labels.area_shapes`; SEG-D106, it holds no pixel of the scene.
     """
     # Without a CRS of the scene, coordinates are taken as they are.
     align = VectorSettings(align="exact" if grid.crs is None else "reproject")
     try:
-        shapes = _vector_labels.area_shapes(path, grid, align, edges=True)
+        shapes = _vector_labels.area_shapes(path, grid, align, edges=True, layer=layer)
+    except rasters.NoLayerError as error:
+        raise ConfigError(
+            "SEG-X130",
+            "which layer of the file is the area?",
+            file=path,
+            observed=error.observed,
+            allowed=error.allowed,
+            next_step="name one of them with --area-layer",
+        ) from None
     except DataError as error:
         if error.code not in _OTHER_ADVICE:
             raise

@@ -54,7 +54,8 @@ def open_scene(
     ]
     first = opened[0]
     if sentinel2.is_product(first.path):
-        first = opened[0] = first._replace(info=_grid_of_product(first.path, card, settings))
+        grid = _grid_of_product(first.path, card, settings, scene.band_names)
+        first = opened[0] = first._replace(info=grid)
     for each in opened:
         unused = rasters.unused_georeferencing(each.path)
         beside = rasters.unused_side_files(each.path, used=[path for path, _ in masks])
@@ -80,7 +81,7 @@ def open_scene(
     )
     area = None
     if settings.area is not None:
-        area = open_area(settings.area, first.path, first.info, progress.say)
+        area = open_area(settings.area, first.path, first.info, progress.say, settings.area_layer)
     return Scene(
         first.path,
         stack.parts,
@@ -96,12 +97,24 @@ def _single(path: Path) -> SceneFiles:
     return SceneFiles(Path(path.name), (BandFile(path),), path)
 
 
-def _grid_of_product(path: Path, card: ModelCard, settings: Settings) -> RasterInfo:
+def _grid_of_product(
+    path: Path, card: ModelCard, settings: Settings, called: Sequence[str]
+) -> RasterInfo:
     """Return the grid of a product: that of a resolution the model knows.
 
     It is the finest of the bands in use, unless the model was trained on another one.
+
+    Args:
+        path: the product, the first file of a scene.
+        card: what the model is.
+        settings: which bands are chosen.
+        called: what a list calls the bands of the scene; none: what the product does.
     """
-    names = _names_of_words(settings.bands or card.file_bands, rasters.info(path).band_names)
+    stored = rasters.info(path).band_names
+    known = called[: len(stored)] or stored
+    stored_as = dict(zip(known, stored, strict=False))
+    words = _names_of_words(settings.bands or card.file_bands, known)
+    names = [stored_as.get(word, word) for word in words]
     finest = rasters.grid_for(path, names)
     for resolution in (None, *sentinel2.RESOLUTIONS) if card.pixel_metres is not None else ():
         grid = finest if resolution is None else rasters.grid_for(path, names, resolution)

@@ -72,10 +72,11 @@ def tiled_rows(
     blender = Blender(
         rows, columns, len(label_map), label_map.dtype, keep_probabilities=probabilities
     )
+    batch_size = tiling.tiles_a_pass(predictor.device)
     for number, row in enumerate(rows):
         strip_HWC = image_HWC[row.start : row.stop]
-        for first in range(0, len(columns), tiling.batch_size):
-            batch = columns[first : first + tiling.batch_size]
+        for first in range(0, len(columns), batch_size):
+            batch = columns[first : first + batch_size]
             images_BHWC = np.stack([strip_HWC[:, c.start : c.stop] for c in batch])
             for at, output in enumerate(forward(images_BHWC), first):
                 blender.add(number, at, output)

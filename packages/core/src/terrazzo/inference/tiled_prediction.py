@@ -1,9 +1,9 @@
 """Prediction of a scene that is larger than memory: tiles in, finished rows out.
 
-Memory holds one row of tiles, with its probabilities, at a time: it grows with the tile and the
-width of the scene, not with its height. A thread reads the next row of tiles while the model
-works on this one; another blends, takes the best class and puts finished rows into a
-`row_journal`. The GeoTIFF is written from there, so its bytes depend on the rows alone, however
+Memory holds a part of a row of tiles, and what the next row needs of this one: it grows with the
+tile and, slowly, with the width of the scene, not with its height. A thread reads the next part
+while the model works on this one; another blends, takes the best class and puts finished rows into
+a `row_journal`. The GeoTIFF is written from there, so its bytes depend on the rows alone, however
 often the work was killed and however many processes shared it.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -28,11 +29,14 @@ from terrazzo.inference.threads import in_background, read_ahead
 from terrazzo.inference.tiles import Blend, Share, first_open
 from terrazzo.inference.uncertainty import NODATA as UNKNOWN
 from terrazzo.inference.uncertainty import Measure
-from terrazzo.io import rasters
+from terrazzo.io import rasters, sentinel2
 from terrazzo.io.pixels import AS_STORED, ImagePixels, ReadingRules, mark_missing
 from terrazzo.io.rasters import Part
 from terrazzo.models.contract import Predictor
 from terrazzo.models.memory import ForwardPasses
+
+_PIECE_COLUMNS = 2048
+"""Columns of a row of tiles that are read at once; a scene as wide is read by rows of tiles."""
 
 
 class Tiling(Frozen):
@@ -45,8 +49,18 @@ class Tiling(Frozen):
     is thrown away."""
     blend: Blend = "linear"
     """How neighbours are mixed; ``none`` takes each pixel from one tile."""
-    batch_size: Count = 4
-    """Tiles a forward pass."""
+    batch_size: Count | None = None
+    """Tiles a forward pass; None: one on a CPU, else four."""
+
+    def tiles_a_pass(self, device: str) -> int:
+        """Return how many tiles are predicted together.
+
+        On a CPU several at a time are hardly faster than one by one, and take their memory.
+
+        Args:
+            device: of the model.
+        """
+        return self.batch_size or (1 if device.startswith("cpu") else 4)
 
     def shares(self, length: int) -> tuple[Share, ...]:
         """Return the tiles along an axis of the scene."""
@@ -176,28 +190,40 @@ class RowStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Strip:
-    """The scene's rows under one row of tiles.
+class _Piece:
+    """The scene's pixels under some tiles of a row, those beside each other.
 
     Attributes:
         number: of the row of tiles.
-        pixels: of the columns from `left` on that tiles may lie on.
-        left: first column of them.
-        wanted_HW: where the scene holds data that shall be predicted; all columns.
+        tiles: their numbers.
+        columns: of the scene, the first one and one past the last, that these pixels lie on.
+        pixels: of all rows of the tiles; None: none of them shall be predicted.
+        wanted_HW: where the scene holds data that shall be predicted.
     """
 
     number: int
-    pixels: ImagePixels
-    left: int
+    tiles: range
+    columns: tuple[int, int]
+    pixels: ImagePixels | None
     wanted_HW: NDArray[np.bool_]
 
     def under(self, share: Share) -> NDArray[Any]:
         """Return the pixels under one tile as models are shown them."""
-        columns = np.s_[:, share.start - self.left : share.stop - self.left]
+        assert self.pixels is not None
+        columns = self._of(share.start, share.stop)
         image_HWC, _, present_HWC = self.pixels
         if present_HWC is None:
-            return image_HWC[columns]
-        return mark_missing(image_HWC[columns], present_HWC[columns])
+            return image_HWC[:, columns]
+        return mark_missing(image_HWC[:, columns], present_HWC[:, columns])
+
+    def wants(self, row: Share, column: Share) -> bool:
+        """Tell whether a tile gives anything to a pixel that is wanted."""
+        down = slice(row.first - row.start, row.last - row.start)
+        across = self._of(column.first, column.last)
+        return self.pixels is not None and bool(self.wanted_HW[down, across].any())
+
+    def _of(self, first: int, last: int) -> slice:
+        return slice(first - self.columns[0], last - self.columns[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +236,16 @@ class _Predicted:
 
 
 @dataclass(frozen=True, slots=True)
-class _EndOfStrip:
+class _EndOfRow:
+    """The end of a row of tiles.
+
+    Attributes:
+        number: of it.
+        wanted_HW: where the scene holds data that shall be predicted; None: everywhere.
+    """
+
     number: int
-    wanted_HW: NDArray[np.bool_]
+    wanted_HW: NDArray[np.bool_] | None
 
 
 def predict_rows(
@@ -257,17 +290,23 @@ def predict_rows(
     passes = tile_passes(trainer, say)
     predict = passes.predict_labels if keeper.only_labels else passes.predict
     bands_of = [(part.path, part.bands or ()) for part in scene.parts]
+    batch_size = tiling.tiles_a_pass(trainer.device)
     with (
         rasters.small_cache(rasters.blocks_kept(bands_of, size)),
-        closing(read_ahead(_strips(scene, rows, columns, range(begin, stop)), say)) as strips,
+        closing(read_ahead(_pieces(scene, rows, columns, range(begin, stop)), say)) as pieces,
         in_background(keeper.take) as put,
     ):
-        for strip in strips:
-            for batch in _batches(strip, rows[strip.number], columns, tiling.batch_size):
-                images_BHWC = np.stack([strip.under(columns[tile]) for tile in batch])
-                put(_Predicted(strip.number, batch, predict(images_BHWC)))
-            put(_EndOfStrip(strip.number, strip.wanted_HW))
-            if touches(scene.area, rows[strip.number]):
+        for number, of_row in groupby(pieces, key=lambda piece: piece.number):
+            row = rows[number]
+            wanted = _Wanted(row.stop - row.start, size.columns)
+            tiles_of_row = _tiles_of(of_row, row, columns, wanted)
+            while batch := tuple(islice(tiles_of_row, batch_size)):
+                images_BHWC = np.stack([image_HWC for _, image_HWC in batch])
+                names = tuple(tile for tile, _ in batch)
+                del batch  # and with it the pieces that these tiles lie on
+                put(_Predicted(number, names, predict(images_BHWC)))
+            put(_EndOfRow(number, wanted.of_row()))
+            if touches(scene.area, row):
                 row_done()
 
 
@@ -287,54 +326,142 @@ def touches(area: rasters.AreaRows | None, row: Share) -> bool:
     return area is None or bool(area.filled_rows[row.first : row.last].any())
 
 
-def _strips(
+def _pieces(
     scene: Scene, rows: tuple[Share, ...], columns: tuple[Share, ...], numbers: range
-) -> Iterator[_Strip]:
-    """Read the rows of each row of tiles; rows that two of them share are read once.
+) -> Iterator[_Piece]:
+    """Read the pixels under each row of tiles, from left to right.
 
-    Of a scene with an area only those columns and rows are read that tiles lie on.
+    Rows that two rows of tiles share are read once, but for pieces that the area leaves out.
     """
-    width = scene.info.columns
-    left, right = _columns_to_read(scene.area, columns)
-    before: ImagePixels | None = None
+    groups = _groups(_tiles_to_read(scene.area, columns), columns, _piece_columns(scene))
+    above: dict[range, ImagePixels | None] = {}
     for number in numbers:
-        share = rows[number]
-        if not touches(scene.area, share):
-            before = None
-            nothing_HW = np.zeros((share.stop - share.start, width), bool)
-            yield _Strip(number, ImagePixels(np.empty(0)), left, nothing_HW)
-            continue
-        kept = 0 if before is None else rows[number - 1].stop - share.start
-        first = share.start + kept
-        new = scene.read((first, left, share.stop - first, right - left))
-        before = _below(before, kept, new) if before is not None and kept else new
-        assert before.valid_HW is not None
-        yield _Strip(number, before, left, _wanted(scene.area, share, before.valid_HW, left, width))
+        row = rows[number]
+        area_HW = _area_under(scene, row)
+        for tiles_of in groups:
+            across = columns[tiles_of.start].start, columns[tiles_of.stop - 1].stop
+            inside_HW = None if area_HW is None else area_HW[:, slice(*across)]
+            # Not what it was given: or the rows above would be held while the next are read.
+            before = above.pop(tiles_of, None)
+            if inside_HW is not None and not inside_HW.any():
+                nothing_HW = np.zeros((row.stop - row.start, across[1] - across[0]), bool)
+                yield _Piece(number, tiles_of, across, None, nothing_HW)
+                continue
+            kept = 0 if before is None else len(before.image_HWC)
+            first = row.start + kept
+            new = scene.read((first, across[0], row.stop - first, across[1] - across[0]))
+            pixels = _below(before, new) if before is not None else new
+            del before, new
+            if number + 1 < numbers.stop:
+                above[tiles_of] = _last_rows(pixels, row.stop - rows[number + 1].start)
+            assert pixels.valid_HW is not None
+            wanted_HW = pixels.valid_HW
+            wanted_HW = wanted_HW if inside_HW is None else wanted_HW & inside_HW
+            yield _Piece(number, tiles_of, across, pixels, wanted_HW)
+            del pixels, wanted_HW
 
 
-def _columns_to_read(area: rasters.AreaRows | None, columns: tuple[Share, ...]) -> tuple[int, int]:
+def _area_under(scene: Scene, row: Share) -> NDArray[np.bool_] | None:
+    """Return where a row of tiles lies in the area; None: there is none."""
+    if scene.area is None:
+        return None
+    if touches(scene.area, row):
+        return scene.area.rows(row.start, row.stop)
+    return np.zeros((row.stop - row.start, scene.info.columns), bool)
+
+
+def _tiles_to_read(area: rasters.AreaRows | None, columns: tuple[Share, ...]) -> range:
     if area is None:
-        return 0, columns[-1].stop
+        return range(len(columns))
     first, last = area.columns
-    under = [share for share in columns if share.first < last and share.last > first]
-    return under[0].start, under[-1].stop
+    under = [n for n, share in enumerate(columns) if share.first < last and share.last > first]
+    return range(under[0], under[-1] + 1)
 
 
-def _wanted(
-    area: rasters.AreaRows | None, share: Share, valid_HW: NDArray[np.bool_], left: int, width: int
-) -> NDArray[np.bool_]:
-    if area is None:
-        return valid_HW
-    wanted_HW = area.rows(share.start, share.stop)
-    right = left + valid_HW.shape[1]
-    assert not wanted_HW[:, :left].any()
-    assert not wanted_HW[:, right:width].any()
-    wanted_HW[:, left:right] &= valid_HW
-    return wanted_HW
+def _groups(tiles_of: range, columns: tuple[Share, ...], width: int) -> tuple[range, ...]:
+    """Group the tiles of a row so that each group lies on no more columns, or is one tile."""
+    groups: list[range] = []
+    first = tiles_of.start
+    for tile in tiles_of:
+        if tile > first and columns[tile].stop - columns[first].start > width:
+            groups.append(range(first, tile))
+            first = tile
+    return (*groups, range(first, tiles_of.stop))
 
 
-def _below(above: ImagePixels, kept: int, new: ImagePixels) -> ImagePixels:
-    """Put new rows below the last `kept` ones of those above."""
+def _piece_columns(scene: Scene) -> int:
+    """Return how many columns of a scene are read at once.
+
+    All of them where piece after piece would have the same blocks decoded again: of files with
+    wide blocks, and of those that are brought onto another grid.
+    """
+    whole = scene.info.columns
+    files = [(part.path, part.onto) for part in scene.parts]
+    files += [(mask.path, mask.onto) for mask in scene.masks]
+    for path, onto in files:
+        if onto is not None or sentinel2.is_product(path):
+            return whole
+        if rasters.block_shape(path)[1] > _PIECE_COLUMNS // 2:
+            return whole
+    return _PIECE_COLUMNS
+
+
+def _tiles_of(
+    pieces: Iterable[_Piece], row: Share, columns: tuple[Share, ...], wanted: _Wanted
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the tiles of a row that give anything to a pixel that is wanted, with their pixels."""
+    for piece in pieces:
+        wanted.add(piece)
+        for tile in piece.tiles:
+            if piece.wants(row, columns[tile]):
+                yield tile, piece.under(columns[tile])
+
+
+class _Wanted:
+    """Where a row of tiles shall be predicted, put together of its pieces.
+
+    Args:
+        rows: of the scene under the row of tiles.
+        columns: of the scene.
+    """
+
+    def __init__(self, rows: int, columns: int) -> None:
+        self._shape = rows, columns
+        self._pieces: list[tuple[tuple[int, int], NDArray[np.bool_] | None]] = []
+
+    def add(self, piece: _Piece) -> None:
+        """Take a piece."""
+        all_of_it = bool(piece.wanted_HW.all())  # most are, and are not kept
+        self._pieces.append((piece.columns, None if all_of_it else piece.wanted_HW))
+
+    def of_row(self) -> NDArray[np.bool_] | None:
+        """Return it for all columns of the scene; None: everywhere."""
+        stop = 0
+        for (first, last), wanted_HW in self._pieces:
+            if first > stop or wanted_HW is not None:
+                break
+            stop = last
+        if stop == self._shape[1]:
+            return None
+        all_HW = np.zeros(self._shape, bool)
+        for (first, last), wanted_HW in self._pieces:
+            all_HW[:, first:last] = True if wanted_HW is None else wanted_HW
+        return all_HW
+
+
+def _last_rows(pixels: ImagePixels, rows: int) -> ImagePixels | None:
+    """Return a copy of the last rows, which keeps nothing of the others alive."""
+    if rows <= 0:
+        return None
+    image_HWC, valid_HW, present_HWC = (
+        None if each is None else each[-rows:].copy() for each in pixels
+    )
+    assert image_HWC is not None
+    return ImagePixels(image_HWC, valid_HW, present_HWC)
+
+
+def _below(above: ImagePixels, new: ImagePixels) -> ImagePixels:
+    """Put new rows below those above."""
     assert above.valid_HW is not None
     assert new.valid_HW is not None
     present_HWC = None
@@ -345,26 +472,12 @@ def _below(above: ImagePixels, kept: int, new: ImagePixels) -> ImagePixels:
             else each.present_HWC
             for each in (above, new)
         ]
-        present_HWC = np.concatenate([presents[0][-kept:], presents[1]])
+        present_HWC = np.concatenate(presents)
     return ImagePixels(
-        np.concatenate([above.image_HWC[-kept:], new.image_HWC]),
-        np.concatenate([above.valid_HW[-kept:], new.valid_HW]),
+        np.concatenate([above.image_HWC, new.image_HWC]),
+        np.concatenate([above.valid_HW, new.valid_HW]),
         present_HWC,
     )
-
-
-def _batches(
-    strip: _Strip, row: Share, columns: tuple[Share, ...], batch_size: int
-) -> Iterator[tuple[int, ...]]:
-    """Group the tiles of a row that give anything to a pixel that is wanted."""
-    wanted_HW = strip.wanted_HW[row.first - row.start : row.last - row.start]
-    filled = [
-        number
-        for number, share in enumerate(columns)
-        if wanted_HW[:, share.first : share.last].any()
-    ]
-    for first in range(0, len(filled), batch_size):
-        yield tuple(filled[first : first + batch_size])
 
 
 class _RowKeeper:
@@ -384,6 +497,7 @@ class _RowKeeper:
         self.rows, columns = tiling.shares(size.rows), tiling.shares(size.columns)
         self.seams = np.array([later.first + later.ramp_in // 2 for later in columns[1:]], int)
         self.num_classes, self.nodata, self.journal = num_classes, nodata, journal
+        self.without_data = {"labels": nodata, "probabilities": np.nan, "uncertainty": UNKNOWN}
         probabilities = any(layer.name == "probabilities" for layer in journal.layers)
         self.only_labels = tiling.blend == "none" and not probabilities and uncertainty is None
         self.blender = Blender(
@@ -396,15 +510,15 @@ class _RowKeeper:
             uncertainty=uncertainty,
         )
 
-    def take(self, item: _Predicted | _EndOfStrip) -> None:
+    def take(self, item: _Predicted | _EndOfRow) -> None:
         """Take what the model gave, in the order of the tiles."""
-        if isinstance(item, _EndOfStrip):
+        if isinstance(item, _EndOfRow):
             self._finish(item)
             return
         for tile, output in zip(item.tiles, item.outputs, strict=True):
             self.blender.add(item.number, tile, output)
 
-    def _finish(self, end: _EndOfStrip) -> None:
+    def _finish(self, end: _EndOfRow) -> None:
         finished = self.blender.finish(end.number)
         labels_RW, probabilities_RWK = finished.labels_RW, finished.probabilities_RWK
         row, done = self.rows[end.number], self.journal.next_row
@@ -413,32 +527,33 @@ class _RowKeeper:
         assert done >= row.first
         labels_RW = labels_RW[done - row.first :]
         begin = done - row.start
-        wanted_RW = end.wanted_HW[begin : begin + len(labels_RW)]
-        if not wanted_RW.all():
-            labels_RW[~wanted_RW] = self.nodata
         arrays: dict[str, NDArray[Any]] = {"labels": labels_RW}
         if probabilities_RWK is not None:
-            probabilities_RWK = probabilities_RWK[done - row.first :]
-            probabilities_RWK[~wanted_RW] = np.nan
-            arrays["probabilities"] = probabilities_RWK
+            arrays["probabilities"] = probabilities_RWK[done - row.first :]
         if finished.uncertainty_RW is not None:
             arrays["uncertainty"] = finished.uncertainty_RW[done - row.first :]
-            arrays["uncertainty"][~wanted_RW] = UNKNOWN
+        if end.wanted_HW is not None:
+            unwanted_RW = ~end.wanted_HW[begin : begin + len(labels_RW)]
+            for name, array in arrays.items():
+                array[unwanted_RW] = self.without_data[name]
         self.journal.append(arrays, self._counts(labels_RW))
 
     def _counts(self, labels_RW: NDArray[np.integer]) -> dict[str, Any]:
         # Row by row, for NumPy makes eight bytes of each label that it counts.
         counts = np.zeros(self.nodata + 1, np.int64)
+        changed = at_seams = 0
         for labels_W in labels_RW:
             counts += np.bincount(labels_W, minlength=len(counts))
-        changes = labels_RW[:, 1:] != labels_RW[:, :-1]
-        at_seams = int(np.count_nonzero(changes[:, self.seams - 1]))
+            changes_W = labels_W[1:] != labels_W[:-1]
+            changed += int(np.count_nonzero(changes_W))
+            at_seams += int(np.count_nonzero(changes_W[self.seams - 1]))
         num_seams = len(labels_RW) * len(self.seams)
+        others = len(labels_RW) * (labels_RW.shape[1] - 1) - num_seams
         return {
             "pixels": counts[: self.num_classes].tolist(),
             "nodata": int(counts[self.nodata]),
             "seams": [num_seams, at_seams],
-            "elsewhere": [changes.size - num_seams, int(np.count_nonzero(changes)) - at_seams],
+            "elsewhere": [others, changed - at_seams],
         }
 
 

@@ -136,7 +136,12 @@ def draw_area(path: Path, grid: RasterInfo, settings: VectorSettings) -> Drawn:
 
 
 def area_shapes(
-    path: Path, grid: RasterInfo, settings: VectorSettings, *, edges: bool = False
+    path: Path,
+    grid: RasterInfo,
+    settings: VectorSettings,
+    *,
+    edges: bool = False,
+    layer: str | None = None,
 ) -> Features:
     """Read the polygons of an area.
 
@@ -145,6 +150,7 @@ def area_shapes(
         grid: of the scene.
         settings: how it is brought there.
         edges: bring it there along its edges, and not by its corners alone.
+        layer: of a GeoPackage with several.
 
     Raises:
         ConfigError: SEG-X011 it is a raster; as `rasters.read_features`.
@@ -158,7 +164,7 @@ def area_shapes(
             allowed="GeoJSON, GeoPackage, Shapefile or FlatGeobuf",
             next_step="export its outline as polygons",
         )
-    shapes = _read(path, None, grid, settings, None, edges=edges)
+    shapes = _read(path, layer, grid, settings, None, edges=edges)
     rasters.refuse_lines(shapes)
     return shapes
 

@@ -22,12 +22,13 @@ from pydantic import Field
 from terrazzo.base import config_parsing
 from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.errors import ConfigError
-from terrazzo.data.mask_files import Masks
+from terrazzo.data.mask_files import Masks, parse_mask
 from terrazzo.data.scene_stack import ImageFile, Placing
 from terrazzo.inference.scene_files import BandFile, SceneFiles
 from terrazzo.inference.scene_lists.paths import located, map_name, name_of_file, text_of
 
 _IMAGE = re.compile(r"images?([_ ]?\d+)?")
+_MASK = re.compile(r"masks?([_ ]?\d+)?")
 _NOT_USED = ("label", "area", "layer")
 
 
@@ -82,10 +83,12 @@ def scenes_of_csv(path: Path, *, allow_remote: bool) -> list[SceneFiles]:
     """Read a list with a scene a row.
 
     The column ``name`` may be left out. Files are in columns ``image_1``, ``image_2`` …, or in
-    columns that are called as the one band of each file.
+    columns that are called as the one band of each file. Columns ``mask`` or ``mask_1`` … hold
+    masks, each as `mask_files.parse_mask` reads it; an empty cell is none.
 
     Raises:
-        ConfigError: as `paths.text_of`; SEG-X101 a header or a row that cannot be.
+        ConfigError: as `paths.text_of`; SEG-X101 a header or a row that cannot be; SEG-X109 a mask
+            that does not say what its numbers mean.
         DataError: as `paths.located`.
     """
     rows = _rows(path)
@@ -98,11 +101,7 @@ def scenes_of_csv(path: Path, *, allow_remote: bool) -> list[SceneFiles]:
         if len(row) != len(columns):
             raise _refused(path, f"line {number} has {len(row)} cells, the header {len(columns)}")
         cells = dict(zip(columns, row, strict=True))
-        images = {
-            column: cell
-            for column, cell in cells.items()
-            if cell and column != "name" and column not in _NOT_USED
-        }
+        images = {column: cell for column, cell in cells.items() if cell and _is_of_file(column)}
         if not images:
             raise _refused(path, f"line {number} names no image")
         files = tuple(
@@ -113,7 +112,12 @@ def scenes_of_csv(path: Path, *, allow_remote: bool) -> list[SceneFiles]:
             for column, cell in images.items()
         )
         name = cells.get("name") or name_of_file(next(iter(images.values())))
-        found.append(SceneFiles(map_name(name, path), files, path))
+        told = [cell for column, cell in cells.items() if cell and _MASK.fullmatch(column)]
+        masks = tuple(
+            (located(mask.file, path, allow_remote=allow_remote), mask)
+            for mask in (parse_mask(cell, where=f"{path}, line {number}") for cell in told)
+        )
+        found.append(SceneFiles(map_name(name, path), files, path, masks=masks))
     if not found:
         raise _refused(path, "no scene")
     return found
@@ -130,9 +134,13 @@ def _rows(path: Path) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows]
 
 
+def _is_of_file(column: str) -> bool:
+    return column != "name" and column not in _NOT_USED and not _MASK.fullmatch(column)
+
+
 def _are_bands(path: Path, columns: list[str]) -> bool:
     """Tell whether the columns of files are called as bands."""
-    of_files = [column for column in columns if column != "name" and column not in _NOT_USED]
+    of_files = [column for column in columns if _is_of_file(column)]
     numbered = [_IMAGE.fullmatch(column) is not None for column in of_files]
     if not of_files or "" in columns or len(set(columns)) < len(columns):
         raise _refused(path, f"the header {', '.join(columns) or '(none)'}")

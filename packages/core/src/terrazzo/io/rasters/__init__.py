@@ -58,7 +58,7 @@ from terrazzo.io.rasters.read_vectors import (
 from terrazzo.io.rasters.sieve import Groups, sieved
 from terrazzo.io.rasters.stored_classes import StoredClass, stored_classes
 from terrazzo.io.rasters.validity import faults_of
-from terrazzo.io.rasters.vector_layer import NO_CRS
+from terrazzo.io.rasters.vector_layer import NO_CRS, NoLayerError
 from terrazzo.io.rasters.vectorize import areas_of_equal_pixels
 from terrazzo.io.rasters.widen import has_lines, refuse_lines, widen_shapes
 from terrazzo.io.rasters.write_points import write_points
@@ -76,6 +76,7 @@ __all__ = [
     "Groups",
     "MaskPart",
     "MaskRule",
+    "NoLayerError",
     "Outlines",
     "Part",
     "RasterInfo",

@@ -57,7 +57,7 @@ nowhere but on standard error."""
 _ENVI_ENVIRONMENT = {**ENVIRONMENT, "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE"}
 """The header of ENVI is a file beside the pixels."""
 _COLOURS = {ColorInterp.red: "red", ColorInterp.green: "green", ColorInterp.blue: "blue"}
-_CACHE_BYTES = 64 << 20
+_CACHE_BYTES = 32 << 20
 """GDAL's own cache would grow to a twentieth of the memory; nothing here is read twice."""
 _HANDLES_PER_THREAD = 24  # a file for each band; 16 threads stay below the usual 1024 open files
 _MISSING_CODEC = re.compile(r"missing codec (?:for )?(.+?)\.?$", re.MULTILINE)
@@ -85,6 +85,7 @@ class Handle:
         driver: of GDAL, which opened it.
         declared: what a product says of the file in its place; None: it is none of a product.
         sources: rasters that a VRT leads to.
+        source_stamps: what they were when it was opened.
         memory: what is freed with it.
         written: bands and blocks that are known to be in the file.
         warped: the file on other grids.
@@ -106,6 +107,7 @@ class Handle:
     driver: str = drivers.TIFF
     declared: Declared | None = None
     sources: tuple[Path, ...] = ()
+    source_stamps: tuple[tuple[int, int], ...] = ()
     memory: ExitStack = field(default_factory=ExitStack)
     written: set[tuple[int, int, int]] = field(default_factory=set)
     warped: dict[tuple[Any, ...], Any] = field(default_factory=dict)
@@ -326,12 +328,28 @@ def handle(path: Path, alpha: str | None = None, declared: Declared | None = Non
         path, _, declared = sentinel2.product(path).any_file
     key = (*_key(path), alpha, declared)
     found = _handles.open.get(key)
+    if found is not None and found.sources and _stamps(found.sources) != found.source_stamps:
+        _handles.open.pop(key).close()
+        found = None
     if found is None:
         found = _handles.open[key] = _open(path, alpha, declared)
         if len(_handles.open) > _HANDLES_PER_THREAD:
             _handles.open.popitem(last=False)[1].close()
     _handles.open.move_to_end(key)
     return found
+
+
+def _stamps(sources: tuple[Path, ...]) -> tuple[tuple[int, int], ...]:
+    """Return what tells whether sources are still the same; of one that is gone, zeros."""
+    stamps = []
+    for path in sources:
+        try:
+            stat = path.stat()
+        except OSError:  # opening it anew says what is the matter
+            stamps.append((0, 0))
+        else:
+            stamps.append((stat.st_mtime_ns, stat.st_size))
+    return tuple(stamps)
 
 
 def close(path: Path) -> None:
@@ -372,12 +390,14 @@ def _open(path: Path, alpha: str | None, declared: Declared | None) -> Handle:
             checked = virtual.checked(path)
             memory.push(checked.memory)
             name, sources = checked.name, checked.sources
+        stamps = _stamps(sources)  # before they are opened
         dataset = open_quietly(name, opener=driver)
         if driver == drivers.TIFF and microscopes.is_stack(path, dataset):
             with closing(dataset):
                 return _of_stack(path, dataset, alpha)
         opened = _look_at(path, dataset, alpha, driver, declared)
         opened.sources, opened.memory = sources, memory.pop_all()
+        opened.source_stamps = stamps
         return opened
     raise AssertionError  # the contexts above swallow nothing
 

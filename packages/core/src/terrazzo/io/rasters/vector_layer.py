@@ -120,9 +120,13 @@ def import_vector_package(name: str) -> Any:
         ) from None
 
 
-def no_layer(path: Path, layer: str | None, layers: list[str]) -> ConfigError:
+class NoLayerError(ConfigError):
+    """A layer of a file of shapes is not named, or not there."""
+
+
+def no_layer(path: Path, layer: str | None, layers: list[str]) -> NoLayerError:
     """Compose the error for a layer that is not named, or not there."""
-    return ConfigError(
+    return NoLayerError(
         "SEG-X011",
         "which layer of the file?",
         file=path,
