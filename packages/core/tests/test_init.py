@@ -314,6 +314,69 @@ def test_files_of_shapes_of_each_split_are_the_splits(tmp_path, no_steps):
     assert sizes_of(init(tmp_path, None, REFERENCE).recipe) == {"train": 6, "val": 3, "test": 2}
 
 
+@pytest.mark.parametrize(
+    ("file", "images", "words"),
+    [
+        ("{s}/_annotations.coco.json", "{s}", ("train", "valid")),
+        ("{s}/_annotations.coco.json", "{s}", ("train", "valid", "test")),
+        ("annotations/instances_{s}.json", "images/{s}", ("train", "val")),
+        ("annotations/instances_{s}2017.json", "{s}2017", ("train", "val")),
+    ],
+)
+def test_files_of_coco_of_some_splits_or_under_other_words(file, images, words, tmp_path, no_steps):
+    for number, word in zip((10, 4, 3), words, strict=False):
+        coco_file(tmp_path, file.format(s=word), images.format(s=word), number)
+    proposal = init(tmp_path, None, REFERENCE)
+    expected = {"train": 10, "val": 4, "test": 3}
+    if len(words) == 2:
+        expected = {"train": 9, "val": 4, "test": 1}
+        assert any("is there a test split elsewhere?" in line for line in proposal.unsure)
+        told = "val is as it is named (share 0), test is drawn from train"
+        assert any(told in line for line in proposal.decided)
+    assert sizes_of(proposal.recipe) == expected
+    data = load_recipe(proposal.recipe).data
+    for split in datasets.SPLITS:
+        opened = datasets.open_split(data, split)
+        for index in range(len(opened)):
+            read = opened.read(index)
+            number = int(read.name.rpartition("/")[2])
+            np.testing.assert_array_equal(read.label_HW, picture(number)[1])
+    # What a run keeps of its draw leads back to the same images.
+    kept = tmp_path / "splits.json"
+    splits = {name: datasets.open_split(data, name) for name in datasets.SPLITS}
+    if datasets.draws(data):
+        datasets.keep_draw(splits, kept)
+        again = datasets.with_kept_draw(data, kept)
+        for name, opened in splits.items():
+            assert datasets.open_split(again, name).names == opened.names
+
+
+@pytest.mark.parametrize("place", ["{s}/{kind}", "{kind}/{s}"])
+def test_folders_of_yolo_of_train_and_valid(place, tmp_path, no_steps):
+    for number, word in ((10, "train"), (4, "valid")):
+        folders = [tmp_path / place.format(s=word, kind=kind) for kind in ("images", "labels")]
+        folders[1].mkdir(parents=True)
+        for n in range(number):
+            image_HWC, mask_HW = picture(n)
+            save(folders[0] / f"{word}{n}.png", image_HWC)
+            shares = np.ravel(np.array(square(mask_HW)) / [48, 40]).tolist()
+            (folders[1] / f"{word}{n}.txt").write_text(" ".join(map(str, (0, *shares))))
+    (tmp_path / "data.yaml").write_text("names: ['cell']\n")
+    proposal = init(tmp_path, None, REFERENCE)
+    assert sizes_of(proposal.recipe) == {"train": 9, "val": 4, "test": 1}
+
+
+def test_words_of_splits_that_do_not_fit_the_paths_are_refused(tmp_path):
+    for options, told in (
+        ({"split_words": {"train": "a"}}, "no path holds it"),
+        ({"images": "{split}", "split_words": {"val": "a"}}, "name no train split"),
+        ({"images": "{split}", "split_words": {"train": "a"}}, "fewer than three splits"),
+    ):
+        data = {"format": "coco", "root": str(tmp_path), "options": options}
+        with pytest.raises(ConfigError, match=told):
+            datasets.open_source(DataConfig(**data), "train")
+
+
 def test_a_split_without_a_folder_is_drawn_and_the_named_one_is_kept(tmp_path, no_steps):
     for split, number in (("train", 10), ("val", 3)):
         labelme_folder(tmp_path / split, number)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, cast, runtime_checkable
 
 import pydantic
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from terrazzo.data.datasets._paired_files import (
     list_names,
     read_image_file,
 )
-from terrazzo.data.datasets._split_draw import Draw
+from terrazzo.data.datasets._split_draw import SPLITS, Draw, SplitName
 from terrazzo.data.sample import IGNORE, RawSample
 from terrazzo.io import images
 from terrazzo.io.annotations import draw
@@ -64,6 +64,9 @@ class ShapeOptions(Frozen):
     masks that labelme and Cityscapes' scripts write, whose borders both objects claim."""
     line_width: Annotated[float, Field(gt=0, le=1000)] | None = None
     """Lines and points: their width in pixels. None: they are refused."""
+    split_words: dict[SplitName, Annotated[str, Field(min_length=1)]] = Field(default={})
+    """What ``{split}`` is in the paths of each split, where it is not train, val and test:
+    ``{ train = "train", val = "valid" }``. A split that is left out is drawn: `split`."""
     split: Draw | None = Field(default_factory=lambda given: _default_draw(given))
     """A draw; a share of 0 keeps the sub-folder of that name as the split. None: by ``{split}`` in
     a path. By default, where no path has it: the sub-folders train, val and test of the images if
@@ -79,10 +82,26 @@ class ShapeOptions(Frozen):
         if set(self.classes) & set(self.undrawn):
             msg = "a class is either in classes or in undrawn"
             raise ValueError(msg)
-        if self.by_split == (self.split is not None):
+        if self.split_words:
+            self._check_words()
+        elif self.by_split == (self.split is not None):
             msg = "give one way to split: {split} in a path, or split"
             raise ValueError(msg)
         return self
+
+    def _check_words(self) -> None:
+        if not self.by_split:
+            msg = "split_words say what {split} is in a path, and no path holds it"
+            raise ValueError(msg)
+        if "train" not in self.split_words:
+            msg = "split_words name no train split"
+            raise ValueError(msg)
+        if self.split is None and len(self.split_words) < len(SPLITS):
+            msg = "split_words name fewer than three splits: split says what the others are, as in "
+            msg += (
+                "split = { train = 0.9, val = 0, test = 0.1 }, where 0 keeps the one that is named"
+            )
+            raise ValueError(msg)
 
     @property
     def by_split(self) -> bool:
@@ -289,23 +308,8 @@ def annotated_images(
         classes = tuple(n for n in dict.fromkeys(found()) if n not in options.undrawn)
         _ask_for(classes, root)
         notes += (f"data.options.classes is not set; of the files: {as_toml(classes)}",)
-    chosen = tuple(pairs)
-    if options.split is not None:
-        names = [pair.name for pair in pairs]
-        is_default = "split" not in options.model_fields_set and options.split_file is None
-        if is_default and split_folders.are_splits(names, root / options.images):
-            chosen = tuple(p for p in pairs if split_folders.split_of(p.name) == split)
-            notes += (split_folders.note(names),)
-        else:
-            kept = {} if is_default else _kept(pairs, options)
-            drawn = _split_draw.divide(
-                split,
-                options.split,
-                options.split_file,
-                training=lambda: tuple(pair for pair in pairs if pair.name not in kept),
-            )
-            own = tuple(pair for pair in pairs if kept.get(pair.name) == split)
-            chosen, notes = own or drawn.pairs, notes + drawn.notes
+    chosen, told = _divided(root, split, options, pairs)
+    notes += told
     ignored = IGNORE if len(classes) < IGNORE else MOST_CLASSES + 1
     rules = DrawingRules(
         {name: value for value, name in enumerate(classes, 1)},
@@ -320,6 +324,76 @@ def annotated_images(
     return AnnotatedImages(
         chosen, band_names_of([pair.image for pair in chosen]), load, rules, notes
     )
+
+
+def _divided(
+    root: Path, split: str, options: ShapeOptions, pairs: Sequence[Pair]
+) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
+    """Return the pairs of one split, and what to say of the division."""
+    if options.split is None:
+        return tuple(pairs), ()
+    names = [pair.name for pair in pairs]
+    is_default = "split" not in options.model_fields_set and options.split_file is None
+    if is_default and split_folders.are_splits(names, root / options.images):
+        own = tuple(p for p in pairs if split_folders.split_of(p.name) == split)
+        return own, (split_folders.note(names),)
+    kept = {} if is_default else _kept(pairs, options)
+    drawn = _split_draw.divide(
+        split,
+        options.split,
+        options.split_file,
+        training=lambda: tuple(pair for pair in pairs if pair.name not in kept),
+    )
+    own = tuple(pair for pair in pairs if kept.get(pair.name) == split)
+    return own or drawn.pairs, drawn.notes
+
+
+def open_by_words(
+    open_one: Callable[[Path, str, Any], AnnotatedImages],
+    root: Path,
+    split: str,
+    options: ShapeOptions,
+) -> AnnotatedImages:
+    """Open one split where the paths have words of their own for the splits, or lack some.
+
+    Args:
+        open_one: of the format.
+        root: of the data set.
+        split: ``train``, ``val`` or ``test``.
+        options: with `split_words`. Where there is a draw as well, names begin with the split
+            whose paths an image comes from.
+
+    Raises:
+        ConfigError: as the format.
+        DataError: as the format.
+    """
+
+    def opened(of_split: SplitName, classes: Sequence[str]) -> AnnotatedImages:
+        word = options.split_words[of_split]
+        own = {
+            "images": options.images.replace("{split}", word),
+            "annotations": options.annotations.replace("{split}", word),
+            "classes": tuple(classes),
+            "split": None,
+            "split_words": {},
+            "split_file": None,
+        }
+        return open_one(root, of_split, options.model_copy(update=own))
+
+    if options.split is None:
+        return opened(cast("SplitName", split), options.classes)
+    sources = {name: opened(name, options.classes) for name in options.split_words}
+    if not options.classes:
+        found = dict.fromkeys(name for each in sources.values() for name in each.class_names)
+        sources = {name: opened(name, tuple(found)) for name in options.split_words}
+    pairs, load, notes = [], {}, dict[str, None]()
+    for name, source in sources.items():
+        pairs += [replace(pair, name=f"{name}/{pair.name}") for pair in source.pairs]
+        load |= {f"{name}/{inside}": each for inside, each in source.load.items()}
+        notes |= dict.fromkeys(source.notes)
+    chosen, told = _divided(root, split, options, sorted(pairs, key=lambda pair: pair.name))
+    bands = band_names_of([pair.image for pair in chosen])
+    return AnnotatedImages(chosen, bands, load, sources["train"].rules, (*notes, *told))
 
 
 def _kept(pairs: Sequence[Pair], options: ShapeOptions) -> dict[str, str]:

@@ -57,7 +57,7 @@ def detect(tree: Tree) -> Layout | None:
     options = _best(tree, tool, files, candidates)
     if options is None:
         return None
-    if _left_out(files, options["annotations"]):
+    if _left_out(files, options):
         raise _divided(tree, tool, files)
     if tool == "yolo":
         options |= _yolo_names(tree)
@@ -66,6 +66,7 @@ def detect(tree: Tree) -> Layout | None:
         "images": "folder of the images",
         "annotations": "where the shapes are",
         "classes": "names in data.yaml, in their order",
+        "split_words": "what stands for {split} in the paths",
     }
     others = {each: path for path, each in found.items() if each != tool}
     unsure = tuple(
@@ -110,7 +111,9 @@ def _divide(
     unsure: list[str],
 ) -> None:
     named = {split_of(name) for name in names} - {None}
-    if any("{split}" in str(used.get(key)) for key in ("images", "annotations")):
+    if len(used.get("split_words", {})) == 2:
+        options["split"] = image_folders.draw_of(names, {*used["split_words"]}, reasons, unsure)
+    elif any("{split}" in str(used.get(key)) for key in ("images", "annotations")):
         reasons["split"] = "as the paths name them"
     elif len(named) == 3:
         reasons["split"] = "folders named after the splits are taken for them"
@@ -135,7 +138,7 @@ def _best(
             options = {**places, **suffixes}
             faults: list[DataError] = []
             sources = _opened(tree.root, tool, options, faults)
-            if sources and not faults and not _left_out(files, options["annotations"]):
+            if sources and not faults and not _left_out(files, options):
                 return options
             tried.append((sum(len(source.names) for source in sources), options))
     most = max(tried, key=lambda each: each[0], default=(0, None))
@@ -143,9 +146,11 @@ def _best(
     return None if tool == "yolo" and not most[0] else most[1]
 
 
-def _left_out(files: Iterable[str], place: str) -> bool:
+def _left_out(files: Iterable[str], options: Mapping[str, Any]) -> bool:
     """Tell whether files lie outside of a folder, or are not that file; with ``{split}``, all."""
-    used = [place.replace("{split}", split) for split in datasets.SPLITS]
+    place = options["annotations"]
+    words = options.get("split_words", {}).values() or datasets.SPLITS
+    used = [place.replace("{split}", word) for word in words]
     inside = tuple(f"{each}/" for each in used)
     return place != "." and not all(file in used or file.startswith(inside) for file in files)
 
@@ -184,6 +189,7 @@ def _of_folders(tree: Tree, files: list[str]) -> Iterator[dict[str, Any]]:
     for of_images in dict.fromkeys([_common(images), *map(_base, by_role), *by_role]):
         for of_shapes in dict.fromkeys([_common(shapes), *map(_base, shapes)]):
             yield {"images": of_images or ".", "annotations": of_shapes or "."}
+    yield from _by_words(images, shapes)
 
 
 def _divided(tree: Tree, tool: str, files: Sequence[str]) -> DataError:
@@ -208,7 +214,13 @@ def _of_files(tree: Tree, tool: str, files: list[str]) -> Iterator[dict[str, Any
         DataError: SEG-D121, there are several files that are not those of the splits.
     """
     templates = list(_templates(files))
-    if len(files) > 1 and (not templates or len(files) != 3):
+    leads = sorted(tree.pictures, key=lambda lead: folder_words.base_of(lead) is None)
+    by_words = list(_by_words(leads, files))
+    if len(files) > 1 and any(not _left_out(files, each) for each in by_words):
+        if not templates or len(files) != len(datasets.SPLITS):
+            yield from by_words
+            return
+    elif len(files) > 1 and (not templates or len(files) != len(datasets.SPLITS)):
         raise DataError(
             "SEG-D121",
             f"it is not clear which file holds the labels: there are several of {tool}",
@@ -219,7 +231,6 @@ def _of_files(tree: Tree, tool: str, files: list[str]) -> Iterator[dict[str, Any
             "--set data.options.images=FOLDER; or rename the files to those words, e.g. valid to "
             "val",
         )
-    leads = sorted(tree.pictures, key=lambda lead: folder_words.base_of(lead) is None)
     parents = [str(parent) for lead in leads for parent in PurePosixPath(lead).parents]
     parents.sort(key=len, reverse=True)
     places = dict.fromkeys([*_templates(leads), *leads, *parents, "."] if templates else ())
@@ -235,6 +246,33 @@ def _templates(paths: Iterable[str]) -> Iterator[str]:
         if made is not None:
             found.setdefault(made[0], set()).add(made[1])
     yield from (template for template, splits in found.items() if len(splits) == 3)
+
+
+def _by_words(images: Iterable[str], shapes: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Yield paths with ``{split}`` and the words that stand there, where they are not all three."""
+    of_images = _words(images)
+    for template, words in _words(shapes).items():
+        if "train" not in words or len(words) < 2:
+            continue
+        options: dict[str, Any] = {"annotations": template, "split_words": words}
+        if len(words) < len(datasets.SPLITS):
+            options["split"] = image_folders.draw_of((), {*words}, {}, [])
+        for images_template, image_words in of_images.items():
+            if words.items() <= image_words.items():
+                yield {"images": images_template or ".", **options}
+        for lead in dict.fromkeys([_common(list(images)), *images]):
+            yield {"images": lead or ".", **options}
+
+
+def _words(paths: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the word for each split by the paths with ``{split}`` in its place."""
+    found: dict[str, dict[str, str]] = {}
+    for path in paths:
+        made = folder_words.split_words(path)
+        if made is not None:
+            template, split, word = made
+            found.setdefault(template, {}).setdefault(split, word)
+    return found
 
 
 def _common(leads: Sequence[str]) -> str:
