@@ -349,7 +349,7 @@ def _divided(
 
 
 def open_by_words(
-    open_one: Callable[[Path, str, Any], AnnotatedImages],
+    open_one: Callable[[Path, str, Any], Any],
     root: Path,
     split: str,
     options: ShapeOptions,
@@ -370,7 +370,7 @@ def open_by_words(
 
     def opened(of_split: SplitName, classes: Sequence[str]) -> AnnotatedImages:
         word = options.split_words[of_split]
-        own = {
+        own: dict[str, Any] = {
             "images": options.images.replace("{split}", word),
             "annotations": options.annotations.replace("{split}", word),
             "classes": tuple(classes),
@@ -378,7 +378,8 @@ def open_by_words(
             "split_words": {},
             "split_file": None,
         }
-        return open_one(root, of_split, options.model_copy(update=own))
+        found: AnnotatedImages = open_one(root, of_split, options.model_copy(update=own))
+        return found
 
     if options.split is None:
         return opened(cast("SplitName", split), options.classes)
@@ -386,7 +387,9 @@ def open_by_words(
     if not options.classes:
         found = dict.fromkeys(name for each in sources.values() for name in each.class_names)
         sources = {name: opened(name, tuple(found)) for name in options.split_words}
-    pairs, load, notes = [], {}, dict[str, None]()
+    pairs: list[Pair] = []
+    load: dict[str, Load] = {}
+    notes: dict[str, None] = {}
     for name, source in sources.items():
         pairs += [replace(pair, name=f"{name}/{pair.name}") for pair in source.pairs]
         load |= {f"{name}/{inside}": each for inside, each in source.load.items()}

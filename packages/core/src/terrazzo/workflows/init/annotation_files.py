@@ -16,7 +16,13 @@ from terrazzo.data import datasets
 from terrazzo.data.datasets import Source
 from terrazzo.data.datasets._annotated_images import OfShapes, PerImageOptions, ShapeOptions
 from terrazzo.data.datasets._split_folders import split_of
-from terrazzo.workflows.init import folder_words, image_folders, tool_exports, yolo_names
+from terrazzo.workflows.init import (
+    class_names,
+    folder_words,
+    image_folders,
+    tool_exports,
+    yolo_names,
+)
 from terrazzo.workflows.init.layout import Layout, Tree
 
 _MOST_CANDIDATES = 64
@@ -65,7 +71,7 @@ def detect(tree: Tree) -> Layout | None:
         "format": f"{first} is a file of {tool}",
         "images": "folder of the images",
         "annotations": "where the shapes are",
-        "classes": "names in data.yaml, in their order",
+        "classes": "names in data.yaml or a file of names, in their order",
         "split_words": "what stands for {split} in the paths",
     }
     others = {each: path for path, each in found.items() if each != tool}
@@ -94,8 +100,8 @@ def completed(layout: Layout, given: Mapping[str, Any]) -> Layout:
         reasons["classes"] = "as the files name them: raw values 1, 2, 3 … in this order"
         if layout.format == "yolo":
             unsure.append(
-                "what are the classes called? No data.yaml says it; name them by --set "
-                f"'data.options.classes=[…]', {len(classes)} of them in the order of their numbers"
+                "what are the classes called? No data.yaml or classes.txt says it; name them by "
+                f"--set 'data.options.classes=[…]', {len(classes)} of them in the order of their numbers"
             )
     names = sorted({name for source in sources for name in source.names})
     if not {"split", "split_file"} & given.keys():
@@ -303,7 +309,7 @@ def _yolo_files(tree: Tree) -> list[str]:
 
 
 def _yolo_names(tree: Tree) -> dict[str, Any]:
-    """Return the option of the classes that ``data.yaml`` names, if it is there and plain."""
+    """Return the option of the classes that ``data.yaml`` or another file plainly names."""
     for name in ("data.yaml", "data.yml", "dataset.yaml"):
         if name not in tree.files.get("", ()):
             continue
@@ -313,4 +319,9 @@ def _yolo_names(tree: Tree) -> dict[str, Any]:
             continue
         if found is not None:
             return {"classes": found}
-    return {}
+    beside = class_names.beside(tree)
+    if beside is None:
+        return {}
+    by_value = beside.by_value or dict(enumerate(beside.in_order))
+    in_order = [by_value.get(number, "") for number in range(len(by_value))]
+    return {"classes": in_order} if in_order and all(in_order) else {}
