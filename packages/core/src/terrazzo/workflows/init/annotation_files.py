@@ -101,7 +101,8 @@ def completed(layout: Layout, given: Mapping[str, Any]) -> Layout:
         if layout.format == "yolo":
             unsure.append(
                 "what are the classes called? No data.yaml or classes.txt says it; name them by "
-                f"--set 'data.options.classes=[…]', {len(classes)} of them in the order of their numbers"
+                f"--set 'data.options.classes=[…]', {len(classes)} of them in the order of their "
+                "numbers"
             )
     names = sorted({name for source in sources for name in source.names})
     if not {"split", "split_file"} & given.keys():
