@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from terrazzo.base.errors import TerrazzoError
 from terrazzo.base.recipe import load_recipe
+from terrazzo.cli.app import app
 from terrazzo.workflows.init import Wishes, init, measure_step
 from terrazzo.workflows.train import train
 
@@ -163,3 +165,26 @@ def test_a_folder_ends_in_one_message_with_what_to_do(writer, tmp_path, no_measu
     assert refused.value.next_step
     assert refused.value.observed
     assert not (root / "recipe.toml").exists()
+
+
+def test_a_check_without_a_recipe_says_what_writes_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder_of(upper_case, tmp_path / "mine")
+    answer = CliRunner().invoke(app, ["check", "mine"])
+    assert answer.exit_code == 0, answer.output
+    assert answer.stdout.splitlines()[-1] == (
+        "next: terrazzo init mine writes a recipe and a label map; it looks for other names of "
+        "folders, endings such as _mask and files of labelling tools"
+    )
+    assert "\n\n\n" not in answer.stdout
+    (tmp_path / "mine" / "recipe.toml").write_text("")
+    answer = CliRunner().invoke(app, ["check", "mine"])
+    assert answer.stdout.splitlines()[-1] == (
+        "next: terrazzo run mine trains by the recipe that is there"
+    )
+    for path in (tmp_path / "mine" / "masks").iterdir():
+        path.rename(path.with_stem(f"{path.stem}_drawn"))
+    answer = CliRunner().invoke(app, ["check", "mine"])
+    assert answer.exit_code == 3
+    assert "SEG-D014" in answer.stdout
+    assert "SEG-D016" not in answer.stdout, "splits are empty because nothing pairs up"
