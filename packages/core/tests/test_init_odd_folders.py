@@ -188,3 +188,27 @@ def test_a_check_without_a_recipe_says_what_writes_one(tmp_path, monkeypatch):
     assert answer.exit_code == 3
     assert "SEG-D014" in answer.stdout
     assert "SEG-D016" not in answer.stdout, "splits are empty because nothing pairs up"
+
+
+def test_what_a_plain_folder_leaves_open_is_asked_in_these_words(tmp_path, no_measuring):
+    proposal = init(folder_of(upper_case, tmp_path / "mine"), None, SHORT)
+    assert proposal.unsure == (
+        "are there more labelled images? val is 2 images and test is 1 image: scores on so few say "
+        "little",
+        "what are the classes called? Nothing in the folder says it: 0 = background, 255 = "
+        "foreground. Name them by --classes A,B, in the order of the values, or in labels.toml",
+    )
+    assert proposal.decided[:2] == (
+        "data      folder: 8 images with a mask of the same name",
+        "splits    train 5, val 2, test 1: nothing says how to divide: drawn, the same on every "
+        "machine",
+    )
+
+
+def test_images_and_masks_that_do_not_pair_up_are_shown_with_their_folders(tmp_path):
+    with pytest.raises(TerrazzoError) as refused:
+        init(folder_of(flat_masks, tmp_path / "mine"), None, SHORT)
+    assert refused.value.observed == (
+        "in images: p0/000.png, p0/003.png, p0/006.png, p1/001.png, p1/004.png, p1/007.png, "
+        "p2/002.png, p2/005.png; in masks: 000.png, 001.png, 002.png"
+    )

@@ -267,10 +267,12 @@ def _loss(settings: Settings, classes: Classes) -> None:
 
 def _few_images(settings: Settings, survey: Survey) -> None:
     counts = Counter(scanned.split for scanned in survey.scanned_images)
-    few = [f"{split} is {counts[split]}" for split in ("val", "test") if counts[split] < _FEW]
+    few = [
+        f"{split} is {counts[split]} image{'s' if counts[split] != 1 else ''}"
+        for split in ("val", "test")
+        if counts[split] < _FEW
+    ]
     if few:
         settings.unsure.append(
-            f"are there more labelled images? {' and '.join(few)} image"
-            f"{'s' if any(counts[s] != 1 for s in ('val', 'test')) else ''}: scores on so few say "
-            "little"
+            f"are there more labelled images? {' and '.join(few)}: scores on so few say little"
         )
