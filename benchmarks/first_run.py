@@ -34,19 +34,22 @@ NUM_PETS = 60
 
 
 def _copied(*parts: str) -> Callable[[Path], None]:
-    return lambda folder: (
-        shutil.copytree(
-            DATA.joinpath(*parts), folder, ignore=shutil.ignore_patterns("*.md", "SOURCE.txt")
-        )
-        and None
-    )
+    return lambda folder: _copy(DATA.joinpath(*parts), folder)
+
+
+def _copy(source: Path, folder: Path) -> None:
+    """Copy a folder, so that it may be written to even where the original may not."""
+    leave_out = shutil.ignore_patterns("*.md", "SOURCE.txt")
+    shutil.copytree(source, folder, ignore=leave_out, copy_function=shutil.copyfile)
+    for place in (folder, *(each for each in folder.rglob("*") if each.is_dir())):
+        place.chmod(0o755)
 
 
 def _camvid_like(folder: Path) -> None:
     """Copy the folders of splits under other names, so that no published set is recognised."""
     for split in ("train", "val", "test"):
-        shutil.copytree(DATA / "camvid" / split, folder / "images" / split)
-        shutil.copytree(DATA / "camvid" / f"{split}annot", folder / "masks" / split)
+        _copy(DATA / "camvid" / split, folder / "images" / split)
+        _copy(DATA / "camvid" / f"{split}annot", folder / "masks" / split)
 
 
 def _outlines(mask: Path) -> list[list[list[float]]]:
