@@ -126,3 +126,38 @@ def test_the_page_fits_the_window_and_its_ground_is_one_colour(browser, request)
     dark = "dark" in request.node.name
     ground = np.array([20, 23, 27] if dark else [255, 255, 255])
     assert (pixels == ground).all(axis=1).mean() > 0.85
+
+
+@pytest.fixture
+def telephone(tmp_path, port):
+    """A comparison of runs with long names, in a window of 400 by 900."""
+    names = ("unet-width16", "deeplabv3_resnet50-pretrained-long", "segformer_b0")
+    runs = [write_run(tmp_path / name, error=0.1 * len(name) / 12) for name in names]
+    path = tmp_path / "compare.html"
+    write_comparison(compare.compare(runs, resamples=500), path)
+    opened = Browser(port, telephone=(400, 900))
+    opened.open(path)
+    yield opened
+    assert opened.close() == []
+
+
+def test_a_telephone_shows_ranking_and_differences_on_its_first_screen(telephone):
+    assert telephone.script("return innerWidth") <= 400
+    assert telephone.script("return document.documentElement.scrollWidth <= innerWidth")
+    seen = telephone.script(
+        "const room = document.querySelector('#ranking .scroll').getBoundingClientRect();"
+        "return [...document.querySelectorAll('#ranking-table tr')].flatMap(row =>"
+        " [...row.cells].slice(0, 3).map(cell => cell.getBoundingClientRect()).map(cell =>"
+        " cell.right <= room.right && cell.bottom <= innerHeight))"
+    )
+    assert len(seen) == 12
+    assert all(seen)
+
+
+def test_confusion_matrices_stand_beside_each_other_where_there_is_room(telephone, browser):
+    tops = (
+        "return [...document.querySelectorAll('#confusion .matrix')]"
+        ".map(matrix => Math.round(matrix.getBoundingClientRect().top))"
+    )
+    assert len(set(browser.script(tops))) == 1
+    assert len(set(telephone.script(tops))) == 3

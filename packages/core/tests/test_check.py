@@ -281,6 +281,37 @@ def test_a_map_is_proposed_where_none_is_named(data):
     assert [each.raw for each in own.classes] == [(0,), (1,), (9,)]
 
 
+def test_proposed_colours_are_seen_and_differ(data):
+    binary = data.model_copy(update={"labels": None})
+    repaint(data, [0, 255, *[255] * 254])
+    assert (examine(binary).proposal or "").startswith(
+        "# nothing says what the values mean: 0 is called background as it is usual\n"
+    )
+    shown = [each.colour for each in proposed(binary).classes]
+    assert shown == ["#BAB0AC", "#4E79A7"]
+    black = data.model_copy(update={"options": {**data.options, "mask_kind": "colour"}})
+    colours_C3 = np.array([(0, 0, 0), (5, 5, 5), (200, 0, 0)], np.uint8)
+    for number in range(10):
+        path = mask_of(data, number)
+        rows, columns = np.asarray(Image.open(path)).shape
+        values_HW = np.repeat(np.arange(rows)[:, None] * 3 // rows, columns, 1)
+        Image.fromarray(colours_C3[values_HW]).save(path)
+    text = examine(black.model_copy(update={"labels": None})).proposal
+    shown = [each["colour"] for each in tomllib.loads(text or "")["classes"]]
+    assert len(set(shown)) == len(shown) == 3
+    assert not {"#000000", "#050505"} & set(shown)
+
+
+def test_many_proposed_classes_have_colours_of_their_own(data):
+    for number in range(10):
+        path = mask_of(data, number)
+        rows, columns = np.asarray(Image.open(path)).shape
+        values_HW = np.arange(rows * columns).reshape(rows, columns) * 20 // (rows * columns)
+        Image.fromarray(values_HW.astype(np.uint8)).save(path)
+    own = proposed(data.model_copy(update={"labels": None}))
+    assert len(own) == len({each.colour for each in own.classes}) == 20
+
+
 def test_a_shift_is_followed(data):
     repaint(data, np.arange(1, 257))
     own = proposed(data)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import json
 import math
 import subprocess
@@ -19,6 +20,7 @@ from terrazzo.data import loader
 from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.data.sample import IGNORE, Bands
 from terrazzo.evaluation import loop as evaluation_loop
+from terrazzo.io import images
 from terrazzo.models.probabilities import labels_at_size
 from terrazzo.runs import checkpoint, timing
 from terrazzo.runs.folder import RunFolder, create_run
@@ -104,6 +106,33 @@ def test_a_run_learns_logs_validates_and_keeps_best_and_last(tmp_path):
     kept = checkpoint.found(tmp_path / "run" / "checkpoints")
     assert kept[-2:] == [6, 9]
     assert position.best_step in kept
+
+
+def test_the_first_batch_is_kept_as_the_model_saw_it(tmp_path):
+    config = recipe()
+    colours = ("#FF0000", "#00FF00", "#0000FF")
+    classes = tuple(
+        dataclasses.replace(each, colour=colour)
+        for each, colour in zip(LABELS.classes, colours, strict=True)
+    )
+    label_map = dataclasses.replace(LABELS, classes=classes)
+    plain = split("train", 10)
+    data = MemorySplit("train", plain.images, plain.labels, label_map)
+    train(tmp_path / "run", config, train_split=data)
+    order = loader.TrainingOrder(len(data), config.training.batch_size, config.seed)
+    parts = (data, config.data, config.augment, config.loader, order)
+    seen = next(loader.training_batches(*parts, start_step=0, stop_step=1, bands=BANDS))
+    folder = tmp_path / "run" / "first_batch"
+    assert list(json.loads((folder / "names.json").read_text()).values()) == list(seen.names)
+    for number, label_HW in enumerate(seen.labels_BHW):
+        stored_HWC = images.read_image(folder / f"{number:02d}_image.png")
+        np.testing.assert_array_equal(stored_HWC, images.as_rgb(seen.images_BHWC[number]))
+        stored_HWC = images.read_image(folder / f"{number:02d}_labels.png")
+        np.testing.assert_array_equal(stored_HWC, label_map.colourise(label_HW))
+    assert not (folder / f"{len(seen):02d}_image.png").exists()
+    before = (folder / "names.json").stat().st_mtime_ns
+    train(tmp_path / "run", config, train_split=data)  # at its end: nothing is written again
+    assert (folder / "names.json").stat().st_mtime_ns == before
 
 
 def test_logged_loss_is_the_mean_since_the_last_line(tmp_path):

@@ -314,6 +314,69 @@ def test_files_of_shapes_of_each_split_are_the_splits(tmp_path, no_steps):
     assert sizes_of(init(tmp_path, None, REFERENCE).recipe) == {"train": 6, "val": 3, "test": 2}
 
 
+@pytest.mark.parametrize(
+    ("file", "images", "words"),
+    [
+        ("{s}/_annotations.coco.json", "{s}", ("train", "valid")),
+        ("{s}/_annotations.coco.json", "{s}", ("train", "valid", "test")),
+        ("annotations/instances_{s}.json", "images/{s}", ("train", "val")),
+        ("annotations/instances_{s}2017.json", "{s}2017", ("train", "val")),
+    ],
+)
+def test_files_of_coco_of_some_splits_or_under_other_words(file, images, words, tmp_path, no_steps):
+    for number, word in zip((10, 4, 3), words, strict=False):
+        coco_file(tmp_path, file.format(s=word), images.format(s=word), number)
+    proposal = init(tmp_path, None, REFERENCE)
+    expected = {"train": 10, "val": 4, "test": 3}
+    if len(words) == 2:
+        expected = {"train": 9, "val": 4, "test": 1}
+        assert any("is there a test split elsewhere?" in line for line in proposal.unsure)
+        told = "val is as it is named (share 0), test is drawn from train"
+        assert any(told in line for line in proposal.decided)
+    assert sizes_of(proposal.recipe) == expected
+    data = load_recipe(proposal.recipe).data
+    for split in datasets.SPLITS:
+        opened = datasets.open_split(data, split)
+        for index in range(len(opened)):
+            read = opened.read(index)
+            number = int(read.name.rpartition("/")[2])
+            np.testing.assert_array_equal(read.label_HW, picture(number)[1])
+    # What a run keeps of its draw leads back to the same images.
+    kept = tmp_path / "splits.json"
+    splits = {name: datasets.open_split(data, name) for name in datasets.SPLITS}
+    if datasets.draws(data):
+        datasets.keep_draw(splits, kept)
+        again = datasets.with_kept_draw(data, kept)
+        for name, opened in splits.items():
+            assert datasets.open_split(again, name).names == opened.names
+
+
+@pytest.mark.parametrize("place", ["{s}/{kind}", "{kind}/{s}"])
+def test_folders_of_yolo_of_train_and_valid(place, tmp_path, no_steps):
+    for number, word in ((10, "train"), (4, "valid")):
+        folders = [tmp_path / place.format(s=word, kind=kind) for kind in ("images", "labels")]
+        folders[1].mkdir(parents=True)
+        for n in range(number):
+            image_HWC, mask_HW = picture(n)
+            save(folders[0] / f"{word}{n}.png", image_HWC)
+            shares = np.ravel(np.array(square(mask_HW)) / [48, 40]).tolist()
+            (folders[1] / f"{word}{n}.txt").write_text(" ".join(map(str, (0, *shares))))
+    (tmp_path / "data.yaml").write_text("names: ['cell']\n")
+    proposal = init(tmp_path, None, REFERENCE)
+    assert sizes_of(proposal.recipe) == {"train": 9, "val": 4, "test": 1}
+
+
+def test_words_of_splits_that_do_not_fit_the_paths_are_refused(tmp_path):
+    for options, told in (
+        ({"split_words": {"train": "a"}}, "no path holds it"),
+        ({"images": "{split}", "split_words": {"val": "a"}}, "name no train split"),
+        ({"images": "{split}", "split_words": {"train": "a"}}, "fewer than three splits"),
+    ):
+        data = {"format": "coco", "root": str(tmp_path), "options": options}
+        with pytest.raises(ConfigError, match=told):
+            datasets.open_source(DataConfig(**data), "train")
+
+
 def test_a_split_without_a_folder_is_drawn_and_the_named_one_is_kept(tmp_path, no_steps):
     for split, number in (("train", 10), ("val", 3)):
         labelme_folder(tmp_path / split, number)
@@ -391,6 +454,101 @@ def test_files_elsewhere_leave_the_data_alone(tmp_path, no_steps):
         "labels.toml",
         "recipe.toml",
     ]
+
+
+def test_a_recipe_elsewhere_names_the_data_from_its_folder(tmp_path, no_steps):
+    root = make(tmp_path / "there" / "mine", "images/{n}.png", "masks/{n}.png")
+    text = init(root, tmp_path / "recipes" / "mine", REFERENCE).recipe.read_text()
+    told = 'root = "../../there/mine"  # from the folder of this recipe'
+    assert told in text
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "there").rename(tmp_path / "moved" / "there")
+    (tmp_path / "recipes").rename(tmp_path / "moved" / "recipes")
+    assert sum(sizes_of(tmp_path / "moved/recipes/mine/recipe.toml").values()) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected", "asked"),
+    [
+        ("classes.txt", "ground\ncell\n", {"ground", "cell"}, "does classes.txt begin with"),
+        ("labels.txt", "0: ground\n1: cell\n", {"ground", "cell"}, ""),
+        ("classes.json", '{"0": "ground", "1": "cell"}', {"ground", "cell"}, ""),
+        ("classes.json", '{"ground": 0, "cell": 1}', {"ground", "cell"}, ""),
+        (
+            "classes.json",
+            '{"classes": [{"value": 0, "name": "ground"}, {"value": 1, "name": "cell"}]}',
+            {"ground", "cell"},
+            "",
+        ),
+        ("classes.txt", "images/000.png\nimages/001.png\n", {"background", "foreground"}, ""),
+        ("classes.json", "not JSON", {"background", "foreground"}, ""),
+    ],
+)
+def test_names_of_classes_in_a_file_beside(name, text, expected, asked, tmp_path, no_steps):
+    make(tmp_path, "images/{n}.png", "masks/{n}.png", times=1)
+    (tmp_path / name).write_text(text)
+    proposal = init(tmp_path, None, REFERENCE)
+    assert proposal.labels is not None
+    assert set(load_label_map(proposal.labels).names) == expected
+    assert any(line.startswith(asked) for line in proposal.unsure) if asked else True
+    unnamed = any("what are the classes called?" in line for line in proposal.unsure)
+    assert unnamed == ("foreground" in expected)
+
+
+def test_names_in_order_of_values_with_gaps_and_of_colours(tmp_path, no_steps):
+    root = make(tmp_path / "gaps", "images/{n}.png", "masks/{n}.png")
+    (root / "classes.txt").write_text("ground\ncell\n")
+    proposal = init(root, None, REFERENCE)
+    assert proposal.unsure[1] == (
+        "are the names in classes.txt in the order of the values? They are read so: "
+        "0 = ground, 255 = cell"
+    )
+    three = make(tmp_path / "three", "images/{n}.png", "masks/{n}.png")
+    (three / "classes.txt").write_text("ground\ncell\nsky\n")
+    proposal = init(three, None, REFERENCE)
+    assert proposal.unsure[1] == (
+        "which names of classes.txt go with which values? It holds 3, the masks hold 2 values: "
+        "name them by --classes NAME=VALUE,…"
+    )
+    for name, lines in (
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nsoil:0,0,0::\ntree:9,99,9::\n"),
+        ("label_colors.txt", "0 0 0 soil\n9 99 9\ttree\n"),
+    ):
+        root = coloured(tmp_path / name[:-4], (0, 0, 0), (9, 99, 9))
+        (root / name).write_text(lines)
+        labels = init(root, None, REFERENCE).labels
+        assert labels is not None
+        assert load_label_map(labels).names == ("soil", "tree")
+
+
+def test_images_that_are_left_out_are_named(tmp_path, no_steps):
+    coco = coco_file(tmp_path / "coco", "coco.json", "images")
+    save(coco / "images" / "extra.png", picture(0)[0])
+    told = init(coco, None, REFERENCE).decided
+    assert "left out  since the file does not name them: 1 images: extra.png" in told
+    lists = make(tmp_path / "lists", "images/{n}.png", "masks/{n}.png")
+    save(lists / "images" / "extra.png", picture(0)[0])
+    (lists / "train.txt").write_text("\n".join(f"{n:03d}" for n in range(6)))
+    (lists / "val.txt").write_text("\n".join(f"{n:03d}" for n in range(6, 9)))
+    told = init(lists, None, REFERENCE).decided
+    assert "left out  2 images that no list names: 009, extra" in told
+
+
+def test_names_that_do_not_fit_shapes_are_refused_with_the_names_of_shapes(tmp_path, no_steps):
+    coco = coco_file(tmp_path / "coco", "coco.json", "images")
+    asked = question(coco, Wishes("reference", None, ("a", "b", "c")))
+    assert asked.code == "SEG-X127"
+    assert str(asked.observed).startswith("--classes a,b,c; the labels hold background (")
+    assert ", cell (" in str(asked.observed)
+    named = init(coco, None, Wishes("reference", None, ("thing=cell",)))
+    assert named.labels is not None
+    assert load_label_map(named.labels).names == ("background", "thing")
+
+
+def test_a_warm_up_is_shorter_than_the_training_that_was_asked_for(tmp_path, no_steps):
+    root = make(tmp_path / "mine", "images/{n}.png", "masks/{n}.png")
+    proposal = init(root, None, Wishes("reference", None, (), ("training.epochs=2",)))
+    assert load_recipe(proposal.recipe).training.schedule.warmup_steps == 0
 
 
 def test_a_class_that_is_rare_gets_dice(tmp_path, no_steps):
@@ -542,6 +700,73 @@ def test_a_scene_with_a_raster_of_classes(tmp_path, no_steps):
     recipe = load_recipe(init(folder, None, REFERENCE).recipe)
     assert recipe.data.format == "geotiff"
     assert len(datasets.load_labels(recipe.data)) == 4
+
+
+def squares_file(path: Path, left: float) -> None:
+    """Write 36 squares of three classes below and right of a corner."""
+    features = []
+    for row in range(6):
+        for k, kind in enumerate(("house", "road", "house", "field", "road", "field")):
+            x, y = left + 40 * k, 5_820_000 - 40 * row
+            ring = [[x, y], [x + 20, y], [x + 20, y - 20], [x, y - 20], [x, y]]
+            geometry = {"type": "Polygon", "coordinates": [ring]}
+            told = {"type": "Feature", "properties": {"class": kind}, "geometry": geometry}
+            features.append(told)
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
+    text = json.dumps({"type": "FeatureCollection", "crs": crs, "features": features})
+    path.write_text(text)
+
+
+def two_scenes(folder: Path) -> Path:
+    """Write two scenes side by side with shapes called after them."""
+    folder.mkdir()
+    for name, left in (("north", 392_000), ("north_2", 393_000)):
+        image_HWC = np.random.default_rng(0).integers(0, 200, (256, 256, 3)).astype(np.uint8)
+        place = {"crs": "EPSG:32633", "transform": Affine(1, 0, left, 0, -1, 5_820_000)}
+        rasters.write(folder / f"{name}.tif", image_HWC, **place)
+        squares_file(folder / f"{name}_labels.geojson", left)
+    return folder
+
+
+def test_several_scenes_with_shapes_called_after_them(tmp_path, no_steps):
+    recipe = load_recipe(init(two_scenes(tmp_path / "scenes"), None, REFERENCE).recipe)
+    scenes = recipe.data.options["scenes"]
+    assert [(scene["images"], scene["label"]) for scene in scenes] == [
+        (("north.tif",), "north_labels.geojson"),
+        (("north_2.tif",), "north_2_labels.geojson"),
+    ]
+    assert datasets.load_labels(recipe.data).names == ("background", "field", "house", "road")
+
+
+def test_scenes_that_are_named_with_set_are_completed(tmp_path, no_steps):
+    folder = scene(tmp_path / "scene")
+    squares_file(folder / "a.geojson", 392_000)
+    squares_file(folder / "b.geojson", 392_000)
+    asked = question(folder)
+    assert asked.code == "SEG-D121"
+    advice = str(asked.next_step)
+    assert "--set data.format=geotiff --set 'data.options.scenes=" in advice
+    scenes = 'data.options.scenes=[{ images = ["scene.tif"], label = "b.geojson" }]'
+    wishes = Wishes("reference", None, (), ("data.format=geotiff", scenes))
+    recipe = load_recipe(init(folder, None, wishes).recipe)
+    assert recipe.data.options["chip"] == 32
+    assert datasets.load_labels(recipe.data).names == ("background", "field", "house", "road")
+    without = Wishes("reference", None, (), (scenes, "data.options.chip=64"))
+    recipe = load_recipe(init(folder, tmp_path / "again", without).recipe)
+    assert recipe.data.options["chip"] == 64
+    assert recipe.augment.crop == (64, 64)
+
+
+def test_pixels_that_a_label_raster_takes_out_are_asked_about(tmp_path, no_steps):
+    folder = scene(tmp_path / "scene")
+    classes_HW = np.tile(np.repeat(np.arange(4, dtype=np.uint8), 4), (256, 16))
+    place = {"crs": "EPSG:32633", "transform": Affine(1, 0, 392_000, 0, -1, 5_820_000)}
+    rasters.write(folder / "scene_classes.tif", classes_HW[..., None], nodata=0, **place)
+    proposal = init(folder, None, REFERENCE)
+    assert proposal.unsure[-1] == (
+        "does 0 mean 'no label'? scene_classes.tif declares it as nodata, and such pixels, 24.7%, "
+        "are left out; where it is a class: gdal_edit.py -unsetnodata FILE"
+    )
 
 
 def test_a_disk_that_fills_up_leaves_nothing(tmp_path, no_steps, monkeypatch):

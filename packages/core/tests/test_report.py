@@ -8,13 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tomli_w
+from PIL import Image
 
 from terrazzo.base.errors import CheckpointError, ResourceError
 from terrazzo.data.labels import LabelClass, LabelMap
+from terrazzo.data.sample import Batch
 from terrazzo.evaluation import result
 from terrazzo.evaluation.result import Evaluation, Example
 from terrazzo.metrics import ConfusionMatrix
-from terrazzo.report import run_examples, write_report
+from terrazzo.report import image_layers, run_examples, write_report
+from terrazzo.runs.folder import RunFolder
+from terrazzo.training import first_batch
 
 STREET = {
     "sky": "#808080",
@@ -341,8 +345,36 @@ def test_errors_are_told_as_a_share_of_the_counted_pixels(tmp_path):
     assert "Errors: 33.3 % of" in page_of(make_run(tmp_path / "run", label_map, (outcome,))).text
 
 
+def test_the_borders_of_a_prediction_are_drawn_over_the_image():
+    labels_HWC = np.full((40, 60, 3), (10, 20, 30), np.uint8)
+    labels_HWC[10:30, 20:40] = (200, 100, 0)
+    plain = Image.new("RGB", (60, 40), (77, 77, 77))
+    drawn_HWC = np.asarray(image_layers.contours(plain, Image.fromarray(labels_HWC), 60))
+    assert drawn_HWC[20, 20].tolist() == drawn_HWC[10, 30].tolist() == [200, 100, 0]
+    assert drawn_HWC[20, 19].tolist() == [10, 20, 30]
+    inside_or_far = (drawn_HWC == 77).all(axis=2)
+    assert inside_or_far[12:28, 22:38].all()
+    assert inside_or_far[:8].all()
+    assert image_layers.contours(plain, Image.fromarray(labels_HWC), 30).size == (30, 20)
+
+
+def test_the_first_batch_is_shown_with_its_labels_over_it(tmp_path):
+    label_map = street_map(3)
+    folder = make_run(tmp_path / "run", label_map)
+    assert "The first batch" not in page_of(folder).text  # a run of an earlier version
+    images_BHWC = np.full((10, 32, 48, 3), 90, np.uint8)
+    labels_BHW = np.zeros((10, 32, 48), np.uint8)
+    names = tuple(f"street{n}" for n in range(10))
+    batch = Batch(images_BHWC, labels_BHW, names, names)
+    first_batch.write(batch, label_map, RunFolder(folder).first_batch)
+    page = page_of(folder)
+    assert "The first batch" in page.text
+    told = [image["alt"] for image in page.all("img") if "over image" in image["alt"]]
+    assert told == [f"Labels over image {n}" for n in range(1, 9)]
+
+
 def test_every_image_and_header_is_named_for_screen_readers(page):
-    assert len(page.all("img")) == 4 * 3
+    assert len(page.all("img")) == 5 * 3
     assert all(image["alt"] for image in page.all("img"))
     assert all(header.get("scope") in {"row", "col"} for header in page.all("th"))
     assert page.all("html") == [{"lang": "en"}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,7 @@ from terrazzo.io.raster_formats import is_raster
 _RARE = 0.001  # share of the pixels below which a new value is rather noise than a class
 _MOST = 64  # more new values than this are no classes
 _BACKGROUND = "#BAB0AC"
+_DARKEST = 60  # a colour whose brightest channel is below is not told from black
 _HUES = ("#4E79A7", "#F28E2B", "#E15759", "#76B7B2", "#59A14F", "#EDC948", "#B07AA1", "#9C755F")
 _MOST_FILES = 64  # label rasters that are asked for names and colours
 _NO_CLASS = {
@@ -97,8 +99,35 @@ def propose(survey: Survey, objects: NumberedObjects | None = None) -> str | Non
             counts.update(label.counts)
             if label.counts.keys() - known.all:
                 causes[label_values.diagnose(label.counts, label_map)] += 1
-    fitting = _fit(label_map, counts, causes, _told(survey))
-    return None if fitting is None else tomli_w.dumps(fitting.as_toml())
+    told = _told(survey)
+    fitting = _fit(label_map, counts, causes, told)
+    if fitting is None:
+        return None
+    text = tomli_w.dumps(_visible(fitting, kept=len(label_map)).as_toml())
+    if len(label_map) == 0 and not told.names and "background" in fitting.names:
+        return f"# nothing says what the values mean: 0 is called background as it is usual\n{text}"
+    return text
+
+
+def _visible(label_map: LabelMap, *, kept: int) -> LabelMap:
+    """Give classes colours that are told from each other and from black, which means ignored.
+
+    Args:
+        label_map: proposed.
+        kept: classes at its beginning that a person has given colours.
+    """
+    taken = {each.colour.lower() for each in label_map.classes[:kept]}
+    classes = list(label_map.classes[:kept])
+    free = (colour for colour in map(_distinct, itertools.count()) if colour.lower() not in taken)
+    own = {each.colour.lower() for each in label_map.classes}
+    for each in label_map.classes[kept:]:
+        colour = each.colour
+        if colour.lower() in taken or max(bytes.fromhex(colour[1:])) < _DARKEST:
+            colour = _BACKGROUND if each.raw == (0,) and _BACKGROUND.lower() not in taken else ""
+            colour = colour or next(c for c in free if c.lower() not in own | taken)
+        taken.add(colour.lower())
+        classes.append(replace(each, colour=colour))
+    return replace(label_map, classes=tuple(classes))
 
 
 def _of_names(sources: Sequence[OfShapes]) -> str:
@@ -169,7 +198,7 @@ def _fit(
 
 
 def _binary(label_map: LabelMap, told: _Told) -> LabelMap:
-    usual = {0: ("background", "#000000"), IGNORE: ("foreground", "#FFFFFF")}
+    usual = {0: ("background", _BACKGROUND), IGNORE: ("foreground", _HUES[0])}
     known = label_map.names or [told.names.get(raw, name) for raw, (name, _) in usual.items()]
     if len(set(known)) < len(known):
         known = [name for name, _ in usual.values()]

@@ -72,7 +72,9 @@ class Report:
         lines += [f"note: {note}" for note in self.notes]
         for _, several in groupby(self.findings, key=_kind):
             lines += ["", *_problem(list(several))]
-        lines += ["", *_class_table(self.classes, self.ignored_share), *_band_table(self.bands)]
+        if self.classes:
+            lines += ["", *_class_table(self.classes, self.ignored_share)]
+        lines += _band_table(self.bands)
         if self.proposal is not None:
             lines += ["", "a label map that would fit (save it, and name it in data.labels):", ""]
             lines += [f"    {line}".rstrip() for line in self.proposal.splitlines()]

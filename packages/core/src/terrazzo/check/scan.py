@@ -203,6 +203,8 @@ def _open(data: DataConfig, root: Path) -> tuple[dict[str, Source], tuple[Findin
             except DataError as error:
                 found.append(error)
         found += faults
+    # A split is empty because of what else is wrong, where something else is.
+    found = [error for error in found if error.code != "SEG-D016"] or found
     # Splits that are drawn from one folder have its faults in common.
     return sources, tuple(dict.fromkeys(of_error(error, root) for error in found))
 

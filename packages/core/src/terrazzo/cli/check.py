@@ -69,4 +69,20 @@ def check(
             data, progress=shown, fresh=fresh, run=run_folder, corrections=corrections
         )
     print(report.as_json() if as_json else printable.lines(report.as_text()))
+    is_bare = root is not None and config is None and labels is None and format == "folder"
+    if root is not None and is_bare and not (as_json or run_folder):
+        print(printable.lines(_next(root)))
     raise typer.Exit(3 if report.must_stop else 0)
+
+
+def _next(root: Path) -> str:
+    """Say what writes the files that a person with a folder alone lacks."""
+    import shlex
+
+    folder = shlex.quote(str(root))
+    if (root / "recipe.toml").is_file():
+        return f"next: terrazzo run {folder} trains by the recipe that is there"
+    return (
+        f"next: terrazzo init {folder} writes a recipe and a label map; it looks for other names "
+        "of folders, endings such as _mask and files of labelling tools"
+    )

@@ -51,6 +51,14 @@ class ExampleFiles:
 
 
 @dataclass(frozen=True)
+class BatchFiles:
+    """The two PNG files of one image of the first batch: after augmentation, and its labels."""
+
+    image: Path
+    labels: Path
+
+
+@dataclass(frozen=True)
 class Scored:
     """One evaluation.
 
@@ -86,6 +94,7 @@ class Record:
         timing: the objects of ``timing.jsonl``.
         label_map: of the run.
         scored: the evaluations, the leading one first.
+        first_batch: of the training; empty in runs of version 0.1.
     """
 
     name: str
@@ -96,6 +105,7 @@ class Record:
     timing: tuple[dict[str, Any], ...]
     label_map: LabelMap
     scored: tuple[Scored, ...]
+    first_batch: tuple[BatchFiles, ...] = ()
 
 
 def read(folder: RunFolder) -> Record:
@@ -115,6 +125,10 @@ def read(folder: RunFolder) -> Record:
         timing=tuple(undamaged_json_lines(folder.timing)),
         label_map=labels.from_toml(read_toml(folder.labels), where=folder.labels),
         scored=tuple(_read_scored(path) for path in _summaries(folder.evaluation)),
+        first_batch=tuple(
+            BatchFiles(path, path.with_name(path.name.replace("_image", "_labels")))
+            for path in sorted(folder.first_batch.glob("*_image.png"))
+        ),
     )
 
 

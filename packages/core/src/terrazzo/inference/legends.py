@@ -49,7 +49,7 @@ def overlay(
     colours_HWC = label_map.colourise(labels_HW)
     if contours:
         drawn_HWC = image_HWC.copy()
-        border_HW = _borders(labels_HW)
+        border_HW = borders(labels_HW)
         drawn_HWC[border_HW] = colours_HWC[border_HW]
     else:
         drawn_HWC = cv2.addWeighted(image_HWC, 1 - _FILL, colours_HWC, _FILL, 0)
@@ -62,8 +62,12 @@ def overlay(
     return canvas_HWC
 
 
-def _borders(labels_HW: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Return where a pixel of another class is near."""
+def borders(labels_HW: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Return where a pixel of another class is near.
+
+    Args:
+        labels_HW: uint8 or uint16, any numbers of classes.
+    """
     side = 2 * max(1, round(max(labels_HW.shape) / _PIXELS_PER_LINE)) + 1
     square = np.ones((side, side), np.uint8)
     differs_HW: NDArray[np.bool_] = cv2.dilate(labels_HW, square) != cv2.erode(labels_HW, square)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from terrazzo.data.labels import LabelMap
+from terrazzo.inference import legends
 
 WRONG = (213, 94, 0)
 """Vermilion of Okabe and Ito, which differs from grey in any colour vision."""
@@ -70,15 +71,38 @@ def layer_characters(layers: Sequence[Layer]) -> int:
 
 def data_url(image: Image.Image, side: int, *, lossless: bool) -> str:
     """Encode an image as a ``data:`` URL, its longer side reduced to `side` pixels at most."""
-    scale = side / max(image.size)
-    if scale < 1:
-        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        # Mixed class colours would be colours of no class, or of another one.
-        kind = Image.Resampling.NEAREST if lossless else Image.Resampling.BOX
-        image = image.resize(size, kind)
+    image = reduced(image, side, is_labels=lossless)
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", lossless=lossless, quality=80, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def reduced(image: Image.Image, side: int, *, is_labels: bool) -> Image.Image:
+    """Return an image whose longer side has `side` pixels at most."""
+    scale = side / max(image.size)
+    if scale >= 1:
+        return image
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    # Mixed class colours would be colours of no class, or of another one.
+    return image.resize(size, Image.Resampling.NEAREST if is_labels else Image.Resampling.BOX)
+
+
+def contours(image: Image.Image, labels: Image.Image, side: int) -> Image.Image:
+    """Draw the borders of areas over an image, in the colours at both of their sides.
+
+    Args:
+        image: RGB.
+        labels: in class colours; its size is that of the result before reduction.
+        side: pixels that the longer side of the result has at most.
+    """
+    if image.size != labels.size:
+        image = image.resize(labels.size)
+    labels_HWC = np.asarray(reduced(labels, side, is_labels=True))
+    drawn_HWC = np.array(reduced(image, side, is_labels=False))
+    _, ids = np.unique(labels_HWC.reshape(-1, 3), axis=0, return_inverse=True)
+    border_HW = legends.borders(ids.reshape(labels_HWC.shape[:2]).astype(np.uint16))
+    drawn_HWC[border_HW] = labels_HWC[border_HW]
+    return Image.fromarray(drawn_HWC)
 
 
 def has_distinct_colours(label_map: LabelMap) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from terrazzo.evaluation.stored import Record, column
-from terrazzo.report import curves, page_assets, split_view
+from terrazzo.report import curves, page_assets, run_examples, split_view
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ def render(record: Record) -> str:
         "steps_per_second": _median_of(timing, "steps_per_second"),
         "seconds_to_first_step": _median_of(timing, "seconds_to_first_step"),
         "peak_memory": max((e.get("peak_memory_bytes", 0) for e in timing), default=0),
+        "first_batch": run_examples.encode_batch(record.first_batch),
         "splits": split_view.of_all_splits(record),
     }
     return page_assets.render("run.html", values, styles=("page.css",), scripts=("page.js",))

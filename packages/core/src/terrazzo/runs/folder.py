@@ -4,6 +4,7 @@ runs/<name>/  config.toml   resolved recipe            labels.toml   label map i
               run.json      versions, hardware, data   log.jsonl     losses and scores; no times
               timing.jsonl  seconds                    splits.json   names drawn for each split
               checkpoints/  see `checkpoint`
+              first_batch/  see `training.first_batch`
               model/        see `saved_model`          evaluation/   see `evaluation.result`
               report.html
 """
@@ -99,6 +100,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def first_batch(self) -> Path:
+        """Images and labels of the first step, as the model saw them."""
+        return self.path / "first_batch"
+
+    @property
     def model(self) -> Path:
         """All that prediction needs."""
         return self.path / "model"
@@ -122,7 +128,7 @@ class RunFolder:
             self.speed,
             report,
         )
-        folders = (self.checkpoints, self.model, self.evaluation)
+        folders = (self.first_batch, self.checkpoints, self.model, self.evaluation)
         found = [*single, *(path for folder in folders for path in folder.rglob("*"))]
         return [path for path in found if path.is_file()]
 

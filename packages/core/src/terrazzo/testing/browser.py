@@ -51,14 +51,22 @@ class Browser:
     Args:
         port: of the driver.
         dark: whether the person prefers dark pages.
+        telephone: width and height of the screen of a telephone; a window of a computer without.
     """
 
-    def __init__(self, port: int, *, dark: bool = False) -> None:
+    def __init__(
+        self, port: int, *, dark: bool = False, telephone: tuple[int, int] | None = None
+    ) -> None:
         self._address = f"http://127.0.0.1:{port}"
         flags = ["--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1280,1000"]
         if dark:
             flags.append("--blink-settings=preferredColorScheme=0")
-        wanted = {"goog:chromeOptions": {"args": flags}, "goog:loggingPrefs": {"browser": "ALL"}}
+        options: dict[str, Any] = {"args": flags}
+        if telephone:
+            width, height = telephone
+            screen = {"width": width, "height": height, "pixelRatio": 1.0}
+            options["mobileEmulation"] = {"deviceMetrics": screen}
+        wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
         answer = self._call("/session", {"capabilities": {"alwaysMatch": wanted}})
         self._address += f"/session/{answer['sessionId']}"
 

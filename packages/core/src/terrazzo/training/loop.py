@@ -25,6 +25,7 @@ from terrazzo.models.contract import StepResult, Trainer
 from terrazzo.models.memory import step_memory
 from terrazzo.runs import checkpoint
 from terrazzo.runs.folder import RunFolder
+from terrazzo.training import first_batch
 from terrazzo.training.learning_rate import learning_rate
 from terrazzo.training.state import EventSchedule, TrainingState, resume, save, stopped
 
@@ -96,6 +97,8 @@ def train(
                 steps_per_epoch=schedule.steps_per_epoch,
                 scores=[score for _, score in state.scores],
             )
+            if state.step == 0 and world.rank == 0:
+                first_batch.write(batch, train_split.label_map, run.first_batch)
             with step_memory(trainer, batch.images_BHWC, state.step + 1):
                 result = trainer.train_step(batch, rate)
             if state.step == begun_at and world.rank == 0:

@@ -31,7 +31,9 @@ from terrazzo.base.errors import ConfigError, DataError, unknown_name
 from terrazzo.base.recipe import Config, DataConfig, data_config
 from terrazzo.data import labels as label_maps
 from terrazzo.data.datasets import _split_draw
+from terrazzo.data.datasets._annotated_images import open_by_words
 from terrazzo.data.datasets._faults import noting as noting
+from terrazzo.data.datasets._shape_options import ShapeOptions
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.sample import RawSample, Sample
 from terrazzo.io import images
@@ -409,7 +411,10 @@ def open_source(data: DataConfig, split: str) -> Source:
     module = load_format(data.format)
     options = _options(data)
     root = resolve_path(data.root, where="data.root")
-    source = module.open_split(root, split, options)
+    if isinstance(options, ShapeOptions) and options.split_words:
+        source: Source = open_by_words(module.open_split, root, split, options)
+    else:
+        source = module.open_split(root, split, options)
     if not source.names:
         raise DataError(
             "SEG-D016",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -26,6 +26,7 @@ from terrazzo.data.datasets._shape_options import (
     ShapeOptions,
     as_toml,
 )
+from terrazzo.data.datasets._split_draw import SplitName
 from terrazzo.data.datasets._turned_photos import Load, place_shapes
 from terrazzo.data.sample import IGNORE, RawSample
 from terrazzo.io.annotations import draw
@@ -200,23 +201,8 @@ def annotated_images(
         _ask_for(classes, root)
         notes += (f"data.options.classes is not set; of the files: {as_toml(classes)}",)
     pairs = at_planes(pairs, options.plane)
-    chosen = pairs
-    if options.split is not None:
-        names = [pair.name for pair in pairs]
-        is_default = "split" not in options.model_fields_set and options.split_file is None
-        if is_default and split_folders.are_splits(names, root / options.images):
-            chosen = tuple(p for p in pairs if split_folders.split_of(p.name) == split)
-            notes += (split_folders.note(names),)
-        else:
-            kept = {} if is_default else _kept(pairs, options)
-            drawn = _split_draw.divide(
-                split,
-                options.split,
-                options.split_file,
-                training=lambda: tuple(pair for pair in pairs if pair.name not in kept),
-            )
-            own = tuple(pair for pair in pairs if kept.get(pair.name) == split)
-            chosen, notes = own or drawn.pairs, notes + drawn.notes
+    chosen, told = _divided(root, split, options, pairs)
+    notes += told
     ignored = IGNORE if len(classes) < IGNORE else MOST_CLASSES + 1
     rules = DrawingRules(
         {name: value for value, name in enumerate(classes, 1)},
@@ -235,6 +221,79 @@ def annotated_images(
         rules,
         notes,
     )
+
+
+def _divided(
+    root: Path, split: str, options: ShapeOptions, pairs: Sequence[Pair]
+) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
+    """Return the pairs of one split, and what to say of the division."""
+    if options.split is None:
+        return tuple(pairs), ()
+    names = [pair.name for pair in pairs]
+    is_default = "split" not in options.model_fields_set and options.split_file is None
+    if is_default and split_folders.are_splits(names, root / options.images):
+        own = tuple(p for p in pairs if split_folders.split_of(p.name) == split)
+        return own, (split_folders.note(names),)
+    kept = {} if is_default else _kept(pairs, options)
+    drawn = _split_draw.divide(
+        split,
+        options.split,
+        options.split_file,
+        training=lambda: tuple(pair for pair in pairs if pair.name not in kept),
+    )
+    own = tuple(pair for pair in pairs if kept.get(pair.name) == split)
+    return own or drawn.pairs, drawn.notes
+
+
+def open_by_words(
+    open_one: Callable[[Path, str, Any], Any],
+    root: Path,
+    split: str,
+    options: ShapeOptions,
+) -> AnnotatedImages:
+    """Open one split where the paths have words of their own for the splits, or lack some.
+
+    Args:
+        open_one: of the format.
+        root: of the data set.
+        split: ``train``, ``val`` or ``test``.
+        options: with `split_words`. Where there is a draw as well, names begin with the split
+            whose paths an image comes from.
+
+    Raises:
+        ConfigError: as the format.
+        DataError: as the format.
+    """
+
+    def opened(of_split: SplitName, classes: Sequence[str]) -> AnnotatedImages:
+        word = options.split_words[of_split]
+        own: dict[str, Any] = {
+            "images": options.images.replace("{split}", word),
+            "annotations": options.annotations.replace("{split}", word),
+            "classes": tuple(classes),
+            "split": None,
+            "split_words": {},
+            "split_file": None,
+        }
+        found: AnnotatedImages = open_one(root, of_split, options.model_copy(update=own))
+        return found
+
+    if options.split is None:
+        return opened(cast("SplitName", split), options.classes)
+    sources = {name: opened(name, options.classes) for name in options.split_words}
+    if not options.classes:
+        found = dict.fromkeys(name for each in sources.values() for name in each.class_names)
+        sources = {name: opened(name, tuple(found)) for name in options.split_words}
+    pairs: list[Pair] = []
+    load: dict[str, Load] = {}
+    notes: dict[str, None] = {}
+    for name, source in sources.items():
+        pairs += [replace(pair, name=f"{name}/{pair.name}") for pair in source.pairs]
+        load |= {f"{name}/{inside}": each for inside, each in source.load.items()}
+        notes |= dict.fromkeys(source.notes)
+    chosen, told = _divided(root, split, options, sorted(pairs, key=lambda pair: pair.name))
+    bands = band_names_of([pair.image for pair in chosen], any_orientation=True)
+    return AnnotatedImages(chosen, bands, load, sources["train"].rules, (*notes, *told))
 
 
 def _kept(pairs: Sequence[Pair], options: ShapeOptions) -> dict[str, str]:

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from terrazzo.base.config_parsing import Frozen
 from terrazzo.data.datasets._paired_files import PlaneChoice
-from terrazzo.data.datasets._split_draw import Draw
+from terrazzo.data.datasets._split_draw import SPLITS, Draw, SplitName
 
 MOST_CLASSES = 65534
 
@@ -38,6 +38,9 @@ class ShapeOptions(Frozen):
     plane: PlaneChoice = Field(default={})
     """Stacks of microscopes and DICOM: which plane is read, ``{ z = 3, t = 0 }``, counted from 0.
     Axes: ``z``, ``t``, ``frame`` of DICOM, and ``series``, the image of a file of several."""
+    split_words: dict[SplitName, Annotated[str, Field(min_length=1)]] = Field(default={})
+    """What ``{split}`` is in the paths of each split, where it is not train, val and test:
+    ``{ train = "train", val = "valid" }``. A split that is left out is drawn: `split`."""
     split: Draw | None = Field(default_factory=lambda given: _default_draw(given))
     """A draw; a share of 0 keeps the sub-folder of that name as the split. None: by ``{split}`` in
     a path. By default, where no path has it: the sub-folders train, val and test of the images if
@@ -53,10 +56,26 @@ class ShapeOptions(Frozen):
         if set(self.classes) & set(self.undrawn):
             msg = "a class is either in classes or in undrawn"
             raise ValueError(msg)
-        if self.by_split == (self.split is not None):
+        if self.split_words:
+            self._check_words()
+        elif self.by_split == (self.split is not None):
             msg = "give one way to split: {split} in a path, or split"
             raise ValueError(msg)
         return self
+
+    def _check_words(self) -> None:
+        if not self.by_split:
+            msg = "split_words say what {split} is in a path, and no path holds it"
+            raise ValueError(msg)
+        if "train" not in self.split_words:
+            msg = "split_words name no train split"
+            raise ValueError(msg)
+        if self.split is None and len(self.split_words) < len(SPLITS):
+            msg = "split_words name fewer than three splits: split says what the others are, as in "
+            msg += (
+                "split = { train = 0.9, val = 0, test = 0.1 }, where 0 keeps the one that is named"
+            )
+            raise ValueError(msg)
 
     @property
     def by_split(self) -> bool:

@@ -17,7 +17,13 @@ from terrazzo.data.datasets import Source
 from terrazzo.data.datasets._annotated_images import OfShapes
 from terrazzo.data.datasets._shape_options import PerImageOptions, ShapeOptions
 from terrazzo.data.datasets._split_folders import split_of
-from terrazzo.workflows.init import folder_words, image_folders, tool_exports, yolo_names
+from terrazzo.workflows.init import (
+    class_names,
+    folder_words,
+    image_folders,
+    tool_exports,
+    yolo_names,
+)
 from terrazzo.workflows.init.layout import Layout, Tree
 
 _MOST_CANDIDATES = 64
@@ -59,7 +65,7 @@ def detect(tree: Tree) -> Layout | None:
     options = _best(tree, tool, files, candidates)
     if options is None:
         return None
-    if _left_out(files, options["annotations"]):
+    if _left_out(files, options):
         raise _divided(tree, tool, files)
     if tool == "yolo":
         options |= _yolo_names(tree)
@@ -67,7 +73,8 @@ def detect(tree: Tree) -> Layout | None:
         "format": f"{first} is a file of {tool}",
         "images": "folder of the images",
         "annotations": "where the shapes are",
-        "classes": "names in data.yaml, in their order",
+        "classes": "names in data.yaml or a file of names, in their order",
+        "split_words": "what stands for {split} in the paths",
     }
     others = {each: path for path, each in found.items() if each != tool}
     unsure = tuple(
@@ -95,8 +102,9 @@ def completed(layout: Layout, given: Mapping[str, Any]) -> Layout:
         reasons["classes"] = "as the files name them: raw values 1, 2, 3 … in this order"
         if layout.format == "yolo":
             unsure.append(
-                "what are the classes called? No data.yaml says it; name them by --set "
-                f"'data.options.classes=[…]', {len(classes)} of them in the order of their numbers"
+                "what are the classes called? No data.yaml or classes.txt says it; name them by "
+                f"--set 'data.options.classes=[…]', {len(classes)} of them in the order of their "
+                "numbers"
             )
     names = sorted({name for source in sources for name in source.names})
     if not {"split", "split_file"} & given.keys():
@@ -112,7 +120,9 @@ def _divide(
     unsure: list[str],
 ) -> None:
     named = {split_of(name) for name in names} - {None}
-    if any("{split}" in str(used.get(key)) for key in ("images", "annotations")):
+    if len(used.get("split_words", {})) == 2:
+        options["split"] = image_folders.draw_of(names, {*used["split_words"]}, reasons, unsure)
+    elif any("{split}" in str(used.get(key)) for key in ("images", "annotations")):
         reasons["split"] = "as the paths name them"
     elif len(named) == 3:
         reasons["split"] = "folders named after the splits are taken for them"
@@ -137,7 +147,7 @@ def _best(
             options = {**places, **suffixes}
             faults: list[DataError] = []
             sources = _opened(tree.root, tool, options, faults)
-            if sources and not faults and not _left_out(files, options["annotations"]):
+            if sources and not faults and not _left_out(files, options):
                 return options
             tried.append((sum(len(source.names) for source in sources), options))
     most = max(tried, key=lambda each: each[0], default=(0, None))
@@ -145,9 +155,11 @@ def _best(
     return None if tool == "yolo" and not most[0] else most[1]
 
 
-def _left_out(files: Iterable[str], place: str) -> bool:
+def _left_out(files: Iterable[str], options: Mapping[str, Any]) -> bool:
     """Tell whether files lie outside of a folder, or are not that file; with ``{split}``, all."""
-    used = [place.replace("{split}", split) for split in datasets.SPLITS]
+    place = options["annotations"]
+    words = options.get("split_words", {}).values() or datasets.SPLITS
+    used = [place.replace("{split}", word) for word in words]
     inside = tuple(f"{each}/" for each in used)
     return place != "." and not all(file in used or file.startswith(inside) for file in files)
 
@@ -186,6 +198,7 @@ def _of_folders(tree: Tree, files: list[str]) -> Iterator[dict[str, Any]]:
     for of_images in dict.fromkeys([_common(images), *map(_base, by_role), *by_role]):
         for of_shapes in dict.fromkeys([_common(shapes), *map(_base, shapes)]):
             yield {"images": of_images or ".", "annotations": of_shapes or "."}
+    yield from _by_words(images, shapes)
 
 
 def _divided(tree: Tree, tool: str, files: Sequence[str]) -> DataError:
@@ -210,7 +223,13 @@ def _of_files(tree: Tree, tool: str, files: list[str]) -> Iterator[dict[str, Any
         DataError: SEG-D121, there are several files that are not those of the splits.
     """
     templates = list(_templates(files))
-    if len(files) > 1 and (not templates or len(files) != 3):
+    leads = sorted(tree.pictures, key=lambda lead: folder_words.base_of(lead) is None)
+    by_words = list(_by_words(leads, files))
+    if len(files) > 1 and any(not _left_out(files, each) for each in by_words):
+        if not templates or len(files) != len(datasets.SPLITS):
+            yield from by_words
+            return
+    elif len(files) > 1 and (not templates or len(files) != len(datasets.SPLITS)):
         raise DataError(
             "SEG-D121",
             f"it is not clear which file holds the labels: there are several of {tool}",
@@ -221,7 +240,6 @@ def _of_files(tree: Tree, tool: str, files: list[str]) -> Iterator[dict[str, Any
             "--set data.options.images=FOLDER; or rename the files to those words, e.g. valid to "
             "val",
         )
-    leads = sorted(tree.pictures, key=lambda lead: folder_words.base_of(lead) is None)
     parents = [str(parent) for lead in leads for parent in PurePosixPath(lead).parents]
     parents.sort(key=len, reverse=True)
     places = dict.fromkeys([*_templates(leads), *leads, *parents, "."] if templates else ())
@@ -237,6 +255,33 @@ def _templates(paths: Iterable[str]) -> Iterator[str]:
         if made is not None:
             found.setdefault(made[0], set()).add(made[1])
     yield from (template for template, splits in found.items() if len(splits) == 3)
+
+
+def _by_words(images: Iterable[str], shapes: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Yield paths with ``{split}`` and the words that stand there, where they are not all three."""
+    of_images = _words(images)
+    for template, words in _words(shapes).items():
+        if "train" not in words or len(words) < 2:
+            continue
+        options: dict[str, Any] = {"annotations": template, "split_words": words}
+        if len(words) < len(datasets.SPLITS):
+            options["split"] = image_folders.draw_of((), {*words}, {}, [])
+        for images_template, image_words in of_images.items():
+            if words.items() <= image_words.items():
+                yield {"images": images_template or ".", **options}
+        for lead in dict.fromkeys([_common(list(images)), *images]):
+            yield {"images": lead or ".", **options}
+
+
+def _words(paths: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the word for each split by the paths with ``{split}`` in its place."""
+    found: dict[str, dict[str, str]] = {}
+    for path in paths:
+        made = folder_words.split_words(path)
+        if made is not None:
+            template, split, word = made
+            found.setdefault(template, {}).setdefault(split, word)
+    return found
 
 
 def _common(leads: Sequence[str]) -> str:
@@ -267,7 +312,7 @@ def _yolo_files(tree: Tree) -> list[str]:
 
 
 def _yolo_names(tree: Tree) -> dict[str, Any]:
-    """Return the option of the classes that ``data.yaml`` names, if it is there and plain."""
+    """Return the option of the classes that ``data.yaml`` or another file plainly names."""
     for name in ("data.yaml", "data.yml", "dataset.yaml"):
         if name not in tree.files.get("", ()):
             continue
@@ -277,4 +322,9 @@ def _yolo_names(tree: Tree) -> dict[str, Any]:
             continue
         if found is not None:
             return {"classes": found}
-    return {}
+    beside = class_names.beside(tree)
+    if beside is None:
+        return {}
+    by_value = beside.by_value or dict(enumerate(beside.in_order))
+    in_order = [by_value.get(number, "") for number in range(len(by_value))]
+    return {"classes": in_order} if in_order and all(in_order) else {}

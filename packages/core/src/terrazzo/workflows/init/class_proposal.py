@@ -14,6 +14,8 @@ from terrazzo.data import labels as label_maps
 from terrazzo.data.datasets._annotated_images import OfShapes
 from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.data.sample import IGNORE
+from terrazzo.workflows.init import class_names
+from terrazzo.workflows.init.class_names import ClassNames
 
 COLOURS = (
     *("#4E79A7", "#F28E2B", "#59A14F", "#E15759", "#B07AA1", "#EDC948", "#76B7B2", "#9C755F"),
@@ -50,7 +52,13 @@ class Classes:
     unsure: tuple[str, ...]
 
 
-def propose(survey: Survey, known: Mapping[int, str], wishes: Sequence[str], name: str) -> Classes:
+def propose(
+    survey: Survey,
+    known: Mapping[int, str],
+    wishes: Sequence[str],
+    name: str,
+    beside: ClassNames | None = None,
+) -> Classes:
     """Decide on the classes of masks that were looked at.
 
     Args:
@@ -59,6 +67,7 @@ def propose(survey: Survey, known: Mapping[int, str], wishes: Sequence[str], nam
         wishes: names of the classes in the order of their values, or ``name=value``; ``ignore``
             leaves a value out.
         name: of the label map.
+        beside: names in a file beside the masks.
 
     Raises:
         ConfigError: SEG-X127, the names do not fit the values.
@@ -83,7 +92,11 @@ def propose(survey: Survey, known: Mapping[int, str], wishes: Sequence[str], nam
         known = {code: each.name for each in published.classes for code in each.raw} | dict(known)
         ignored |= set(published.ignored) & counts.keys()
         values = sorted(counts.keys() - ignored)
-    given = _wished(wishes, values + sorted(ignored), plain, counts) if wishes else {}
+    asked = ""
+    if beside is not None and not known and not wishes:
+        known, asked = class_names.of_values(beside, values, colour_coded=colour_coded)
+    texts = {value: plain.raw_text(value) for value in (*values, *sorted(ignored))}
+    given = _wished(wishes, list(texts), texts, counts) if wishes else {}
     for value, word in given.items():
         (ignored.add if word in _IGNORE_WORDS else ignored.discard)(value)
     values = sorted(counts.keys() - ignored)
@@ -98,6 +111,8 @@ def propose(survey: Survey, known: Mapping[int, str], wishes: Sequence[str], nam
         for value, share in zip(values, shares, strict=True)
     }
     unsure = _questions(values, ignored, names, known, given, plain, counts)
+    if asked:
+        unsure = (asked, *unsure)
     if published is not None and not wishes:
         unsure = (
             f"are these the classes of {published.name}? The masks hold its colours, see "
@@ -131,7 +146,8 @@ def of_shapes(survey: Survey, wishes: Sequence[str], name: str) -> Classes:
     counts[0] += sum(counts.pop(value, 0) for value in sorted(rest))
     values = [value for value in (0, *of_files) if counts[value] and value not in ignored]
     plain = LabelMap(name, ())
-    given = _wished(wishes, values, plain, counts) if wishes else {}
+    texts = {value: of_files.get(value, "background") for value in values}
+    given = _wished(wishes, values, texts, counts) if wishes else {}
     ignored |= {value for value, word in given.items() if word in _IGNORE_WORDS}
     if 0 in ignored:
         ignored |= rest
@@ -267,14 +283,23 @@ def _refuse_objects(survey: Survey) -> None:
 
 
 def _wished(
-    wishes: Sequence[str], values: Sequence[int], plain: LabelMap, counts: Counter[int]
+    wishes: Sequence[str],
+    values: Sequence[int],
+    texts: Mapping[int, str],
+    counts: Counter[int],
 ) -> dict[int, str]:
     """Return the names that were asked for, by value.
+
+    Args:
+        wishes: as in `propose`.
+        values: of the masks, or of shapes.
+        texts: what a person knows each value by: as written in masks, or the name of shapes.
+        counts: pixels by value.
 
     Raises:
         ConfigError: SEG-X127.
     """
-    known = {plain.raw_text(value).lower(): value for value in values}
+    known = {texts[value].lower(): value for value in values}
     given: dict[int, str] = {}
     if all("=" in wish for wish in wishes):
         for wish in wishes:
@@ -290,12 +315,12 @@ def _wished(
     if len(given) < len(wishes) or len(set(names)) < len(names) or not all(given.values()):
         total = max(sum(counts.values()), 1)
         held = ", ".join(
-            f"{plain.raw_text(value)} ({counts[value] / total:.1%})" for value in sorted(values)
+            f"{texts[value]} ({counts[value] / total:.1%})" for value in sorted(values)
         )
         raise ConfigError(
             "SEG-X127",
-            "the names of the classes do not fit the values of the masks",
-            observed=f"--classes {','.join(wishes)}; the masks hold {held}",
+            "the names of the classes do not fit the values of the labels",
+            observed=f"--classes {','.join(wishes)}; the labels hold {held}",
             allowed=f"{len(values)} different names in the order of these values, or NAME=VALUE; "
             "`ignore` leaves a value out",
             next_step="name each of these values",

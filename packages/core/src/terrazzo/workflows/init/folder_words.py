@@ -30,6 +30,10 @@ _ENDS = {"masks": ("annot", "mask", "masks", "label", "labels"), "images": ("ima
 _WORDS = re.compile(r"[a-z]+[0-9]+[a-z]+|[a-z]+")
 _SPLIT = re.compile(r"(?<![a-z])(train|val|test)(?![a-z])|(?<![a-z])(train|val|test)(?=annot)")
 
+_SPLIT_WORD = re.compile(
+    r"(?<![a-z])(training|train|validation|valid|val|testing|test)(?![a-z])", re.I
+)
+
 ENDINGS_OF_MASKS = (
     *("_mask", "_masks", "-mask", "_gt", "_GT", "_L", "_label", "_labels", "_seg"),
     *("_segmentation", "_annotation", "_trimap", "_lbl", "_manual1", "_Mask", "_matte"),
@@ -84,6 +88,21 @@ def with_split(lead: str) -> tuple[str, str] | None:
     if found is None:
         return None
     return f"{lead[: found.start()]}{{split}}{lead[found.end() :]}", found[0]
+
+
+def split_words(lead: str) -> tuple[str, str, str] | None:
+    """Return a path with ``{split}`` in the place of any word for a split, the split, the word."""
+    found = list(_SPLIT_WORD.finditer(lead))
+    if not found:
+        return None
+    first, word = found[0], found[0][0]
+    template = (
+        lead.replace(word, "{split}")
+        if len(found) > 1
+        else (f"{lead[: first.start()]}{{split}}{lead[first.end() :]}")
+    )
+    split = next(split for split in ("train", "val", "test") if word.lower().startswith(split))
+    return template, split, word
 
 
 def common_ending(longer: Sequence[str], shorter: frozenset[str]) -> str:

@@ -113,7 +113,7 @@ def _refuse_unpaired(tree: Tree) -> None:
 def _unpaired(tree: Tree, images: str, masks: str) -> DataError:
     shown = [
         ", ".join(
-            name
+            f"{lead}/{name}".removeprefix(f"{place}/")
             for lead, names in tree.pictures.items()
             if lead == place or lead.startswith(f"{place}/")
             for name in names[:_SHOWN]
@@ -170,6 +170,7 @@ def _divide(
     if lists:
         options["lists"] = lists
         reasons["lists"] = "text files that name the images of each split"
+        _tell_unlisted(tree, found, lists, reasons)
     named = set(lists) or {split_of(name) for name in found.pairs} - {None}
     if len(named) == 3:
         reasons.setdefault("split", "folders named after the splits are taken for them")
@@ -250,12 +251,28 @@ def split_lists(tree: Tree, found: Match) -> dict[str, str]:
 
 
 def _names_pairs(tree: Tree, path: str, found: Match) -> bool:
+    names = _listed(tree, path)
+    return bool(names) and found.pairs.keys() >= names
+
+
+def _listed(tree: Tree, path: str) -> set[str]:
+    """Return the names of images in a text file; none where it cannot be read."""
     try:
         lines = (tree.root / path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
-        return False
-    names = [line.strip().rpartition(".")[0] or line.strip() for line in lines if line.strip()]
-    return bool(names) and found.pairs.keys() >= set(names)
+        return set()
+    return {line.strip().rpartition(".")[0] or line.strip() for line in lines if line.strip()}
+
+
+def _tell_unlisted(
+    tree: Tree, found: Match, lists: dict[str, str], reasons: dict[str, str]
+) -> None:
+    listed = {name for path in lists.values() for name in _listed(tree, path)}
+    left = sorted({*found.pairs, *found.lonely_images} - listed)
+    if left:
+        shown = ", ".join(left[:_SHOWN]) + (", …" if len(left) > _SHOWN else "")
+        images = f"{len(left)} image{'s' if len(left) > 1 else ''}"
+        reasons["left_out"] = f"{images} that no list names: {shown}"
 
 
 def _refuse_lonely(tree: Tree, found: Match) -> None:

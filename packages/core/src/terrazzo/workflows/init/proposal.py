@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import textwrap
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from terrazzo.data.labels import load_label_map
 from terrazzo.models import backends
 from terrazzo.workflows.init import (
     annotation_files,
+    class_names,
     class_proposal,
     image_folders,
     known_sets,
@@ -123,6 +125,7 @@ def init(
     classes = _classes(layout, seen, wishes, folder)
     if layout.labels is not None and not wishes.classes:
         classes = replace(classes, unsure=())
+    classes = replace(classes, unsure=(*classes.unsure, *_of_nodata(layout, seen)))
     settings = settings_module.decide(layout, seen, classes, backend, model, gpu=gpu)
     settings.assign_all(wishes.assignments)
     with tempfile.TemporaryDirectory(prefix="terrazzo-init-") as scratch:
@@ -199,7 +202,9 @@ def _look(folder: Path, wishes: Wishes, progress: Progress) -> tuple[Layout, Sur
         assign(asked, assignment)
     data = asked.get("data", {})
     given = data.get("options", {})
-    if "format" in data:
+    if "scenes" in given and data.get("format", "geotiff") == "geotiff":
+        layout = scene_files.asked_for(look(folder), given)
+    elif "format" in data:
         layout = Layout(folder, data["format"], dict(given), {"format": "asked for with --set"})
         layout = replace(layout, labels=datasets.load_format(data["format"]).LABELS)
     elif {"images", "masks"} & given.keys() and "annotations" not in given:
@@ -281,10 +286,33 @@ def _classes(layout: Layout, seen: Survey, wishes: Wishes, folder: Path) -> Clas
         name = folder.resolve().name or "classes"
         if any(isinstance(source, OfShapes) for source in seen.sources.values()):
             return class_proposal.of_shapes(seen, wishes.classes, name)
-        return class_proposal.propose(seen, layout.names, wishes.classes, name)
+        beside = class_names.beside(look(layout.root))
+        return class_proposal.propose(seen, layout.names, wishes.classes, name, beside)
     counted = coverage.count(seen)
     rows = () if counted is None else coverage.table(counted, seen.label_map)
     return Classes(seen.label_map, tuple(row.pixel_share for row in rows), {}, ())
+
+
+def _of_nodata(layout: Layout, seen: Survey) -> tuple[str, ...]:
+    """Ask about pixels that a raster of labels takes out by a value."""
+    if layout.format != "geotiff":
+        return ()
+    from terrazzo.io import rasters  # GDAL is loaded by those who read GeoTIFF
+
+    labels = [scanned.label for scanned in seen.scanned_images if scanned.label is not None]
+    unlabelled = sum(label.unlabelled for label in labels)
+    files = dict.fromkeys(path for p in seen.scanned_images for path in p.files[-1:])
+    rasters_of_labels = [path for path in files if not rasters.is_vector(path)]
+    values = {rasters.info(path).nodata for path in rasters_of_labels} - {None}
+    if not unlabelled or not values:
+        return ()
+    value = ", ".join(f"{each:g}" for each in values if each is not None)
+    share = unlabelled / (unlabelled + sum(sum(label.counts.values()) for label in labels))
+    return (
+        f"does {value} mean 'no label'? {rasters_of_labels[0].name} declares it as nodata, and "
+        f"such pixels, {share:.1%}, are left out; where it is a class: gdal_edit.py -unsetnodata "
+        "FILE",
+    )
 
 
 def _measure(
@@ -356,9 +384,14 @@ def _place_data(
     settings: Settings, layout: Layout, classes: Classes, place: Path, root: Path
 ) -> None:
     """Set format, root and labels, as they are named from the folder of the recipe."""
-    table: dict[str, Any] = {"format": layout.format, "root": _seen_from(place, root)}
+    seen_from = _seen_from(place, root)
+    table: dict[str, Any] = {"format": layout.format, "root": seen_from}
     settings.reasons["data.format"] = layout.reasons.get("format", "")
-    settings.reasons["data.root"] = "from the folder of this recipe"
+    settings.reasons["data.root"] = (
+        "where the data are on this machine"
+        if Path(seen_from).is_absolute()
+        else "from the folder of this recipe"
+    )
     if layout.labels is None or classes.label_map.source == class_proposal.SOURCE:
         table["labels"] = LABELS
         settings.reasons["data.labels"] = "the classes: names, colours and values"
@@ -372,11 +405,17 @@ def _place_data(
 
 
 def _seen_from(place: Path, root: Path) -> str:
-    """Return a path that means the same wherever the two folders are moved together."""
-    place, root = place.absolute(), root.absolute()
-    if root == place or place in root.parents:
-        return root.relative_to(place).as_posix()
-    return str(root)
+    """Return a path that means the same wherever the two folders are moved together.
+
+    Absolute where they have no folder in common but the top one.
+    """
+    if root.absolute() == place.absolute() or place.absolute() in root.absolute().parents:
+        return root.absolute().relative_to(place.absolute()).as_posix()
+    place, root = Path(os.path.realpath(place)), root.absolute()
+    common = Path(os.path.commonpath([place, root])) if place.anchor == root.anchor else None
+    if common is None or common == Path(root.anchor):
+        return str(root)
+    return Path(os.path.relpath(root, place)).as_posix()
 
 
 def _write(
@@ -443,6 +482,10 @@ def _told(settings: Settings, layout: Layout, classes: Classes, seen: Survey) ->
         + layout.reasons.get("split", "as the data set divides them"),
         f"classes   {shares}",
     ]
+    notes = (note for source in seen.sources.values() for note in getattr(source, "notes", ()))
+    left = [n.removeprefix("left out").lstrip(",: ") for n in notes if n.startswith("left out")]
+    left = [*filter(None, [layout.reasons.get("left_out")]), *dict.fromkeys(left)]
+    lines += [f"left out  {textwrap.shorten(each, 300, placeholder=' …')}" for each in left]
     shown = {
         "size": "data.image_size" if settings.get("data.image_size") else "augment.crop",
         "model": "model.name",

@@ -147,7 +147,10 @@ def set_batch_and_length(
             f"may it take longer? {epochs} epochs are a first look; --set training.epochs="
             f"{5 * epochs} takes about {_time(5 * epochs * epoch)} and scores better"
         )
-    total = epochs * steps
+    if settings.is_asked("training.batch_size"):
+        steps = math.ceil(num_train / settings.get("training.batch_size"))
+    epochs = settings.get("training.epochs") or 1
+    total = settings.get("training.steps") or epochs * steps
     learning_rate = 3e-3 if settings.get("model.name") == "unet" else 1e-3
     put(
         "training.schedule",
@@ -167,7 +170,7 @@ def _time(seconds: float) -> str:
 
 def _size(settings: Settings, layout: Layout, survey: Survey, *, gpu: bool) -> None:
     if layout.format == "geotiff":
-        chip = layout.options["chip"]
+        chip = layout.options.get("chip", 256)
         settings.put("augment.crop", [chip, chip], "a chip of the scene")
         return
     sizes = Counter((p.image.rows, p.image.columns) for p in survey.scanned_images if p.image)
@@ -264,10 +267,12 @@ def _loss(settings: Settings, classes: Classes) -> None:
 
 def _few_images(settings: Settings, survey: Survey) -> None:
     counts = Counter(scanned.split for scanned in survey.scanned_images)
-    few = [f"{split} is {counts[split]}" for split in ("val", "test") if counts[split] < _FEW]
+    few = [
+        f"{split} is {counts[split]} image{'s' if counts[split] != 1 else ''}"
+        for split in ("val", "test")
+        if counts[split] < _FEW
+    ]
     if few:
         settings.unsure.append(
-            f"are there more labelled images? {' and '.join(few)} image"
-            f"{'s' if any(counts[s] != 1 for s in ('val', 'test')) else ''}: scores on so few say "
-            "little"
+            f"are there more labelled images? {' and '.join(few)}: scores on so few say little"
         )
