@@ -109,6 +109,7 @@ def test_killed_and_resumed_a_study_ends_as_if_nothing_had_been(place):
     before = final(first), (first / "report.html").stat().st_mtime_ns
 
     assert go_on() == [
+        "looking at all data, settings and models before the first step",
         "[1/2] first: done",
         "[2/2] second: goes on",
         "[2/2] second: is scored on two-test",
@@ -172,8 +173,8 @@ def test_missing_images_are_found_before_anything_is_written(place):
 
 def test_a_study_ends_with_the_exit_code_of_the_run_that_failed(place):
     with pytest.raises(TerrazzoError, match="SEG-R051") as failed:
-        go_on("set=['model.options.width=3']")
-    assert failed.value.exit_code == 2
+        go_on("set=['training.schedule.learning_rate=1e38']")
+    assert failed.value.exit_code == 6
 
 
 PATIENT = """

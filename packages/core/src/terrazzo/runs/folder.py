@@ -21,7 +21,7 @@ from typing import Any
 
 import tomli_w
 
-from terrazzo.base import config_parsing
+from terrazzo.base import config_parsing, disk_errors
 from terrazzo.base.atomic_write import flush_file, flush_folder, replacing
 from terrazzo.base.config_parsing import read_toml
 from terrazzo.base.disk_errors import unreadable
@@ -292,6 +292,30 @@ def refuse_to_delete_inputs(path: Path, inputs: Iterable[Path]) -> None:
                 observed=f"it lies in {path}",
                 next_step="choose another place with --out DIR, or move it out of there first",
             )
+
+
+def require_space(path: Path, needed: int) -> None:
+    """Refuse a disk that has less room than a run or a study will take.
+
+    Args:
+        path: on the disk; may not be there yet.
+        needed: bytes of all checkpoints that lie there at one time, and of the model.
+
+    Raises:
+        ResourceError: SEG-R070.
+    """
+    free = disk_errors.free_bytes(path)
+    if free is None or free >= needed:
+        return
+    raise ResourceError(
+        "SEG-R070",
+        "the disk is too small for the checkpoints",
+        file=path,
+        observed=f"{disk_errors.amount(free)} free on this disk",
+        allowed=f"{disk_errors.amount(needed)} of space",
+        next_step="free some space, choose another disk with --out DIR, or keep fewer of them "
+        "(checkpoint.keep)",
+    )
 
 
 def reopen_run(path: Path, recipe: Config) -> RunFolder:

@@ -52,6 +52,7 @@ from terrazzo.runs.folder import (
     refuse_occupied,
     refuse_to_delete_inputs,
     reopen_run,
+    require_space,
 )
 from terrazzo.runs.init_weights import load_init_weights
 from terrazzo.runs.provenance import describe_run, last_used, note_resumption
@@ -181,7 +182,7 @@ def _prepare(
     def check_on_first() -> None:
         nonlocal labelled, trackers, data_now
         trackers = tracking.trackers(recipe.tracking, folder)
-        _require_weight_a_class(recipe, label_map)
+        require_weight_a_class(recipe, label_map)
         labelled = check.check_before_training(
             splits,
             recipe.loader.threads,
@@ -210,6 +211,7 @@ def _prepare(
         if resume:
             _require_same_processes(folder, trainer, allowed=allowed.other_processes)
         else:
+            require_space(folder.path, _space_needed(recipe, trainer, train))
             create_run(folder.path, recipe, label_map, overwrite=overwrite)
         if not folder.record.exists():
             if datasets.draws(recipe.data):
@@ -254,6 +256,14 @@ def _train_and_score(
         )
         _keep_best(folder, recipe, trainer, splits["train"], prepared.bands, state)
         return score_run(folder, recipe, trainer, splits["test"], state.best_step, progress)
+
+
+def _space_needed(recipe: Config, trainer: Trainer, train: Split) -> int:
+    """Return the bytes of all checkpoints that will lie there at one time, and of the model."""
+    order = TrainingOrder(len(train), recipe.training.batch_size, recipe.seed, 0, 1)
+    schedule = EventSchedule(recipe, order.steps_per_epoch)
+    size = sum(array.nbytes for array in trainer.state().values())
+    return size * (schedule.most_checkpoints + 1)
 
 
 def _bands_from_first(world: World, make: Callable[[], Bands]) -> Bands:
@@ -342,7 +352,12 @@ def _require_known_model(backend: Backend, recipe: Config) -> None:
         raise unknown_name(kind, recipe.model.name, backend.models())
 
 
-def _require_weight_a_class(recipe: Config, label_map: LabelMap) -> None:
+def require_weight_a_class(recipe: Config, label_map: LabelMap) -> None:
+    """Refuse class weights that are not one a class.
+
+    Raises:
+        ConfigError: SEG-X012.
+    """
     weights = recipe.training.loss.class_weights
     if isinstance(weights, tuple) and len(weights) != len(label_map):
         raise ConfigError(

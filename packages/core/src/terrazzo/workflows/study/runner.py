@@ -38,6 +38,7 @@ from terrazzo.workflows.compare import write_comparison_files
 from terrazzo.workflows.study import child_process
 from terrazzo.workflows.study import plan as study_plan
 from terrazzo.workflows.study.plan import Plan
+from terrazzo.workflows.study.preflight import check_study
 from terrazzo.workflows.study.steps import data_file, folder_of, mark, next_step, recipe_file
 
 
@@ -71,6 +72,7 @@ def run(
     recipes = [recipe_file(plan, planned) for planned in plan.runs]
     data = [] if plan.score_data is None else [data_file(plan)]
     refuse_inputs([plan.out / "study.toml", *recipes, *data], plan.inputs)
+    check_study(plan, say, models=ray is None)
     with claimed(plan.out):
         _refuse_occupied(plan, resume=resume)  # another process may have come first
         _write_plan(plan)
