@@ -117,7 +117,7 @@ def test_import_contracts_hold():
             "--split --workers",
         ),
         ("init", "--backend --classes --help --model --out --set"),
-        ("study", "--help --out --ray --resume --set --workers"),
+        ("study", "--help --only --out --ray --resume --set --workers"),
         (
             "predict",
             "--align --allow-remote --allow-vrt --any-pixel-size --area --bands --batch-size "

@@ -102,6 +102,16 @@ class AugmentConfig(Frozen):
             raise ValueError(msg)
         return self
 
+    @property
+    def versions(self) -> int:
+        """Number of versions of an image that turns, flips and `rotations` draw from."""
+        if self.rotations:
+            return (180 // self.rotations + 1) * 3
+        flips = (self.flip_horizontal > 0) + (self.flip_vertical > 0)
+        if self.turns:
+            return 8 if flips else 4  # the other flip is a turn of the first
+        return 2**flips
+
     @pydantic.field_validator("scale")
     @classmethod
     def _low_to_high(cls, scale: tuple[float, float]) -> tuple[float, float]:
@@ -201,7 +211,10 @@ class TrainingConfig(Frozen):
     batch_size: Count = 8
     epochs: Count | None = None
     steps: Count | None = None
-    """Exactly one of epochs and steps."""
+    passes: Count | None = None
+    """Exactly one of epochs, steps and passes. A pass is so many epochs as there are versions of an
+    image by turns, flips or `augment.rotations`: as long as an epoch over a data set that is
+    inflated with all of them."""
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -230,8 +243,8 @@ class TrainingConfig(Frozen):
 
     @pydantic.model_validator(mode="after")
     def _one_length(self) -> TrainingConfig:
-        if (self.epochs is None) == (self.steps is None):
-            msg = "give exactly one of epochs and steps"
+        if sum(length is not None for length in (self.epochs, self.steps, self.passes)) != 1:
+            msg = "give exactly one of epochs, steps and passes"
             raise ValueError(msg)
         return self
 
@@ -357,6 +370,23 @@ def from_anywhere(recipe: Config) -> Config:
     return recipe.model_copy(update={"data": data.model_copy(update=named)})
 
 
+_LENGTHS = ("training.epochs", "training.steps", "training.passes")
+
+
+def assign_setting(values: dict[str, Any], assignment: str) -> None:
+    """Set one key of a recipe in place, see `config_parsing.assign`; one length replaces another.
+
+    Raises:
+        ConfigError: SEG-X007, as `assign`.
+    """
+    assign(values, assignment)
+    key = assignment.partition("=")[0].replace(" ", "")
+    if key in _LENGTHS:
+        for other in _LENGTHS:
+            if other != key:
+                values["training"].pop(other.partition(".")[2], None)
+
+
 def _assigned(
     values: dict[str, Any], assignments: Sequence[str], folder: Path, note: Callable[[str], None]
 ) -> None:
@@ -364,7 +394,7 @@ def _assigned(
     if isinstance(values.get("data"), dict):
         anchor_data(values["data"], folder, note)
     for assignment in assignments:
-        assign(values, assignment)
+        assign_setting(values, assignment)
     if isinstance(values.get("data"), dict):
         anchor_data(values["data"], Path.cwd(), note)
 

@@ -42,7 +42,7 @@ _FREE_TO_CHANGE = (
     "validation.batch_size",
 )
 """Tables and keys of a recipe that change no weight and no score: a resume may differ in them."""
-_LENGTH = {"training.epochs", "training.steps"}
+_LENGTH = {"training.epochs", "training.steps", "training.passes"}
 
 _CREATING = ".creating"
 """In a folder without ``config.toml``: `create_run` was killed there, and all in it may go."""

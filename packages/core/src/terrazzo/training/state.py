@@ -54,7 +54,10 @@ class EventSchedule:
     def total_steps(self) -> int:
         """Optimiser steps of the whole run, if it is not stopped early."""
         training = self.recipe.training
-        return training.steps or (training.epochs or 0) * self.steps_per_epoch
+        if training.steps is not None:
+            return training.steps
+        epochs = training.epochs or (training.passes or 0) * self.recipe.augment.versions
+        return epochs * self.steps_per_epoch
 
     @property
     def most_checkpoints(self) -> int:

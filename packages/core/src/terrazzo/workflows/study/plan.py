@@ -6,7 +6,7 @@ Nothing is written and nothing is trained; `terrazzo.workflows.study.runner` doe
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,14 @@ from pydantic import Field
 from terrazzo.base import config_parsing
 from terrazzo.base.config_parsing import Frozen, read_toml
 from terrazzo.base.errors import ConfigError, unknown_name
-from terrazzo.base.recipe import Config, DataConfig, InitConfig, anchor_data, require_inside
+from terrazzo.base.recipe import (
+    Config,
+    DataConfig,
+    InitConfig,
+    anchor_data,
+    assign_setting,
+    require_inside,
+)
 from terrazzo.data import datasets
 from terrazzo.models import backends, compatibility
 
@@ -26,6 +33,7 @@ FULL = "full"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=200)]
 """Also the name of a folder."""
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+_OF_ALL = "all."
 Assignments = tuple[str, ...]
 """``key=value`` with dotted keys, as after ``--set``."""
 
@@ -79,6 +87,8 @@ class StudyConfig(Frozen):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     set: Assignments = ()
     """For every run, before its own."""
+    all: Assignments = ()
+    """For every run, after all else; ``--set all.training.steps=20`` adds one."""
     data: dict[Name, DataConfig] = Field(default_factory=dict)
     score: ScoreConfig = ScoreConfig()
     group: str | None = None
@@ -108,12 +118,14 @@ class PlannedRun:
         recipe: all its settings.
         begins_with: the run of the study whose weights it begins with.
         test: name of the data set it is scored on; empty where it is the recipe's own.
+        stem: its name in the file of the study, without seed.
     """
 
     name: str
     recipe: Config
     begins_with: str | None
     test: str
+    stem: str
 
 
 @dataclass(frozen=True)
@@ -126,6 +138,7 @@ class Plan:
         runs: each one after the one it begins with, otherwise as in the file.
         score_data: what all runs are scored on; None: each on its own data.
         inputs: the files it was read from.
+        only: names of the runs to do now, those they begin with included; None: all.
     """
 
     study: StudyConfig
@@ -133,6 +146,12 @@ class Plan:
     runs: tuple[PlannedRun, ...]
     score_data: DataConfig | None
     inputs: tuple[Path, ...] = ()
+    only: frozenset[str] | None = None
+
+    @property
+    def chosen(self) -> tuple[PlannedRun, ...]:
+        """The runs to do now."""
+        return tuple(run for run in self.runs if self.only is None or run.name in self.only)
 
     @property
     def split(self) -> str:
@@ -165,7 +184,10 @@ def load_study(path: Path, assignments: Sequence[str] = ()) -> StudyConfig:
     values.setdefault("name", path.stem)
     _anchor_data_sets(values, path.parent)
     for assignment in assignments:
-        config_parsing.assign(values, assignment)
+        if assignment.startswith(_OF_ALL):
+            _add_for_all(values, assignment)
+        else:
+            config_parsing.assign(values, assignment)
     study = config_parsing.parse(StudyConfig, values, where=path)
     names = [run.name for run in study.runs]
     _refuse_twice(names, path)
@@ -175,6 +197,14 @@ def load_study(path: Path, assignments: Sequence[str] = ()) -> StudyConfig:
         _refuse_unknown("run of the study", scale.leave_out, names)
         _refuse_unknown("data set of the study", scale.data, study.data)
     return study
+
+
+def _add_for_all(values: dict[str, Any], assignment: str) -> None:
+    """Take an assignment that is for every run, such as ``all.training.steps=20``."""
+    earlier = values.get("all", [])
+    if not isinstance(earlier, list):
+        raise ConfigError("SEG-X007", "'all' is a list of settings", observed=earlier)
+    values["all"] = [*earlier, assignment.removeprefix(_OF_ALL)]
 
 
 def _anchor_data_sets(values: dict[str, Any], folder: Path) -> None:
@@ -218,6 +248,28 @@ def plan_study(study: StudyConfig, path: Path, out: Path) -> Plan:
     return found
 
 
+def with_only(plan: Plan, names: Sequence[str]) -> Plan:
+    """Return a plan that does some of its runs, and those whose weights they begin with.
+
+    Args:
+        plan: of the whole study.
+        names: of runs as in the file, which mean all their seeds and folds, or of run folders;
+            none: all runs.
+
+    Raises:
+        ConfigError: SEG-X004, a name is none of these.
+    """
+    if not names:
+        return plan
+    known = {run.name for run in plan.runs} | {run.stem for run in plan.runs}
+    _refuse_unknown("run of the study", names, sorted(known))
+    wanted = {run.name for run in plan.runs if {run.name, run.stem} & set(names)}
+    for run in reversed(plan.runs):  # each after the one it begins with
+        if run.name in wanted and run.begins_with is not None:
+            wanted.add(run.begins_with)
+    return replace(plan, only=frozenset(wanted))
+
+
 def _planned(
     study: StudyConfig,
     path: Path,
@@ -250,13 +302,13 @@ def _planned(
         begins_with = _name(run.init.run, seed, seeds)
         values["init"] = {"run": str(run_folder_of(out, begins_with)), "part": run.init.part}
     of_scale = (*study.at_scale.set, *run.at.get(study.scale, ()))
-    for assignment in (*study.set, *run.set, *of_scale):
-        config_parsing.assign(values, assignment)
+    for assignment in (*study.set, *run.set, *of_scale, *study.all):
+        assign_setting(values, assignment)
     resolved = config_parsing.parse(Config, values, where=f"{path}, run {name}")
     require_inside(resolved.data, where=f"{path}, run {name}")
     models = backends.load(resolved.backend).models()
     _refuse_unknown(f"{resolved.backend} model", [resolved.model.name], models)
-    return PlannedRun(name, resolved, begins_with, study.score.data or run.data or "")
+    return PlannedRun(name, resolved, begins_with, study.score.data or run.data or "", run.name)
 
 
 def run_folder_of(out: Path, name: str) -> Path:

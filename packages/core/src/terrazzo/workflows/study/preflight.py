@@ -49,7 +49,7 @@ def check_study(plan: Plan, say: Say, *, models: bool = True) -> None:
             ConfigError SEG-X180, SEG-X181: a model cannot be built; DataError SEG-D155: runs of
             one test have other test images; ResourceError SEG-R070: the disk is too small.
     """
-    pending = [run for run in plan.runs if not is_trained(plan, run)]
+    pending = [run for run in plan.chosen if not is_trained(plan, run)]
     if not pending:
         return
     say("looking at all data, settings and models before the first step")
@@ -202,7 +202,8 @@ def _check_tests(plan: Plan, opened: _Opened) -> None:
     if plan.score_data is not None:
         return
     split = plan.study.score.split
-    for runs in plan.tests.values():
+    for some in plan.tests.values():
+        runs = [run for run in some if run in plan.chosen]
         for first, other in pairwise(runs):
             if first.recipe.data == other.recipe.data:
                 continue
@@ -235,7 +236,10 @@ def _check_group(plan: Plan, opened: _Opened, scored: Split | None) -> None:
     if scored is not None:
         compare.group_names(scored.names, plan.study.group)
         return
-    for runs in plan.tests.values():
+    for some in plan.tests.values():
+        runs = [run for run in some if run in plan.chosen]
+        if not runs:
+            continue
         try:
             splits = opened.splits(runs[0].recipe.data, runs[0].recipe.loader)
         except TerrazzoError:

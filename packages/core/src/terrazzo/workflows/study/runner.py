@@ -37,7 +37,7 @@ from terrazzo.runs.folder import claimed, reopen_run
 from terrazzo.workflows.compare import write_comparison_files
 from terrazzo.workflows.study import child_process
 from terrazzo.workflows.study import plan as study_plan
-from terrazzo.workflows.study.plan import Plan
+from terrazzo.workflows.study.plan import Plan, PlannedRun
 from terrazzo.workflows.study.preflight import check_study
 from terrazzo.workflows.study.steps import data_file, folder_of, mark, next_step, recipe_file
 
@@ -60,7 +60,7 @@ def run(
         workers: how many; None: one for each GPU, or CPU where there is none.
 
     Returns:
-        One comparison a test with at least two runs, by the path of its page.
+        One comparison a test with at least two runs that are done, by the path of its page.
 
     Raises:
         TerrazzoError: of every kind; of a run that fails, with that run's exit code.
@@ -88,7 +88,7 @@ def run(
 def _open_data(plan: Plan) -> None:
     """List every image that will be needed, so that a missing folder is found now."""
     tables: list[DataConfig] = []
-    for planned in plan.runs:
+    for planned in plan.chosen:
         if planned.recipe.data not in tables:
             tables.append(planned.recipe.data)
     for data in tables:
@@ -169,6 +169,8 @@ def _write_toml(path: Path, values: dict[str, Any]) -> None:
 
 def _one_after_another(plan: Plan, say: Callable[[str], None]) -> None:
     for number, planned in enumerate(plan.runs, start=1):
+        if planned not in plan.chosen:
+            continue
         title = f"[{number}/{len(plan.runs)}] {planned.name}"
         if next_step(plan, planned) is None:
             say(f"{title}: done")
@@ -214,11 +216,18 @@ def _handing_on(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+def _is_done(plan: Plan, planned: PlannedRun) -> bool:
+    """Tell whether a run can be compared; all can after a study that did all its runs."""
+    return plan.only is None or next_step(plan, planned) is None
+
+
 def _compare(plan: Plan) -> dict[Path, Comparison]:
-    tests = {name: some for name, some in plan.tests.items() if len(some) > 1}
+    done = {name: [run for run in some if _is_done(plan, run)] for name, some in plan.tests.items()}
+    tests = {name: some for name, some in done.items() if len(some) > 1}
+    several = sum(len(some) > 1 for some in plan.tests.values()) > 1
     pages = {}
     for name, some in tests.items():
-        stem = "comparison" if len(tests) == 1 else f"comparison_{name or 'test'}"
+        stem = "comparison" if not several else f"comparison_{name or 'test'}"
         comparison = compare.compare(
             [folder_of(plan, planned).path for planned in some],
             split=plan.split,
