@@ -273,6 +273,9 @@ class ValidationConfig(Frozen):
     patience: Count | None = None
     """Stop after this many validations without a better score. None: never."""
     batch_size: Count = 8
+    train_images: Annotated[int, Field(ge=0)] | None = None
+    """Training images that are scored as well at each validation, without augmentation: always the
+    same ones, evenly spaced. 0: none. None: a quarter as many as validation images, at most 50."""
 
 
 class EvaluationConfig(Frozen):

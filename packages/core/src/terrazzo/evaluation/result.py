@@ -65,6 +65,8 @@ class Evaluation:
         examples: a few images, for the report; the same in all processes.
         extra: what else was counted.
         maps: of the scenes the images are parts of, where they are.
+        cross_entropy: over all pixels that count, in nats a pixel; None where it was not computed,
+            NaN where no pixel counts.
     """
 
     split: str
@@ -75,6 +77,7 @@ class Evaluation:
     examples: tuple[Example, ...] = ()
     extra: ExtraCounts = field(default_factory=ExtraCounts)
     maps: tuple[SceneOverview, ...] = ()
+    cross_entropy: float | None = None
 
     @property
     def matrix(self) -> ConfusionMatrix:

@@ -40,6 +40,7 @@ _FREE_TO_CHANGE = (
     "log.every_steps",
     "data.allow_outside",
     "validation.batch_size",
+    "validation.train_images",
 )
 """Tables and keys of a recipe that change no weight and no score: a resume may differ in them."""
 _LENGTH = {"training.epochs", "training.steps", "training.passes"}

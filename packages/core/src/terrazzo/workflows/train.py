@@ -13,7 +13,7 @@ from terrazzo import check, tracking
 from terrazzo.base.atomic_write import replacing
 from terrazzo.base.config_parsing import StrPath, resolve_path
 from terrazzo.base.errors import CheckpointError, ConfigError, unknown_name
-from terrazzo.base.json_files import read_json, replace_json
+from terrazzo.base.json_files import read_json, replace_json, undamaged_json_lines
 from terrazzo.base.processes import (
     World,
     first_does,
@@ -40,6 +40,7 @@ from terrazzo.data.loader import TrainingOrder
 from terrazzo.data.normalization import bands_of, noise_deviations
 from terrazzo.data.sample import Bands
 from terrazzo.data.scaling import require_one_scaling, scaling_of
+from terrazzo.evaluation.remarks import training_remarks
 from terrazzo.models import backends
 from terrazzo.models.card import ModelCard
 from terrazzo.models.contract import Backend, Trainer
@@ -254,6 +255,9 @@ def _train_and_score(
             stop_requested=stop_requested,
             logged=logged,
         )
+        if trainer.world.rank == 0:
+            for line in training_remarks(undamaged_json_lines(folder.log)):
+                progress.say(f"warning: {line}")
         _keep_best(folder, recipe, trainer, splits["train"], prepared.bands, state)
         return score_run(folder, recipe, trainer, splits["test"], state.best_step, progress)
 

@@ -30,7 +30,7 @@ from terrazzo.base.config_parsing import Frozen, StrPath, resolve_path
 from terrazzo.base.errors import ConfigError, DataError, unknown_name
 from terrazzo.base.recipe import Config, DataConfig, data_config
 from terrazzo.data import labels as label_maps
-from terrazzo.data.datasets import _split_draw
+from terrazzo.data.datasets import _chosen_images, _split_draw
 from terrazzo.data.datasets._faults import noting as noting
 from terrazzo.data.labels import LabelMap
 from terrazzo.data.sample import RawSample, Sample
@@ -308,6 +308,7 @@ def keep_draw(splits: Mapping[str, Split], file: Path) -> None:
 
 
 def _drawn(source: Source) -> tuple[str, ...]:
+    source = _chosen_images.whole(source)
     return source.drawn if isinstance(source, OfPlaces) else source.names
 
 
@@ -334,6 +335,39 @@ def open_split(data: DataConfig, split: str) -> Split:
     limit = data.limit.get(split, len(source.names))  # type: ignore[call-overload]
     instance_file = getattr(load_format(data.format), "instance_file", None)
     return Split(split, source, label_map, min(limit, len(source.names)), instance_file)
+
+
+@dataclass(frozen=True)
+class SpreadSamples:
+    """Up to `most` samples of a split, evenly spaced over it: always the same ones."""
+
+    split: Split
+    most: int
+
+    @property
+    def name(self) -> str:
+        """Name of the split."""
+        return self.split.name
+
+    @property
+    def label_map(self) -> LabelMap:
+        """Label map of the split."""
+        return self.split.label_map
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the samples."""
+        return tuple(self.split.names[self._index(position)] for position in range(len(self)))
+
+    def __len__(self) -> int:
+        return min(self.most, len(self.split))
+
+    def read(self, index: int) -> Sample:
+        """Decode one of the samples; see `Split.read`."""
+        return self.split.read(self._index(index))
+
+    def _index(self, position: int) -> int:
+        return position * len(self.split) // len(self)
 
 
 class Dataset(Mapping[str, Split]):
