@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -38,6 +39,23 @@ _NO_PATHS = ("group", "split_file", "classes", "undrawn", "annotator", "image_ke
 """Options that hold an expression, names, or a path of its own."""
 
 
+def expression_with_group(pattern: str) -> str:
+    """Return a regular expression that has a group.
+
+    Raises:
+        ValueError: it is none, or has no group.
+    """
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        msg = f"not a regular expression: {error}"
+        raise ValueError(msg) from None
+    if groups == 0:
+        msg = "needs a group in parentheses"
+        raise ValueError(msg)
+    return pattern
+
+
 class DataConfig(Frozen):
     """Which images, and how their labels are read."""
 
@@ -52,12 +70,25 @@ class DataConfig(Frozen):
     """Rows and columns the model sees. None: as the files are. Scores are always computed on the
     labels as the files are: probabilities are resampled to them."""
     limit: dict[Literal["train", "val", "test"], Count] = Field(default={})
-    """Use only the first images of a split, for trials. The run record says so."""
+    """Use only so many images of a split, for trials and curves over sizes. The record of the run
+    says so."""
+    limit_draw: Literal["random", "first"] = "random"
+    """Which images `limit` takes: a draw in which each group has its share, or the first names.
+    Runs of earlier versions took the first names and go on with them."""
+    limit_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    limit_group: str | None = None
+    """Regular expression, searched in each name: images whose first group is equal are drawn by the
+    share they have. None: what comes before the number at the end of the name (pets: the breed)."""
     normalize: Literal["dataset", "robust", "imagenet", "none"] = "dataset"
     """Where the mean and standard deviation of each band come from; ``robust`` takes percentiles,
     which a few extreme pixels do not move."""
     allow_outside: bool = False
     """Whether paths in `options` may lead out of `root`."""
+
+    @pydantic.field_validator("limit_group")
+    @classmethod
+    def _has_a_group(cls, pattern: str | None) -> str | None:
+        return pattern if pattern is None else expression_with_group(pattern)
 
 
 class AugmentConfig(Frozen):

@@ -132,7 +132,8 @@ class RunFolder:
                 observed="no config.toml in it" if self.path.is_dir() else "no such folder",
                 next_step=self._how_to_begin(),
             )
-        return config_parsing.parse(Config, read_toml(self.config), where=self.config)
+        values = with_limit_of_its_time(read_toml(self.config))
+        return config_parsing.parse(Config, values, where=self.config)
 
     def _how_to_begin(self) -> str:
         """Say what helps where there is no recipe to go on with."""
@@ -141,6 +142,35 @@ class RunFolder:
         if self.path.is_dir() and any(self.path.iterdir()) and _is_beginning(self.path):
             return "the making of this run was interrupted: begin it again with --overwrite"
         return "name a folder that `terrazzo run` made, such as runs/demo_torch"
+
+
+def with_limit_of_its_time(values: dict[str, Any]) -> dict[str, Any]:
+    """Give a recipe that a run or a study has kept the meaning that `data.limit` had then.
+
+    Earlier versions took the first names, and wrote down no `limit_draw`.
+    """
+    data = values.get("data")
+    if isinstance(data, dict) and data.get("limit"):
+        data.setdefault("limit_draw", "first")
+    return values
+
+
+def with_kept_limit(recipe: Config, kept: Path) -> Config:
+    """Return a recipe whose limits mean what they meant when the run was begun.
+
+    Args:
+        recipe: that the run goes on with; where it says how images are drawn, that holds.
+        kept: recipe in the folder of the run or study; may not be there.
+
+    Raises:
+        ConfigError: it is there and wrong.
+    """
+    if not recipe.data.limit or "limit_draw" in recipe.data.model_fields_set or not kept.is_file():
+        return recipe
+    before = with_limit_of_its_time(read_toml(kept)).get("data", {})
+    how = before.get("limit_draw", recipe.data.limit_draw) if isinstance(before, dict) else None
+    data = recipe.data.model_copy(update={"limit_draw": how or recipe.data.limit_draw})
+    return recipe.model_copy(update={"data": data})
 
 
 def create_run(path: Path, recipe: Config, label_map: LabelMap, *, overwrite: bool) -> RunFolder:

@@ -33,6 +33,7 @@ from terrazzo.data import labels as label_maps
 from terrazzo.data.datasets import _chosen_images, _split_draw
 from terrazzo.data.datasets._faults import noting as noting
 from terrazzo.data.labels import LabelMap
+from terrazzo.data.limits import limited
 from terrazzo.data.sample import RawSample, Sample
 from terrazzo.io import images
 from terrazzo.io.derived_bands import Derivation
@@ -334,6 +335,8 @@ def open_split(data: DataConfig, split: str) -> Split:
     source = open_source(data, split)
     limit = data.limit.get(split, len(source.names))  # type: ignore[call-overload]
     instance_file = getattr(load_format(data.format), "instance_file", None)
+    if limit < len(source.names):
+        source = _chosen_images.choose(source, limited(source.names, limit, data))
     return Split(split, source, label_map, min(limit, len(source.names)), instance_file)
 
 

@@ -19,6 +19,7 @@ from pydantic import Field
 from terrazzo.base.config_parsing import Fraction, Frozen, resolve_path
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.base.json_files import json_object
+from terrazzo.base.recipe import expression_with_group
 from terrazzo.data.datasets._faults import refuse
 from terrazzo.data.datasets._paired_files import Pair, list_names
 
@@ -72,13 +73,7 @@ class Draw(Frozen):
     @pydantic.field_validator("group")
     @classmethod
     def _has_a_group(cls, group: str | None) -> str | None:
-        try:
-            if group is not None and re.compile(group).groups == 0:
-                raise ValueError("needs a group in parentheses")
-        except re.error as error:
-            msg = f"not a regular expression: {error}"
-            raise ValueError(msg) from None
-        return group
+        return group if group is None else expression_with_group(group)
 
 
 def divide(

@@ -26,6 +26,7 @@ from terrazzo.base.recipe import (
 )
 from terrazzo.data import datasets
 from terrazzo.models import backends, compatibility
+from terrazzo.runs.folder import with_kept_limit, with_limit_of_its_time
 
 FULL = "full"
 """The scale a study has by itself."""
@@ -238,7 +239,11 @@ def plan_study(study: StudyConfig, path: Path, out: Path) -> Plan:
         _planned(study, path, out, run, seed, seeds) for run in kept for seed in seeds[run.name]
     ]
     _refuse_twice([run.name for run in planned], path)
-    score_data = study.data_named(study.score.data) if study.score.data else None
+    planned = [
+        replace(run, recipe=with_kept_limit(run.recipe, out / "recipes" / f"{run.name}.toml"))
+        for run in planned
+    ]
+    score_data = _score_data(study, out)
     recipes = {recipe for run in kept if (recipe := run.recipe or study.recipe) is not None}
     inputs = (path, *(path.parent / recipe for recipe in sorted(recipes)))
     found = Plan(study, out, _in_order(planned, path), score_data, inputs)
@@ -246,6 +251,18 @@ def plan_study(study: StudyConfig, path: Path, out: Path) -> Plan:
     _refuse_other_classes(found, path)
     _refuse_nothing_to_compare(found, path)
     return found
+
+
+def _score_data(study: StudyConfig, out: Path) -> DataConfig | None:
+    """Return what all runs are scored on, as a study that is gone on with has it."""
+    name = study.score.data
+    if name is None:
+        return None
+    data, kept = study.data_named(name), out / "data" / f"{name}.toml"
+    if not data.limit or "limit_draw" in data.model_fields_set or not kept.is_file():
+        return data
+    before = with_limit_of_its_time(read_toml(kept))["data"]
+    return data.model_copy(update={"limit_draw": before["limit_draw"]})
 
 
 def with_only(plan: Plan, names: Sequence[str]) -> Plan:
