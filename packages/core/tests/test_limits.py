@@ -47,7 +47,9 @@ def test_a_larger_limit_adds_images_and_another_seed_draws_others():
 
 def test_groups_are_those_of_the_expression():
     assert chosen(10, limit_group="^(.)") == chosen(10)
-    assert chosen(10, limit_group="(_)") != chosen(10)
+    several = range(5)
+    one = [chosen(25, limit_group="(_)", limit_seed=seed) for seed in several]
+    assert one != [chosen(25, limit_seed=seed) for seed in several]
     with pytest.raises(ConfigError, match=r"SEG-X182(.|\n)*cat_0"):
         chosen(10, limit_group="(dog)")
 

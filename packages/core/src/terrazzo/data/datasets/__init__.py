@@ -6,6 +6,7 @@ A format module holds
     LABELS = "camvid"                                 its own label map, or None
     def open_split(root, split, options) -> Source    images of one split, nothing decoded yet
     def instance_file(label_file) -> Path             where it has instance ids; may be missing
+    GROUP = "^([^/]+)/"                               what a draw holds together; may be missing
 
 A format reads files and nothing else. The label map is applied here, once, for all of them. A
 format that divides images by a draw has the options ``split``, a `_split_draw.Draw` or None, and
@@ -301,6 +302,45 @@ def draws(data: DataConfig) -> bool:
         ConfigError: unknown format or option.
     """
     return _options(data).model_dump().get("split") is not None
+
+
+def num_groups(data: DataConfig) -> int:
+    """Return how many groups of images a draw divides, over all splits.
+
+    Raises:
+        ConfigError: SEG-X184, the splits come from no draw; as `open_split`.
+        DataError: as `open_split`.
+    """
+    rule = _draw_of(data)
+    pattern = rule["group"] or getattr(load_format(data.format), "GROUP", None)
+    halves = _options(with_fold(data, 2, 0))  # of all that a fold can be of
+    module, root = load_format(data.format), resolve_path(data.root, where="data.root")
+    names = {name for split in SPLITS for name in _drawn(module.open_split(root, split, halves))}
+    return len({_split_draw.name_of_group(name, pattern) for name in names})
+
+
+def with_fold(data: DataConfig, folds: int, fold: int) -> DataConfig:
+    """Return settings whose test is one of so many parts.
+
+    Raises:
+        ConfigError: SEG-X184, the splits come from no draw; unknown format or option.
+    """
+    rule = {key: value for key, value in _draw_of(data).items() if value is not None}
+    split = {**rule, "folds": folds, "fold": fold}
+    return data.model_copy(update={"options": {**data.options, "split": split}})
+
+
+def _draw_of(data: DataConfig) -> dict[str, Any]:
+    rule: dict[str, Any] | None = _options(data).model_dump().get("split")
+    if rule is None:
+        raise ConfigError(
+            "SEG-X184",
+            "folds are drawn, and the splits of these data are not",
+            observed=f"format {data.format!r}, splits as they lie on the disk",
+            allowed="data.options.split with shares of train, val and test",
+            next_step="set data.options.split; `terrazzo list options FORMAT` shows it",
+        )
+    return rule
 
 
 def keep_draw(splits: Mapping[str, Split], file: Path) -> None:

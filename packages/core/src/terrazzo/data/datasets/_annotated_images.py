@@ -305,6 +305,8 @@ def annotated_images(
                 training=lambda: tuple(pair for pair in pairs if pair.name not in kept),
             )
             own = tuple(pair for pair in pairs if kept.get(pair.name) == split)
+            if split == "test" and options.split.folds is not None:
+                own = ()
             chosen, notes = own or drawn.pairs, notes + drawn.notes
     ignored = IGNORE if len(classes) < IGNORE else MOST_CLASSES + 1
     rules = DrawingRules(

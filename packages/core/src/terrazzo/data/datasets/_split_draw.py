@@ -61,6 +61,21 @@ class Draw(Frozen):
     """Regular expression, searched in each name: images whose first group is equal stay in one
     split. Use it for images of one scene, patient or flight; ``(.*)`` is each image by itself.
     None: the format's own."""
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """Cut the groups into so many parts of equal size; `fold` says which one is the test. The
+    others are divided by the shares of train and val. A study does all of them, see its `folds`."""
+    fold: Annotated[int, Field(ge=0)] = 0
+    """From 0."""
+
+    @pydantic.model_validator(mode="after")
+    def _fold_of_several(self) -> Draw:
+        if self.fold >= (self.folds or 1):
+            msg = f"fold = {self.fold} is none of {self.folds or 'no'} folds, which begin with 0"
+            raise ValueError(msg)
+        if self.folds is not None and self.train + self.val == 0:
+            msg = "folds need a share of train"
+            raise ValueError(msg)
+        return self
 
     @pydantic.model_validator(mode="after")
     def _shares_of_a_whole(self) -> Draw:
@@ -101,7 +116,7 @@ def divide(
             images have one name; as `read`.
     """
     if test is not None and rule.test == 0:
-        if split == "test":
+        if split == "test" and rule.folds is None:
             return Division(test())
         pool = training()
     else:
@@ -156,19 +171,45 @@ def draw(
     Raises:
         ConfigError: SEG-X011, the group expression does not fit a name.
     """
-    group_of = {name: _group(name, rule.group or group) for name in names}
+    group_of = {name: name_of_group(name, rule.group or group) for name in names}
     groups = sorted(set(group_of.values()))
-    shuffled = np.random.Generator(np.random.Philox(rule.seed)).permutation(groups)
+    shuffled = np.random.Generator(np.random.Philox(rule.seed)).permutation(groups).tolist()
     shares = {"train": rule.train, "val": rule.val, "test": rule.test}
     split_of: dict[str, str] = {}
+    if rule.folds is not None:
+        shuffled, in_test = _fold_last(shuffled, rule.folds, rule.fold)
+        split_of.update(dict.fromkeys(shuffled[len(shuffled) - in_test :], "test"))
+        shuffled = shuffled[: len(shuffled) - in_test]
+        both = rule.train + rule.val
+        shares = {"val": rule.val / both, "train": rule.train / both}
     start = 0
-    for split, size in _sizes(len(groups), shares).items():
-        split_of.update(dict.fromkeys(shuffled[start : start + size].tolist(), split))
+    for split, size in _sizes(len(shuffled), shares).items():
+        split_of.update(dict.fromkeys(shuffled[start : start + size], split))
         start += size
     return {
         split: frozenset(name for name in group_of if split_of[group_of[name]] == split)
         for split in SPLITS
     }
+
+
+def _fold_last(groups: list[str], folds: int, fold: int) -> tuple[list[str], int]:
+    """Return the groups with those of one fold at the end, and how many these are.
+
+    The folds follow each other in a circle, so that each fold has validation groups of its own.
+
+    Raises:
+        ConfigError: SEG-X183, there are fewer groups than folds.
+    """
+    if len(groups) < folds:
+        raise ConfigError(
+            "SEG-X183",
+            "there are fewer groups of images than folds",
+            observed=f"{len(groups)} groups, data.options.split.folds = {folds}",
+            allowed=f"at most {len(groups)} folds",
+            next_step="lower the number of folds, or change data.options.split.group",
+        )
+    end = (fold + 1) * len(groups) // folds
+    return groups[end:] + groups[:end], end - fold * len(groups) // folds
 
 
 def write(path: Path, names: Mapping[str, Iterable[str]]) -> None:
@@ -259,7 +300,7 @@ def _sizes(total: int, shares: dict[str, float]) -> dict[str, int]:
     return sizes
 
 
-def _group(name: str, pattern: str | None) -> str:
+def name_of_group(name: str, pattern: str | None) -> str:
     if pattern is None:
         return name
     match = re.search(pattern, name)

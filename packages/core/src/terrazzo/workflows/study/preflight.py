@@ -203,9 +203,9 @@ def _check_tests(plan: Plan, opened: _Opened) -> None:
         return
     split = plan.study.score.split
     for some in plan.tests.values():
-        runs = [run for run in some if run in plan.chosen]
+        runs = sorted((run for run in some if run in plan.chosen), key=lambda run: run.fold or 0)
         for first, other in pairwise(runs):
-            if first.recipe.data == other.recipe.data:
+            if first.recipe.data == other.recipe.data or first.fold != other.fold:
                 continue
             try:
                 both = [

@@ -45,6 +45,10 @@ def run_and_print(
     pages = runner.run(plan, resume=resume, say=PlainLines().say, ray=ray, workers=workers)
     if not pages:
         console.print("fewer than two runs of one test are done: nothing to compare yet")
+    for name in dict.fromkeys(run.pooled for run in plan.runs if run.pooled is not None):
+        page = plan.out / "pooled" / name / "report.html"
+        if page.is_file():
+            console.print(f"all folds of {name}: {page}", soft_wrap=True)
     for page, comparison in pages.items():
         ranking_table.show(console, comparison, settings.name)
         console.print(f"comparison: {page}", soft_wrap=True)
