@@ -12,7 +12,7 @@ from terrazzo.comparison.compare import Comparison
 from terrazzo.comparison.tables import CLASS_SCORES, run_file_names
 from terrazzo.evaluation.stored import column
 from terrazzo.metrics.confidence_intervals import Interval
-from terrazzo.report import comparison_figures, figure_files
+from terrazzo.report import comparison_figures, figure_files, learning_curve
 from terrazzo.report.confusion_figure import draw_confusion
 from terrazzo.report.confusion_matrix import MAX_MATRIX_CLASSES
 from terrazzo.report.palettes import FILE_PALETTE, run_style
@@ -49,6 +49,12 @@ def draw(comparison: Comparison) -> Iterator[tuple[str, Figure]]:
             )
             _add_legend(comparison, figure)
             yield name, figure
+    curves = learning_curve.learning_curves(comparison)
+    if curves:
+        figure = learning_curve.draw_learning_curve(curves, FILE_PALETTE)
+        figure_files.label(figure.axes[0], y="mean IoU")
+        _add_legend(comparison, figure)
+        yield "learning_curve", figure
     classes = comparison.label_map.names
     if len(classes) <= MAX_MATRIX_CLASSES:
         for file_name, run in zip(run_file_names(comparison), comparison.competitors, strict=True):

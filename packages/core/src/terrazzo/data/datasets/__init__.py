@@ -15,7 +15,9 @@ format that divides images by a draw has the options ``split``, a `_split_draw.D
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base import config_parsing
+from terrazzo.base.atomic_write import make_folder, replacing
 from terrazzo.base.config_parsing import Frozen, StrPath, resolve_path
 from terrazzo.base.errors import ConfigError, DataError, unknown_name
 from terrazzo.base.recipe import Config, DataConfig, data_config
@@ -330,6 +333,65 @@ def with_fold(data: DataConfig, folds: int, fold: int) -> DataConfig:
     return data.model_copy(update={"options": {**data.options, "split": split}})
 
 
+def _with_stratified_draw(data: DataConfig) -> DataConfig:
+    """Return settings that name a stratified draw in a file, where a recipe asks for one.
+
+    The file is kept beside others that can be made again, under what the draw depends on.
+
+    Raises:
+        ConfigError: SEG-X186, images are cut from scenes; unknown format or option.
+        DataError: a label cannot be read, or holds values that are not in the label map.
+    """
+    given = _options(data).model_dump()
+    rule = given.get("split")
+    if not rule or not rule["stratify"] or given["split_file"] is not None:
+        return data
+    module, root = load_format(data.format), resolve_path(data.root, where="data.root")
+    plain = data.model_copy(
+        update={"options": {**data.options, "split": {**rule, "stratify": False}}}
+    )
+    options = _options(with_fold(plain, 2, 0))  # its three splits are all that is divided
+    sources = [module.open_split(root, split, options) for split in SPLITS]
+    if any(isinstance(source, OfPlaces) for source in sources):
+        raise ConfigError(
+            "SEG-X186",
+            "blocks of scenes are not divided by their classes",
+            observed="data.options.split.stratify = true",
+            next_step="remove it; another data.options.split.seed divides them anew",
+        )
+    label_map = load_labels(data)
+    images = [
+        (source.names[index], source, index)
+        for source in sources
+        for index in range(len(source.names))
+    ]
+    files = [(name, *map(_stamp, source.files(index)[1:])) for name, source, index in images]
+    depends = [rule, getattr(module, "GROUP", None), label_map.as_toml(), sorted(files)]
+    digest = hashlib.sha256(json.dumps(depends, default=str).encode()).hexdigest()
+    file = config_parsing.cache_folder() / "draws" / f"{digest}.json"
+    if not file.is_file():
+        pixels = {name: _class_pixels(source, index, label_map) for name, source, index in images}
+        drawn = _split_draw.draw_stratified(
+            pixels, _split_draw.Draw(**rule), group=getattr(module, "GROUP", None)
+        )
+        make_folder(file.parent)
+        with replacing(file) as temporary:
+            _split_draw.write(temporary, drawn)
+    return data.model_copy(update={"options": {**data.options, "split_file": str(file)}})
+
+
+def _stamp(file: Path) -> tuple[str, int, int]:
+    found = file.stat()
+    return str(file), found.st_size, found.st_mtime_ns
+
+
+def _class_pixels(source: Source, index: int, label_map: LabelMap) -> NDArray[np.int64]:
+    """Return the pixels of each class in one image."""
+    label_HW = label_map.remap(source.read_label(index), file=str(source.files(index)[1]))
+    counted = label_HW[label_HW != label_map.ignore_index]
+    return np.bincount(counted, minlength=len(label_map)).astype(np.int64)
+
+
 def _draw_of(data: DataConfig) -> dict[str, Any]:
     rule: dict[str, Any] | None = _options(data).model_dump().get("split")
     if rule is None:
@@ -483,6 +545,7 @@ def open_source(data: DataConfig, split: str) -> Source:
     """
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
+    data = _with_stratified_draw(data)
     module = load_format(data.format)
     options = _options(data)
     root = resolve_path(data.root, where="data.root")

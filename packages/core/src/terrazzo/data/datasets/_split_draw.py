@@ -14,6 +14,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import pydantic
+from numpy.typing import NDArray
 from pydantic import Field
 
 from terrazzo.base.config_parsing import Fraction, Frozen, resolve_path
@@ -22,6 +23,7 @@ from terrazzo.base.json_files import json_object
 from terrazzo.base.recipe import expression_with_group
 from terrazzo.data.datasets._faults import refuse
 from terrazzo.data.datasets._paired_files import Pair, list_names
+from terrazzo.data.datasets._stratified_draw import stratified
 
 SplitName = Literal["train", "val", "test"]
 
@@ -66,6 +68,9 @@ class Draw(Frozen):
     others are divided by the shares of train and val. A study does all of them, see its `folds`."""
     fold: Annotated[int, Field(ge=0)] = 0
     """From 0."""
+    stratify: bool = False
+    """Divide the groups so that each split has its share of the pixels of every class, and none
+    that is in enough groups is missing from one. Reads every label once."""
 
     @pydantic.model_validator(mode="after")
     def _fold_of_several(self) -> Draw:
@@ -155,6 +160,46 @@ def _left_out(names: Sequence[str], split_file: str) -> tuple[str, ...]:
     )
 
 
+def draw_stratified(
+    pixels: Mapping[str, NDArray[np.int64]], rule: Draw, *, group: str | None = None
+) -> dict[str, frozenset[str]]:
+    """Divide names as `draw` does, into as many groups each, by the pixels of their classes.
+
+    Args:
+        pixels: K of each image, by its name.
+        rule: see `draw`.
+        group: see `draw`.
+
+    Raises:
+        ConfigError: as `draw`.
+    """
+    group_of = {name: name_of_group(name, rule.group or group) for name in pixels}
+    groups = sorted(set(group_of.values()))
+    number = {name: position for position, name in enumerate(groups)}
+    pixels_GK = np.zeros((len(groups), len(next(iter(pixels.values())))), np.int64)
+    for name, pixels_K in pixels.items():
+        pixels_GK[number[group_of[name]]] += pixels_K
+    shares = {"train": rule.train, "val": rule.val, "test": rule.test}
+    split_of: dict[str, str] = {}
+    if rule.folds is not None:
+        _require_enough(groups, rule.folds)
+        ends = [(fold + 1) * len(groups) // rule.folds for fold in range(rule.folds)]
+        sizes = np.diff([0, *ends]).tolist()
+        fold_G = stratified(pixels_GK, sizes, rule.seed)
+        split_of = {groups[g]: "test" for g in np.flatnonzero(fold_G == rule.fold)}
+        shares = {"val": rule.val, "train": rule.train}
+    left = [g for g, name in enumerate(groups) if name not in split_of]
+    whole = sum(shares.values())
+    of_left = _sizes(len(left), {split: share / whole for split, share in shares.items()})
+    part_G = stratified(pixels_GK[left], list(of_left.values()), rule.seed)
+    names_of_parts = list(of_left)
+    split_of |= {groups[g]: names_of_parts[part] for g, part in zip(left, part_G, strict=True)}
+    return {
+        split: frozenset(name for name in group_of if split_of[group_of[name]] == split)
+        for split in SPLITS
+    }
+
+
 def draw(
     names: Iterable[str], rule: Draw, *, group: str | None = None
 ) -> dict[str, frozenset[str]]:
@@ -200,6 +245,12 @@ def _fold_last(groups: list[str], folds: int, fold: int) -> tuple[list[str], int
     Raises:
         ConfigError: SEG-X183, there are fewer groups than folds.
     """
+    _require_enough(groups, folds)
+    end = (fold + 1) * len(groups) // folds
+    return groups[end:] + groups[:end], end - fold * len(groups) // folds
+
+
+def _require_enough(groups: list[str], folds: int) -> None:
     if len(groups) < folds:
         raise ConfigError(
             "SEG-X183",
@@ -208,8 +259,6 @@ def _fold_last(groups: list[str], folds: int, fold: int) -> tuple[list[str], int
             allowed=f"at most {len(groups)} folds",
             next_step="lower the number of folds, or change data.options.split.group",
         )
-    end = (fold + 1) * len(groups) // folds
-    return groups[end:] + groups[:end], end - fold * len(groups) // folds
 
 
 def write(path: Path, names: Mapping[str, Iterable[str]]) -> None:

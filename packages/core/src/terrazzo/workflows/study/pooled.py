@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tomli_w
@@ -44,8 +45,7 @@ def pool(plan: Plan, name: str, folds: Sequence[PlannedRun]) -> Path:
     recipe["data"]["options"]["split"].pop("fold")
     replace_text(folder.labels, tomli_w.dumps(records[0].label_map.as_toml()))
     replace_text(folder.config, tomli_w.dumps(recipe))
-    # Of one fold: which images it was trained on says nothing of the others.
-    replace_json(folder.record, {**records[0].run, "data": {}, "folds": len(folds)})
+    replace_json(folder.record, {**records[0].run, "data": _data(records), "folds": len(folds)})
     evaluation = Evaluation(
         plan.split,
         max(int(each.summary["step"]) for each in scored),
@@ -56,6 +56,15 @@ def pool(plan: Plan, name: str, folds: Sequence[PlannedRun]) -> Path:
     result.write(evaluation, records[0].label_map, folder.evaluation)
     write_report(folder.path)
     return folder.path
+
+
+def _data(records: Sequence[Record]) -> dict[str, Any]:
+    """Return what the record says of the data: the mean number of training images.
+
+    Which images one fold was trained on says nothing of the others.
+    """
+    numbers = [record.run["data"]["splits"]["train"]["images"] for record in records]
+    return {"splits": {"train": {"images": round(sum(numbers) / len(numbers))}}}
 
 
 def _scored(record: Record, split: str) -> Scored:
