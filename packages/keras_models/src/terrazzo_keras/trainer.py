@@ -208,7 +208,7 @@ class KerasTrainer:
         return np.array(labels_BHW, self._labels.dtype)  # torch has no uint16
 
     def score(
-        self, images_BHWC: NDArray[np.generic], labels_BHW: NDArray[np.integer]
+        self, images_BHWC: NDArray[np.generic], labels_BHW: NDArray[np.generic]
     ) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
         """Return the most probable classes, and the cross-entropy of each image in nats."""
         arrays = (images_BHWC, labels_BHW)

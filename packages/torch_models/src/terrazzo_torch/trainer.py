@@ -249,7 +249,7 @@ class TorchTrainer:
         return result.astype(self._label_dtype, copy=False)
 
     def score(
-        self, images_BHWC: NDArray[np.generic], labels_BHW: NDArray[np.integer]
+        self, images_BHWC: NDArray[np.generic], labels_BHW: NDArray[np.generic]
     ) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
         """Return the most probable classes, and the cross-entropy of each image in nats."""
         with self._inference():

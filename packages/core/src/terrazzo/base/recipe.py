@@ -138,10 +138,10 @@ class AugmentConfig(Frozen):
         """Number of versions of an image that turns, flips and `rotations` draw from."""
         if self.rotations:
             return (180 // self.rotations + 1) * 3
-        flips = (self.flip_horizontal > 0) + (self.flip_vertical > 0)
+        flips = sum(share > 0 for share in (self.flip_horizontal, self.flip_vertical))
         if self.turns:
             return 8 if flips else 4  # the other flip is a turn of the first
-        return 2**flips
+        return (1, 2, 4)[flips]
 
     @pydantic.field_validator("scale")
     @classmethod

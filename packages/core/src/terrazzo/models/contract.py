@@ -143,7 +143,7 @@ class Trainer(Predictor, Protocol):
         ...
 
     def score(
-        self, images_BHWC: NDArray[np.generic], labels_BHW: NDArray[np.integer]
+        self, images_BHWC: NDArray[np.generic], labels_BHW: NDArray[np.generic]
     ) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
         """Return what `predict_labels` does and the loss of each image, from one forward pass.
 

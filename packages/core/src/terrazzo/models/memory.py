@@ -112,7 +112,7 @@ class ForwardPasses:
         return self._by_parts(self.trainer.predict_labels, images_BHWC)
 
     def score(
-        self, images_BHWC: NDArray[np.generic], labels_BHW: NDArray[np.integer]
+        self, images_BHWC: NDArray[np.generic], labels_BHW: NDArray[np.generic]
     ) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
         """Return what `Trainer.score` does; the trainer must be one.
 
@@ -126,7 +126,7 @@ class ForwardPasses:
             part = slice(done, done + (self.most or len(images_BHWC)))
 
             def forward(
-                images_BHWC: NDArray[np.generic], labels_BHW: NDArray[np.integer] = labels_BHW[part]
+                images_BHWC: NDArray[np.generic], labels_BHW: NDArray[np.generic] = labels_BHW[part]
             ) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
                 return trainer.score(images_BHWC, labels_BHW)
 

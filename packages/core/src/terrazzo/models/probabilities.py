@@ -47,7 +47,7 @@ _LEAST = np.float32(1e-12)
 
 
 def cross_entropy_at_size(
-    probabilities_HWK: NDArray[np.float32], label_HW: NDArray[np.integer], ignore_index: int
+    probabilities_HWK: NDArray[np.float32], label_HW: NDArray[np.generic], ignore_index: int
 ) -> float:
     """Return the cross-entropy summed over the pixels of a label that are not IGNORE, in nats.
 

@@ -419,7 +419,9 @@ class TakesMissingValuesForZero(ReferenceTrainer):
 class LosesByIgnoredPixels(ReferenceTrainer):
     """Counts IGNORE as class 0 in the loss that comes with a score."""
 
-    def score(self, images_BHWC: Images, labels_BHW: Labels) -> tuple[Labels, NDArray[np.float64]]:
+    def score(
+        self, images_BHWC: Images, labels_BHW: NDArray[np.generic]
+    ) -> tuple[Labels, NDArray[np.float64]]:
         """Leave nothing out."""
         return super().score(images_BHWC, np.where(labels_BHW == self._ignore, 0, labels_BHW))
 

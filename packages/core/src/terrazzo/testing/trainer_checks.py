@@ -546,7 +546,10 @@ def check_gradient_norm_is_told(factory: Factory) -> None:
         norms.append(result.gradient_norm)
         if clip is not None:
             continue
-        changes = {name: (before[name] - after[name].astype(np.float64)) / rate for name in after}
+        changes = {
+            name: (before[name].astype(np.float64) - after[name].astype(np.float64)) / rate
+            for name in after
+        }
         heads = [changes[name] for name, part in trainer.parts.items() if part == "head"]
         of_head = math.sqrt(sum(float(np.square(change).sum()) for change in heads))
         of_all = math.sqrt(sum(float(np.square(change).sum()) for change in changes.values()))

@@ -122,7 +122,7 @@ class ReferenceTrainer:
         return labels_BHW
 
     def score(
-        self, images_BHWC: NDArray[np.generic], labels_BHW: NDArray[np.integer]
+        self, images_BHWC: NDArray[np.generic], labels_BHW: NDArray[np.generic]
     ) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
         """Return the most probable classes, and the cross-entropy of each image in nats."""
         logits_BHWK = self.logits(images_BHWC)
