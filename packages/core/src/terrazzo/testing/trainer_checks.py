@@ -536,9 +536,6 @@ def check_gradient_norm_is_told(factory: Factory) -> None:
             TWO_COLOURS, training=PLAIN_SGD.model_copy(update={"clip_norm": clip})
         )
         assert math.isnan(trainer.train_step(batch, 0.0).gradient_norm)
-        trainer = factory.build(
-            TWO_COLOURS, training=PLAIN_SGD.model_copy(update={"clip_norm": clip})
-        )
         before = _weights(trainer.state())
         trainer.measures_gradient = True
         result = trainer.train_step(batch, rate)
