@@ -118,7 +118,7 @@ def test_import_contracts_hold():
             "--workers",
         ),
         ("init", "--backend --classes --help --model --out --set"),
-        ("study", "--help --out --ray --resume --set --workers"),
+        ("study", "--help --only --out --ray --resume --set --workers"),
         (
             "predict",
             "--align --allow-remote --allow-vrt --any-pixel-size --area --area-layer --bands "

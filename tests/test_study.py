@@ -18,7 +18,7 @@ from PIL import Image
 
 from terrazzo.base.errors import CheckpointError, DataError, TerrazzoError
 from terrazzo.workflows.study import runner
-from terrazzo.workflows.study.plan import load_study, plan_study
+from terrazzo.workflows.study.plan import load_study, plan_study, with_only
 
 RECIPE = """
 backend = "reference"
@@ -76,12 +76,12 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def go_on(*assignments, resume=True):
+def go_on(*assignments, resume=True, only=()):
     """Run the study from here; its runs are processes of their own in any case."""
     said = []
     settings = load_study(Path("study.toml"), assignments)
     plan = plan_study(settings, Path("study.toml"), OUT)
-    runner.run(plan, resume=resume, say=said.append)
+    runner.run(with_only(plan, only), resume=resume, say=said.append)
     return said
 
 
@@ -109,6 +109,7 @@ def test_killed_and_resumed_a_study_ends_as_if_nothing_had_been(place):
     before = final(first), (first / "report.html").stat().st_mtime_ns
 
     assert go_on() == [
+        "looking at all data, settings and models before the first step",
         "[1/2] first: done",
         "[2/2] second: goes on",
         "[2/2] second: is scored on two-test",
@@ -172,8 +173,24 @@ def test_missing_images_are_found_before_anything_is_written(place):
 
 def test_a_study_ends_with_the_exit_code_of_the_run_that_failed(place):
     with pytest.raises(TerrazzoError, match="SEG-R051") as failed:
-        go_on("set=['model.options.width=3']")
-    assert failed.value.exit_code == 2
+        go_on("set=['training.schedule.learning_rate=1e38']")
+    assert failed.value.exit_code == 6
+
+
+def test_one_run_of_a_study_is_done_and_what_is_there_is_compared(place):
+    short = "all.training.steps=2"
+    assert go_on(short, only=["first"])[1:] == [
+        "[1/2] first: begins",
+        "[1/2] first: is scored on two-test",
+    ]
+    assert not (OUT / "comparison.html").exists()
+    assert not (OUT / "runs" / "second").exists()
+    assert go_on(short, only=["second"])[1:] == [
+        "[1/2] first: done",
+        "[2/2] second: begins",
+        "[2/2] second: is scored on two-test",
+    ]
+    assert (OUT / "comparison.html").exists()
 
 
 PATIENT = """

@@ -6,12 +6,14 @@ from terrazzo.base import config_parsing
 from terrazzo.base.config_parsing import resolve_path
 from terrazzo.base.errors import ConfigError
 from terrazzo.base.recipe import (
+    AugmentConfig,
     Config,
     TrainingConfig,
     from_anywhere,
     load_data_config,
     load_recipe,
 )
+from terrazzo.training.state import EventSchedule
 
 RECIPE = """
 backend = "torch"
@@ -67,7 +69,7 @@ def test_an_unknown_key_is_named_with_its_nearest_neighbour(recipe):
         ("training.batch_size=0", "training.batch_size = 0"),
         ("training.schedule.learning_rate=-1", "training.schedule.learning_rate = -1"),
         ("training.schedule.learning_rate=nan", "training.schedule.learning_rate = nan"),
-        ("training.steps=5", "give exactly one of epochs and steps"),
+        ("training={steps=5,epochs=1}", "give exactly one of epochs, steps and passes"),
         ("augment.crop=[0, 4]", "augment.crop.0 = 0"),
         ("training.loss.cross_entropy=0", "at least one loss term"),
     ],
@@ -242,3 +244,28 @@ def test_paths_given_on_the_command_line_begin_where_one_stands(bare, elsewhere)
     assert data.root == str(elsewhere / "mine")
     assert data.labels == str(elsewhere / "maps" / "mine.toml")
     assert notes == []
+
+
+@pytest.mark.parametrize("length", ["epochs", "steps", "passes"])
+def test_a_length_that_is_set_takes_the_place_of_another(recipe, length):
+    found = load_recipe(recipe, assignments=(f"training.{length}=5",)).training
+    lengths = {"epochs": found.epochs, "steps": found.steps, "passes": found.passes}
+    assert {name: value for name, value in lengths.items() if value is not None} == {length: 5}
+
+
+@pytest.mark.parametrize(
+    ("augment", "versions"),
+    [
+        ({}, 1),
+        ({"rotations": 5}, 111),
+        ({"turns": True}, 4),
+        ({"turns": True, "flip_vertical": 0.5}, 8),
+        ({"flip_horizontal": 0.5, "flip_vertical": 0.5}, 4),
+        ({"rotate": 20.0, "flip_horizontal": 0.5}, 2),
+    ],
+)
+def test_a_pass_is_an_epoch_over_every_version(recipe, augment, versions):
+    found = load_recipe(recipe, assignments=("training.passes=3",))
+    found = found.model_copy(update={"augment": AugmentConfig(**augment)})
+    assert found.augment.versions == versions
+    assert EventSchedule(found, steps_per_epoch=7).total_steps == 3 * versions * 7

@@ -6,7 +6,9 @@ from terrazzo.base.recipe import Config
 from terrazzo.training.doubtful_settings import doubtful_settings
 
 
-def lines(schedule=None, augment=None, *, steps=100, image_size=(64, 96), ignored=0.1):
+def lines(
+    schedule=None, augment=None, *, steps=100, image_size=(64, 96), ignored=0.1, patience=None
+):
     recipe = Config.model_validate(
         {
             "backend": "reference",
@@ -14,6 +16,7 @@ def lines(schedule=None, augment=None, *, steps=100, image_size=(64, 96), ignore
             "model": {"name": "m"},
             "training": {"steps": steps, "schedule": schedule or {}},
             "augment": augment or {},
+            "validation": {"patience": patience},
         }
     )
     told = doubtful_settings(
@@ -41,3 +44,14 @@ def test_settings_that_can_do_what_was_meant_are_not_told_of():
     schedule = {"warmup_steps": 99, "learning_rate": 1e-3, "floor": 1e-3}
     assert lines(schedule, {"crop": (96, 144)}, ignored=0.5) == []
     assert lines(augment={"crop": (128, 128), "scale": (0.5, 2.0)}) == []
+
+
+@pytest.mark.parametrize(
+    ("reduces_after", "stops_after", "warned"), [(2, 2, 1), (2, 3, 1), (2, 4, 0)]
+)
+def test_a_plateau_that_the_run_ends_before(reduces_after, stops_after, warned):
+    schedule = {"name": "plateau", "patience": reduces_after}
+    told = lines(schedule, patience=stops_after)
+    assert len(told) == warned
+    assert all("never lowers the learning rate" in line for line in told)
+    assert lines({"name": "poly", "patience": reduces_after}, patience=stops_after) == []

@@ -21,7 +21,7 @@ from terrazzo.data.labels import LabelClass, LabelMap
 from terrazzo.data.sample import IGNORE, Bands
 from terrazzo.evaluation import loop as evaluation_loop
 from terrazzo.io import images
-from terrazzo.models.probabilities import labels_at_size
+from terrazzo.models.probabilities import cross_entropy_at_size, labels_at_size, planes_at_size
 from terrazzo.runs import checkpoint, timing
 from terrazzo.runs.folder import RunFolder, create_run
 from terrazzo.testing.memory import MemorySplit
@@ -141,6 +141,48 @@ def test_logged_loss_is_the_mean_since_the_last_line(tmp_path):
     each = [line["loss"] for line in lines(tmp_path / "every", "train")]
     pairs = [line["loss"] for line in lines(tmp_path / "second", "train")]
     assert pairs[:4] == pytest.approx([np.mean(each[i : i + 2]) for i in (0, 2, 4, 6)], abs=0)
+
+
+def test_a_validation_tells_the_loss_there_and_on_training_images(tmp_path):
+    config = recipe(validation={"every_steps": 9, "train_images": 4})
+    _, trainer = train(tmp_path / "run", config)
+    (line,) = lines(tmp_path / "run", "validation")
+    val, whole = split("val", 3, seed=1), split("train", 10)
+    spread = [whole.read(index) for index in (0, 2, 5, 7)]
+    for key, samples in (
+        ("cross_entropy", [val.read(0), val.read(1), val.read(2)]),
+        ("train_cross_entropy", spread),
+    ):
+        labels_BHW = np.stack([sample.label_HW for sample in samples])
+        p_BHWK = trainer.predict(np.stack([sample.image_HWC for sample in samples]))
+        valid_BHW = labels_BHW != IGNORE
+        right = np.take_along_axis(p_BHWK, np.where(valid_BHW, labels_BHW, 0)[..., None], -1)
+        assert line[key] == pytest.approx(-np.log(right[..., 0][valid_BHW]).mean(), rel=1e-4)
+    assert line["train_images"] == 4
+    assert 0 < line["train_mean_iou"] <= 1
+    train(tmp_path / "without", recipe(validation={"every_steps": 9, "train_images": 0}))
+    (without,) = lines(tmp_path / "without", "validation")
+    assert without == {key: line[key] for key in line if not key.startswith("train_")}
+
+
+def test_the_norm_of_the_gradient_is_logged_and_changes_no_step(tmp_path):
+    _, every = train(tmp_path / "every", recipe(log={"every_steps": 1}))
+    _, seldom = train(tmp_path / "seldom", recipe(log={"every_steps": 3}))
+    norms = [line["gradient_norm"] for line in lines(tmp_path / "every", "train")]
+    assert all(norm > 0 for norm in norms)
+    assert [e["gradient_norm"] for e in lines(tmp_path / "seldom", "train")] == norms[2::3]
+    assert_same_state(every.state(), seldom.state())
+
+
+@pytest.mark.parametrize("size", [(4, 6), (5, 9)], ids=["same size", "resampled"])
+def test_cross_entropy_is_of_the_pixels_that_count(size):
+    draw = np.random.default_rng(0)
+    p_HWK = draw.dirichlet([1, 1, 1], (4, 6)).astype(np.float32)
+    label_HW = draw.integers(0, 3, size).astype(np.uint8)
+    label_HW[0] = 255
+    planes = list(planes_at_size(p_HWK, size))
+    wanted = -sum(np.log(planes[k][label_HW == k]).sum() for k in range(3))
+    assert cross_entropy_at_size(p_HWK, label_HW, 255) == pytest.approx(wanted, rel=1e-5)
 
 
 def partly_ignored():

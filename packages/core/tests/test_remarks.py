@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from terrazzo.evaluation.remarks import foreground_mean, remarks
+from terrazzo.evaluation.remarks import foreground_mean, remarks, training_remarks
 
 NAMES = ("sky", "road", "car", "pole")
 
@@ -54,3 +54,34 @@ def test_the_mean_over_the_foreground(name):
 
 def test_without_a_background_there_is_one_mean():
     assert foreground_mean([0.9, 0.5], ("sky", "road")) is None
+
+
+def validations(entropies, scores):
+    return [
+        {"kind": "validation", "step": 100 * (n + 1), "cross_entropy": loss, "mean_iou": score}
+        for n, (loss, score) in enumerate(zip(entropies, scores, strict=True))
+    ]
+
+
+def test_a_loss_that_rises_while_the_score_stalls_is_told():
+    (line,) = training_remarks(validations([0.9, 0.5, 0.7, 0.8, 0.9], [0.3, 0.5, 0.505, 0.5, 0.5]))
+    assert "rose from 0.5 at step 200 to 0.9 at step 500 while mean IoU gained less" in line
+    # It rises, and the score too; it rises by little; it falls; it has only just risen.
+    assert not training_remarks(validations([0.5, 0.7, 0.8, 0.9], [0.3, 0.4, 0.5, 0.6]))
+    assert not training_remarks(validations([0.5, 0.52, 0.53, 0.55], [0.5] * 4))
+    assert not training_remarks(validations([0.9, 0.8, 0.7, 0.6], [0.5] * 4))
+    assert not training_remarks(validations([0.9, 0.5, 0.8, 0.9], [0.5] * 4))
+
+
+def test_what_explodes_is_told():
+    (line,) = training_remarks(validations([0.9, 0.5, 0.7, 3, 9], [0.3, 0.5, 0.6, 0.7, 0.1]))
+    assert "exploded, from 0.5 at step 200 to 9 at step 500" in line
+    norms = [1.0, 2.0, 1.0, 500.0, 1.0]
+    log = [{"kind": "train", "step": n, "gradient_norm": norm} for n, norm in enumerate(norms)]
+    (line,) = training_remarks(log)
+    assert "the gradient exploded at step 3: its norm was 500, 1 in the median" in line
+
+
+def test_the_log_of_an_older_version_says_nothing():
+    log = [{"kind": "validation", "step": 9, "mean_iou": 0.5}] * 9
+    assert training_remarks([*log, *[{"kind": "train", "step": 9, "loss": 0.5}] * 9]) == []

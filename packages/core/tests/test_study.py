@@ -9,7 +9,7 @@ from terrazzo.data.sample import Bands
 from terrazzo.models import compatibility
 from terrazzo.models.card import ModelCard
 from terrazzo.models.compatibility import Pixels
-from terrazzo.workflows.study.plan import load_study, plan_study
+from terrazzo.workflows.study.plan import load_study, plan_study, with_only
 
 RECIPE = """
 backend = "reference"
@@ -140,3 +140,20 @@ def test_other_bands_than_the_models_are_refused(tmp_path):
     card = ModelCard("reference", None, None, BANDS, None, 0)
     with pytest.raises(DataError, match="SEG-D020"):
         compatibility.require_known_pixels(card, Pixels(tmp_path, ("grey",), BANDS.dtype))
+
+
+def test_any_study_can_be_shortened(write):
+    found = plan(write(HEAD + RUNS), "all.training.steps=20", "all.training.batch_size=1")
+    assert {(r.recipe.training.steps, r.recipe.training.epochs) for r in found.runs} == {(20, None)}
+    assert {r.recipe.training.batch_size for r in found.runs} == {1}
+    with pytest.raises(ConfigError, match="SEG-X001"):
+        plan(write(HEAD + RUNS), "all.training.step=20")
+
+
+def test_one_run_can_be_done_with_what_it_begins_with(write):
+    found = plan(write(HEAD + RUNS), "seeds=[4, 2]")
+    assert found.chosen == found.runs
+    names = {run.name for run in with_only(found, ["second_seed4", "last"]).chosen}
+    assert names == {"first_seed4", "second_seed4", "last_seed4", "last_seed2"}
+    with pytest.raises(ConfigError, match="mean 'last'"):
+        with_only(found, ["lst"])

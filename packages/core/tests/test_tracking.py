@@ -169,7 +169,7 @@ def test_a_tracker_gets_settings_every_line_and_the_results(data, tmp_path, monk
     summary = json.loads((tmp_path / "run" / "evaluation" / "test.json").read_text())
     assert results.scores[1]["test/iou/red"] == summary["per_class"]["iou"][0]
     assert set(results.figures) == {
-        "loss", "learning_rate", "validation", "confusion_test", "examples_test",
+        "loss", "learning_rate", "validation", "cross_entropy", "confusion_test", "examples_test",
     }  # fmt: skip
     assert all(png.startswith(b"\x89PNG") for png in results.figures.values())
     assert (results.model / "model.toml").is_file()

@@ -48,6 +48,12 @@ class DeviceLoss:
     """A loss that may still be on its way."""
 
     tensor: Any
+    norm: Any = None
+
+    @property
+    def gradient_norm(self) -> float:
+        """Norm of the gradient before it was clipped; NaN where it was not asked for."""
+        return math.nan if self.norm is None else float(ops.convert_to_numpy(self.norm))
 
     @property
     def loss(self) -> float:
@@ -121,6 +127,7 @@ class KerasTrainer:
 
     world = SingleProcess()
     depends_on_share = None
+    measures_gradient = False
 
     def __init__(
         self,
@@ -200,11 +207,11 @@ class KerasTrainer:
         self._network_is_current = False
         rate = {**self._steady, "rate": ops.convert_to_tensor(learning_rate, "float32")}
         if self._training.accumulate > 1 and len(batch) > 1:
-            return DeviceLoss(self._accumulated(batch, rate))
+            return self._told(*self._accumulated(batch, rate))
         arrays = (batch.images_BHWC, batch.labels_BHW)
         step = self._function(self._step, *arrays, fixed=(rate,))
-        self._state, loss = step(self._state, *map(ops.convert_to_tensor, arrays), rate)
-        return DeviceLoss(loss)
+        self._state, loss, norm = step(self._state, *map(ops.convert_to_tensor, arrays), rate)
+        return self._told(loss, norm)
 
     def predict(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
         """Return probabilities B×H×W×K, float32, summing to 1 over K, in inference mode."""
@@ -214,6 +221,19 @@ class KerasTrainer:
         """Return the most probable class, B×H×W in the label map's dtype."""
         labels_BHW = self._predicted(self._most_probable, images_BHWC)
         return np.array(labels_BHW, self._labels.dtype)  # torch has no uint16
+
+    def score(
+        self, images_BHWC: NDArray[np.generic], labels_BHW: NDArray[np.generic]
+    ) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
+        """Return the most probable classes, and the cross-entropy of each image in nats."""
+        arrays = (images_BHWC, labels_BHW)
+        scored = self._function(self._scored, *arrays)
+        found, losses_BH = scored(self._state, *map(ops.convert_to_tensor, arrays))
+        labels = np.array(ops.convert_to_numpy(found), self._labels.dtype)
+        return labels, np.array(ops.convert_to_numpy(losses_BH), np.float64).sum(axis=1)
+
+    def _told(self, loss: Any, norm: Any) -> DeviceLoss:
+        return DeviceLoss(loss, norm if self.measures_gradient else None)
 
     def logits(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
         """Return logits B×H×W×K in inference mode, in float32 whatever `training.precision` is."""
@@ -342,12 +362,14 @@ class KerasTrainer:
 
     def _step(
         self, state: DeviceState, images_BHWC: Any, labels_BHW: Any, rate: DeviceState
-    ) -> tuple[DeviceState, Any]:
+    ) -> tuple[DeviceState, Any, Any]:
         gradient, moved, loss = self._gradient(state, images_BHWC, labels_BHW, losses.one_part)
         return self._updated(state, gradient, moved, loss, rate)
 
-    def _accumulated(self, batch: Batch, rate: DeviceState) -> Any:
-        """Make one update from the whole batch, taking one part at a time; return the loss.
+    def _accumulated(self, batch: Batch, rate: DeviceState) -> tuple[Any, Any]:
+        """Make one update from the whole batch, taking one part at a time.
+
+        Returns the loss and the norm of the gradient.
 
         Terms such as Dice are no sums over pixels, so the gradient of a part needs to know the sums
         over all others: a first pass collects them, a second one with the same random numbers
@@ -373,8 +395,8 @@ class KerasTrainer:
                 {**self._state, **moved}, images_BHWC, labels_BHW, totals, gradient
             )
         end = (gradient, moved, loss, rate)
-        self._state, loss = self._function(self._updated, fixed=end)(self._state, *end)
-        return loss
+        self._state, loss, norm = self._function(self._updated, fixed=end)(self._state, *end)
+        return loss, norm
 
     def _sums(
         self, state: DeviceState, images_BHWC: Any, labels_BHW: Any
@@ -424,8 +446,10 @@ class KerasTrainer:
         moved: DeviceState,
         loss: Any,
         rate: DeviceState,
-    ) -> tuple[DeviceState, Any]:
-        """Return the state after an update, the old one where anything is not finite; the loss.
+    ) -> tuple[DeviceState, Any, Any]:
+        """Return the state after an update, the old one where anything is not finite.
+
+        And the loss, and the norm of the gradient before it was clipped.
 
         Args:
             rate: the learning rate and `_steady`, what it and weight decay are for each weight.
@@ -453,7 +477,7 @@ class KerasTrainer:
             return new
 
         kept = self._engine.either(finite, updated, state)
-        return kept, ops.where(finite, loss, float("nan"))
+        return kept, ops.where(finite, loss, float("nan")), norm
 
     def _logits(self, state: DeviceState, images_BHWC: Any, training: bool) -> tuple[Any, Any]:
         """Return float32 logits, and the statistics and seeds after the pass."""
@@ -477,6 +501,18 @@ class KerasTrainer:
     def _most_probable(self, state: DeviceState, images_BHWC: Any) -> Any:
         logits_BHWK = self._scored_logits(state, images_BHWC)
         return ops.cast(ops.argmax(logits_BHWK, axis=-1), self._labels.dtype.name)
+
+    def _scored(self, state: DeviceState, images_BHWC: Any, labels_BHW: Any) -> tuple[Any, Any]:
+        """Return the most probable classes B×H×W, and the cross-entropy of each row, B×H."""
+        logits_BHWK = self._scored_logits(state, images_BHWC)
+        labels_BHW = ops.cast(labels_BHW, "int32")
+        valid_BHW = ops.not_equal(labels_BHW, self._labels.ignore_index)
+        truth_BHW = ops.where(valid_BHW, labels_BHW, ops.zeros_like(labels_BHW))
+        right_BHW = ops.take_along_axis(logits_BHWK, truth_BHW[..., None], axis=-1)[..., 0]
+        loss_BHW = ops.logsumexp(logits_BHWK, axis=-1) - right_BHW
+        loss_BHW = ops.where(valid_BHW, loss_BHW, ops.zeros_like(loss_BHW))
+        classes_BHW = ops.cast(ops.argmax(logits_BHWK, axis=-1), self._labels.dtype.name)
+        return classes_BHW, ops.sum(loss_BHW, axis=2)
 
     def _scored_logits(self, state: DeviceState, images_BHWC: Any) -> Any:
         return self._logits({**state, **state.get("average", {})}, images_BHWC, False)[0]

@@ -49,6 +49,12 @@ class LossOnDevice:
     """The loss of one step, fetched when it is read."""
 
     scalar: Tensor
+    norm: Tensor | None = None
+
+    @property
+    def gradient_norm(self) -> float:
+        """Norm of the gradient before it was clipped; NaN where it was not measured."""
+        return float("nan") if self.norm is None else float(self.norm)
 
     @property
     def loss(self) -> float:
@@ -81,6 +87,7 @@ class TorchTrainer:
         self._clip_norm = training.clip_norm
         self._accumulate = training.accumulate
         self._label_dtype = labels.dtype
+        self._ignore = labels.ignore_index
         on_gpu = self._device.type == "cuda"
         self._bfloat16 = training.precision == "bfloat16" or (
             training.precision == "auto" and on_gpu
@@ -110,6 +117,7 @@ class TorchTrainer:
         self._std_C11 = torch.tensor(bands.std, device=self._device)[:, None, None]
         self._generator = _default_generator(self._device)
         self._step = 0
+        self.measures_gradient = False
         if training.compile:
             network.compile()
 
@@ -210,14 +218,18 @@ class TorchTrainer:
         if self._several:
             processes.sum_in_place(gradients)
         loss = loss.detach()
-        finite = torch.isfinite(loss) & self._clip(gradients)
+        norm = None
+        if self.measures_gradient or self._clip_norm is not None:
+            norm = nn.utils.get_total_norm(gradients)
+        finite = torch.isfinite(loss) & self._clip(gradients, norm)
         self._optimizer.update(learning_rate, finite)
         if self._several and not self._synchronized:
             self._statistics.average(0 if batch.idle else len(batch))
         self._statistics.restore_unless(finite)
         if self._average is not None:
             self._average.update(self._step, finite)
-        return LossOnDevice(torch.where(finite, loss, torch.nan))
+        told = norm if self.measures_gradient else None
+        return LossOnDevice(torch.where(finite, loss, torch.nan), told)
 
     def predict(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
         """Return probabilities B×H×W×K, float32, summing to 1 over K, in inference mode."""
@@ -235,6 +247,23 @@ class TorchTrainer:
                 labels_BHW = labels_BHW.to(torch.uint8)
             result: NDArray[np.integer] = labels_BHW.cpu().numpy()
         return result.astype(self._label_dtype, copy=False)
+
+    def score(
+        self, images_BHWC: NDArray[np.generic], labels_BHW: NDArray[np.generic]
+    ) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
+        """Return the most probable classes, and the cross-entropy of each image in nats."""
+        with self._inference():
+            logits_BKHW = self._logits(images_BHWC)
+            truth_BHW = _to_device(labels_BHW, self._device).long()
+            losses_BHW = nn.functional.cross_entropy(
+                logits_BKHW.float(), truth_BHW, ignore_index=self._ignore, reduction="none"
+            )
+            labels = logits_BKHW.argmax(dim=1)
+            if self._label_dtype == np.uint8:
+                labels = labels.to(torch.uint8)
+            found: NDArray[np.integer] = labels.cpu().numpy()
+            losses_B: NDArray[np.float64] = losses_BHW.double().sum(dim=(1, 2)).cpu().numpy()
+        return found.astype(self._label_dtype, copy=False), losses_B
 
     def logits(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
         """Return logits B×H×W×K in inference mode, in float32 whatever `training.precision` is."""
@@ -304,11 +333,11 @@ class TorchTrainer:
         live = self._network.state_dict()
         return {f"weights/{name}": averaged.get(name, tensor) for name, tensor in live.items()}
 
-    def _clip(self, gradients: list[Tensor]) -> Tensor:
+    def _clip(self, gradients: list[Tensor], norm: Tensor | None) -> Tensor:
         """Clip in place where the recipe asks for it; tell whether all gradients were finite."""
-        if self._clip_norm is None:
+        if self._clip_norm is None or norm is None:
+            # Not by the norm where it is known: a step must not depend on whether it is measured.
             return _all_finite(gradients)
-        norm = nn.utils.get_total_norm(gradients)
         nn.utils.clip_grads_with_norm_(self._optimizer.parameters.values(), self._clip_norm, norm)
         return torch.isfinite(norm)
 

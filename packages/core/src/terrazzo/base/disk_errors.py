@@ -64,10 +64,10 @@ def writing(
         if refusal is None:
             raise
         if needed_bytes is not None:
-            needed: str | None = _amount(needed_bytes)
+            needed: str | None = amount(needed_bytes)
         else:
             written = 0 if unfinished is None else _size(unfinished)
-            needed = f"more than {_amount(written)}" if written else None
+            needed = f"more than {amount(written)}" if written else None
         raise not_written(path, refusal, problem=problem, needed=needed, then=then) from error
 
 
@@ -90,7 +90,7 @@ def not_written(
     allowed = None
     if number in _NO_SPACE or number is None:
         free = free_bytes(path)
-        observed += "" if free is None else f"; {_amount(free)} free on this disk"
+        observed += "" if free is None else f"; {amount(free)} free on this disk"
         allowed = None if needed is None else f"{needed} of space"
     first = _NEXT_STEPS.get(number or errno.ENOSPC, "check the disk or choose another folder")
     return ResourceError(
@@ -171,7 +171,7 @@ def _size(place: Path) -> int:
     return total
 
 
-def _amount(size: int) -> str:
+def amount(size: int) -> str:
     """Return a number of bytes for people."""
     for unit, name in ((1e9, "GB"), (1e6, "MB")):
         if size >= unit / 10:

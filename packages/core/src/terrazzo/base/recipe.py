@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -52,6 +53,23 @@ class Statistics(Frozen):
         return self
 
 
+def expression_with_group(pattern: str) -> str:
+    """Return a regular expression that has a group.
+
+    Raises:
+        ValueError: it is none, or has no group.
+    """
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        msg = f"not a regular expression: {error}"
+        raise ValueError(msg) from None
+    if groups == 0:
+        msg = "needs a group in parentheses"
+        raise ValueError(msg)
+    return pattern
+
+
 class DataConfig(Frozen):
     """Which images, and how their labels are read."""
 
@@ -66,7 +84,15 @@ class DataConfig(Frozen):
     """Rows and columns the model sees. None: as the files are. Scores are always computed on the
     labels as the files are: probabilities are resampled to them."""
     limit: dict[Literal["train", "val", "test"], Count] = Field(default={})
-    """Use only the first images of a split, for trials. The run record says so."""
+    """Use only so many images of a split, for trials and curves over sizes. The record of the run
+    says so."""
+    limit_draw: Literal["random", "first"] = "random"
+    """Which images `limit` takes: a draw in which each group has its share, or the first names.
+    Runs of earlier versions took the first names and go on with them."""
+    limit_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    limit_group: str | None = None
+    """Regular expression, searched in each name: images whose first group is equal are drawn by the
+    share they have. None: what comes before the number at the end of the name (pets: the breed)."""
     normalize: Literal["dataset", "robust", "imagenet", "pretrained", "none"] | Statistics = (
         "dataset"
     )
@@ -75,6 +101,11 @@ class DataConfig(Frozen):
     expect, and is the default where a model has some; or both by hand."""
     allow_outside: bool = False
     """Whether paths in `options` may lead out of `root`."""
+
+    @pydantic.field_validator("limit_group")
+    @classmethod
+    def _has_a_group(cls, pattern: str | None) -> str | None:
+        return pattern if pattern is None else expression_with_group(pattern)
 
 
 class AugmentConfig(Frozen):
@@ -140,6 +171,16 @@ class AugmentConfig(Frozen):
             msg = f"clahe = {clahe:g} is no clip limit: give 1 or more, or 0 for none"
             raise ValueError(msg)
         return clahe
+
+    @property
+    def versions(self) -> int:
+        """Number of versions of an image that turns, flips and `rotations` draw from."""
+        if self.rotations:
+            return (180 // self.rotations + 1) * 3
+        flips = sum(share > 0 for share in (self.flip_horizontal, self.flip_vertical))
+        if self.turns:
+            return 8 if flips else 4  # the other flip is a turn of the first
+        return (1, 2, 4)[flips]
 
     @pydantic.field_validator("scale")
     @classmethod
@@ -240,7 +281,10 @@ class TrainingConfig(Frozen):
     batch_size: Count = 8
     epochs: Count | None = None
     steps: Count | None = None
-    """Exactly one of epochs and steps."""
+    passes: Count | None = None
+    """Exactly one of epochs, steps and passes. A pass is so many epochs as there are versions of an
+    image by turns, flips or `augment.rotations`: as long as an epoch over a data set that is
+    inflated with all of them."""
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
@@ -269,8 +313,8 @@ class TrainingConfig(Frozen):
 
     @pydantic.model_validator(mode="after")
     def _one_length(self) -> TrainingConfig:
-        if (self.epochs is None) == (self.steps is None):
-            msg = "give exactly one of epochs and steps"
+        if sum(length is not None for length in (self.epochs, self.steps, self.passes)) != 1:
+            msg = "give exactly one of epochs, steps and passes"
             raise ValueError(msg)
         return self
 
@@ -299,6 +343,9 @@ class ValidationConfig(Frozen):
     patience: Count | None = None
     """Stop after this many validations without a better score. None: never."""
     batch_size: Count = 8
+    train_images: Annotated[int, Field(ge=0)] | None = None
+    """Training images that are scored as well at each validation, without augmentation: always the
+    same ones, evenly spaced. 0: none. None: a quarter as many as validation images, at most 50."""
 
 
 class EvaluationConfig(Frozen):
@@ -409,6 +456,23 @@ def from_anywhere(recipe: Config) -> Config:
     return recipe.model_copy(update={"data": data.model_copy(update=named)})
 
 
+_LENGTHS = ("training.epochs", "training.steps", "training.passes")
+
+
+def assign_setting(values: dict[str, Any], assignment: str) -> None:
+    """Set one key of a recipe in place, see `config_parsing.assign`; one length replaces another.
+
+    Raises:
+        ConfigError: SEG-X007, as `assign`.
+    """
+    assign(values, assignment)
+    key = assignment.partition("=")[0].replace(" ", "")
+    if key in _LENGTHS:
+        for other in _LENGTHS:
+            if other != key:
+                values["training"].pop(other.partition(".")[2], None)
+
+
 def _assigned(
     values: dict[str, Any], assignments: Sequence[str], folder: Path, note: Callable[[str], None]
 ) -> None:
@@ -416,7 +480,7 @@ def _assigned(
     if isinstance(values.get("data"), dict):
         anchor_data(values["data"], folder, note)
     for assignment in assignments:
-        assign(values, assignment)
+        assign_setting(values, assignment)
     if isinstance(values.get("data"), dict):
         anchor_data(values["data"], Path.cwd(), note)
 

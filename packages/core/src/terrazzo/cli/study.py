@@ -13,6 +13,13 @@ from terrazzo.cli.options import SetOption, require_ray
 def study(
     file: Annotated[Path, typer.Argument(metavar="STUDY", help="One of recipes/studies/.")],
     assignments: SetOption = [],  # noqa: B006 - Typer's way to spell a repeatable option
+    only: Annotated[
+        list[str],
+        typer.Option(
+            metavar="RUN",
+            help="Do this run, and what it begins with, and compare what is done; may be repeated.",
+        ),
+    ] = [],  # noqa: B006
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Its folder; runs/NAME by default.")
     ] = None,
@@ -32,6 +39,8 @@ def study(
         terrazzo study recipes/studies/pets_and_streets.toml
         terrazzo study recipes/studies/pets_and_streets.toml --set scale=small
         terrazzo study recipes/studies/pets_and_streets.toml --set scale=small --resume
+        terrazzo study recipes/studies/pets_and_streets.toml --set all.training.steps=20
+        terrazzo study recipes/studies/aerial.toml --only vit_large --resume
         terrazzo study recipes/studies/pets_and_streets.toml --ray auto --workers 2
     """
     from terrazzo.base.terminal import outlive_output
@@ -39,4 +48,6 @@ def study(
 
     outlive_output()
     require_ray(ray, workers)
-    run_and_print(file, tuple(assignments), out, resume=resume, ray=ray, workers=workers)
+    run_and_print(
+        file, tuple(assignments), out, resume=resume, ray=ray, workers=workers, only=tuple(only)
+    )

@@ -102,7 +102,7 @@ def compare(
     ]
     for other in competitors[1:]:
         require_same_test(competitors[0], other)
-    groups = None if group is None else _groups(competitors[0].scored.names, group)
+    groups = None if group is None else group_names(competitors[0].scored.names, group)
     ranked = sorted(competitors, key=_mean_iou, reverse=True)
     found = confidence_intervals.bootstrap_runs(
         [each.scored.counts_NKK for each in ranked], groups=groups, resamples=resamples
@@ -147,7 +147,16 @@ def _names(runs: Sequence[Path]) -> list[str]:
     )
 
 
-def _groups(names: Sequence[str], pattern: str) -> list[str]:
+def group_names(names: Sequence[str], pattern: str) -> list[str]:
+    """Return the group of each image.
+
+    Args:
+        names: of the images.
+        pattern: regular expression; its first group counts, or the whole match.
+
+    Raises:
+        ConfigError: SEG-X041, it is none, or does not match a name.
+    """
     try:
         matches = [re.search(pattern, name) for name in names]
     except re.error as error:

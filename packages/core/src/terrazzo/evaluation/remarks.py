@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -41,6 +42,69 @@ def remarks(split: str, counts: ArrayLike, names: Sequence[str], images: int) ->
         what = "1 image" if images == 1 else f"{images} images"
         found.append(f"{split} is {what}: one image more or less would change every score")
     return found
+
+
+_RISE = 1.2
+_EXPLOSION = 10.0
+"""Times the lowest cross-entropy of the validations."""
+_STALL = 0.01
+"""Mean IoU; less is no gain."""
+_RISING = 3
+"""Validations above the lowest one, one after another, before it is said."""
+_NORM_EXPLOSION = 100.0
+"""Times the median norm of the gradient."""
+
+
+def training_remarks(log: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what wants care in how a training went; nothing as a rule.
+
+    Args:
+        log: the lines of ``log.jsonl``; those of older versions, which lack the cross-entropy of
+            validations and the norm of the gradient, say nothing.
+    """
+    return [*_of_validations(log), *_of_gradients(log)]
+
+
+def _of_validations(log: Sequence[Mapping[str, Any]]) -> list[str]:
+    found = [e for e in log if e["kind"] == "validation" and e.get("cross_entropy") is not None]
+    if len(found) <= _RISING:
+        return []
+    losses = [float(entry["cross_entropy"]) for entry in found]
+    lowest = losses.index(min(losses))
+    after, last = found[lowest + 1 :], found[-1]
+    if len(after) < _RISING:
+        return []
+    rise = (
+        f"{losses[lowest]:.3g} at step {found[lowest]['step']:,} to {losses[-1]:.3g} at step "
+        f"{last['step']:,}"
+    )
+    if losses[-1] >= _EXPLOSION * losses[lowest]:
+        return [
+            f"the cross-entropy of the validations exploded, from {rise}: lower the learning rate "
+            "or set training.clip_norm"
+        ]
+    gain = max(e["mean_iou"] for e in after) - max(e["mean_iou"] for e in found[: lowest + 1])
+    if min(losses[-_RISING:]) < _RISE * losses[lowest] or gain >= _STALL:
+        return []
+    return [
+        f"the cross-entropy of the validations rose from {rise} while mean IoU gained less than "
+        f"{_STALL:g}: the model grows surer of its mistakes; fewer steps, more augmentation or "
+        "weight decay would do"
+    ]
+
+
+def _of_gradients(log: Sequence[Mapping[str, Any]]) -> list[str]:
+    found = [e for e in log if e["kind"] == "train" and e.get("gradient_norm") is not None]
+    if len(found) <= _RISING:
+        return []
+    norms = np.array([entry["gradient_norm"] for entry in found], np.float64)
+    median, largest = float(np.median(norms)), int(norms.argmax())
+    if norms[largest] < _NORM_EXPLOSION * median or median == 0:
+        return []
+    return [
+        f"the gradient exploded at step {found[largest]['step']:,}: its norm was "
+        f"{norms[largest]:.3g}, {median:.3g} in the median; training.clip_norm bounds it"
+    ]
 
 
 def _list(names: Sequence[str]) -> str:

@@ -69,6 +69,8 @@ class Evaluation:
         method: how the predictions were made.
         beside: how much the mean IoU differs from that of the same predictions without the last
             step, as JSON holds it; empty: it was not asked for.
+        cross_entropy: over all pixels that count, in nats a pixel; None where it was not computed,
+            NaN where no pixel counts.
     """
 
     split: str
@@ -81,6 +83,7 @@ class Evaluation:
     maps: tuple[SceneOverview, ...] = ()
     method: PredictionMethod = PLAIN
     beside: dict[str, Any] = field(default_factory=dict)
+    cross_entropy: float | None = None
 
     @property
     def matrix(self) -> ConfusionMatrix:

@@ -135,7 +135,8 @@ def read(folder: RunFolder) -> Record:
 def column(log: Sequence[Mapping[str, Any]], kind: str, key: str) -> tuple[list[int], list[float]]:
     """Return steps and values of the lines of one kind; NaN where a value is not defined."""
     entries = [entry for entry in log if entry["kind"] == kind]
-    values = [math.nan if entry[key] is None else float(entry[key]) for entry in entries]
+    given = [entry.get(key) for entry in entries]  # older versions wrote fewer keys
+    values = [math.nan if value is None else float(value) for value in given]
     return [entry["step"] for entry in entries], values
 
 

@@ -40,6 +40,15 @@ class StepResult(Protocol):
         """
         ...
 
+    @property
+    def gradient_norm(self) -> float:
+        """Norm of the gradient of all weights together, before it was clipped.
+
+        NaN where `Trainer.measures_gradient` was off in the step. Reading it may wait for the
+        device.
+        """
+        ...
+
 
 class Predictor(Protocol):
     """One trained model on one device: the part of a `Trainer` that predicts.
@@ -87,7 +96,14 @@ class Predictor(Protocol):
 
 
 class Trainer(Predictor, Protocol):
-    """One model with its optimiser on one device."""
+    """One model with its optimiser on one device.
+
+    Attributes:
+        measures_gradient: whether the next steps tell the norm of their gradient, which may cost
+            time; core sets it for the steps that are logged.
+    """
+
+    measures_gradient: bool
 
     @property
     def asynchronous(self) -> bool:
@@ -125,6 +141,15 @@ class Trainer(Predictor, Protocol):
         The last batch of an epoch may be shorter than the others. A batch whose pixels are all
         IGNORE has loss 0. NaN in a float image means "no data" and is taken as the band's mean;
         infinity makes the loss not finite.
+        """
+        ...
+
+    def score(
+        self, images_BHWC: NDArray[np.generic], labels_BHW: NDArray[np.generic]
+    ) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
+        """Return what `predict_labels` does and the loss of each image, from one forward pass.
+
+        The loss is the cross-entropy, summed over the pixels that are not IGNORE: nats, float64, B.
         """
         ...
 

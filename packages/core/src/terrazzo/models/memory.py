@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,11 @@ from terrazzo.base.memory import host_ran_out, memory_for, out_of_memory, size_o
 from terrazzo.base.recipe import ModelConfig
 from terrazzo.models.contract import Predictor
 
+if TYPE_CHECKING:
+    from terrazzo.models.contract import Trainer
+
 Output = TypeVar("Output", bound=np.generic)
+Answer = TypeVar("Answer")
 
 
 def ran_out(trainer: Predictor, error: Exception) -> bool:
@@ -109,6 +113,32 @@ class ForwardPasses:
         """
         return self._by_parts(self.trainer.predict_labels, images_BHWC)
 
+    def score(
+        self, images_BHWC: NDArray[np.generic], labels_BHW: NDArray[np.generic]
+    ) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
+        """Return what `Trainer.score` does; the trainer must be one.
+
+        Raises:
+            ResourceError: SEG-R006, a batch of one image does not fit.
+        """
+        trainer = cast("Trainer", self.trainer)
+        found: list[tuple[NDArray[np.integer], NDArray[np.float64]]] = []
+        done = 0
+        while done < len(images_BHWC):
+            part = slice(done, done + (self.most or len(images_BHWC)))
+
+            def forward(
+                images_BHWC: NDArray[np.generic], labels_BHW: NDArray[np.generic] = labels_BHW[part]
+            ) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
+                return trainer.score(images_BHWC, labels_BHW)
+
+            output = self._attempt(forward, images_BHWC[part])
+            if output is not None:
+                found.append(output)
+                done += len(output[0])
+        labels, losses = zip(*found, strict=True)
+        return np.concatenate(labels), np.concatenate(losses)
+
     def _by_parts(
         self,
         forward: Callable[[NDArray[np.generic]], NDArray[Output]],
@@ -126,9 +156,9 @@ class ForwardPasses:
 
     def _attempt(
         self,
-        forward: Callable[[NDArray[np.generic]], NDArray[Output]],
+        forward: Callable[[NDArray[np.generic]], Answer],
         images_BHWC: NDArray[np.generic],
-    ) -> NDArray[Output] | None:
+    ) -> Answer | None:
         """Return the output; None where it did not fit and `most` has been halved.
 
         A second attempt from here would find the arrays of the first one still held by its error.

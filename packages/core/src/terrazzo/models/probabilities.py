@@ -51,3 +51,25 @@ def batch_at_size(
     return np.stack(
         [np.stack(list(planes_at_size(each, size)), axis=2) for each in probabilities_BHWK]
     )
+
+
+_LEAST = np.float32(1e-12)
+"""A probability that was rounded to 0 counts as this one."""
+
+
+def cross_entropy_at_size(
+    probabilities_HWK: NDArray[np.float32], label_HW: NDArray[np.generic], ignore_index: int
+) -> float:
+    """Return the cross-entropy summed over the pixels of a label that are not IGNORE, in nats.
+
+    Args:
+        probabilities_HWK: resampled bilinearly to the size of the label.
+        label_HW: train ids.
+        ignore_index: of the label map.
+    """
+    total = 0.0
+    for k, plane_HW in enumerate(planes_at_size(probabilities_HWK, label_HW.shape)):
+        if k != ignore_index:
+            right = plane_HW[label_HW == k]
+            total -= float(np.log(np.maximum(right, _LEAST)).sum(dtype=np.float64))
+    return total

@@ -28,7 +28,8 @@ from terrazzo.report import (
 from terrazzo.report import comparison_figures as figures
 from terrazzo.report.comparison_examples import ComparedExample
 from terrazzo.report.confusion_matrix import Cell
-from terrazzo.report.palettes import NUM_RUN_COLOURS, run_sign
+from terrazzo.report.learning_curve import learning_curve_svg, learning_curves
+from terrazzo.report.palettes import NUM_RUN_COLOURS, PAGE_PALETTE, run_sign
 from terrazzo.report.reliability_curves import ClassCalibration
 from terrazzo.report.split_view import MAX_EXAMPLES
 
@@ -223,6 +224,9 @@ def _sentence(definition: str) -> str:
 def _curves(comparison: Comparison) -> dict[str, str]:
     runs = comparison.competitors
     drawn = {
+        "Mean IoU by training images": learning_curve_svg(
+            learning_curves(comparison), PAGE_PALETTE
+        ),
         "Validation mean IoU": figures.run_curves_svg(
             "Mean IoU", [column(run.record.log, "validation", "mean_iou") for run in runs]
         ),

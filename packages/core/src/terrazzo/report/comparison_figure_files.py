@@ -17,6 +17,7 @@ from terrazzo.report import (
     comparison_figures,
     comparison_grid,
     figure_files,
+    learning_curve,
 )
 from terrazzo.report.confusion_figure import draw_confusion
 from terrazzo.report.confusion_matrix import MAX_MATRIX_CLASSES
@@ -55,6 +56,12 @@ def draw(comparison: Comparison) -> Iterator[tuple[str, Figure]]:
             )
             _add_legend(comparison, figure)
             yield name, figure
+    curves = learning_curve.learning_curves(comparison)
+    if curves:
+        figure = learning_curve.draw_learning_curve(curves, FILE_PALETTE)
+        figure_files.label(figure.axes[0], y="mean IoU")
+        _add_legend(comparison, figure)
+        yield "learning_curve", figure
     classes = comparison.label_map.names
     if len(classes) <= MAX_MATRIX_CLASSES:
         for file_name, run in zip(run_file_names(comparison), comparison.competitors, strict=True):

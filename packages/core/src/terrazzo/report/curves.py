@@ -65,6 +65,48 @@ def draw_learning_rate(steps: Sequence[int], rates: Sequence[float], palette: Pa
     return figure
 
 
+def gradient_norm_svg(steps: Sequence[int], norms: Sequence[float]) -> str:
+    """Draw the norm of the gradient. Arguments and result as for `loss_svg`."""
+    figure = draw_loss(steps, norms, PAGE_PALETTE)
+    description = f"Norm of the gradient: {_first_and_last(steps, norms)}."
+    return inline_svg.render(figure, "gradient", description)
+
+
+def cross_entropy_svg(
+    steps: Sequence[int], validation: Sequence[float], training: Sequence[float]
+) -> str:
+    """Draw the cross-entropy of the validations.
+
+    Args:
+        steps: ascending.
+        validation: as many, of the validation split; finite or NaN.
+        training: as many, of the training images scored; NaN where none were.
+
+    Returns:
+        An ``<svg>`` element.
+    """
+    figure = draw_cross_entropy(steps, validation, training, PAGE_PALETTE)
+    description = f"Cross-entropy of the validations: {_first_and_last(steps, validation)}."
+    return inline_svg.render(figure, "entropy", description)
+
+
+def draw_cross_entropy(
+    steps: Sequence[int],
+    validation: Sequence[float],
+    training: Sequence[float],
+    palette: Palette,
+) -> Figure:
+    """Draw the figure of `cross_entropy_svg`."""
+    figure, axes = step_axes(max(steps), palette)
+    if not np.isnan(training).all():
+        axes.plot(
+            steps, training, color=palette.second, linestyle=(0, (4, 2)), marker="s", markersize=2
+        )
+    axes.plot(steps, validation, color=palette.first, marker="o", markersize=2.5)
+    axes.set_ylim(bottom=0)
+    return figure
+
+
 def best_validation(log: Sequence[Mapping[str, Any]]) -> int | None:
     """Return the position, among the validations of a log, of the one whose weights were kept."""
     _, best = column(log, "validation", "best")

@@ -59,6 +59,16 @@ def _curves(log: Sequence[Mapping[str, Any]]) -> dict[str, Figure]:
             ("pixel accuracy", FILE_PALETTE.second, "s"),
         )
         figure_files.add_legend(drawn["validation"].axes[0], names, columns=2)
+    _, entropy = column(log, "validation", "cross_entropy")
+    if not np.isnan(entropy).all():
+        _, of_train = column(log, "validation", "train_cross_entropy")
+        drawn["cross_entropy"] = curves.draw_cross_entropy(steps, entropy, of_train, FILE_PALETTE)
+        figure_files.label(drawn["cross_entropy"].axes[0], y="cross-entropy a pixel, nats")
+        names = (
+            ("validation", FILE_PALETTE.first, "o"),
+            ("training images", FILE_PALETTE.second, "s"),
+        )
+        figure_files.add_legend(drawn["cross_entropy"].axes[0], names, columns=2)
     return drawn
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -9,6 +10,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from terrazzo.evaluation.remarks import training_remarks
 from terrazzo.evaluation.stored import Record, column
 from terrazzo.report import curves, page_assets, run_examples, split_view
 
@@ -22,6 +24,9 @@ class TrainingView:
         binned: whether a point of the loss curve is the mean of several steps.
         validation: validation scores.
         learning_rate: learning rate.
+        cross_entropy: of the validations, and of training images.
+        gradient_norm: norm of the gradient.
+        remarks: what wants care in how the training went.
         validations: log entries of all validations.
     """
 
@@ -29,6 +34,9 @@ class TrainingView:
     binned: bool
     validation: str
     learning_rate: str
+    cross_entropy: str
+    gradient_norm: str
+    remarks: list[str]
     validations: list[dict[str, Any]]
 
 
@@ -64,6 +72,9 @@ def _training(log: Sequence[dict[str, Any]]) -> TrainingView:
         binned=len(steps) > curves.MAX_POINTS,
         validation=_svg(_draw_validation(log)) if validations else "",
         learning_rate=_svg(curves.learning_rate_svg(steps, rates)) if steps else "",
+        cross_entropy=_svg(_draw_cross_entropy(log)),
+        gradient_norm=_svg(_draw_gradient_norm(log)),
+        remarks=training_remarks(log),
         validations=validations,
     )
 
@@ -72,6 +83,24 @@ def _draw_validation(log: Sequence[dict[str, Any]]) -> str:
     steps, mean_iou = column(log, "validation", "mean_iou")
     _, pixel_accuracy = column(log, "validation", "pixel_accuracy")
     return curves.validation_svg(steps, mean_iou, pixel_accuracy, curves.best_validation(log))
+
+
+def _draw_cross_entropy(log: Sequence[dict[str, Any]]) -> str:
+    steps, validation = column(log, "validation", "cross_entropy")
+    _, training = column(log, "validation", "train_cross_entropy")
+    known = [number for number, value in enumerate(validation) if not math.isnan(value)]
+    if not known:
+        return ""
+    picked = [[values[number] for number in known] for values in (validation, training)]
+    return curves.cross_entropy_svg([steps[number] for number in known], *picked)
+
+
+def _draw_gradient_norm(log: Sequence[dict[str, Any]]) -> str:
+    steps, norms = column(log, "train", "gradient_norm")
+    known = [(step, norm) for step, norm in zip(steps, norms, strict=True) if not math.isnan(norm)]
+    if not known:
+        return ""
+    return curves.gradient_norm_svg([step for step, _ in known], [norm for _, norm in known])
 
 
 def _svg(text: str) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 
 import tomli_w
 
-from terrazzo.base import config_parsing
+from terrazzo.base import config_parsing, disk_errors
 from terrazzo.base.atomic_write import flush_file, flush_folder, replacing
 from terrazzo.base.config_parsing import read_toml
 from terrazzo.base.disk_errors import unreadable
@@ -41,9 +41,10 @@ _FREE_TO_CHANGE = (
     "log.every_steps",
     "data.allow_outside",
     "validation.batch_size",
+    "validation.train_images",
 )
 """Tables and keys of a recipe that change no weight and no score: a resume may differ in them."""
-_LENGTH = {"training.epochs", "training.steps"}
+_LENGTH = {"training.epochs", "training.steps", "training.passes"}
 
 _CREATING = ".creating"
 """In a folder without ``config.toml``: `create_run` was killed there, and all in it may go."""
@@ -151,7 +152,8 @@ class RunFolder:
                 observed="no config.toml in it" if self.path.is_dir() else "no such folder",
                 next_step=self._how_to_begin(),
             )
-        return config_parsing.parse(Config, read_toml(self.config), where=self.config)
+        values = with_limit_of_its_time(read_toml(self.config))
+        return config_parsing.parse(Config, values, where=self.config)
 
     def _how_to_begin(self) -> str:
         """Say what helps where there is no recipe to go on with."""
@@ -160,6 +162,35 @@ class RunFolder:
         if self.path.is_dir() and any(self.path.iterdir()) and _is_beginning(self.path):
             return "the making of this run was interrupted: begin it again with --overwrite"
         return "name a folder that `terrazzo run` made, such as runs/demo_torch"
+
+
+def with_limit_of_its_time(values: dict[str, Any]) -> dict[str, Any]:
+    """Give a recipe that a run or a study has kept the meaning that `data.limit` had then.
+
+    Earlier versions took the first names, and wrote down no `limit_draw`.
+    """
+    data = values.get("data")
+    if isinstance(data, dict) and data.get("limit"):
+        data.setdefault("limit_draw", "first")
+    return values
+
+
+def with_kept_limit(recipe: Config, kept: Path) -> Config:
+    """Return a recipe whose limits mean what they meant when the run was begun.
+
+    Args:
+        recipe: that the run goes on with; where it says how images are drawn, that holds.
+        kept: recipe in the folder of the run or study; may not be there.
+
+    Raises:
+        ConfigError: it is there and wrong.
+    """
+    if not recipe.data.limit or "limit_draw" in recipe.data.model_fields_set or not kept.is_file():
+        return recipe
+    before = with_limit_of_its_time(read_toml(kept)).get("data", {})
+    how = before.get("limit_draw", recipe.data.limit_draw) if isinstance(before, dict) else None
+    data = recipe.data.model_copy(update={"limit_draw": how or recipe.data.limit_draw})
+    return recipe.model_copy(update={"data": data})
 
 
 def create_run(path: Path, recipe: Config, label_map: LabelMap, *, overwrite: bool) -> RunFolder:
@@ -312,6 +343,30 @@ def refuse_to_delete_inputs(path: Path, inputs: Iterable[Path]) -> None:
                 observed=f"it lies in {path}",
                 next_step="choose another place with --out DIR, or move it out of there first",
             )
+
+
+def require_space(path: Path, needed: int) -> None:
+    """Refuse a disk that has less room than a run or a study will take.
+
+    Args:
+        path: on the disk; may not be there yet.
+        needed: bytes of all checkpoints that lie there at one time, and of the model.
+
+    Raises:
+        ResourceError: SEG-R070.
+    """
+    free = disk_errors.free_bytes(path)
+    if free is None or free >= needed:
+        return
+    raise ResourceError(
+        "SEG-R070",
+        "the disk is too small for the checkpoints",
+        file=path,
+        observed=f"{disk_errors.amount(free)} free on this disk",
+        allowed=f"{disk_errors.amount(needed)} of space",
+        next_step="free some space, choose another disk with --out DIR, or keep fewer of them "
+        "(checkpoint.keep)",
+    )
 
 
 def reopen_run(path: Path, recipe: Config) -> RunFolder:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from terrazzo.base.config_parsing import resolve_path
@@ -12,6 +13,7 @@ from terrazzo.data import datasets
 from terrazzo.data.datasets import Split
 from terrazzo.models import compatibility
 from terrazzo.models.contract import State, Trainer
+from terrazzo.models.parameter_groups import Part
 from terrazzo.runs import saved_model
 from terrazzo.runs.folder import RunFolder
 
@@ -49,20 +51,42 @@ def load_init_weights(trainer: Trainer, recipe: Config, train: Split, progress: 
         progress.say(doubt)
     given = saved_model.read_weights(folder)
     own = {name: array for name, array in trainer.state().items() if name in trainer.parts}
-    parts = {"encoder"} if init.part == "encoder" else {"encoder", "decoder"}
-    if init.part == "all" and card.label_map.names == train.label_map.names:
-        parts.add("head")
-    wanted = {name for name, part in trainer.parts.items() if part in parts}
-    _refuse_differences(folder, {n: own[n] for n in wanted}, given)
+    same_classes = card.label_map.names == train.label_map.names
+    wanted = wanted_weights(trainer.parts, init.part, same_classes=same_classes)
+    refuse_differences(folder, {n: own[n] for n in wanted}, given)
     trainer.load_state({name: given[name] if name in wanted else own[name] for name in own})
-    left = sorted({"encoder", "decoder", "head"} - parts)
+    left = sorted({part for name, part in trainer.parts.items() if name not in wanted})
     progress.say(
         f"begins with {len(wanted)} of {len(own)} arrays of {init.run}"
         + (f"; new: {', '.join(left)}" if left else "")
     )
 
 
-def _refuse_differences(folder: Path, wanted: State, given: State) -> None:
+def wanted_weights(parts: Mapping[str, Part], part: str, *, same_classes: bool) -> set[str]:
+    """Return the names of the weights that are taken from another run.
+
+    Args:
+        parts: part of each weight of the model.
+        part: ``init.part`` of the recipe.
+        same_classes: whether both runs have the same classes in the same order.
+    """
+    taken = {"encoder"} if part == "encoder" else {"encoder", "decoder"}
+    if part == "all" and same_classes:
+        taken.add("head")
+    return {name for name, its_part in parts.items() if its_part in taken}
+
+
+def refuse_differences(folder: Path, wanted: State, given: State) -> None:
+    """Refuse weights that are missing or of another shape.
+
+    Args:
+        folder: where they come from, for the message.
+        wanted: arrays of the model by name; their shapes count.
+        given: arrays of the other run.
+
+    Raises:
+        CheckpointError: SEG-C013.
+    """
     different = sorted(
         name for name in wanted if name not in given or given[name].shape != wanted[name].shape
     )

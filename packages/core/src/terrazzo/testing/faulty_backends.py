@@ -416,6 +416,26 @@ class TakesMissingValuesForZero(ReferenceTrainer):
         return super().predict(np.nan_to_num(images_BHWC))
 
 
+class LosesByIgnoredPixels(ReferenceTrainer):
+    """Counts IGNORE as class 0 in the loss that comes with a score."""
+
+    def score(
+        self, images_BHWC: Images, labels_BHW: NDArray[np.generic]
+    ) -> tuple[Labels, NDArray[np.float64]]:
+        """Leave nothing out."""
+        return super().score(images_BHWC, np.where(labels_BHW == self._ignore, 0, labels_BHW))
+
+
+class MeasuresWhatItHasClipped(ReferenceTrainer):
+    """Tells the norm of the gradient after it was clipped."""
+
+    def train_step(self, batch: Batch, learning_rate: float) -> Step:
+        """Tell no more than the largest norm."""
+        step = super().train_step(batch, learning_rate)
+        largest = self._training.clip_norm or math.inf
+        return replace(step, gradient_norm=min(step.gradient_norm, largest))
+
+
 FAULTY_BACKENDS: Mapping[str, tuple[ReferenceBackend, ...]] = {
     "signatures_equal_the_protocols": (Building(WantsMoreArguments),),
     "predictions_are_probabilities": (Building(ReturnsLogits), Building(CountsClassesFromOne)),
@@ -447,5 +467,7 @@ FAULTY_BACKENDS: Mapping[str, tuple[ReferenceBackend, ...]] = {
     "one_value_leaves_statistics": (Building(TakesTheVarianceOfOneValue),),
     "frozen_encoder_drops_nothing": (Building(DropsInAFrozenEncoder),),
     "bfloat16_leaves_logits_in_float32": (Building(RoundsItsLogits), Building(RoundsItsLoss)),
+    "scores_come_with_their_loss": (Building(LosesByIgnoredPixels),),
+    "gradient_norm_is_told": (Building(MeasuresWhatItHasClipped),),
 }
 """By the name of the check that must catch them."""

@@ -503,6 +503,59 @@ def check_bfloat16_leaves_logits_in_float32(factory: Factory) -> None:
     assert (bits & 0xFFFF).any(), "each loss is a number of bfloat16"
 
 
+def check_scores_come_with_their_loss(factory: Factory) -> None:
+    """`score` gives the labels of `predict_labels`, and the cross-entropy of what counts."""
+    task = Task(num_classes=3)
+    trainer = factory.build(task)
+    _train(factory, trainer, task)
+    batch = _batch(factory, task, seed=9)
+    truth_BHW = batch.labels_BHW.copy()
+    truth_BHW[0, ::2] = task.labels.ignore_index
+    truth_BHW[1] = task.labels.ignore_index
+    labels_BHW, losses_B = trainer.score(batch.images_BHWC, truth_BHW)
+    wanted_BHW = trainer.predict_labels(batch.images_BHWC)
+    assert labels_BHW.dtype == wanted_BHW.dtype
+    np.testing.assert_array_equal(labels_BHW, wanted_BHW)
+    valid_BHW = truth_BHW != task.labels.ignore_index
+    indices_BHW1 = np.where(valid_BHW, truth_BHW, 0).astype(int)[..., None]
+    probabilities_BHWK = trainer.predict(batch.images_BHWC).astype(np.float64)
+    right_BHW = np.take_along_axis(probabilities_BHWK, indices_BHW1, -1)[..., 0]
+    wanted_B = -np.where(valid_BHW, np.log(np.maximum(right_BHW, 1e-30)), 0).sum(axis=(1, 2))
+    assert losses_B.dtype == np.float64
+    np.testing.assert_allclose(losses_B, wanted_B, rtol=1e-3, atol=1e-3)
+
+
+def check_gradient_norm_is_told(factory: Factory) -> None:
+    """The norm of the gradient is told where it is asked for, of all weights and before clipping.
+
+    A step of plain gradient descent is the gradient times the learning rate.
+    """
+    batch, rate, norms = _batch(factory, TWO_COLOURS), 0.5, []
+    for clip in (None, 1e-3):
+        trainer = factory.build(
+            TWO_COLOURS, training=PLAIN_SGD.model_copy(update={"clip_norm": clip})
+        )
+        assert math.isnan(trainer.train_step(batch, 0.0).gradient_norm)
+        before = _weights(trainer.state())
+        trainer.measures_gradient = True
+        result = trainer.train_step(batch, rate)
+        after = _weights(trainer.state())
+        norms.append(result.gradient_norm)
+        if clip is not None:
+            continue
+        changes = {
+            name: (before[name].astype(np.float64) - after[name].astype(np.float64)) / rate
+            for name in after
+        }
+        heads = [changes[name] for name, part in trainer.parts.items() if part == "head"]
+        of_head = math.sqrt(sum(float(np.square(change).sum()) for change in heads))
+        of_all = math.sqrt(sum(float(np.square(change).sum()) for change in changes.values()))
+        # All weights, in which statistics of batches may have moved as well.
+        assert of_head * 0.99 <= norms[0] <= of_all * 1.01, f"{norms[0]}, not {of_all}"
+    assert norms[0] > 0
+    np.testing.assert_allclose(norms[1], norms[0], rtol=1e-3)
+
+
 CHECKS: Mapping[str, Callable[[Factory], None]] = {
     check.__name__.removeprefix("check_"): check
     for check in (
@@ -533,6 +586,8 @@ CHECKS: Mapping[str, Callable[[Factory], None]] = {
         check_one_value_leaves_statistics,
         check_frozen_encoder_drops_nothing,
         check_bfloat16_leaves_logits_in_float32,
+        check_scores_come_with_their_loss,
+        check_gradient_norm_is_told,
     )
 }
 

@@ -81,6 +81,10 @@ def class_keys(names: Sequence[str]) -> tuple[str, ...]:
     )
 
 
+_OF_VALIDATION = ("cross_entropy", "ignored_share", "train_cross_entropy", "train_mean_iou")
+"""What older runs have not; beside the scores."""
+
+
 def of_line(line: Mapping[str, Any], classes: Sequence[str]) -> Point:
     """Return what a line of ``log.jsonl`` says; a class that is absent is left out."""
     values: dict[str, Any]
@@ -89,11 +93,13 @@ def of_line(line: Mapping[str, Any], classes: Sequence[str]) -> Point:
             "train/learning_rate": line["learning_rate"],
             "train/epoch": line["epoch"],
             "train/ignored_share": line.get("ignored_share"),  # older runs have none
+            "train/gradient_norm": line.get("gradient_norm"),
             "train/loss": line["loss"],
         }
     else:
         iou = zip(classes, line.get("iou", ()), strict=False)
         values = {f"val/iou/{name}": value for name, value in iou}
+        values |= {f"val/{name}": line.get(name) for name in _OF_VALIDATION}
         values |= {f"val/{name}": line[name] for name in ("pixel_accuracy", "mean_iou")}
     return line["step"], _defined(values.items())
 

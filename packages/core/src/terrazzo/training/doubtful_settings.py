@@ -33,6 +33,13 @@ def doubtful_settings(
             f"warning: training.schedule.floor = {schedule.floor:g} lies above "
             f"learning_rate = {schedule.learning_rate:g}: every step is taken at the floor"
         )
+    stops = recipe.validation.patience
+    if schedule.name == "plateau" and stops is not None and schedule.patience + 1 >= stops:
+        yield (
+            f"warning: training.schedule.patience = {schedule.patience} never lowers the learning "
+            f"rate: it would after {schedule.patience + 1} validations without a better score, and "
+            f"validation.patience = {stops} ends the run then; make it larger by some"
+        )
     largest = [side * augment.scale[1] * _FAR_LARGER for side in image_size]
     if augment.crop is not None and any(
         side > most for side, most in zip(augment.crop, largest, strict=True)

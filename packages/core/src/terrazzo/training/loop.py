@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +18,11 @@ from terrazzo.base.ordered_map import Abandoned
 from terrazzo.base.processes import World, any_says
 from terrazzo.base.progress import Progress
 from terrazzo.base.recipe import Config
-from terrazzo.data.datasets import Split
+from terrazzo.data.datasets import Split, SpreadSamples
 from terrazzo.data.loader import TrainingOrder, training_batches
 from terrazzo.data.sample import Batch
 from terrazzo.evaluation.loop import evaluate
+from terrazzo.evaluation.result import Evaluation
 from terrazzo.models.contract import StepResult, Trainer
 from terrazzo.models.memory import step_memory
 from terrazzo.runs import checkpoint
@@ -62,9 +64,16 @@ def train(
     # Several processes would have to agree to stop, and those that wait for this one cannot.
     abandoned = stop_requested if world.size == 1 else lambda: False
     state = resume(run, trainer, recipe, progress)
+    train_sample = _train_sample(recipe, train_split, val_split)
+
+    def validate() -> None:
+        _validate(
+            run, trainer, recipe, schedule, val_split, train_sample, state, progress, abandoned
+        )
+
     if schedule.lacks_validation(state):
         with _saved_if_abandoned(run, trainer, recipe, state, []):
-            _validate(run, trainer, recipe, schedule, val_split, state, progress, abandoned)
+            validate()
         save(run, trainer, recipe, state)
     logged()
     if schedule.is_last(state.step) or schedule.stops_early(state):
@@ -99,6 +108,7 @@ def train(
             )
             if state.step == 0 and world.rank == 0:
                 first_batch.write(batch, train_split.label_map, run.first_batch)
+            trainer.measures_gradient = schedule.logs(state.step + 1)
             with step_memory(trainer, batch.images_BHWC, state.step + 1):
                 result = trainer.train_step(batch, rate)
             if state.step == begun_at and world.rank == 0:
@@ -118,11 +128,12 @@ def train(
                 append_json_line(run.timing, clock.read(state.step) | peak_memory())
             if logging:
                 ignored_share = pixels.take_ignored_share(world)
-                _log_losses(run, schedule, state, rate, ignored_share, world.rank)
+                norm = result.gradient_norm
+                _log_losses(run, schedule, state, rate, ignored_share, norm, world.rank)
                 text = f"train  loss {result.loss:.4f}  ignored {ignored_share:.0%}"
                 progress.advance(state.step, schedule.total_steps, text)
             if schedule.validates(state.step):
-                _validate(run, trainer, recipe, schedule, val_split, state, progress, abandoned)
+                validate()
                 clock.restart(state.step)
             if logging or schedule.validates(state.step):
                 logged()
@@ -255,6 +266,7 @@ def _log_losses(
     state: TrainingState,
     rate: float,
     ignored_share: float,
+    gradient_norm: float,
     rank: int,
 ) -> None:
     if rank == 0:
@@ -265,9 +277,31 @@ def _log_losses(
             "loss": float(np.mean(state.losses)),
             "ignored_share": ignored_share,
             "learning_rate": rate,
+            "gradient_norm": gradient_norm if math.isfinite(gradient_norm) else None,
         }
         append_json_line(run.log, line)
     state.losses.clear()
+
+
+def _train_sample(recipe: Config, train: Split, val: Split) -> SpreadSamples | None:
+    """Return the training images that are scored at each validation, always the same."""
+    wanted = recipe.validation.train_images
+    if wanted is None:
+        wanted = min(-(-len(val) // _VALIDATIONS_A_TRAIN_SCORE), _MOST_TRAIN_IMAGES)
+    return SpreadSamples(train, wanted) if wanted else None
+
+
+_VALIDATIONS_A_TRAIN_SCORE = 4
+_MOST_TRAIN_IMAGES = 50
+"""A training score costs a quarter of a validation by default, and no more than this."""
+
+
+def _or_none(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def _pixels(outcome: Evaluation) -> int:
+    return int(outcome.counts_NKK.sum() + outcome.ignored_N.sum())
 
 
 def _validate(
@@ -276,20 +310,28 @@ def _validate(
     recipe: Config,
     schedule: EventSchedule,
     val_split: Split,
+    train_sample: SpreadSamples | None,
     state: TrainingState,
     progress: Progress,
     abandoned: Callable[[], bool],
 ) -> None:
-    outcome = evaluate(
-        trainer,
-        val_split,
-        recipe.data,
-        recipe.loader,
-        batch_size=recipe.validation.batch_size,
-        step=state.step,
-        progress=progress,
-        abandoned=abandoned,
-    )
+    """Score the model on the validation split and on some training images; write both down."""
+
+    def scored(split: Split | SpreadSamples, num_examples: int = 0) -> Evaluation:
+        return evaluate(
+            trainer,
+            split,
+            recipe.data,
+            recipe.loader,
+            batch_size=recipe.validation.batch_size,
+            step=state.step,
+            progress=progress,
+            num_examples=num_examples,
+            with_losses=True,
+            abandoned=abandoned,
+        )
+
+    outcome = scored(val_split)
     scores = outcome.matrix.scores()
     state.scores.append((state.step, float(np.nan_to_num(scores.mean_iou))))
     best = state.best_step == state.step
@@ -301,7 +343,14 @@ def _validate(
         "pixel_accuracy": float(np.nan_to_num(scores.pixel_accuracy)),
         "iou": [None if np.isnan(iou) else float(iou) for iou in scores.iou],
         "best": best,
+        "cross_entropy": _or_none(outcome.cross_entropy),
+        "ignored_share": float(outcome.ignored_N.sum() / max(_pixels(outcome), 1)),
     }
+    if train_sample is not None:
+        on_train = scored(train_sample)
+        line["train_mean_iou"] = _or_none(on_train.matrix.scores().mean_iou)
+        line["train_cross_entropy"] = _or_none(on_train.cross_entropy)
+        line["train_images"] = len(train_sample)
     if trainer.world.rank == 0:
         append_json_line(run.log, line)
     progress.say(

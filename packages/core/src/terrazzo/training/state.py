@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 from terrazzo.base.atomic_write import cut_file, flush_file, flushed_bytes, replacing
@@ -53,7 +54,17 @@ class EventSchedule:
     def total_steps(self) -> int:
         """Optimiser steps of the whole run, if it is not stopped early."""
         training = self.recipe.training
-        return training.steps or (training.epochs or 0) * self.steps_per_epoch
+        if training.steps is not None:
+            return training.steps
+        epochs = training.epochs or (training.passes or 0) * self.recipe.augment.versions
+        return epochs * self.steps_per_epoch
+
+    @property
+    def most_checkpoints(self) -> int:
+        """How many lie on the disk at most: the newest, the best, and one that is being written."""
+        most = self.recipe.checkpoint.keep + 2
+        saves = (step for step in range(1, self.total_steps + 1) if self.saves(step))
+        return len(list(itertools.islice(saves, most)))
 
     def is_last(self, step: int) -> bool:
         """Tell whether the run ends after this many steps."""

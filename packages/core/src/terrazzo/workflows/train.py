@@ -13,7 +13,7 @@ from terrazzo import check, tracking
 from terrazzo.base.atomic_write import replacing
 from terrazzo.base.config_parsing import StrPath, resolve_path
 from terrazzo.base.errors import CheckpointError, ConfigError, unknown_name
-from terrazzo.base.json_files import read_json, replace_json
+from terrazzo.base.json_files import read_json, replace_json, undamaged_json_lines
 from terrazzo.base.processes import (
     World,
     first_does,
@@ -41,6 +41,7 @@ from terrazzo.data.loader import TrainingOrder
 from terrazzo.data.normalization import bands_of, noise_deviations
 from terrazzo.data.sample import Bands
 from terrazzo.data.scaling import require_one_scaling, scaling_of
+from terrazzo.evaluation.remarks import training_remarks
 from terrazzo.models import backends
 from terrazzo.models.card import ModelCard
 from terrazzo.models.contract import Backend, Trainer
@@ -53,6 +54,8 @@ from terrazzo.runs.folder import (
     refuse_occupied,
     refuse_to_delete_inputs,
     reopen_run,
+    require_space,
+    with_kept_limit,
 )
 from terrazzo.runs.init_weights import load_init_weights
 from terrazzo.runs.provenance import describe_run, last_used, note_resumption
@@ -110,6 +113,8 @@ def train(
     if out is None:
         require_run_name(recipe.name, where="recipe")
     folder = RunFolder(Path("runs") / recipe.name if out is None else Path(out))
+    if resume or restarts():
+        recipe = with_kept_limit(recipe, folder.config)
     backend = backends.load(recipe.backend)
     _require_known_model(backend, recipe)
     world = backend.world()
@@ -182,7 +187,7 @@ def _prepare(
     def check_on_first() -> None:
         nonlocal labelled, trackers, data_now
         trackers = tracking.trackers(recipe.tracking, folder)
-        _require_weight_a_class(recipe, label_map)
+        require_weight_a_class(recipe, label_map)
         labelled = check.check_before_training(
             splits,
             recipe.loader.threads,
@@ -215,6 +220,7 @@ def _prepare(
         if resume:
             _require_same_processes(folder, trainer, allowed=allowed.other_processes)
         else:
+            require_space(folder.path, _space_needed(recipe, trainer, train))
             create_run(folder.path, recipe, label_map, overwrite=overwrite)
         if not folder.record.exists():
             if datasets.draws(recipe.data):
@@ -257,8 +263,19 @@ def _train_and_score(
             stop_requested=stop_requested,
             logged=logged,
         )
+        if trainer.world.rank == 0:
+            for line in training_remarks(undamaged_json_lines(folder.log)):
+                progress.say(f"warning: {line}")
         _keep_best(folder, recipe, trainer, splits["train"], prepared.bands, state)
         return score_run(folder, recipe, trainer, splits["test"], state.best_step, progress)
+
+
+def _space_needed(recipe: Config, trainer: Trainer, train: Split) -> int:
+    """Return the bytes of all checkpoints that will lie there at one time, and of the model."""
+    order = TrainingOrder(len(train), recipe.training.batch_size, recipe.seed, 0, 1)
+    schedule = EventSchedule(recipe, order.steps_per_epoch)
+    size = sum(array.nbytes for array in trainer.state().values())
+    return size * (schedule.most_checkpoints + 1)
 
 
 def _bands_from_first(world: World, make: Callable[[], Bands]) -> Bands:
@@ -347,7 +364,12 @@ def _require_known_model(backend: Backend, recipe: Config) -> None:
         raise unknown_name(kind, recipe.model.name, backend.models())
 
 
-def _require_weight_a_class(recipe: Config, label_map: LabelMap) -> None:
+def require_weight_a_class(recipe: Config, label_map: LabelMap) -> None:
+    """Refuse class weights that are not one a class.
+
+    Raises:
+        ConfigError: SEG-X012.
+    """
     weights = recipe.training.loss.class_weights
     if isinstance(weights, tuple) and len(weights) != len(label_map):
         raise ConfigError(

@@ -6,6 +6,7 @@ A format module holds
     LABELS = "camvid"                                 its own label map, or None
     def open_split(root, split, options) -> Source    images of one split, nothing decoded yet
     def instance_file(label_file) -> Path             where it has instance ids; may be missing
+    GROUP = "^([^/]+)/"                               what a draw holds together; may be missing
 
 A format reads files and nothing else. The label map is applied here, once, for all of them. A
 format that divides images by a draw has the options ``split``, a `_split_draw.Draw` or None, and
@@ -14,7 +15,9 @@ format that divides images by a draw has the options ``split``, a `_split_draw.D
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,15 +29,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base import config_parsing
+from terrazzo.base.atomic_write import make_folder, replacing
 from terrazzo.base.config_parsing import Frozen, StrPath, resolve_path
 from terrazzo.base.errors import ConfigError, DataError, unknown_name
 from terrazzo.base.recipe import Config, DataConfig, data_config
 from terrazzo.data import labels as label_maps
-from terrazzo.data.datasets import _split_draw
+from terrazzo.data.datasets import _chosen_images, _split_draw
 from terrazzo.data.datasets._annotated_images import open_by_words
 from terrazzo.data.datasets._faults import noting as noting
 from terrazzo.data.datasets._shape_options import ShapeOptions
 from terrazzo.data.labels import LabelMap
+from terrazzo.data.limits import limited
 from terrazzo.data.sample import RawSample, Sample
 from terrazzo.io import images
 from terrazzo.io.derived_bands import Derivation
@@ -304,12 +309,111 @@ def draws(data: DataConfig) -> bool:
     return _options(data).model_dump().get("split") is not None
 
 
+def num_groups(data: DataConfig) -> int:
+    """Return how many groups of images a draw divides, over all splits.
+
+    Raises:
+        ConfigError: SEG-X184, the splits come from no draw; as `open_split`.
+        DataError: as `open_split`.
+    """
+    rule = _draw_of(data)
+    pattern = rule["group"] or getattr(load_format(data.format), "GROUP", None)
+    halves = _options(with_fold(data, 2, 0))  # of all that a fold can be of
+    module, root = load_format(data.format), resolve_path(data.root, where="data.root")
+    names = {name for split in SPLITS for name in _drawn(module.open_split(root, split, halves))}
+    return len({_split_draw.name_of_group(name, pattern) for name in names})
+
+
+def with_fold(data: DataConfig, folds: int, fold: int) -> DataConfig:
+    """Return settings whose test is one of so many parts.
+
+    Raises:
+        ConfigError: SEG-X184, the splits come from no draw; unknown format or option.
+    """
+    rule = {key: value for key, value in _draw_of(data).items() if value is not None}
+    split = {**rule, "folds": folds, "fold": fold}
+    return data.model_copy(update={"options": {**data.options, "split": split}})
+
+
+def _with_stratified_draw(data: DataConfig) -> DataConfig:
+    """Return settings that name a stratified draw in a file, where a recipe asks for one.
+
+    The file is kept beside others that can be made again, under what the draw depends on.
+
+    Raises:
+        ConfigError: SEG-X186, images are cut from scenes; unknown format or option.
+        DataError: a label cannot be read, or holds values that are not in the label map.
+    """
+    given = _options(data).model_dump()
+    rule = given.get("split")
+    if not rule or not rule["stratify"] or given["split_file"] is not None:
+        return data
+    module, root = load_format(data.format), resolve_path(data.root, where="data.root")
+    plain = data.model_copy(
+        update={"options": {**data.options, "split": {**rule, "stratify": False}}}
+    )
+    options = _options(with_fold(plain, 2, 0))  # its three splits are all that is divided
+    sources = [module.open_split(root, split, options) for split in SPLITS]
+    if any(isinstance(source, OfPlaces) for source in sources):
+        raise ConfigError(
+            "SEG-X186",
+            "blocks of scenes are not divided by their classes",
+            observed="data.options.split.stratify = true",
+            next_step="remove it; another data.options.split.seed divides them anew",
+        )
+    label_map = load_labels(data)
+    images = [
+        (source.names[index], source, index)
+        for source in sources
+        for index in range(len(source.names))
+    ]
+    files = [(name, *map(_stamp, source.files(index)[1:])) for name, source, index in images]
+    depends = [rule, getattr(module, "GROUP", None), label_map.as_toml(), sorted(files)]
+    digest = hashlib.sha256(json.dumps(depends, default=str).encode()).hexdigest()
+    file = config_parsing.cache_folder() / "draws" / f"{digest}.json"
+    if not file.is_file():
+        pixels = {name: _class_pixels(source, index, label_map) for name, source, index in images}
+        drawn = _split_draw.draw_stratified(
+            pixels, _split_draw.Draw(**rule), group=getattr(module, "GROUP", None)
+        )
+        make_folder(file.parent)
+        with replacing(file) as temporary:
+            _split_draw.write(temporary, drawn)
+    return data.model_copy(update={"options": {**data.options, "split_file": str(file)}})
+
+
+def _stamp(file: Path) -> tuple[str, int, int]:
+    found = file.stat()
+    return str(file), found.st_size, found.st_mtime_ns
+
+
+def _class_pixels(source: Source, index: int, label_map: LabelMap) -> NDArray[np.int64]:
+    """Return the pixels of each class in one image."""
+    label_HW = label_map.remap(source.read_label(index), file=str(source.files(index)[1]))
+    counted = label_HW[label_HW != label_map.ignore_index]
+    return np.bincount(counted, minlength=len(label_map)).astype(np.int64)
+
+
+def _draw_of(data: DataConfig) -> dict[str, Any]:
+    rule: dict[str, Any] | None = _options(data).model_dump().get("split")
+    if rule is None:
+        raise ConfigError(
+            "SEG-X184",
+            "folds are drawn, and the splits of these data are not",
+            observed=f"format {data.format!r}, splits as they lie on the disk",
+            allowed="data.options.split with shares of train, val and test",
+            next_step="set data.options.split; `terrazzo list options FORMAT` shows it",
+        )
+    return rule
+
+
 def keep_draw(splits: Mapping[str, Split], file: Path) -> None:
     """Write which images were drawn for which split, whatever limit is set on them."""
     _split_draw.write(file, {name: _drawn(split.source) for name, split in splits.items()})
 
 
 def _drawn(source: Source) -> tuple[str, ...]:
+    source = _chosen_images.whole(source)
     return source.drawn if isinstance(source, OfPlaces) else source.names
 
 
@@ -335,7 +439,42 @@ def open_split(data: DataConfig, split: str) -> Split:
     source = open_source(data, split)
     limit = data.limit.get(split, len(source.names))  # type: ignore[call-overload]
     instance_file = getattr(load_format(data.format), "instance_file", None)
+    if limit < len(source.names):
+        source = _chosen_images.choose(source, limited(source.names, limit, data))
     return Split(split, source, label_map, min(limit, len(source.names)), instance_file)
+
+
+@dataclass(frozen=True)
+class SpreadSamples:
+    """Up to `most` samples of a split, evenly spaced over it: always the same ones."""
+
+    split: Split
+    most: int
+
+    @property
+    def name(self) -> str:
+        """Name of the split."""
+        return self.split.name
+
+    @property
+    def label_map(self) -> LabelMap:
+        """Label map of the split."""
+        return self.split.label_map
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the samples."""
+        return tuple(self.split.names[self._index(position)] for position in range(len(self)))
+
+    def __len__(self) -> int:
+        return min(self.most, len(self.split))
+
+    def read(self, index: int) -> Sample:
+        """Decode one of the samples; see `Split.read`."""
+        return self.split.read(self._index(index))
+
+    def _index(self, position: int) -> int:
+        return position * len(self.split) // len(self)
 
 
 class Dataset(Mapping[str, Split]):
@@ -408,6 +547,7 @@ def open_source(data: DataConfig, split: str) -> Source:
     """
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
+    data = _with_stratified_draw(data)
     module = load_format(data.format)
     options = _options(data)
     root = resolve_path(data.root, where="data.root")

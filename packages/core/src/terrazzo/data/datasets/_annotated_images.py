@@ -242,6 +242,8 @@ def _divided(
         training=lambda: tuple(pair for pair in pairs if pair.name not in kept),
     )
     own = tuple(pair for pair in pairs if kept.get(pair.name) == split)
+    if split == "test" and options.split.folds is not None:
+        own = ()
     return own or drawn.pairs, drawn.notes
 
 

@@ -14,13 +14,16 @@ from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import pydantic
+from numpy.typing import NDArray
 from pydantic import Field
 
 from terrazzo.base.config_parsing import Fraction, Frozen, resolve_path
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.base.json_files import json_object
+from terrazzo.base.recipe import expression_with_group
 from terrazzo.data.datasets._faults import refuse
 from terrazzo.data.datasets._paired_files import Pair, list_names
+from terrazzo.data.datasets._stratified_draw import stratified
 
 SplitName = Literal["train", "val", "test"]
 
@@ -60,6 +63,24 @@ class Draw(Frozen):
     """Regular expression, searched in each name: images whose first group is equal stay in one
     split. Use it for images of one scene, patient or flight; ``(.*)`` is each image by itself.
     None: the format's own."""
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """Cut the groups into so many parts of equal size; `fold` says which one is the test. The
+    others are divided by the shares of train and val. A study does all of them, see its `folds`."""
+    fold: Annotated[int, Field(ge=0)] = 0
+    """From 0."""
+    stratify: bool = False
+    """Divide the groups so that each split has its share of the pixels of every class, and none
+    that is in enough groups is missing from one. Reads every label once."""
+
+    @pydantic.model_validator(mode="after")
+    def _fold_of_several(self) -> Draw:
+        if self.fold >= (self.folds or 1):
+            msg = f"fold = {self.fold} is none of {self.folds or 'no'} folds, which begin with 0"
+            raise ValueError(msg)
+        if self.folds is not None and self.train + self.val == 0:
+            msg = "folds need a share of train"
+            raise ValueError(msg)
+        return self
 
     @pydantic.model_validator(mode="after")
     def _shares_of_a_whole(self) -> Draw:
@@ -72,13 +93,7 @@ class Draw(Frozen):
     @pydantic.field_validator("group")
     @classmethod
     def _has_a_group(cls, group: str | None) -> str | None:
-        try:
-            if group is not None and re.compile(group).groups == 0:
-                raise ValueError("needs a group in parentheses")
-        except re.error as error:
-            msg = f"not a regular expression: {error}"
-            raise ValueError(msg) from None
-        return group
+        return group if group is None else expression_with_group(group)
 
 
 def divide(
@@ -106,7 +121,7 @@ def divide(
             images have one name; as `read`.
     """
     if test is not None and rule.test == 0:
-        if split == "test":
+        if split == "test" and rule.folds is None:
             return Division(test())
         pool = training()
     else:
@@ -145,6 +160,46 @@ def _left_out(names: Sequence[str], split_file: str) -> tuple[str, ...]:
     )
 
 
+def draw_stratified(
+    pixels: Mapping[str, NDArray[np.int64]], rule: Draw, *, group: str | None = None
+) -> dict[str, frozenset[str]]:
+    """Divide names as `draw` does, into as many groups each, by the pixels of their classes.
+
+    Args:
+        pixels: K of each image, by its name.
+        rule: see `draw`.
+        group: see `draw`.
+
+    Raises:
+        ConfigError: as `draw`.
+    """
+    group_of = {name: name_of_group(name, rule.group or group) for name in pixels}
+    groups = sorted(set(group_of.values()))
+    number = {name: position for position, name in enumerate(groups)}
+    pixels_GK = np.zeros((len(groups), len(next(iter(pixels.values())))), np.int64)
+    for name, pixels_K in pixels.items():
+        pixels_GK[number[group_of[name]]] += pixels_K
+    shares = {"train": rule.train, "val": rule.val, "test": rule.test}
+    split_of: dict[str, str] = {}
+    if rule.folds is not None:
+        _require_enough(groups, rule.folds)
+        ends = [(fold + 1) * len(groups) // rule.folds for fold in range(rule.folds)]
+        sizes = np.diff([0, *ends]).tolist()
+        fold_G = stratified(pixels_GK, sizes, rule.seed)
+        split_of = {groups[g]: "test" for g in np.flatnonzero(fold_G == rule.fold)}
+        shares = {"val": rule.val, "train": rule.train}
+    left = [g for g, name in enumerate(groups) if name not in split_of]
+    whole = sum(shares.values())
+    of_left = _sizes(len(left), {split: share / whole for split, share in shares.items()})
+    part_G = stratified(pixels_GK[left], list(of_left.values()), rule.seed)
+    names_of_parts = list(of_left)
+    split_of |= {groups[g]: names_of_parts[part] for g, part in zip(left, part_G, strict=True)}
+    return {
+        split: frozenset(name for name in group_of if split_of[group_of[name]] == split)
+        for split in SPLITS
+    }
+
+
 def draw(
     names: Iterable[str], rule: Draw, *, group: str | None = None
 ) -> dict[str, frozenset[str]]:
@@ -161,19 +216,49 @@ def draw(
     Raises:
         ConfigError: SEG-X011, the group expression does not fit a name.
     """
-    group_of = {name: _group(name, rule.group or group) for name in names}
+    group_of = {name: name_of_group(name, rule.group or group) for name in names}
     groups = sorted(set(group_of.values()))
-    shuffled = np.random.Generator(np.random.Philox(rule.seed)).permutation(groups)
+    shuffled = np.random.Generator(np.random.Philox(rule.seed)).permutation(groups).tolist()
     shares = {"train": rule.train, "val": rule.val, "test": rule.test}
     split_of: dict[str, str] = {}
+    if rule.folds is not None:
+        shuffled, in_test = _fold_last(shuffled, rule.folds, rule.fold)
+        split_of.update(dict.fromkeys(shuffled[len(shuffled) - in_test :], "test"))
+        shuffled = shuffled[: len(shuffled) - in_test]
+        both = rule.train + rule.val
+        shares = {"val": rule.val / both, "train": rule.train / both}
     start = 0
-    for split, size in _sizes(len(groups), shares).items():
-        split_of.update(dict.fromkeys(shuffled[start : start + size].tolist(), split))
+    for split, size in _sizes(len(shuffled), shares).items():
+        split_of.update(dict.fromkeys(shuffled[start : start + size], split))
         start += size
     return {
         split: frozenset(name for name in group_of if split_of[group_of[name]] == split)
         for split in SPLITS
     }
+
+
+def _fold_last(groups: list[str], folds: int, fold: int) -> tuple[list[str], int]:
+    """Return the groups with those of one fold at the end, and how many these are.
+
+    The folds follow each other in a circle, so that each fold has validation groups of its own.
+
+    Raises:
+        ConfigError: SEG-X183, there are fewer groups than folds.
+    """
+    _require_enough(groups, folds)
+    end = (fold + 1) * len(groups) // folds
+    return groups[end:] + groups[:end], end - fold * len(groups) // folds
+
+
+def _require_enough(groups: list[str], folds: int) -> None:
+    if len(groups) < folds:
+        raise ConfigError(
+            "SEG-X183",
+            "there are fewer groups of images than folds",
+            observed=f"{len(groups)} groups, data.options.split.folds = {folds}",
+            allowed=f"at most {len(groups)} folds",
+            next_step="lower the number of folds, or change data.options.split.group",
+        )
 
 
 def write(path: Path, names: Mapping[str, Iterable[str]]) -> None:
@@ -264,7 +349,7 @@ def _sizes(total: int, shares: dict[str, float]) -> dict[str, int]:
     return sizes
 
 
-def _group(name: str, pattern: str | None) -> str:
+def name_of_group(name: str, pattern: str | None) -> str:
     if pattern is None:
         return name
     match = re.search(pattern, name)

@@ -25,6 +25,7 @@ from terrazzo.data.datasets._split_draw import Draw
 LABELS = "cityscapes_19"
 
 _CITY = r"^([^/]+)/"
+GROUP = _CITY
 
 
 class Options(Frozen):

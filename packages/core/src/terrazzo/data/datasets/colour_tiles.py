@@ -25,6 +25,7 @@ from terrazzo.data.datasets._split_draw import Draw
 LABELS = "dubai_6"
 
 _TILE = r"^(.+?)(?:/[^/]+)?$"  # the folder in a name, or the whole name where there is none
+GROUP = _TILE
 
 
 class Options(Frozen):

@@ -242,7 +242,7 @@ def _divided(
                 return own, (split_folders.note(names),)
         else:
             kept = _kept(pairs, options, listed)
-            if split in kept:
+            if split in kept and (split != "test" or options.split.folds is None):
                 return kept[split], ()
             taken = {pair.name for several in kept.values() for pair in several}
             pairs = tuple(pair for pair in pairs if pair.name not in taken)

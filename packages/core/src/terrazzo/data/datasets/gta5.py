@@ -28,6 +28,7 @@ UNUSABLE = frozenset(f"{number:05d}" for number in (15188, 15617, 17705, *range(
 their image."""
 
 _HUNDRED_FRAMES = r"^(\d+)\d\d$"
+GROUP = _HUNDRED_FRAMES
 
 
 class Options(Frozen):

@@ -80,7 +80,12 @@ def averaged(decay: float, average: Array, weights: Array, step: int) -> Array:
 
 def clip(gradients: dict[str, Array], largest_norm: float | None) -> dict[str, Array]:
     """Return the gradients, scaled down together where their global norm is above the largest."""
-    norm = math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in gradients.values()))
-    if largest_norm is None or norm <= largest_norm:
+    whole = norm(gradients)
+    if largest_norm is None or whole <= largest_norm:
         return gradients
-    return {name: g * (largest_norm / norm) for name, g in gradients.items()}
+    return {name: g * (largest_norm / whole) for name, g in gradients.items()}
+
+
+def norm(gradients: dict[str, Array]) -> float:
+    """Return the norm of all gradients together."""
+    return math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in gradients.values()))

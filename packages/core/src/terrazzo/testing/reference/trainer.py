@@ -22,9 +22,10 @@ from terrazzo.testing.reference.models import pixel_softmax
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one optimiser step tells: the loss before the update."""
+    """What one optimiser step tells: the loss before the update, and the norm of its gradient."""
 
     loss: float
+    gradient_norm: float = math.nan
 
 
 class ReferenceTrainer:
@@ -36,6 +37,7 @@ class ReferenceTrainer:
     device = "cpu"
     remarks = ()
     asynchronous = False
+    measures_gradient = False
 
     def __init__(
         self,
@@ -91,13 +93,13 @@ class ReferenceTrainer:
                 batch.labels_BHW.astype(np.int64),
                 self._ignore,
             )
-        if math.isfinite(loss):
-            slope_NK = slope_BHWK.astype(np.float32).reshape(-1, slope_BHWK.shape[-1])
-            features_NF = features_BHWF.reshape(-1, features_BHWF.shape[-1])
-            self._update(
-                {"kernel": features_NF.T @ slope_NK, "bias": slope_NK.sum(axis=0)}, learning_rate
-            )
-        return Step(loss)
+        if not math.isfinite(loss):
+            return Step(loss)
+        slope_NK = slope_BHWK.astype(np.float32).reshape(-1, slope_BHWK.shape[-1])
+        features_NF = features_BHWF.reshape(-1, features_BHWF.shape[-1])
+        gradients = {"kernel": features_NF.T @ slope_NK, "bias": slope_NK.sum(axis=0)}
+        self._update(gradients, learning_rate)
+        return Step(loss, optimizers.norm(gradients) if self.measures_gradient else math.nan)
 
     def predict(self, images_BHWC: NDArray[np.generic]) -> NDArray[np.float32]:
         """Return probabilities B×H×W×K, float32, summing to 1 over K."""
@@ -118,6 +120,18 @@ class ReferenceTrainer:
         logits_BHWK = self.logits(images_BHWC)
         labels_BHW: NDArray[np.integer] = logits_BHWK.argmax(axis=-1).astype(self._label_dtype)
         return labels_BHW
+
+    def score(
+        self, images_BHWC: NDArray[np.generic], labels_BHW: NDArray[np.generic]
+    ) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
+        """Return the most probable classes, and the cross-entropy of each image in nats."""
+        logits_BHWK = self.logits(images_BHWC)
+        log_p_BHWK = losses.log_softmax(logits_BHWK)
+        valid_BHW = labels_BHW != self._ignore
+        truth_BHW = np.where(valid_BHW, labels_BHW, 0).astype(np.int64)
+        log_p_BHW = np.take_along_axis(log_p_BHWK, truth_BHW[..., None], axis=-1)[..., 0]
+        losses_B: NDArray[np.float64] = -np.where(valid_BHW, log_p_BHW, 0).sum(axis=(1, 2))
+        return logits_BHWK.argmax(axis=-1).astype(self._label_dtype), losses_B
 
     def state(self) -> State:
         """Return a copy of everything a bit-exact resume needs."""

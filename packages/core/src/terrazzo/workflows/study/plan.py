@@ -6,7 +6,7 @@ Nothing is written and nothing is trained; `terrazzo.workflows.study.runner` doe
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,11 +14,19 @@ import pydantic
 from pydantic import Field
 
 from terrazzo.base import config_parsing
-from terrazzo.base.config_parsing import Frozen, read_toml
+from terrazzo.base.config_parsing import Count, Frozen, read_toml
 from terrazzo.base.errors import ConfigError, unknown_name
-from terrazzo.base.recipe import Config, DataConfig, InitConfig, anchor_data, require_inside
+from terrazzo.base.recipe import (
+    Config,
+    DataConfig,
+    InitConfig,
+    anchor_data,
+    assign_setting,
+    require_inside,
+)
 from terrazzo.data import datasets
 from terrazzo.models import backends, compatibility
+from terrazzo.runs.folder import with_kept_limit, with_limit_of_its_time
 
 FULL = "full"
 """The scale a study has by itself."""
@@ -26,6 +34,7 @@ FULL = "full"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=200)]
 """Also the name of a folder."""
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
+_OF_ALL = "all."
 Assignments = tuple[str, ...]
 """``key=value`` with dotted keys, as after ``--set``."""
 
@@ -79,11 +88,18 @@ class StudyConfig(Frozen):
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0,)
     set: Assignments = ()
     """For every run, before its own."""
+    all: Assignments = ()
+    """For every run, after all else; ``--set all.training.steps=20`` adds one."""
     data: dict[Name, DataConfig] = Field(default_factory=dict)
     score: ScoreConfig = ScoreConfig()
     group: str | None = None
     """Images whose names agree in this regular expression are drawn together; see `compare`."""
-    runs: Annotated[tuple[RunConfig, ...], Field(min_length=2)]
+    sizes: Annotated[tuple[Count | Literal["all"], ...], Field(min_length=1)] | None = None
+    """Numbers of training images: each run is done once with each, for a curve over sizes."""
+    folds: Annotated[int, Field(ge=2)] | Literal["leave_one_out"] | None = None
+    """Cross-validation: each run is done so often, each time with another part of the groups as its
+    test; counts of all parts are pooled. ``leave_one_out``: as many as there are groups."""
+    runs: Annotated[tuple[RunConfig, ...], Field(min_length=1)]
     scales: dict[Name, ScaleConfig] = Field(default_factory=dict)
 
     @property
@@ -108,12 +124,19 @@ class PlannedRun:
         recipe: all its settings.
         begins_with: the run of the study whose weights it begins with.
         test: name of the data set it is scored on; empty where it is the recipe's own.
+        stem: its name in the file of the study, without size, fold and seed.
+        pooled: name under which its counts are pooled with those of the other folds; None where
+            there are no folds.
+        fold: which one; None where there are none.
     """
 
     name: str
     recipe: Config
     begins_with: str | None
     test: str
+    stem: str
+    pooled: str | None = None
+    fold: int | None = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +149,7 @@ class Plan:
         runs: each one after the one it begins with, otherwise as in the file.
         score_data: what all runs are scored on; None: each on its own data.
         inputs: the files it was read from.
+        only: names of the runs to do now, those they begin with included; None: all.
     """
 
     study: StudyConfig
@@ -133,6 +157,12 @@ class Plan:
     runs: tuple[PlannedRun, ...]
     score_data: DataConfig | None
     inputs: tuple[Path, ...] = ()
+    only: frozenset[str] | None = None
+
+    @property
+    def chosen(self) -> tuple[PlannedRun, ...]:
+        """The runs to do now."""
+        return tuple(run for run in self.runs if self.only is None or run.name in self.only)
 
     @property
     def split(self) -> str:
@@ -162,10 +192,15 @@ def load_study(path: Path, assignments: Sequence[str] = ()) -> StudyConfig:
             is not in the study; SEG-X060 two runs of one name.
     """
     values = read_toml(path)
+    if "model" in values and "runs" not in values:  # a recipe, for its folds, sizes or seeds
+        values = {"recipe": path.name, "runs": [{"name": path.stem}]}
     values.setdefault("name", path.stem)
     _anchor_data_sets(values, path.parent)
     for assignment in assignments:
-        config_parsing.assign(values, assignment)
+        if assignment.startswith(_OF_ALL):
+            _add_for_all(values, assignment)
+        else:
+            config_parsing.assign(values, assignment)
     study = config_parsing.parse(StudyConfig, values, where=path)
     names = [run.name for run in study.runs]
     _refuse_twice(names, path)
@@ -175,6 +210,14 @@ def load_study(path: Path, assignments: Sequence[str] = ()) -> StudyConfig:
         _refuse_unknown("run of the study", scale.leave_out, names)
         _refuse_unknown("data set of the study", scale.data, study.data)
     return study
+
+
+def _add_for_all(values: dict[str, Any], assignment: str) -> None:
+    """Take an assignment that is for every run, such as ``all.training.steps=20``."""
+    earlier = values.get("all", [])
+    if not isinstance(earlier, list):
+        raise ConfigError("SEG-X007", "'all' is a list of settings", observed=earlier)
+    values["all"] = [*earlier, assignment.removeprefix(_OF_ALL)]
 
 
 def _anchor_data_sets(values: dict[str, Any], folder: Path) -> None:
@@ -204,11 +247,27 @@ def plan_study(study: StudyConfig, path: Path, out: Path) -> Plan:
     """
     kept = [run for run in study.runs if run.name not in study.at_scale.leave_out]
     seeds = {run.name: run.seeds or study.at_scale.seeds or study.seeds for run in kept}
+    if study.folds is not None and study.score.data is not None:
+        raise ConfigError(
+            "SEG-X185",
+            "folds are scored each on its own part of the data",
+            file=path,
+            observed=f"folds = {study.folds} and score.data = {study.score.data!r}",
+            next_step="remove one of the two",
+        )
     planned = [
-        _planned(study, path, out, run, seed, seeds) for run in kept for seed in seeds[run.name]
+        _planned(study, path, out, run, _Variant(size, fold, seed, len(folds)), seeds)
+        for run, folds in [(run, _folds(study, path, run)) for run in kept]
+        for size in study.sizes or (None,)
+        for fold in folds
+        for seed in seeds[run.name]
     ]
     _refuse_twice([run.name for run in planned], path)
-    score_data = study.data_named(study.score.data) if study.score.data else None
+    planned = [
+        replace(run, recipe=with_kept_limit(run.recipe, out / "recipes" / f"{run.name}.toml"))
+        for run in planned
+    ]
+    score_data = _score_data(study, out)
     recipes = {recipe for run in kept if (recipe := run.recipe or study.recipe) is not None}
     inputs = (path, *(path.parent / recipe for recipe in sorted(recipes)))
     found = Plan(study, out, _in_order(planned, path), score_data, inputs)
@@ -218,15 +277,76 @@ def plan_study(study: StudyConfig, path: Path, out: Path) -> Plan:
     return found
 
 
+def _score_data(study: StudyConfig, out: Path) -> DataConfig | None:
+    """Return what all runs are scored on, as a study that is gone on with has it."""
+    name = study.score.data
+    if name is None:
+        return None
+    data, kept = study.data_named(name), out / "data" / f"{name}.toml"
+    if not data.limit or "limit_draw" in data.model_fields_set or not kept.is_file():
+        return data
+    before = with_limit_of_its_time(read_toml(kept))["data"]
+    return data.model_copy(update={"limit_draw": before["limit_draw"]})
+
+
+def with_only(plan: Plan, names: Sequence[str]) -> Plan:
+    """Return a plan that does some of its runs, and those whose weights they begin with.
+
+    Args:
+        plan: of the whole study.
+        names: of runs as in the file, which mean all their seeds and folds, or of run folders;
+            none: all runs.
+
+    Raises:
+        ConfigError: SEG-X004, a name is none of these.
+    """
+    if not names:
+        return plan
+    known = {run.name for run in plan.runs} | {run.stem for run in plan.runs}
+    _refuse_unknown("run of the study", names, sorted(known))
+    wanted = {run.name for run in plan.runs if {run.name, run.stem} & set(names)}
+    for run in reversed(plan.runs):  # each after the one it begins with
+        if run.name in wanted and run.begins_with is not None:
+            wanted.add(run.begins_with)
+    return replace(plan, only=frozenset(wanted))
+
+
 def _planned(
     study: StudyConfig,
     path: Path,
     out: Path,
     run: RunConfig,
-    seed: int,
+    variant: _Variant,
     seeds: dict[str, tuple[int, ...]],
 ) -> PlannedRun:
-    """Resolve one run with one seed."""
+    """Resolve one run with one size, fold and seed."""
+    name = _name(run.name, variant, seeds)
+    begins_with = None
+    values = _recipe_of(study, path, run) | {"name": name, "seed": variant.seed}
+    if run.backend is not None:
+        values["backend"] = run.backend
+    if run.data is not None:
+        values["data"] = study.data_named(run.data).model_dump(exclude_unset=True)
+    if run.init is not None:
+        _refuse_unknown("run of the study", [run.init.run], seeds)
+        begins_with = _name(run.init.run, variant, seeds)
+        values["init"] = {"run": str(run_folder_of(out, begins_with)), "part": run.init.part}
+    for assignment in _assignments(study, run):
+        assign_setting(values, assignment)
+    _apply(variant, values)
+    resolved = config_parsing.parse(Config, values, where=f"{path}, run {name}")
+    require_inside(resolved.data, where=f"{path}, run {name}")
+    if variant.fold is not None:
+        data = datasets.with_fold(resolved.data, variant.folds, variant.fold)
+        resolved = resolved.model_copy(update={"data": data})
+    models = backends.load(resolved.backend).models()
+    _refuse_unknown(f"{resolved.backend} model", [resolved.model.name], models)
+    test, pooled = study.score.data or run.data or "", _pooled(run.name, variant, seeds)
+    return PlannedRun(name, resolved, begins_with, test, run.name, pooled, variant.fold)
+
+
+def _recipe_of(study: StudyConfig, path: Path, run: RunConfig) -> dict[str, Any]:
+    """Read the recipe of a run; its paths mean the same from anywhere."""
     recipe = run.recipe or study.recipe
     if recipe is None:
         raise ConfigError(
@@ -235,28 +355,45 @@ def _planned(
             file=path,
             next_step="give it `recipe`, or the study one for all runs",
         )
-    name = _name(run.name, seed, seeds)
-    begins_with = None
     values = read_toml(path.parent / recipe)
     if isinstance(values.get("data"), dict):
         anchor_data(values["data"], (path.parent / recipe).parent, lambda _: None)
-    values |= {"name": name, "seed": seed}
-    if run.backend is not None:
-        values["backend"] = run.backend
+    return values
+
+
+def _assignments(study: StudyConfig, run: RunConfig) -> Assignments:
+    of_scale = (*study.at_scale.set, *run.at.get(study.scale, ()))
+    return (*study.set, *run.set, *of_scale, *study.all)
+
+
+def _folds(study: StudyConfig, path: Path, run: RunConfig) -> Sequence[int | None]:
+    """Return the folds of a run.
+
+    Raises:
+        ConfigError: SEG-X184, its splits come from no draw.
+    """
+    if study.folds is None:
+        return (None,)
+    if study.folds != "leave_one_out":
+        return range(study.folds)
+    values = _recipe_of(study, path, run)
     if run.data is not None:
         values["data"] = study.data_named(run.data).model_dump(exclude_unset=True)
-    if run.init is not None:
-        _refuse_unknown("run of the study", [run.init.run], seeds)
-        begins_with = _name(run.init.run, seed, seeds)
-        values["init"] = {"run": str(run_folder_of(out, begins_with)), "part": run.init.part}
-    of_scale = (*study.at_scale.set, *run.at.get(study.scale, ()))
-    for assignment in (*study.set, *run.set, *of_scale):
-        config_parsing.assign(values, assignment)
-    resolved = config_parsing.parse(Config, values, where=f"{path}, run {name}")
-    require_inside(resolved.data, where=f"{path}, run {name}")
-    models = backends.load(resolved.backend).models()
-    _refuse_unknown(f"{resolved.backend} model", [resolved.model.name], models)
-    return PlannedRun(name, resolved, begins_with, study.score.data or run.data or "")
+    for assignment in _assignments(study, run):
+        assign_setting(values, assignment)
+    values.setdefault("name", run.name)
+    resolved = config_parsing.parse(Config, values, where=f"{path}, run {run.name}")
+    return range(datasets.num_groups(resolved.data))
+
+
+def _apply(variant: _Variant, values: dict[str, Any]) -> None:
+    """Set in a recipe what makes a variant of it."""
+    if variant.size is not None:
+        limit = values.setdefault("data", {}).setdefault("limit", {})
+        limit.pop("train", None)
+        if variant.size != "all":
+            limit["train"] = variant.size
+        values["data"]["limit_seed"] = variant.seed  # each seed of a curve has images of its own
 
 
 def run_folder_of(out: Path, name: str) -> Path:
@@ -264,14 +401,44 @@ def run_folder_of(out: Path, name: str) -> Path:
     return out / "runs" / name
 
 
-def _name(run: str, seed: int, seeds: dict[str, tuple[int, ...]]) -> str:
-    """Name a run with its seed where it has several; where it has one, that is the one meant."""
+@dataclass(frozen=True)
+class _Variant:
+    """What a run of the file is done with.
+
+    Attributes:
+        size: training images; None where the study has no sizes.
+        fold: which part is the test; None where there are no folds.
+        seed: of the run.
+        folds: how many there are.
+    """
+
+    size: int | Literal["all"] | None
+    fold: int | None
+    seed: int
+    folds: int = 0
+
+
+def _name(run: str, variant: _Variant, seeds: dict[str, tuple[int, ...]]) -> str:
+    """Name a run with its size and fold, and with its seed where it has several."""
+    whole = run if variant.size is None else f"{run}_{variant.size}"
+    return _with_seed(
+        whole if variant.fold is None else f"{whole}_fold{variant.fold}", run, variant.seed, seeds
+    )
+
+
+def _pooled(run: str, variant: _Variant, seeds: dict[str, tuple[int, ...]]) -> str | None:
+    """Name what the folds of a run make together."""
+    return None if variant.fold is None else _name(run, replace(variant, fold=None), seeds)
+
+
+def _with_seed(name: str, run: str, seed: int, seeds: dict[str, tuple[int, ...]]) -> str:
+    """Name the seed where there are several; where there is one, that is the one meant."""
     if len(seeds[run]) == 1:
-        return run
+        return name
     if seed not in seeds[run]:
         kind = f"seed of {run}"
         raise unknown_name(kind, str(seed), map(str, seeds[run]))
-    return f"{run}_seed{seed}"
+    return f"{name}_seed{seed}"
 
 
 def _in_order(runs: Sequence[PlannedRun], path: Path) -> tuple[PlannedRun, ...]:
@@ -327,7 +494,8 @@ def _refuse_other_classes(plan: Plan, path: Path) -> None:
 
 
 def _refuse_nothing_to_compare(plan: Plan, path: Path) -> None:
-    if all(len(runs) < 2 for runs in plan.tests.values()):
+    pooled = [run.pooled for run in plan.runs if run.pooled is not None]
+    if not pooled and all(len(runs) < 2 for runs in plan.tests.values()):
         raise ConfigError(
             "SEG-X063",
             "no two runs of the study are scored on the same test",

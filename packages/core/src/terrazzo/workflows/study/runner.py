@@ -3,6 +3,7 @@
 <out>/  study.toml       the study as read            recipes/NAME.toml   each run's resolved recipe
         runs/NAME/       run folders, see `runs`      data/NAME.toml      what all are scored on
         comparison.html  with .csv and .tex beside it
+        pooled/NAME/     the folds of a run together, see `pooled`
 
 A run folder holds ``.trained`` and ``.scored`` once that part is done. Whatever is killed, and
 wherever, the same command with ``--resume`` goes on: what is done is skipped, what is not goes on
@@ -14,7 +15,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -37,7 +38,9 @@ from terrazzo.runs.folder import claimed, reopen_run
 from terrazzo.workflows.compare import write_comparison_files
 from terrazzo.workflows.study import child_process
 from terrazzo.workflows.study import plan as study_plan
-from terrazzo.workflows.study.plan import Plan
+from terrazzo.workflows.study.plan import Plan, PlannedRun
+from terrazzo.workflows.study.pooled import pool
+from terrazzo.workflows.study.preflight import check_study
 from terrazzo.workflows.study.steps import data_file, folder_of, mark, next_step, recipe_file
 
 
@@ -59,7 +62,7 @@ def run(
         workers: how many; None: one for each GPU, or CPU where there is none.
 
     Returns:
-        One comparison a test with at least two runs, by the path of its page.
+        One comparison a test with at least two runs that are done, by the path of its page.
 
     Raises:
         TerrazzoError: of every kind; of a run that fails, with that run's exit code.
@@ -71,6 +74,7 @@ def run(
     recipes = [recipe_file(plan, planned) for planned in plan.runs]
     data = [] if plan.score_data is None else [data_file(plan)]
     refuse_inputs([plan.out / "study.toml", *recipes, *data], plan.inputs)
+    check_study(plan, say, models=ray is None)
     with claimed(plan.out):
         _refuse_occupied(plan, resume=resume)  # another process may have come first
         _write_plan(plan)
@@ -86,7 +90,7 @@ def run(
 def _open_data(plan: Plan) -> None:
     """List every image that will be needed, so that a missing folder is found now."""
     tables: list[DataConfig] = []
-    for planned in plan.runs:
+    for planned in plan.chosen:
         if planned.recipe.data not in tables:
             tables.append(planned.recipe.data)
     for data in tables:
@@ -167,6 +171,8 @@ def _write_toml(path: Path, values: dict[str, Any]) -> None:
 
 def _one_after_another(plan: Plan, say: Callable[[str], None]) -> None:
     for number, planned in enumerate(plan.runs, start=1):
+        if planned not in plan.chosen:
+            continue
         title = f"[{number}/{len(plan.runs)}] {planned.name}"
         if next_step(plan, planned) is None:
             say(f"{title}: done")
@@ -212,13 +218,34 @@ def _handing_on(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
+def _folders_done(plan: Plan, runs: Sequence[PlannedRun]) -> list[Path]:
+    """Return the folders of what can be compared: runs that are done, folds of one run together."""
+    folders = []
+    for name in dict.fromkeys(run.pooled or run.name for run in runs):
+        together = [run for run in runs if (run.pooled or run.name) == name]
+        if not all(_is_done(plan, run) for run in together):
+            continue
+        if together[0].pooled is None:
+            folders.append(folder_of(plan, together[0]).path)
+        else:
+            folders.append(pool(plan, name, together))
+    return folders
+
+
+def _is_done(plan: Plan, planned: PlannedRun) -> bool:
+    """Tell whether a run can be compared; all can after a study that did all its runs."""
+    return plan.only is None or next_step(plan, planned) is None
+
+
 def _compare(plan: Plan) -> dict[Path, Comparison]:
-    tests = {name: some for name, some in plan.tests.items() if len(some) > 1}
+    done = {name: _folders_done(plan, some) for name, some in plan.tests.items()}
+    tests = {name: some for name, some in done.items() if len(some) > 1}
+    several = sum(len(some) > 1 for some in plan.tests.values()) > 1
     pages = {}
     for name, some in tests.items():
-        stem = "comparison" if len(tests) == 1 else f"comparison_{name or 'test'}"
+        stem = "comparison" if not several else f"comparison_{name or 'test'}"
         comparison = compare.compare(
-            [folder_of(plan, planned).path for planned in some],
+            some,
             split=plan.split,
             group=plan.study.group,
         )

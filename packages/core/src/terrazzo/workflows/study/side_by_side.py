@@ -74,7 +74,7 @@ class _Runs:
         self._free = [actor.remote() for _ in range(count)]
         self._at_work: dict[Any, tuple[Any, PlannedRun, Step]] = {}
         self._left = []
-        for planned in plan.runs:
+        for planned in plan.chosen:
             if next_step(plan, planned) is None:
                 say(f"{self._title(planned)}: done")
             else:

@@ -28,6 +28,11 @@ def data_file(plan: Plan) -> Path:
     return plan.out / "data" / f"{plan.study.score.data}.toml"
 
 
+def is_trained(plan: Plan, planned: PlannedRun) -> bool:
+    """Tell whether the training of a run is done."""
+    return (folder_of(plan, planned).path / _TRAINED).exists()
+
+
 class Step(NamedTuple):
     """One command of a run's.
 

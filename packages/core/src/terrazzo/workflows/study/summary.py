@@ -9,7 +9,7 @@ from terrazzo.base.progress import PlainLines
 from terrazzo.workflows import ranking_table
 from terrazzo.workflows.study import plan as study_plan
 from terrazzo.workflows.study import runner
-from terrazzo.workflows.study.plan import load_study, plan_study
+from terrazzo.workflows.study.plan import load_study, plan_study, with_only
 
 
 def run_and_print(
@@ -20,6 +20,7 @@ def run_and_print(
     resume: bool,
     ray: str | None = None,
     workers: int | None = None,
+    only: tuple[str, ...] = (),
 ) -> None:
     """Run the study in `file`; print one ranking a test and the paths of the pages.
 
@@ -30,6 +31,7 @@ def run_and_print(
         resume: go on with what is there.
         ray: as `runner.run`.
         workers: as `runner.run`.
+        only: as `plan.with_only`.
 
     Raises:
         TerrazzoError: of every kind.
@@ -38,10 +40,15 @@ def run_and_print(
     named = (
         settings.name if settings.scale == study_plan.FULL else f"{settings.name}_{settings.scale}"
     )
-    plan = plan_study(settings, file, out or Path("runs") / named)
+    plan = with_only(plan_study(settings, file, out or Path("runs") / named), only)
     console = PlainConsole()
-    for page, comparison in runner.run(
-        plan, resume=resume, say=PlainLines().say, ray=ray, workers=workers
-    ).items():
+    pages = runner.run(plan, resume=resume, say=PlainLines().say, ray=ray, workers=workers)
+    if not pages:
+        console.print("fewer than two runs of one test are done: nothing to compare yet")
+    for name in dict.fromkeys(run.pooled for run in plan.runs if run.pooled is not None):
+        page = plan.out / "pooled" / name / "report.html"
+        if page.is_file():
+            console.print(f"all folds of {name}: {page}", soft_wrap=True)
+    for page, comparison in pages.items():
         ranking_table.show(console, comparison, settings.name)
         console.print(f"comparison: {page}", soft_wrap=True)
