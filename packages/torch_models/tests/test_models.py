@@ -34,6 +34,8 @@ COARSEST = {
     "fcn, one head": 8,
     "lraspp": 16,
     "segformer": 32,
+    "smp": 1,  # what the packages take as it is stays as it is
+    "transformers": 1,
     "unet": 4,
     "unet, bilinear": 4,
     "unet on a ResNet": 32,
