@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from importlib import metadata
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from terrazzo.data.labels import LabelMap
     from terrazzo.data.sample import Bands
     from terrazzo.models.contract import Backend, Trainer
+    from terrazzo.models.published_network import Asked, PublishedNetwork
 
 _PACKAGES = ("torch", "torchvision", "timm", "transformers")
 
@@ -67,7 +67,9 @@ class TorchBackend:
         if model.name not in self.models():
             raise unknown_name("model", model.name, self.models())
         backends.claim_process(self.name, "torch")
-        file = importlib.import_module(f"terrazzo_torch.models.{model.name}")
+        from terrazzo_torch.importing.extra import model_file
+
+        file = model_file(model.name)
         options = config_parsing.parse(
             file.Options, model.options, where=f"model.options ({model.name})"
         )
@@ -82,6 +84,17 @@ class TorchBackend:
         with memory_to_build(model, out_of_memory):
             network = file.build(options, len(bands), len(labels))
             return TorchTrainer(network, parts, training, labels, bands, seed, world.current())
+
+    def published(self, source: Path, asked: Asked) -> PublishedNetwork:
+        """Read what a published network says of itself; runs no code that comes with it.
+
+        Raises:
+            TerrazzoError: see `terrazzo_torch.importing.source.read`.
+        """
+        backends.claim_process(self.name, "torch")
+        from terrazzo_torch.importing.source import read
+
+        return read(source, asked)
 
 
 backend: Backend = TorchBackend()

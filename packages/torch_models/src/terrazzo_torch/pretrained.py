@@ -105,12 +105,17 @@ def from_hub(
             next_step="set model.options.sha256 to the one that its publisher states, or unset "
             "HF_ENDPOINT",
         )
-    path = _cached_or_fetched(repository, revision, files)
+    path = fetched(repository, revision, files)
     source = f"{_HUB}/{repository}/resolve/{revision}/{path.name}"
     return path, require_sha256(path, sha256, source)
 
 
-def _cached_or_fetched(repository: str, revision: str, files: tuple[str, ...]) -> Path:
+def fetched(repository: str, revision: str, files: tuple[str, ...]) -> Path:
+    """Return the first of `files` that a repository has at this commit; fetch it if need be.
+
+    Raises:
+        ResourceError: SEG-R020, it is neither here nor within reach.
+    """
     for file in files:
         here = try_to_load_from_cache(repository, file, revision=revision)
         if isinstance(here, str):

@@ -16,7 +16,7 @@ from terrazzo.io.pixels import ImagePixels
 _IMAGES = 200
 _PIXELS = 10_000  # of each image, for quantiles
 _ONE_DEVIATION = (0.158655, 0.5, 0.841345)
-_IMAGENET_MEAN = (123.675, 116.28, 103.53)  # Deng et al. 2009, as used by torchvision, × 255
+IMAGENET_MEAN = (123.675, 116.28, 103.53)  # Deng et al. 2009, as used by torchvision, × 255
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
@@ -57,7 +57,7 @@ def bands_of(train: Split, normalize: str, look: Look = _no_look) -> Bands:
                     observed=f"{len(names)} bands of {dtype}",
                     next_step="use data.normalize = 'dataset'",
                 )
-            return Bands(names, dtype, _IMAGENET_MEAN, IMAGENET_STD)
+            return Bands(names, dtype, IMAGENET_MEAN, IMAGENET_STD)
         case "dataset":
             return Bands(names, dtype, *_moments(train, len(names), look))
         case "robust":

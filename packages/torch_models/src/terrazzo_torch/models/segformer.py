@@ -196,6 +196,16 @@ def _settings_of(said: Mapping[str, Any]) -> dict[str, object]:
         return known
 
 
+def computes_as(said: Mapping[str, Any], options: Options) -> bool:
+    """Tell whether a ``config.json`` of transformers describes what `build` makes of `options`."""
+    settings = _comparable(_config(options, 3, 1)) | {
+        "decoder_hidden_size": SIZES[options.size].decoder_width
+    }
+    default = SegformerConfig().decoder_hidden_size
+    width = said.get("decoder_hidden_size", default)
+    return settings == _settings_of(said) | {"decoder_hidden_size": width}
+
+
 def _comparable(config: SegformerConfig) -> dict[str, object]:
     settings = {key: getattr(config, key) for key in _SHAPING if hasattr(config, key)}
     return {"model_type": "segformer"} | {

@@ -334,7 +334,7 @@ def _window(config: PreTrainedConfig) -> tuple[int, int] | None:
     fixed = [c for c in (config, inner) if c is not None and _is_fixed(c)]
     if not fixed:
         return None
-    size = getattr(fixed[0], "image_size", None) or getattr(inner, "image_size", 224)
+    size: Any = getattr(fixed[0], "image_size", None) or getattr(inner, "image_size", 224)
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
