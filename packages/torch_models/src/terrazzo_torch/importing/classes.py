@@ -16,7 +16,7 @@ from terrazzo_torch.grouped_outputs import Groups
 
 
 def in_order(
-    weights: Mapping[str, Tensor], heads: Iterable[str], matching: Matching
+    weights: Mapping[str, Tensor], heads: tuple[str, ...], matching: Matching
 ) -> dict[str, Tensor]:
     """Return weights whose classes are those of the label map, in its order.
 
@@ -27,7 +27,8 @@ def in_order(
         matching: one to one.
     """
     order = [group[0] for group in matching.groups]
-    names = [n for n in weights if n.rpartition(".")[0] in set(heads)]
+    names = [n for n in weights if n.rpartition(".")[0] in heads]
+    assert names, f"no layer {', '.join(heads)}"
     moved = dict(weights)
     for name in names:
         rows = list(range(len(weights[name])))
@@ -63,7 +64,7 @@ def require_one_to_one(matching: Matching, library: str) -> None:
 def state_of(weights: Mapping[str, Tensor]) -> State:
     """Return the weights of a network as our wrapper of it has them."""
     return {
-        f"weights/network.{name}": np.ascontiguousarray(tensor.detach().cpu().numpy())
+        f"weights/network.{name}": np.array(tensor.detach().cpu().numpy(), order="C")
         for name, tensor in weights.items()
     }
 

@@ -129,7 +129,9 @@ def _size(processor: Any) -> tuple[Size | None, str | None]:
     elif getattr(processor, "keep_aspect_ratio", False):
         told += ", with the image's own proportions"
     elif wanted.keys() == {"height", "width"} and (not crops or crop == wanted):
-        return (wanted["height"], wanted["width"]), None
+        divisor = int(getattr(processor, "size_divisor", None) or 1)
+        rows, columns = (-(-wanted[n] // divisor) * divisor for n in ("height", "width"))
+        return (rows, columns), None
     return None, told + (f", then cut from the centre to {crop}" if crops else "")
 
 

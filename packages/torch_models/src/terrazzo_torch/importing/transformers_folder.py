@@ -46,7 +46,7 @@ def read(folder: Path, origin: str, said: Mapping[str, Any]) -> PublishedNetwork
     _require_head(said, model_file.class_of(config).__name__, folder)
     names = _class_names(said, config.num_labels, folder)
     has_names = not all(map(_UNNAMED.fullmatch, names))
-    parts = (config, getattr(config, "backbone_config", None))
+    parts: tuple[Any, ...] = (config, getattr(config, "backbone_config", None))
     bands = int(next((p.num_channels for p in parts if hasattr(p, "num_channels")), 3))
     _require_colours(bands, folder)
     prepared = image_processor.read(folder, bands)
@@ -160,6 +160,8 @@ def _task(folder: Path) -> list[float]:
         ConfigError: SEG-X160, there is none in the folder.
     """
     try:
+        # Without its files, the library makes a tokenizer that knows no word.
+        _require_file(folder, ("tokenizer.json", "vocab.json"))
         with transformers_messages_hidden():
             processor = transformers.OneFormerProcessor.from_pretrained(
                 folder, trust_remote_code=False, local_files_only=True
@@ -181,3 +183,8 @@ def _task(folder: Path) -> list[float]:
         ) from error
     counted = zip(tokens["attention_mask"][0], tokens["input_ids"][0], strict=True)
     return [float(mask * number) for mask, number in counted]
+
+
+def _require_file(folder: Path, names: tuple[str, ...]) -> None:
+    if not any((folder / name).is_file() for name in names):
+        raise FileNotFoundError(f"none of {', '.join(names)}")

@@ -101,9 +101,9 @@ KINDS = {
     "eomt_dinov3": _EOMT,
     "mask2former": Kind(_MASKS_ENCODER, "class_predictor.", masks=True, least=64),
     "maskformer": Kind(_MASKS_ENCODER, "class_predictor.", masks=True, least=64),
-    "mobilenet_v2": Kind(("mobilenet_v2.",), "segmentation_head.classifier."),
-    "mobilevit": Kind(("mobilevit.",), "segmentation_head.classifier."),
-    "mobilevitv2": Kind(("mobilevitv2.",), "segmentation_head.classifier.", least=64),
+    "mobilenet_v2": Kind(("mobilenet_v2.",), "segmentation_head.classifier.convolution."),
+    "mobilevit": Kind(("mobilevit.",), "segmentation_head.classifier.convolution."),
+    "mobilevitv2": Kind(("mobilevitv2.",), "segmentation_head.classifier.convolution.", least=64),
     "oneformer": Kind(
         _MASKS_ENCODER, "model.transformer_module.decoder.class_embed.", masks=True, least=64
     ),
@@ -117,7 +117,7 @@ HEAD = tuple(sorted({f"network.{kind.head}" for kind in KINDS.values()}))
 
 _UNUSED = ("auxiliary_head.", "criterion.", "matcher.", "model.text_mapper.", "classifier.")
 """Parts of published networks that serve their own losses, and a classifier of ImageNet."""
-_LEAST_SCORE = 1e-12
+_LEAST_SCORE = 1e-30
 """Below this, the logarithm of a sum of masks teaches nothing but its own size."""
 
 SMALL = Options(
@@ -210,7 +210,7 @@ def config_of(
     if num_bands is not None:
         _take_bands(made, num_bands)
     # Heads and branches that serve the library's own losses alone.
-    for key in ("use_auxiliary_head", "is_training", "use_auxiliary_loss"):
+    for key in ("use_auxiliary_head", "is_training"):
         if hasattr(made, key):
             setattr(made, key, False)
     made.return_dict = True
@@ -397,9 +397,6 @@ def read_network(
     with torch.device("meta"), transformers_messages_hidden():
         wanted = kind(made).state_dict().keys()
     stored = pretrained.read_weights(path, wanted)
-    bands = _bands_of(stored)
-    if bands is not None:
-        _take_bands(made, bands)
     with transformers_messages_hidden():
         model, found = kind.from_pretrained(
             None,
@@ -428,14 +425,6 @@ def read_network(
 
 def _is_unused(name: str) -> bool:
     return name.startswith(_UNUSED)
-
-
-def _bands_of(stored: Mapping[str, Tensor]) -> int | None:
-    """Return C of stored weights, by the first kernel over patches; None: not to be seen."""
-    for name, tensor in stored.items():
-        if tensor.ndim == 4 and ("patch_embed" in name or "conv_stem" in name):
-            return None if "depthwise" in name else tensor.shape[1]
-    return None
 
 
 _NOT_SHAPING = frozenset(

@@ -54,7 +54,7 @@ def read(source: Path) -> PublishedNetwork:
         order = [group[0] for group in matching.groups]
         if not matching.one_to_one:
             raise ConfigError("SEG-X160", "the reference model has no groups of classes")
-        weights = {f"weights/{n}": np.ascontiguousarray(a[..., order]) for n, a in arrays.items()}
+        weights = {f"weights/{n}": np.array(a[..., order], order="C") for n, a in arrays.items()}
         return Taken(ModelConfig(name="pixel_softmax"), weights, ())
 
     return PublishedNetwork(
