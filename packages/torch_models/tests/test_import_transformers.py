@@ -5,7 +5,6 @@ Small networks with random weights, written by their own ``save_pretrained``; im
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,16 +18,12 @@ import transformers
 from numpy.typing import NDArray
 from torch import nn
 
-from terrazzo.base.errors import ConfigError, TerrazzoError
-from terrazzo.base.json_files import read_json
 from terrazzo.io.images import read_image
 from terrazzo.io.resize import resize_image
-from terrazzo.models.published_network import Asked
 from terrazzo.runs import saved_model
 from terrazzo.workflows import import_model
 from terrazzo.workflows.import_model import Preprocessing
 from terrazzo_torch.models import transformers as model_file
-from terrazzo_torch.padding import by_windows
 
 THEIRS = ("sky", "Building", "road_surface", "tree")
 OURS = ("tree", "road surface", "building", "sky")
@@ -177,11 +172,11 @@ def publish(
     """Write a network with random weights as its library does."""
     config.id2label = dict(enumerate(THEIRS))
     config.label2id = {name: number for number, name in enumerate(THEIRS)}
-    torch.manual_seed(7)
+    torch.manual_seed(7 if _kind(config).masks else 5)
     network = model_file.class_of(config)(config).eval()
     for name, parameter in network.named_parameters():
         # Masks with edges, and queries of several classes: else one class is everywhere.
-        gain = 3 if "mask_embed" in name or "mask_head" in name else 1
+        gain = 2 if "mask_embed" in name or "mask_head" in name else 1
         if parameter.ndim > 1:
             nn.init.normal_(parameter, std=gain * parameter[0].numel() ** -0.5)
         if name.endswith(("class_predictor.weight", "class_embed.weight")):
@@ -260,7 +255,9 @@ def test_logits_and_labels_are_the_librarys(
     own_HWK = trainer.logits(image_HWC[None])[0]
     if _kind(config).masks:
         own_HWK = np.exp(own_HWK)
-    np.testing.assert_allclose(own_HWK, scores_KHW[ORDER].transpose(1, 2, 0), atol=1e-5)
+    # Pixels are normalised in another order of operations: equal up to rounding.
+    atol = 1e-5 * max(1.0, float(np.abs(scores_KHW).max()))
+    np.testing.assert_allclose(own_HWK, scores_KHW[ORDER].transpose(1, 2, 0), rtol=0, atol=atol)
     own_HW = trainer.predict_labels(image_HWC[None])[0]
     assert (own_HW == np.array(ORDER)[labels_HW]).mean() >= 0.999
     assert len(np.unique(labels_HW)) > 1, "one class everywhere: nothing to see"
