@@ -1,4 +1,4 @@
-"""`terrazzo import` of segmentation_models.pytorch and torchvision: logits and labels are theirs."""
+"""`terrazzo import` of segmentation_models.pytorch and torchvision: logits and labels stay."""
 
 from __future__ import annotations
 

@@ -187,4 +187,5 @@ def _task(folder: Path) -> list[float]:
 
 def _require_file(folder: Path, names: tuple[str, ...]) -> None:
     if not any((folder / name).is_file() for name in names):
-        raise FileNotFoundError(f"none of {', '.join(names)}")
+        msg = f"none of {', '.join(names)}"
+        raise FileNotFoundError(msg)
