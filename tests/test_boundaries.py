@@ -116,6 +116,11 @@ def test_import_contracts_hold():
             "--any-pixel-size --boundary --calibration --data --help --precision --ray --runtime "
             "--split --workers",
         ),
+        (
+            "import",
+            "--architecture --backend --data --help --image-size --in-order --labels --map "
+            "--normalize --out --overwrite --revision",
+        ),
         ("init", "--backend --classes --help --model --out --set"),
         ("study", "--help --out --ray --resume --set --workers"),
         (

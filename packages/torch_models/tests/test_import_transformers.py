@@ -5,6 +5,7 @@ Small networks with random weights, written by their own ``save_pretrained``; im
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +19,17 @@ import transformers
 from numpy.typing import NDArray
 from torch import nn
 
+from terrazzo.base.errors import ConfigError, TerrazzoError
+from terrazzo.base.json_files import read_json
+from terrazzo.data.sample import Batch
 from terrazzo.io.images import read_image
 from terrazzo.io.resize import resize_image
+from terrazzo.models.published_network import Asked
 from terrazzo.runs import saved_model
 from terrazzo.workflows import import_model
 from terrazzo.workflows.import_model import Preprocessing
 from terrazzo_torch.models import transformers as model_file
+from terrazzo_torch.padding import by_windows
 
 THEIRS = ("sky", "Building", "road_surface", "tree")
 OURS = ("tree", "road surface", "building", "sky")
@@ -261,3 +267,141 @@ def test_logits_and_labels_are_the_librarys(
     own_HW = trainer.predict_labels(image_HWC[None])[0]
     assert (own_HW == np.array(ORDER)[labels_HW]).mean() >= 0.999
     assert len(np.unique(labels_HW)) > 1, "one class everywhere: nothing to see"
+
+
+def _import(tmp_path: Path, **given: Any) -> None:
+    import_model.import_model(tmp_path / "theirs", tmp_path / "run", **given)
+
+
+def _change(file: Path, **values: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "code", "told"),
+    [
+        ("config.json", {"auto_map": {"AutoModel": "code.Model"}}, "SEG-X156", "code.Model"),
+        ("config.json", {"model_type": "bert"}, "SEG-X155", "bert"),
+        (
+            "config.json",
+            {"architectures": ["SegformerForImageClassification"]},
+            "SEG-X155",
+            "SegformerForImageClassification",
+        ),
+        ("config.json", {"hidden_act": "no such"}, "SEG-X160", "no such"),
+        ("config.json", {"depths": [2, 1, 1, 1]}, "SEG-C020", "missing"),
+        ("config.json", {"id2label": {"0": "sky", "5": "tree"}}, "SEG-X160", "0, 5"),
+        (
+            "preprocessor_config.json",
+            {"auto_map": {"AutoImageProcessor": "code.Processor"}},
+            "SEG-X156",
+            "code.Processor",
+        ),
+        (
+            "preprocessor_config.json",
+            {"size": {"shortest_edge": 512}, "default_to_square": False},
+            "SEG-X158",
+            "shortest_edge = 512",
+        ),
+    ],
+)
+def test_what_the_folder_says_is_obeyed_or_refused(
+    file: str, change: dict[str, Any], code: str, told: str, tmp_path: Path, label_map: Path
+) -> None:
+    publish(tmp_path / "theirs", CONFIGS["segformer"]())
+    _change(tmp_path / "theirs" / file, **change)
+    with pytest.raises(TerrazzoError) as caught:
+        _import(tmp_path, labels=label_map)
+    assert caught.value.code == code
+    assert told in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_processor_the_preparation_has_to_be_said(
+    tmp_path: Path, label_map: Path
+) -> None:
+    publish(tmp_path / "theirs", CONFIGS["segformer"]())
+    (tmp_path / "theirs" / "preprocessor_config.json").unlink()
+    with pytest.raises(ConfigError, match="SEG-X158"):
+        _import(tmp_path, labels=label_map)
+    said = Preprocessing(image_size="64x96", normalize="imagenet")
+    _import(tmp_path, labels=label_map, preprocessing=said)
+    assert saved_model.read_card(tmp_path / "run" / "model").image_size == (64, 96)
+
+
+def test_settings_that_no_weight_shows_are_obeyed(
+    tmp_path: Path, label_map: Path, image_HWC: NDArray[np.uint8]
+) -> None:
+    # The same shapes with another activation and other heads: ours would compute otherwise.
+    config = _segformer(num_attention_heads=[2, 2, 5, 8], hidden_act="relu")
+    network, processor = publish(tmp_path / "theirs", config)
+    _import(tmp_path, labels=label_map)
+    card, trainer = saved_model.load(tmp_path / "run" / "model")
+    assert card.model.name == "transformers"
+    image_HWC = resize_image(image_HWC, WIDE)
+    scores_KHW, _ = _scores_of_library(network, processor, image_HWC)
+    own_HWK = trainer.logits(image_HWC[None])[0]
+    np.testing.assert_allclose(own_HWK, scores_KHW[ORDER].transpose(1, 2, 0), rtol=0, atol=1e-5)
+
+
+def test_labels_are_reduced_and_bands_turned_round_as_the_processor_says(
+    tmp_path: Path,
+) -> None:
+    publish(tmp_path / "theirs", CONFIGS["segformer"]())
+    _change(
+        tmp_path / "theirs" / "preprocessor_config.json",
+        do_reduce_labels=True,
+        rescale_factor=1 / 127.5,
+        image_mean=[1.0, 1.0, 1.0],
+        image_std=[1.0, 1.0, 1.0],
+    )
+    _import(tmp_path)
+    card = saved_model.read_card(tmp_path / "run" / "model")
+    assert [each.raw for each in card.label_map.classes] == [(1,), (2,), (3,), (4,)]
+    assert card.label_map.ignored == (0,)
+    np.testing.assert_allclose((*card.bands.mean, *card.bands.std), 127.5)
+    assert read_json(tmp_path / "run" / "run.json")["imported"]["labels_reduced"]
+
+
+def test_a_repository_needs_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for revision in (None, "main"):
+        with pytest.raises(ConfigError, match="SEG-X021"):
+            import_model.import_model("them/theirs", "run", asked=Asked(revision=revision))
+    with pytest.raises(ConfigError, match="SEG-X155"):
+        import_model.import_model("nothing.pth", "run")
+
+
+def test_an_imported_network_trains_on(tmp_path: Path, label_map: Path) -> None:
+    publish(tmp_path / "theirs", CONFIGS["eomt"](), SQUARE)
+    _import(
+        tmp_path,
+        labels=label_map,
+        preprocessing=Preprocessing(image_size="64x64"),
+    )
+    card, trainer = saved_model.load(tmp_path / "run" / "model")
+    rng = np.random.default_rng(0)
+    batch = Batch(
+        images_BHWC=rng.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8),
+        labels_BHW=rng.integers(0, 4, (2, 64, 64), dtype=np.uint8),
+        names=("a", "b"),
+        files=("a", "b"),
+    )
+    losses = [trainer.train_step(batch, 1e-3).loss for _ in range(8)]
+    assert all(np.isfinite(losses))
+    assert losses[-1] < losses[0]
+    assert card.label_map.names == OURS
+
+
+def test_windows_cover_an_image_and_agree_where_they_overlap() -> None:
+    images_BCHW = torch.arange(2 * 3 * 10 * 17, dtype=torch.float32).reshape(2, 3, 10, 17)
+    sizes = []
+
+    def network(part_BCHW: torch.Tensor) -> torch.Tensor:
+        sizes.append(tuple(part_BCHW.shape[-2:]))
+        return part_BCHW
+
+    assert torch.equal(by_windows(network, images_BCHW, (4, 12)), images_BCHW)
+    assert set(sizes) == {(4, 12)}
+    assert len(sizes) == 3 * 2
+    assert torch.equal(by_windows(network, images_BCHW, (12, 20)), images_BCHW)

@@ -199,12 +199,7 @@ def config_of(
         with transformers_messages_hidden():
             made: PreTrainedConfig = AutoConfig.for_model(**settings)
     except Exception as error:  # the library has many kinds for a wrong value
-        raise ConfigError(
-            "SEG-X160",
-            f"transformers refuses the config of this {settings['model_type']}",
-            observed=" ".join(str(error).split())[:300] or type(error).__name__,
-            next_step="compare it with the publisher's config.json and the library's release",
-        ) from error
+        raise _refused(settings["model_type"], error) from error
     if num_classes is not None:
         made.num_labels = num_classes
     if num_bands is not None:
@@ -262,8 +257,7 @@ class PublishedNetwork(nn.Module):
         self._task = options.task
         self._type = config.model_type
         _require_task(config, options)
-        with transformers_messages_hidden():
-            self.network: nn.Module = class_of(config)(config)
+        self.network: nn.Module = _made(config)
         for part in ("criterion", "matcher"):
             if hasattr(self.network, part):
                 setattr(self.network, part, None)
@@ -320,6 +314,29 @@ def class_of(config: PreTrainedConfig) -> type[PreTrainedModel]:
             made: type[PreTrainedModel] = found[0] if isinstance(found, tuple) else found
             return made
     raise AssertionError(config.model_type)
+
+
+def _made(config: PreTrainedConfig) -> nn.Module:
+    """Make the library's network of a config, with random weights.
+
+    Raises:
+        ConfigError: SEG-X160, it cannot.
+    """
+    try:
+        with transformers_messages_hidden():
+            network: nn.Module = class_of(config)(config)
+    except (KeyError, ValueError, TypeError, AttributeError, ImportError, IndexError) as error:
+        raise _refused(config.model_type, error) from error
+    return network
+
+
+def _refused(kind: str, error: Exception) -> ConfigError:
+    return ConfigError(
+        "SEG-X160",
+        f"transformers refuses the config of this {kind}",
+        observed=" ".join(str(error).split())[:300] or type(error).__name__,
+        next_step="compare it with the publisher's config.json and the library's release",
+    )
 
 
 def _enlarged(map_BKHW: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -394,8 +411,8 @@ def read_network(
     """
     made = config_of(config)
     kind = class_of(made)
-    with torch.device("meta"), transformers_messages_hidden():
-        wanted = kind(made).state_dict().keys()
+    with torch.device("meta"):
+        wanted = _made(made).state_dict().keys()
     stored = pretrained.read_weights(path, wanted)
     with transformers_messages_hidden():
         model, found = kind.from_pretrained(
