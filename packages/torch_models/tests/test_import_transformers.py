@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 import tomli_w
@@ -370,6 +371,21 @@ def test_a_repository_needs_a_commit(tmp_path: Path, monkeypatch: pytest.MonkeyP
             import_model.import_model("them/theirs", "run", asked=Asked(revision=revision))
     with pytest.raises(ConfigError, match="SEG-X155"):
         import_model.import_model("nothing.pth", "run")
+
+
+def test_a_repository_in_the_cache_is_taken_without_a_network(
+    tmp_path: Path, label_map: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0123456789abcdef" * 2 + "01234567"
+    place = tmp_path / "hub" / "models--them--theirs" / "snapshots" / commit
+    publish(place, CONFIGS["segformer"]())
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    import_model.import_model("them/theirs", "run", labels=label_map, asked=Asked(revision=commit))
+    imported = read_json(tmp_path / "run" / "run.json")["imported"]
+    assert imported["from"] == f"them/theirs@{commit}"
+    assert {"config.json", "model.safetensors"} <= imported["files"].keys()
 
 
 def test_an_imported_network_trains_on(tmp_path: Path, label_map: Path) -> None:
