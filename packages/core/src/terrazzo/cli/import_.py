@@ -75,7 +75,7 @@ def import_(
 
     \b
     Examples:
-        terrazzo import segformer-b0-cityscapes --labels cityscapes --out runs/published
+        terrazzo import segformer_folder --labels cityscapes_19 --out runs/published
         terrazzo import my_unet --labels camvid --in-order --normalize imagenet --out runs/theirs
         terrazzo import weights.pth --architecture fcn_resnet50 --labels map.toml --out runs/fcn
         terrazzo evaluate runs/published --data recipes/camvid/unet_quick.toml
