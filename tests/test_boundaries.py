@@ -117,6 +117,11 @@ def test_import_contracts_hold():
             "--precision --ray --refine --runtime --sam --sam-points --split --tile --tta "
             "--workers",
         ),
+        (
+            "import",
+            "--architecture --backend --data --help --image-size --in-order --labels --map "
+            "--normalize --out --overwrite --revision",
+        ),
         ("init", "--backend --classes --help --model --out --set"),
         ("study", "--help --only --out --ray --resume --set --workers"),
         (

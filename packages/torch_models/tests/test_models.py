@@ -36,6 +36,8 @@ COARSEST = {
     "lraspp": 16,
     "segformer": 32,
     "segformer, fine": 16,
+    "smp": 1,  # what the packages take as it is stays as it is
+    "transformers": 1,
     "unet": 4,
     "unet, bilinear": 4,
     "unet on a ResNet": 32,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from importlib import metadata
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from terrazzo.data.labels import LabelMap
     from terrazzo.data.sample import Bands
     from terrazzo.models.contract import Backend, MaskGenerator, Trainer
+    from terrazzo.models.published_network import Asked, PublishedNetwork
 
 _PACKAGES = ("torch", "torchvision", "timm", "transformers")
 
@@ -94,6 +94,17 @@ class TorchBackend:
                 network.remarks += first_convolution.fit(network, expected, bands)
             return TorchTrainer(network, parts, training, labels, bands, seed, world.current())
 
+    def published(self, source: Path, asked: Asked) -> PublishedNetwork:
+        """Read what a published network says of itself; runs no code that comes with it.
+
+        Raises:
+            TerrazzoError: see `terrazzo_torch.importing.source.read`.
+        """
+        backends.claim_process(self.name, "torch")
+        from terrazzo_torch.importing.source import read
+
+        return read(source, asked)
+
     def mask_model_digest(self, folder: Path) -> str:
         """Return the SHA-256 of the weights of a Segment Anything model."""
         from terrazzo_torch import mask_files
@@ -124,7 +135,9 @@ class TorchBackend:
         if model.name not in self.models():
             raise unknown_name("model", model.name, self.models())
         backends.claim_process(self.name, "torch")
-        file = importlib.import_module(f"terrazzo_torch.models.{model.name}")
+        from terrazzo_torch.importing.extra import model_file
+
+        file = model_file(model.name)
         where = f"model.options ({model.name})"
         return file, config_parsing.parse(file.Options, model.options, where=where)
 

@@ -1,6 +1,8 @@
-"""How models that halve their input several times take every height and width."""
+"""How models that halve their input several times, or take one size alone, take every size."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -31,3 +33,58 @@ def _cells(size: int, multiple: int, two_cells: bool) -> int:
 def crop(logits_BKHW: Tensor, size: torch.Size) -> Tensor:
     """Cut off what `pad_to_multiple` added; `size` is the shape of its input."""
     return logits_BKHW[..., : size[-2], : size[-1]]
+
+
+def at_least(images_BCHW: Tensor, least: int) -> Tensor:
+    """Repeat the last row and column until there are at least so many of each; `crop` undoes it."""
+    rows, columns = images_BCHW.shape[-2:]
+    if rows >= least and columns >= least:
+        return images_BCHW
+    below, right = max(least - rows, 0), max(least - columns, 0)
+    return functional.pad(images_BCHW, (0, right, 0, below), mode="replicate")
+
+
+def by_windows(
+    forward: Callable[[Tensor], Tensor], images_BCHW: Tensor, window: tuple[int, int]
+) -> Tensor:
+    """Apply a network that takes one size alone to images of any.
+
+    A smaller image is padded. A larger one is taken in as few windows as cover it, evenly spread,
+    and what they say of the same pixel is averaged.
+
+    Args:
+        forward: from B×C×h×w to B×K×h×w, where h×w is `window`.
+        images_BCHW: of any size.
+        window: rows and columns.
+
+    Returns:
+        B×K×H×W.
+    """
+    rows, columns = images_BCHW.shape[-2:]
+    below, right = max(window[0] - rows, 0), max(window[1] - columns, 0)
+    if below or right:
+        padded = functional.pad(images_BCHW, (0, right, 0, below), mode="replicate")
+        return crop(by_windows(forward, padded, window), images_BCHW.shape)
+    if (rows, columns) == window:
+        return forward(images_BCHW)
+    total: Tensor | None = None
+    times_HW = images_BCHW.new_zeros(rows, columns)
+    for row in _starts(rows, window[0]):
+        for column in _starts(columns, window[1]):
+            place = (..., slice(row, row + window[0]), slice(column, column + window[1]))
+            output = forward(images_BCHW[place])
+            if total is None:
+                total = output.new_zeros(*output.shape[:2], rows, columns)
+            total[place] = total[place] + output
+            times_HW[place] += 1
+    assert total is not None
+    return total / times_HW
+
+
+def _starts(length: int, window: int) -> list[int]:
+    """Return where windows begin: evenly spread, as few as cover the length."""
+    count = -(-length // window)
+    if count == 1:
+        return [0]
+    overlap = (count * window - length) / (count - 1)
+    return [min(int(number * (window - overlap)), length - window) for number in range(count)]

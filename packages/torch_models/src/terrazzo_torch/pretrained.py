@@ -6,14 +6,15 @@ belong to, at a fixed revision.
 
 from __future__ import annotations
 
+import json
 import pickle
 import pickletools
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
@@ -39,8 +40,16 @@ Revision = Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None
 """A commit of a repository on the Hugging Face hub: branches and tags move, commits do not."""
 
 _FILES_IN_FOLDER = ("model.safetensors", "pytorch_model.bin")
-_WRAPPERS = ("state_dict", "model")
+_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+"""Of folders whose weights are shared among several files."""
+_OWN_FILES = ("weights.safetensors", "model/weights.safetensors")
+"""Of a model folder of ours, and of a run folder."""
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Where training scripts put the weights when they store other things beside them."""
+_OUTERMOST = ("weights/", "module.", "_orig_mod.")
+"""What our own files, DistributedDataParallel and torch.compile write before all names."""
+_HOLDERS = ("model.", "network.", "net.")
+"""What Lightning's modules, our own and other people's most often call the network they hold."""
 
 
 def require_revision(repository: str, pinned: str | None, chosen: str | None) -> str:
@@ -96,12 +105,17 @@ def from_hub(
             next_step="set model.options.sha256 to the one that its publisher states, or unset "
             "HF_ENDPOINT",
         )
-    path = _cached_or_fetched(repository, revision, files)
+    path = fetched(repository, revision, files)
     source = f"{_HUB}/{repository}/resolve/{revision}/{path.name}"
     return path, require_sha256(path, sha256, source)
 
 
-def _cached_or_fetched(repository: str, revision: str, files: tuple[str, ...]) -> Path:
+def fetched(repository: str, revision: str, files: tuple[str, ...]) -> Path:
+    """Return the first of `files` that a repository has at this commit; fetch it if need be.
+
+    Raises:
+        ResourceError: SEG-R020, it is neither here nor within reach.
+    """
     for file in files:
         here = try_to_load_from_cache(repository, file, revision=revision)
         if isinstance(here, str):
@@ -153,22 +167,103 @@ def compared(path: Path, sha256: str | None) -> tuple[str, ...]:
     Raises:
         CheckpointError: SEG-S001, it has another; SEG-C006 and SEG-C020 as `read_weights`.
     """
-    file = _file_in(path)
-    return () if sha256 is None else (require_sha256(file, sha256, "model.options.sha256"),)
+    if sha256 is None:
+        return ()
+    files = weight_files(path)
+    if len(files) == 1:
+        return (require_sha256(files[0], sha256, "model.options.sha256"),)
+    raise CheckpointError(
+        "SEG-S001",
+        "model.options.sha256 is the sum of one file, and these weights are shared among several",
+        file=path,
+        observed=", ".join(file.name for file in files[:3]) + f": {len(files)} files",
+        next_step="leave model.options.sha256 away, or give the weights as one file",
+    )
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+def read_weights(path: Path, wanted: Collection[str] = ()) -> dict[str, Tensor]:
     """Read tensors by name; run nothing.
 
     Args:
         path: a safetensors file, a file of ``torch.save`` that holds tensors and plain containers
-            alone, or a folder with one of them as ``save_pretrained`` writes it.
+            alone, an index of several of them, or a folder with one of these as
+            ``save_pretrained`` or a run of ours writes it.
+        wanted: names that the network has, to tell the network from what holds it.
+
+    Returns:
+        By the names within the network: without what training scripts and frameworks put before
+        all of them, and, where something else lies beside the network, without that.
 
     Raises:
         CheckpointError: SEG-S003 reading it would run code; SEG-C006 unreadable; SEG-C020 there are
-            no weights in it.
+            no weights in it; SEG-C050 an index does not fit its files.
     """
-    file = _file_in(path)
+    index = _index_in(path)
+    stored = _read_file(_file_in(path)) if index is None else _read_shards(index)
+    return _within_network(stored, wanted)
+
+
+def weight_files(path: Path) -> tuple[Path, ...]:
+    """Return the files that `read_weights` reads, an index among them.
+
+    Raises:
+        CheckpointError: as `read_weights`.
+    """
+    index = _index_in(path)
+    if index is None:
+        return (_file_in(path),)
+    return (index, *sorted(index.parent / name for name in set(_weight_map(index).values())))
+
+
+def require_config(
+    path: Path, expected: Mapping[str, Any], read: Callable[[dict[str, Any]], Mapping[str, Any]]
+) -> None:
+    """Compare what a folder's ``config.json`` says with the network that takes its weights.
+
+    Many settings leave the shapes of all weights as they are and still change what comes out.
+
+    Args:
+        path: of the weights; a folder without this file, or a file alone, says nothing.
+        expected: of our network.
+        read: from the file's content to the same keys; a key that is left out is not compared.
+
+    Raises:
+        CheckpointError: SEG-C006 the file is no JSON; SEG-C051 it says something else.
+    """
+    file = path / "config.json"
+    if not (path.is_dir() and file.is_file()):
+        return
+    said = read(read_json_object(file))
+    differing = [key for key, value in said.items() if key in expected and expected[key] != value]
+    if differing:
+        raise CheckpointError(
+            "SEG-C051",
+            "the folder's config.json describes another network than the one that would take its "
+            "weights",
+            file=file,
+            observed="; ".join(f"{key} = {said[key]!r}" for key in differing[:5]),
+            allowed="; ".join(f"{key} = {expected[key]!r}" for key in differing[:5]),
+            next_step="change model.options to what the file says, or take the published network "
+            "as it is with `terrazzo import`",
+        )
+
+
+def read_json_object(file: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object, of somebody else's.
+
+    Raises:
+        CheckpointError: SEG-C006, it is unreadable or something else.
+    """
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise cannot_read(file, error) from error
+    if not isinstance(content, dict):
+        raise cannot_read(file, ValueError(f"{type(content).__name__} in place of an object"))
+    return content
+
+
+def _read_file(file: Path) -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             return dict(load_file(file))
@@ -249,7 +344,7 @@ def inflate(kernels_OIHW: Tensor, num_bands: int) -> Tensor:
 def _file_in(path: Path) -> Path:
     if not path.is_dir():
         return path
-    for name in _FILES_IN_FOLDER:
+    for name in (*_FILES_IN_FOLDER, *_OWN_FILES):
         if (path / name).is_file():
             return path / name
     raise CheckpointError(
@@ -257,9 +352,77 @@ def _file_in(path: Path) -> Path:
         "there are no weights in this folder",
         file=path,
         observed=", ".join(sorted(p.name for p in path.iterdir())[:10]) or "nothing",
-        allowed=" or ".join(_FILES_IN_FOLDER),
+        allowed=" or ".join((*_FILES_IN_FOLDER, *_INDEXES, *_OWN_FILES)),
         next_step="give the path of the weight file",
     )
+
+
+def _index_in(path: Path) -> Path | None:
+    """Return the index of weights in several files; None: they are in one."""
+    if not path.is_dir():
+        return path if path.name.endswith(".index.json") else None
+    if any((path / name).is_file() for name in _FILES_IN_FOLDER):
+        return None
+    return next((path / name for name in _INDEXES if (path / name).is_file()), None)
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Return the file of each tensor; none of them lies outside the folder of the index."""
+    found = read_json_object(index).get("weight_map")
+    if not (isinstance(found, dict) and found):
+        raise cannot_read(index, ValueError("no weight_map in it"))
+    for file in found.values():
+        if not isinstance(file, str) or Path(file).name != file or "\\" in file:
+            raise CheckpointError(
+                "SEG-C050",
+                "the index of the weights names a file that is not beside it",
+                file=index,
+                observed=repr(file)[:200],
+                allowed="names of files in the folder of the index",
+            )
+    return found
+
+
+def _read_shards(index: Path) -> dict[str, Tensor]:
+    files = _weight_map(index)
+    tensors: dict[str, Tensor] = {}
+    for file in sorted(set(files.values())):
+        if not (index.parent / file).is_file():
+            raise CheckpointError(
+                "SEG-C050",
+                "one of the files that share the weights is missing",
+                file=index,
+                observed=f"no {file}",
+                next_step="copy the whole folder again from where it was published",
+            )
+        tensors |= _read_file(index.parent / file)
+    if missing := sorted(files.keys() - tensors.keys()):
+        raise CheckpointError(
+            "SEG-C050",
+            "the index of the weights names tensors that are in none of its files",
+            file=index,
+            observed=f"{missing[0]}; {len(missing)} in all",
+            next_step="copy the whole folder again from where it was published",
+        )
+    return tensors
+
+
+def _within_network(stored: dict[str, Tensor], wanted: Collection[str]) -> dict[str, Tensor]:
+    """Take away what is before all names of a network, and what lies beside it."""
+    for prefix in _OUTERMOST:
+        if all(name.startswith(prefix) for name in stored):
+            stored = {name.removeprefix(prefix): tensor for name, tensor in stored.items()}
+    for holder in _HOLDERS:
+        held = {n.removeprefix(holder): t for n, t in stored.items() if n.startswith(holder)}
+        if not held:
+            continue
+        if wanted:
+            inside, outside = len(held.keys() & wanted), len(stored.keys() & wanted)
+            if inside > outside:
+                return _within_network(held, wanted)
+        if len(held) == len(stored) and not any(name.startswith(holder) for name in wanted):
+            return _within_network(held, wanted)
+    return stored
 
 
 def _refused(file: Path, error: pickle.UnpicklingError) -> CheckpointError:
@@ -303,8 +466,7 @@ def _tensors(content: object, file: Path) -> dict[str, Tensor]:
     elif strange := [name for name, value in content.items() if not isinstance(value, Tensor)]:
         observed = f"{strange[0]}: {type(content[strange[0]]).__name__}"
     else:
-        # DistributedDataParallel writes its own name before all others.
-        return {str(name).removeprefix("module."): value for name, value in content.items()}
+        return {str(name): value for name, value in content.items()}
     raise CheckpointError(
         "SEG-C020", "there are no weights in it", file=file, observed=observed, allowed="tensors"
     )

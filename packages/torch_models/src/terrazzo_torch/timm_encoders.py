@@ -123,10 +123,28 @@ def load(
     else:
         origin = path = path_of(option, ("encoder",))
         compared = pretrained.compared(path, pinned.sha256)
-    weights = pretrained.read_weights(path)
+    weights = pretrained.read_weights(path, encoder.state_dict().keys())
     given = _in_form(name, settings, weights, origin)
+    if option != "encoder":
+        own = {"architecture": name.partition(".")[0], "model_args": {}}
+        pretrained.require_config(path, own, lambda said: _said_by_timm(said, settings))
     remarks = pretrained.adopt(encoder, given, num_bands=settings["in_chans"], origin=origin)
     return (f"weights of the encoder: {origin}", *compared, *remarks)
+
+
+def _said_by_timm(said: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return what a ``config.json`` of timm says of the encoder; settings of ours left out."""
+    found: dict[str, Any] = {}
+    if "architecture" in said:
+        found["architecture"] = said["architecture"]
+    if isinstance(arguments := said.get("model_args"), dict):
+        shaping = {k: v for k, v in arguments.items() if k not in _NOT_SHAPING}
+        found["model_args"] = {k: v for k, v in shaping.items() if settings.get(k) != v}
+    return found
+
+
+_NOT_SHAPING = ("num_classes", "in_chans", "img_size", "global_pool", "drop_rate", "drop_path_rate")
+"""Arguments in a ``config.json`` of timm that leave what an encoder computes as it is."""
 
 
 def _from_hub(name: str, pinned: Pinned) -> tuple[str, Path, str]:

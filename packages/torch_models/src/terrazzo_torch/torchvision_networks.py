@@ -206,7 +206,8 @@ def load(
     else:
         words = tuple(word for word, weight in published.items() if weight is not None)
         origin = path_of(option, words)
-        weights = pretrained.read_weights(origin)
+        inside = network.get_submodule("backbone").state_dict().keys()
+        weights = pretrained.read_weights(origin, network.state_dict().keys() | inside)
     if any(name.startswith("backbone.") for name in weights):
         if not hasattr(network, "aux_classifier") or network.aux_classifier is None:
             weights = _without(weights, "aux_classifier.")

@@ -35,6 +35,8 @@ from terrazzo.base.errors import ConfigError
 
 _LONGEST_NAME = 200
 """Bytes; file systems take 255, and files beside a run's folder are named after it."""
+NO_DATA = "none"
+"""The format of a run without data of its own: one that was imported."""
 _NO_PATHS = ("group", "split_file", "classes", "undrawn", "annotator", "image_key")
 """Options that hold an expression, names, or a path of its own."""
 

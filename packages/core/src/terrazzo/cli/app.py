@@ -29,6 +29,7 @@ from terrazzo.cli.data import data
 from terrazzo.cli.evaluate import evaluate
 from terrazzo.cli.explain import explain
 from terrazzo.cli.export import export
+from terrazzo.cli.import_ import import_
 from terrazzo.cli.init import init
 from terrazzo.cli.listing import list_
 from terrazzo.cli.predict import predict
@@ -67,6 +68,7 @@ for command in (
     ),
 ):
     app.command()(command)
+app.command("import")(import_)
 app.command("list")(list_)
 
 

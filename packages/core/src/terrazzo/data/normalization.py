@@ -19,6 +19,7 @@ _IMAGES = 200
 _PIXELS = 10_000  # of each image, for quantiles
 _ONE_DEVIATION = (0.158655, 0.5, 0.841345)
 
+
 Look = Callable[[int, ImagePixels], None]
 """Is told of an image of the training split that was read: its index and its pixels."""
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from terrazzo.data.labels import LabelMap
     from terrazzo.data.sample import Bands, Batch
     from terrazzo.models.parameter_groups import Part
+    from terrazzo.models.published_network import Asked, PublishedNetwork
 
 State = dict[str, NDArray[np.generic]]
 """Named arrays. Keys begin with ``weights/`` (all that prediction needs, batch-norm statistics and
@@ -213,6 +214,21 @@ class Backend(Protocol):
 
         Raises:
             ConfigError: unknown model or option, with the choices.
+        """
+        ...
+
+    def published(self, source: Path, asked: Asked) -> PublishedNetwork:
+        """Read what a published network says of itself; runs no code that comes with it.
+
+        Args:
+            source: a folder as a library writes it, a file of weights, or where there is neither,
+                a repository on the hub.
+            asked: what the person says of it.
+
+        Raises:
+            ConfigError: SEG-X155 nothing this backend can take over; SEG-X156 it needs code of its
+                own; SEG-X160 its description is refused.
+            CheckpointError: SEG-C006, a file is damaged.
         """
         ...
 

@@ -42,6 +42,50 @@ def describe_run(
         data: see `data_fingerprint.fingerprint`.
     """
     return {
+        **_describe_model(recipe, training, backend, trainer, bands),
+        "class_weights": training.loss.class_weights,
+        "data": {
+            "format": recipe.data.format,
+            "root": recipe.data.root,
+            **data,
+            "splits": {
+                name: {**data["splits"][name], "notes": list(split.source.notes)}
+                for name, split in splits.items()
+            },
+        },
+    }
+
+
+def describe_import(
+    recipe: Config,
+    backend: Backend,
+    trainer: Trainer,
+    bands: Bands,
+    imported: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Say of a run without training where its network is from.
+
+    Args:
+        recipe: of the run.
+        backend: of the model.
+        trainer: that holds it.
+        bands: with their normalisation.
+        imported: the source with its files and their sums, and what its classes were taken for.
+    """
+    return {
+        **_describe_model(recipe, recipe.training, backend, trainer, bands),
+        "imported": dict(imported),
+    }
+
+
+def _describe_model(
+    recipe: Config,
+    training: TrainingConfig,
+    backend: Backend,
+    trainer: Trainer,
+    bands: Bands,
+) -> dict[str, Any]:
+    return {
         "terrazzo": importlib.metadata.version("terrazzo"),
         "backend": recipe.backend,
         "model": recipe.model.name,
@@ -58,17 +102,7 @@ def describe_run(
         **source_state(Path(__file__).parents[1]),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seed": recipe.seed,
-        "class_weights": training.loss.class_weights,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "data": {
-            "format": recipe.data.format,
-            "root": recipe.data.root,
-            **data,
-            "splits": {
-                name: {**data["splits"][name], "notes": list(split.source.notes)}
-                for name, split in splits.items()
-            },
-        },
         "normalisation": {
             "bands": list(bands.names),
             "mean": list(bands.mean),

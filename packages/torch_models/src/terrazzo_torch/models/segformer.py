@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -179,7 +179,11 @@ def _load(network: nn.Module, options: Options, num_bands: int) -> tuple[str, ..
         origin = f"{repository}@{revision}"
         path, remark = pretrained.from_hub(repository, revision, options.sha256)
         compared = (remark,)
-    weights = _renamed(pretrained.read_weights(path), options, origin)
+    stored = pretrained.read_weights(path, network.state_dict().keys())
+    weights = _renamed(stored, options, origin)
+    if published is None:  # shapes agree; what does not show in them has to as well
+        own = _comparable(_config(options, num_bands, 1))
+        pretrained.require_config(path, own, _settings_of)
     if any(name.startswith("decode_head.") for name in weights):
         remarks = pretrained.adopt(
             network, weights, num_bands=num_bands, origin=origin, heads=("decode_head.classifier",)
@@ -189,6 +193,41 @@ def _load(network: nn.Module, options: Options, num_bands: int) -> tuple[str, ..
     weights = {name.removeprefix("segformer."): tensor for name, tensor in weights.items()}
     remarks = pretrained.adopt(encoder, weights, num_bands=num_bands, origin=origin)
     return (f"weights of the encoder: {origin}", *compared, *remarks)
+
+
+_SHAPING = (
+    *("num_encoder_blocks", "hidden_sizes", "depths", "sr_ratios", "patch_sizes", "strides"),
+    *("num_attention_heads", "mlp_ratios", "hidden_act", "layer_norm_eps", "reshape_last_stage"),
+)
+"""Settings of transformers that decide what a network computes; those of dropout do not."""
+
+
+def _settings_of(said: Mapping[str, Any]) -> dict[str, object]:
+    """Return what a ``config.json`` of transformers says, with its defaults for what it omits."""
+    if said.get("model_type", "segformer") != "segformer":
+        return {"model_type": said["model_type"]}
+    known = {key: said[key] for key in _SHAPING if key in said}
+    try:
+        return _comparable(SegformerConfig(**known))
+    except Exception:  # their own kinds of errors for wrong types
+        return known
+
+
+def computes_as(said: Mapping[str, Any], options: Options) -> bool:
+    """Tell whether a ``config.json`` of transformers describes what `build` makes of `options`."""
+    settings = _comparable(_config(options, 3, 1)) | {
+        "decoder_hidden_size": SIZES[options.size].decoder_width
+    }
+    default = SegformerConfig().decoder_hidden_size
+    width = said.get("decoder_hidden_size", default)
+    return settings == _settings_of(said) | {"decoder_hidden_size": width}
+
+
+def _comparable(config: SegformerConfig) -> dict[str, object]:
+    settings = {key: getattr(config, key) for key in _SHAPING if hasattr(config, key)}
+    return {"model_type": "segformer"} | {
+        key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()
+    }
 
 
 def _renamed(

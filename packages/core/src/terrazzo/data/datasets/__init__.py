@@ -32,7 +32,7 @@ from terrazzo.base import config_parsing
 from terrazzo.base.atomic_write import make_folder, replacing
 from terrazzo.base.config_parsing import Frozen, StrPath, resolve_path
 from terrazzo.base.errors import ConfigError, DataError, unknown_name
-from terrazzo.base.recipe import Config, DataConfig, data_config
+from terrazzo.base.recipe import NO_DATA, Config, DataConfig, data_config
 from terrazzo.data import labels as label_maps
 from terrazzo.data.datasets import _chosen_images, _split_draw
 from terrazzo.data.datasets._annotated_images import open_by_words
@@ -259,8 +259,17 @@ def load_format(name: str) -> Format:
     """Import the module of a format.
 
     Raises:
-        ConfigError: unknown format, with the choices.
+        ConfigError: unknown format, with the choices; SEG-X161, of a run without data of its own.
     """
+    if name == NO_DATA:
+        raise ConfigError(
+            "SEG-X161",
+            "this run was imported and has no data of its own",
+            observed=f"data.format = {NO_DATA!r}",
+            allowed="--data FILE where a command has it: a recipe, or a TOML with [data] alone",
+            next_step="terrazzo evaluate RUN --data FILE; or import again with --data FILE, which "
+            "makes them the run's own",
+        )
     if name not in formats():
         raise unknown_name("data set format", name, formats())
     return cast(Format, importlib.import_module(f"{__name__}.{name}"))

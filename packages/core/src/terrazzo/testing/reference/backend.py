@@ -11,15 +11,18 @@ from terrazzo.base import config_parsing
 from terrazzo.base.errors import unknown_name
 from terrazzo.base.processes import SingleProcess, World
 from terrazzo.models.contract import MaskGenerator
-from terrazzo.testing.reference import bright_masks
+from terrazzo.testing.reference import bright_masks, published
 from terrazzo.testing.reference.models import pixel_softmax
 from terrazzo.testing.reference.trainer import ReferenceTrainer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from terrazzo.base.recipe import ModelConfig, TrainingConfig
     from terrazzo.data.input_statistics import InputStatistics
     from terrazzo.data.labels import LabelMap
     from terrazzo.data.sample import Bands
+    from terrazzo.models.published_network import Asked, PublishedNetwork
 
 
 class ReferenceBackend:
@@ -58,6 +61,14 @@ class ReferenceBackend:
             ConfigError: unknown model or option, with the choices.
         """
         return ReferenceTrainer(self.options(model), training, labels, bands, seed)
+
+    def published(self, source: Path, asked: Asked) -> PublishedNetwork:  # noqa: ARG002 - the contract
+        """Read a network from a folder that `terrazzo.testing.published.write` left.
+
+        Raises:
+            ConfigError: SEG-X155, it is none.
+        """
+        return published.read(source)
 
     def options(self, model: ModelConfig) -> pixel_softmax.Options:
         """Return the typed options of `model`.
