@@ -78,9 +78,11 @@ def test_groups_are_drawn_whole(runs):
 
 def test_intervals_of_few_groups_come_with_a_warning(runs, page, tmp_path):
     write_comparison(compare.compare(runs, group=r"^scene\d+", resamples=50), tmp_path / "few.html")
-    warning = "Only 3 groups of images were drawn from"
-    assert warning in (tmp_path / "few.html").read_text(encoding="utf-8")
-    assert "were drawn from" not in page
+    text = (tmp_path / "few.html").read_text(encoding="utf-8")
+    assert "Only 3 groups of images were scored: too few for any interval" in text
+    assert "too few images: 3" in text
+    assert "networks differ" not in text
+    assert "were scored: too few" not in page
 
 
 @pytest.mark.parametrize(
@@ -206,11 +208,15 @@ def test_every_row_has_a_cell_for_every_column(page):
 
 def test_no_difference_without_its_verdict(page, comparison):
     text = html.unescape(re.sub(r"<[^>]+>", " ", page))
-    found = re.findall(r"[+−]0\.\d{3} +\[[+−]0\.\d{3}, [+−]0\.\d{3}\] +(\w+ zero)", text)
+    found = re.findall(
+        r"[+−]0\.\d{3} +\[[+−]0\.\d{3}, [+−]0\.\d{3}\] +(networks differ|not told apart)", text
+    )
     pairs = len(comparison.intervals.differences)
     # Beside the first run, in the table of pairs, and of boundaries beside the first run.
     assert len(found) == 2 + pairs + 2
-    assert {"excludes zero", "includes zero"} == set(found)
+    assert {"networks differ", "not told apart"} == set(found)
+    assert "train at least 3 seeds of each to compare methods" in text
+    assert "better" not in text.replace("Lower is better", "")
     assert "mean over the classes present in truth or prediction" in text
 
 
@@ -285,7 +291,13 @@ def test_csv_holds_every_score_and_difference(comparison):
     absent = [row for row in rows if row["class"] == "tram & <bus>"]
     assert {row["estimate"] for row in absent} == {""}
     for row in rows:
-        assert (row["excludes_zero"] in {"true", "false"}) == bool(row["minus"])
+        judged = bool(row["minus"]) and bool(row["low"])
+        assert (row["excludes_zero"] in {"true", "false"}) == judged
+        assert (row["verdict"] in {"networks differ", "not told apart"}) == judged
+        assert bool(row["adjusted_low"]) == judged
+        if judged:
+            assert float(row["adjusted_low"]) <= float(row["low"])
+            assert float(row["high"]) <= float(row["adjusted_high"])
 
 
 def test_latex_names_are_escaped_and_the_table_is_whole(comparison):
@@ -294,7 +306,8 @@ def test_latex_names_are_escaped_and_the_table_is_whole(comparison):
     assert text.count(r"\\") == 4
     assert all(line.count("&") == 5 for line in text.splitlines() if line.endswith(r"\\"))
     poor = next(line for line in text.splitlines() if line.startswith("poor"))
-    assert poor.split("&")[2].strip().endswith("*")
+    assert poor.split("&")[2].strip().endswith(r"\textsuperscript{\dag}")
+    assert "train at least 3 seeds" in text
 
 
 def test_explain_prints_every_definition(runs):
