@@ -38,7 +38,7 @@ DRAWS = 10_000
 
 NAN = float("nan")
 _CHUNK = 1024
-_LEAST_FREEDOM = 0.3
+_LEAST_FREEDOM = 1.0
 
 
 @dataclass(frozen=True, slots=True)
