@@ -55,7 +55,8 @@ def _hill(alpha: Floats, n: Floats) -> Floats:
 
 
 def _near(alpha: Floats, n: Floats, a: Floats, b: Floats, c: Floats, d: Floats) -> Floats:
-    x = _normal_quantile(alpha / 2)
+    with np.errstate(invalid="ignore"):  # a flag that comes with no wrong number
+        x = _normal_quantile(alpha / 2)
     c = c + np.where(n < 5, 0.3 * (n - 4.5) * (x + 0.6), 0.0)
     c = (((0.05 * d * x - 5) * x - 7) * x - 2) * x + b + c
     y = x * x
