@@ -118,10 +118,12 @@ def _without_seed(name: str, seed: object) -> str:
 
 
 def _names(groups: Sequence[Sequence[str]]) -> list[str]:
-    """Name methods by what their runs' names begin with, or by all of their names."""
+    """Name methods by what their runs' names begin with, or by the first of them."""
     common = [_SEED_IN_NAME.sub("", _beginning(names)) for names in groups]
     return [
-        each if each and common.count(each) == 1 else ", ".join(names)
+        each
+        if each and common.count(each) == 1
+        else f"{names[0]} and {len(names) - 1} other seed{'s' * (len(names) > 2)}"
         for each, names in zip(common, groups, strict=True)
     ]
 

@@ -275,7 +275,7 @@ def class_scores(comparison: Comparison, key: str) -> Table:
 
 
 def cost(comparison: Comparison) -> Table:
-    """Return model size, training time and device of each run."""
+    """Return model size, training time, device and peak memory of each run."""
     rows = tuple(
         (
             run.name,
@@ -285,11 +285,13 @@ def cost(comparison: Comparison) -> Table:
             run.training_seconds,
             run.steps_per_second,
             run.record.run.get("device"),
+            run.peak_memory,
         )
         for run in comparison.competitors
     )
-    titles = ("run", "model", "backend", "parameters", "seconds", "steps a second", "device")
-    return Table("cost", "Size and time of training.", tuple(map(Column, titles)), rows)
+    titles = ("run", "model", "backend", "parameters", "seconds", "steps a second")
+    titles += ("device", "peak memory in bytes")
+    return Table("cost", "Size, time and memory of training.", tuple(map(Column, titles)), rows)
 
 
 def settings(comparison: Comparison) -> Table:
