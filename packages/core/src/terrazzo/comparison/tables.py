@@ -289,8 +289,10 @@ def cost(comparison: Comparison) -> Table:
         )
         for run in comparison.competitors
     )
-    titles = ("run", "model", "backend", "parameters", "seconds", "steps a second")
-    titles += ("device", "peak memory in bytes")
+    titles = (
+        *("run", "model", "backend", "parameters", "seconds", "steps a second", "device"),
+        "peak memory in bytes",
+    )
     return Table("cost", "Size, time and memory of training.", tuple(map(Column, titles)), rows)
 
 
