@@ -20,7 +20,7 @@ from terrazzo.base.recipe import load_recipe
 from terrazzo.data import datasets
 from terrazzo.evaluation import result
 from terrazzo.metrics import ConfusionMatrix
-from terrazzo.metrics.confidence_intervals import bootstrap, paired_bootstrap
+from terrazzo.metrics.confidence_intervals import paired_intervals, run_intervals
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "landsat" / "unet_torch.toml"
 TREES = 200
@@ -81,7 +81,7 @@ def best_forest(splits):
 
 def tell(name, counts_NKK, minus=None):
     """Print scores with their intervals, or their paired differences from other counts."""
-    found = bootstrap(counts_NKK) if minus is None else paired_bootstrap(counts_NKK, minus)
+    found = run_intervals(counts_NKK) if minus is None else paired_intervals(counts_NKK, minus)
     told = [
         f"{score.replace('_', ' ')} {i.estimate:+.3f} [{i.low:+.3f}, {i.high:+.3f}]"
         for score, i in ((s, found.scalars[s]) for s in ("mean_iou", "pixel_accuracy"))

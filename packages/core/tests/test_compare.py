@@ -78,9 +78,11 @@ def test_groups_are_drawn_whole(runs):
 
 def test_intervals_of_few_groups_come_with_a_warning(runs, page, tmp_path):
     write_comparison(compare.compare(runs, group=r"^scene\d+", resamples=50), tmp_path / "few.html")
-    warning = "Only 3 groups of images were drawn from"
-    assert warning in (tmp_path / "few.html").read_text(encoding="utf-8")
-    assert "were drawn from" not in page
+    text = (tmp_path / "few.html").read_text(encoding="utf-8")
+    assert "Only 3 groups of images were scored: too few for any interval" in text
+    assert "too few images: 3" in text
+    assert "networks differ" not in text
+    assert "were scored: too few" not in page
 
 
 @pytest.mark.parametrize(
@@ -206,11 +208,15 @@ def test_every_row_has_a_cell_for_every_column(page):
 
 def test_no_difference_without_its_verdict(page, comparison):
     text = html.unescape(re.sub(r"<[^>]+>", " ", page))
-    found = re.findall(r"[+−]0\.\d{3} +\[[+−]0\.\d{3}, [+−]0\.\d{3}\] +(\w+ zero)", text)
+    found = re.findall(
+        r"[+−]0\.\d{3} +\[[+−]0\.\d{3}, [+−]0\.\d{3}\] +(networks differ|not told apart)", text
+    )
     pairs = len(comparison.intervals.differences)
     # Beside the first run, in the table of pairs, and of boundaries beside the first run.
     assert len(found) == 2 + pairs + 2
-    assert {"excludes zero", "includes zero"} == set(found)
+    assert {"networks differ", "not told apart"} == set(found)
+    assert "verdicts about trained networks" in text  # here three runs are one method
+    assert "better" not in text.replace("Lower is better", "")
     assert "mean over the classes present in truth or prediction" in text
 
 
@@ -285,7 +291,13 @@ def test_csv_holds_every_score_and_difference(comparison):
     absent = [row for row in rows if row["class"] == "tram & <bus>"]
     assert {row["estimate"] for row in absent} == {""}
     for row in rows:
-        assert (row["excludes_zero"] in {"true", "false"}) == bool(row["minus"])
+        judged = bool(row["minus"]) and bool(row["low"])
+        assert (row["excludes_zero"] in {"true", "false"}) == judged
+        assert (row["verdict"] in {"networks differ", "not told apart"}) == judged
+        assert bool(row["adjusted_low"]) == judged
+        if judged:
+            assert float(row["adjusted_low"]) <= float(row["low"])
+            assert float(row["high"]) <= float(row["adjusted_high"])
 
 
 def test_latex_names_are_escaped_and_the_table_is_whole(comparison):
@@ -294,7 +306,8 @@ def test_latex_names_are_escaped_and_the_table_is_whole(comparison):
     assert text.count(r"\\") == 4
     assert all(line.count("&") == 5 for line in text.splitlines() if line.endswith(r"\\"))
     poor = next(line for line in text.splitlines() if line.startswith("poor"))
-    assert poor.split("&")[2].strip().endswith("*")
+    assert poor.split("&")[2].strip().endswith(r"\textsuperscript{\dag}")
+    assert "train at least 3 seeds" in text
 
 
 def test_explain_prints_every_definition(runs):
@@ -388,3 +401,76 @@ def test_examples_of_older_runs_are_read_without_their_index(tmp_path, in_folder
     # Better no score than another image's.
     names = [f"{number % 4:02d}" for number in range(8)] if in_folders else [e.name for e in before]
     assert [example.name for example in after] == names
+
+
+def started_from(folder, source):
+    """Say in the recipe of a run that it has begun with the weights of another."""
+    path = folder / "config.toml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(f'{text}\n[init]\nrun = "{source}"\npart = "encoder"\n', encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("sources_compared", [False, True])
+def test_runs_that_begin_with_the_same_run_of_their_seed_are_one_method(tmp_path, sources_compared):
+    """As a study writes them: the seed 1 of one run begins with the seed 1 of another."""
+    sources = [tmp_path / f"pretrained_seed{seed}" for seed in range(3)]
+    runs = [
+        started_from(write_run(tmp_path / f"fine_seed{seed}", error=0.2, seed=seed), source)
+        for seed, source in enumerate(sources)
+    ]
+    if sources_compared:
+        runs += [write_run(path, error=0.4, seed=seed) for seed, path in enumerate(sources)]
+    else:
+        runs.append(started_from(write_run(tmp_path / "other", error=0.2, seed=4), sources[0]))
+    found = compare.compare(runs, resamples=100)
+    names = [method.name for method in found.methods]
+    assert names == (["fine", "pretrained"] if sources_compared else ["fine"])
+    assert [len(method.runs) for method in found.methods] == [3] * len(names)
+    assert found.by_method is not None
+    estimates = [run.scalars["mean_iou"].estimate for run in found.by_method.intervals.runs]
+    assert estimates == pytest.approx([method.spread.mean for method in found.methods])
+    page = tmp_path / "compare.html"
+    write_comparison(found, page)
+    text = html.unescape(re.sub(r"<[^>]+>", " ", page.read_text(encoding="utf-8")))
+    assert text.count("methods differ") == sources_compared
+    files = table_files.all_tables(found)
+    rows = list(csv.DictReader(io.StringIO(files["methods.csv"])))
+    assert [row["method"] for row in rows] == names
+    assert [row["verdict"] for row in rows[1:]] == ["methods differ"] * sources_compared
+    assert files["methods.tex"].count(r"*") == 1 + sources_compared
+    scored = list(csv.DictReader(io.StringIO(files["method_scores.csv"])))
+    assert {row["method"] for row in scored} == set(names)
+
+
+def test_methods_of_fewer_than_three_seeds_have_a_spread_and_no_interval(tmp_path):
+    runs = [write_run(tmp_path / f"u_seed{seed}", error=0.2, seed=seed) for seed in range(2)]
+    found = compare.compare(runs, resamples=50)
+    assert found.by_method is None
+    assert [method.name for method in found.methods] == ["u"]
+    write_comparison(found, tmp_path / "compare.html")
+    text = (tmp_path / "compare.html").read_text(encoding="utf-8")
+    assert "too few seeds: 2" in text
+    assert "train at least 3 seeds of each to compare methods" in text
+    assert not {"methods.csv", "method_scores.csv"} & set(table_files.all_tables(found))
+
+
+def test_a_class_in_few_images_is_named_and_not_judged(tmp_path):
+    """On the page, in CSV and in LaTeX alike."""
+    runs = [
+        write_run(tmp_path / name, error=error, num_images=5)
+        for name, error in (("a", 0.1), ("b", 0.5))
+    ]
+    found = compare.compare(runs, resamples=50)
+    write_comparison(found, tmp_path / "compare.html")
+    text = (tmp_path / "compare.html").read_text(encoding="utf-8")
+    files = table_files.all_tables(found)
+    assert "too few images: 5" in text
+    assert "networks differ" not in text
+    assert "(too few images: 5)" in files["ranking.tex"]
+    assert "dag" not in files["pairs.tex"].split(r"\begin{tabular}")[1]
+    rows = list(csv.DictReader(io.StringIO(files["scores.csv"])))
+    assert {row["verdict"] for row in rows if row["class"] == "road"} == {"too few images: 5"}
+    assert {row["low"] for row in rows if row["score"] == "mean_iou"} == {""}
+    of_class = list(csv.DictReader(io.StringIO(files["iou.csv"])))
+    assert [row["images"] for row in of_class[:3]] == ["5", "5", "5"]

@@ -261,12 +261,12 @@ def test_files_hold_all_of_it(tmp_path):
     assert result.read_extra(tmp_path, "test").arrays() == ExtraCounts().arrays()
 
 
-def test_intervals_are_of_the_images_and_differences_of_the_same_draws():
+def test_intervals_are_of_the_images_and_differences_of_the_same_images():
     samples = split(12)
     good = evaluate(samples).extra
     good.calibration.right[:, 0, 9:] //= 3  # overconfident there, underconfident below
     poor = evaluate(samples, image_size=(5, 4)).extra
-    runs = extra_scores.with_intervals([good, poor, ExtraCounts()], groups=None, resamples=300)
+    runs = extra_scores.with_intervals([good, poor, ExtraCounts()], groups=None, draws=300)
     for run, extra in zip(runs[:2], (good, poor), strict=True):
         told = extra_scores.summary(extra, np.zeros((12, 3, 3), int), LABELS.names)
         assert run.boundary[0].estimate == pytest.approx(told["boundary"]["mean_boundary_iou"])

@@ -370,7 +370,11 @@ def test_refinement_is_scored_beside_what_it_refines(runs):
         found["scores"]["mean_iou"] - plain["scores"]["mean_iou"]
     )
     assert finished.beside is not None
-    assert "paired bootstrap" in finished.beside.line(finished.scores.mean_iou)
+    assert "without an interval (too few images: 5" in finished.beside.line(
+        finished.scores.mean_iou
+    )
+    enough = replace(finished.beside, low=0.1, high=0.2, images=60)
+    assert "[+0.1000, +0.2000] (paired over 60 images, 95%" in enough.line(0.9)
     page = (run / "report.html").read_text()
     assert "With and without the refinement" in page
     assert f"{beside['difference']:+.4f}" in page

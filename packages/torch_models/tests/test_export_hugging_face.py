@@ -134,7 +134,7 @@ def test_the_model_card_tells_scores_with_definition_and_intervals() -> None:
             "definition": "from one confusion matrix",
             "scores": {"mean_iou": 0.51234, "pixel_accuracy": 0.9},
             "intervals": {"mean_iou": (0.48, 0.55)},
-            "interval_definition": "95 %, by bootstrap over images",
+            "interval_definition": "95 %, over other images",
         },
     )
     front = text.split("---\n")[1]
@@ -144,7 +144,7 @@ def test_the_model_card_tells_scores_with_definition_and_intervals() -> None:
     assert "| mean_iou | 0.5123 | 0.4800 to 0.5500 |" in text
     assert "| pixel_accuracy | 0.9000 |  |" in text
     assert "from one confusion matrix" in text
-    assert "95 %, by bootstrap over images" in text
+    assert "95 %, over other images" in text
     assert "Scores" not in model_card(card)
 
 

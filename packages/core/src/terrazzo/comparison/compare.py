@@ -1,4 +1,4 @@
-"""Rank several runs by mean IoU, with bootstrap intervals of their scores and differences.
+"""Rank several runs by mean IoU, with intervals of their scores and differences.
 
 Runs are ranked only where they were scored on the same ground truth: the same images, with the
 same classes, at the same label size. Everything is read from the run folders; no framework is
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.errors import ConfigError
-from terrazzo.comparison import competitor
+from terrazzo.comparison import competitor, methods
 from terrazzo.comparison.competitor import Competitor
+from terrazzo.comparison.methods import Method, MethodComparison
 from terrazzo.comparison.same_test import require_same_test
 from terrazzo.data.labels import LabelMap
 from terrazzo.evaluation import extra_scores
@@ -30,7 +31,6 @@ from terrazzo.metrics.image_counts import class_pixels, ratio
 
 NAN = float("nan")
 _OWN_SETTINGS = {"name"}
-_SEED = {"seed"}
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,10 @@ class Comparison:
         images: names of the N images.
         competitors: the R runs, ranked.
         intervals: intervals of the runs in this order, and of their paired differences.
-        groups: number of groups of images that the bootstrap draws from; None where it draws
-            single images.
+        groups: number of groups of images that intervals are over; None for single images.
         image_iou_NR: mean IoU of each image by itself, 0…1; NaN where no pixel is counted.
-        seeds: spread of the mean IoU of runs that differ in nothing but the seed, by the names
-            of these runs.
+        methods: runs that differ in nothing but the seed.
+        by_method: comparison of the methods that have seeds enough; None without any.
         extra: intervals of boundary and calibration scores, one entry a run.
     """
 
@@ -58,13 +57,22 @@ class Comparison:
     intervals: RunIntervals
     groups: int | None
     image_iou_NR: NDArray[np.float64]
-    seeds: dict[tuple[str, ...], Spread]
+    methods: tuple[Method, ...]
+    by_method: MethodComparison | None
     extra: tuple[ExtraIntervals, ...]
 
     @property
-    def bootstrap_units(self) -> str:
-        """What the bootstrap draws: "images" or "groups of images"."""
+    def units(self) -> str:
+        """What the intervals are over: "images" or "groups of images"."""
         return "images" if self.groups is None else "groups of images"
+
+    @property
+    def seeds(self) -> dict[tuple[str, ...], Spread]:
+        """Spread of the mean IoU of each method, by the names of its runs."""
+        return {
+            tuple(self.competitors[run].name for run in method.runs): method.spread
+            for method in self.methods
+        }
 
 
 def compare(
@@ -72,7 +80,7 @@ def compare(
     *,
     split: str = "test",
     group: str | None = None,
-    resamples: int = confidence_intervals.RESAMPLES,
+    resamples: int = confidence_intervals.DRAWS,
 ) -> Comparison:
     """Read and rank runs.
 
@@ -80,8 +88,8 @@ def compare(
         runs: run folders, two or more.
         split: train, val or test; must have been scored in every run.
         group: regular expression; images whose names have the same match (of its first group,
-            if it has one) are drawn together. Without it, every image is drawn by itself.
-        resamples: number of bootstrap draws.
+            if it has one) are one unit. Without it, every image is one.
+        resamples: draws of the largest difference under equality, for verdicts.
 
     Raises:
         CheckpointError: SEG-C001, SEG-C014 no run folder or unreadable; SEG-C040 not scored.
@@ -104,9 +112,10 @@ def compare(
         require_same_test(competitors[0], other)
     groups = None if group is None else group_names(competitors[0].scored.names, group)
     ranked = sorted(competitors, key=_mean_iou, reverse=True)
-    found = confidence_intervals.bootstrap_runs(
-        [each.scored.counts_NKK for each in ranked], groups=groups, resamples=resamples
+    found = confidence_intervals.compare_runs(
+        [each.scored.counts_NKK for each in ranked], groups=groups, draws=resamples
     )
+    of_seeds = methods.find(ranked, [_mean_iou(each) for each in ranked])
     return Comparison(
         split=split,
         label_map=ranked[0].record.label_map,
@@ -115,9 +124,10 @@ def compare(
         intervals=found,
         groups=None if groups is None else len(set(groups)),
         image_iou_NR=np.stack([_image_iou(each.scored) for each in ranked], axis=1),
-        seeds=_seeds(ranked),
+        methods=of_seeds,
+        by_method=methods.compare(of_seeds, ranked, groups=groups, draws=resamples),
         extra=extra_scores.with_intervals(
-            [each.scored.extra for each in ranked], groups=groups, resamples=resamples
+            [each.scored.extra for each in ranked], groups=groups, draws=resamples
         ),
     )
 
@@ -190,18 +200,3 @@ def _image_iou(scored: Scored) -> NDArray[np.float64]:
     iou_NK = ratio(pixels.true_positives, pixels.union, NAN)
     present_N = np.count_nonzero(pixels.union, axis=1)
     return ratio(np.nan_to_num(iou_NK).sum(axis=1), present_N, NAN)
-
-
-def _seeds(ranked: Sequence[Competitor]) -> dict[tuple[str, ...], Spread]:
-    """Group runs whose recipes differ in the seed alone."""
-    alike: dict[str, list[Competitor]] = {}
-    for each in ranked:
-        rest = {k: v for k, v in each.settings.items() if k not in _OWN_SETTINGS | _SEED}
-        alike.setdefault(repr(sorted(rest.items())), []).append(each)
-    return {
-        tuple(each.name for each in group): confidence_intervals.spread(
-            [_mean_iou(each) for each in group]
-        )
-        for group in alike.values()
-        if len({each.settings.get("seed") for each in group}) > 1
-    }

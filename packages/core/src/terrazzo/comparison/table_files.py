@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from terrazzo.base import printable
 from terrazzo.base.csv_names import csv_text as csv_text
 from terrazzo.base.csv_names import name_from_csv as name_from_csv
-from terrazzo.comparison import tables
+from terrazzo.comparison import tables, verdicts
 from terrazzo.comparison.compare import Comparison
 from terrazzo.comparison.tables import Column, Entry, Table
 from terrazzo.metrics.confidence_intervals import Interval
@@ -18,7 +18,13 @@ from terrazzo.metrics.confidence_intervals import Interval
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", "\u2009": r"\,"}
+    | {
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+        "\u2009": r"\,",
+        "†": r"\textsuperscript{\dag}",
+    }
 )
 
 
@@ -30,6 +36,9 @@ def all_tables(comparison: Comparison) -> dict[str, str]:
         # A page is too narrow for all scores of a ranking.
         "ranking.tex": as_latex(tables.ranking_with_differences(comparison)),
     }
+    of_methods = tables.method_scores(comparison)
+    if of_methods is not None:
+        files["method_scores.csv"] = as_csv(of_methods)
     for table in _tables_in_both_formats(comparison):
         files |= {f"{table.name}.csv": as_csv(table), f"{table.name}.tex": as_latex(table)}
     return dict(sorted(files.items()))
@@ -37,6 +46,9 @@ def all_tables(comparison: Comparison) -> dict[str, str]:
 
 def _tables_in_both_formats(comparison: Comparison) -> Iterator[Table]:
     yield tables.differences(comparison)
+    of_methods = tables.methods(comparison)
+    if of_methods is not None:
+        yield of_methods
     for key in tables.CLASS_SCORES:
         yield tables.class_scores(comparison, key)
     yield tables.cost(comparison)
@@ -109,8 +121,8 @@ def _latex_row(cells: Sequence[str]) -> str:
 def _latex_cell(entry: Entry, column: Column) -> str:
     match entry:
         case Interval():
-            star = "*" if column.signed and entry.excludes_zero else ""
-            return _latex_interval(entry, signed=column.signed) + star
+            mark = column.mark if entry.excludes_zero else ""
+            return _latex_interval(entry, signed=column.signed) + _escape(mark)
         case None:
             return "--"
         case int():
@@ -127,6 +139,8 @@ def _latex_interval(interval: Interval, *, signed: bool) -> str:
     sign = "+" if signed else ""
     values = (interval.estimate, interval.low, interval.high)
     estimate, low, high = (f"{value:{sign}.3f}" for value in values)
+    if interval.too_few:
+        return f"${estimate}$ ({verdicts.too_few(interval)})"
     return f"${estimate}$ [${low}$, ${high}$]"
 
 

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.evaluation.extra_counts import ExtraCounts
-from terrazzo.metrics import calibration, cityscapes, roc
-from terrazzo.metrics.bootstrap import Interval, bootstrap_sums
+from terrazzo.metrics import calibration, cityscapes, intervals, roc
+from terrazzo.metrics.bootstrap import units
 from terrazzo.metrics.calibration import NUM_BINS, CalibrationCounts
 from terrazzo.metrics.image_counts import ClassPixels, ImageCounts, mean_of_defined, ratio
+from terrazzo.metrics.intervals import Interval, Scored
 
 NAN = float("nan")
 
@@ -139,39 +140,83 @@ class ExtraIntervals:
 
 
 def with_intervals(
-    runs: Sequence[ExtraCounts], *, groups: Sequence[object] | None, resamples: int
+    runs: Sequence[ExtraCounts], *, groups: Sequence[object] | None, draws: int
 ) -> tuple[ExtraIntervals, ...]:
-    """Work out the intervals of runs on the same images, on the draws of `bootstrap_runs`.
+    """Work out the intervals of runs on the same images, as `terrazzo.metrics.intervals` does.
+
+    Verdicts about the differences to the first run hold for all of them and all classes at once.
 
     Raises:
-        DataError: as `bootstrap_sums`.
+        DataError: SEG-M010, SEG-M011 as `terrazzo.metrics.bootstrap.units`.
     """
-
-    def found(sums_NF: NDArray[np.float64], statistic: Any) -> tuple[Interval, ...]:
-        return bootstrap_sums(sums_NF, statistic, groups=groups, resamples=resamples)
-
-    first = runs[0]
+    bands = [None if run.boundary is None else _band(run.boundary, groups) for run in runs]
+    to_first = _to_first(runs, bands, draws)
     return tuple(
         ExtraIntervals(
             boundary_width=run.boundary_width,
-            boundary=()
-            if run.boundary is None
-            else found(_class_sums(run.boundary), _boundary_scores),
-            boundary_to_first=found(
-                np.concatenate([_class_sums(run.boundary), _class_sums(first.boundary)], axis=1),
-                _boundary_difference,
-            )
-            if run.boundary is not None
-            and first.boundary is not None
-            and run is not first
-            and run.boundary_width == first.boundary_width
-            else (),
-            trimap=() if run.trimap is None else found(_class_sums(run.trimap), _boundary_scores),
+            boundary=_own(bands[number]),
+            boundary_to_first=to_first.get(number, ()),
+            trimap=() if run.trimap is None else _own(_band(run.trimap, groups)),
             calibration=()
             if run.calibration is None
-            else found(_reliability(run.calibration), _calibration_scores),
+            else _own(_reliable(run.calibration, groups), bounded=False),
         )
-        for run in runs
+        for number, run in enumerate(runs)
+    )
+
+
+def _own(scored: Scored | None, *, bounded: bool = True) -> tuple[Interval, ...]:
+    return () if scored is None else intervals.own_intervals([scored], bounded=bounded)[0]
+
+
+def _to_first(
+    runs: Sequence[ExtraCounts], bands: Sequence[Scored | None], draws: int
+) -> dict[int, tuple[Interval, ...]]:
+    """Return the differences of boundary scores to those of the first run, where of one width."""
+    width = runs[0].boundary_width
+    alike = [
+        (number, band)
+        for number, (run, band) in enumerate(zip(runs, bands, strict=True))
+        if band is not None and run.boundary_width == width
+    ]
+    if len(alike) < 2 or alike[0][0] != 0:
+        return {}
+    scored = [band for _, band in alike]
+    num_scores = len(scored[0].estimates_S)
+    classes = np.arange(1, num_scores)
+    defined = ~np.isnan([each.estimates_S[classes] for each in scored]).any(axis=0)
+    pairs = [(number, 0) for number in range(1, len(scored))]
+    found = intervals.differences(scored, pairs, [(0, classes[defined])])
+    together = np.ones((1, num_scores), bool)
+    (judged_at,) = intervals.family_levels(scored, found, together, draws=draws)
+    judged_at_S = np.full(num_scores, judged_at)
+    return {alike[i][0]: found[i, j].intervals(judged_at_S) for i, j in pairs}
+
+
+def _band(pixels: ClassPixels, groups: Sequence[object] | None) -> Scored:
+    """Score a band: the mean, then K classes."""
+    sums_NF = np.concatenate([_class_sums(pixels), pixels.in_truth.astype(np.float64)], axis=1)
+    units_UF = units(sums_NF, groups)
+    _, union_UK, truth_UK = np.split(units_UF, 3, axis=1)
+    images_K = np.count_nonzero(truth_UK, axis=0)
+    scored = intervals.jackknife(
+        units_UF[:, : 2 * len(images_K)],
+        _boundary_scores,
+        np.concatenate([union_UK.sum(axis=1, keepdims=True), union_UK], axis=1),
+        np.array([0, *images_K]),
+    )
+    return intervals.with_mean(scored, 0, 1 + np.flatnonzero(~np.isnan(scored.estimates_S[1:])))
+
+
+def _reliable(counts: CalibrationCounts, groups: Sequence[object] | None) -> Scored:
+    """Score the calibration: expected calibration error and Brier score."""
+    units_UF = units(_reliability(counts), groups)
+    pixels_U = np.split(units_UF[:, :-1], 3, axis=1)[0].sum(axis=1)
+    return intervals.jackknife(
+        units_UF,
+        _calibration_scores,
+        np.stack([pixels_U, pixels_U], axis=1),
+        np.full(2, np.count_nonzero(pixels_U)),
     )
 
 
@@ -186,11 +231,6 @@ def _boundary_scores(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     defined = ~np.isnan(iou)
     mean = ratio(np.where(defined, iou, 0).sum(axis=-1), defined.sum(axis=-1), NAN)
     return np.concatenate([mean[..., None], iou], axis=-1)
-
-
-def _boundary_difference(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    one, other = np.split(sums, 2, axis=-1)
-    return _boundary_scores(one) - _boundary_scores(other)
 
 
 def _reliability(counts: CalibrationCounts) -> NDArray[np.float64]:

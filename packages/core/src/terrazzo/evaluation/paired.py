@@ -35,11 +35,14 @@ class PairedDifference:
 
     def line(self, mean_iou: float) -> str:
         """Say it in a line, with the mean IoU of this evaluation."""
+        interval = f"[{self.low:+.4f}, {self.high:+.4f}]"
+        told = f"paired over {self.images} images, {self.level:.0%}"
+        if math.isnan(self.low):
+            interval, told = "without an interval", f"too few images: {self.images}"
         return (
             f"mean IoU {mean_iou:.4f}, {self.split} {self.mean_iou:.4f}: difference "
-            f"{self.difference:+.4f} [{self.low:+.4f}, {self.high:+.4f}] (paired bootstrap over "
-            f"{self.images} images, {self.level:.0%}; it compares two ways of predicting with the "
-            "same trained weights)"
+            f"{self.difference:+.4f} {interval} ({told}; it compares two ways of predicting with "
+            "the same trained weights)"
         )
 
     def record(self) -> dict[str, Any]:
@@ -57,7 +60,7 @@ class PairedDifference:
 
 def against(evaluation: Evaluation, other: Evaluation) -> PairedDifference:
     """Compare an evaluation with another one of the same images in the same order."""
-    found = confidence_intervals.bootstrap_runs([evaluation.counts_NKK, other.counts_NKK])
+    found = confidence_intervals.compare_runs([evaluation.counts_NKK, other.counts_NKK])
     scores = found.differences[0, 1]
     interval = scores.scalars["mean_iou"]
     return PairedDifference(

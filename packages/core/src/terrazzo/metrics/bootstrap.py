@@ -1,4 +1,4 @@
-"""Draws of the bootstrap and their percentiles, whatever is scored.
+"""Units of resampling, and draws of the bootstrap, whatever is scored.
 
 A unit (image or group) is a row of sums, such as pixels; a draw adds up the rows it holds. What
 is worked out of such a total is a statistic.
@@ -7,7 +7,6 @@ is worked out of such a total is a statistic.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from terrazzo.base.errors import DataError
 
 RESAMPLES = 10_000
-LEVEL = 0.95
 
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """From …×F sums to …×S scores; NaN where a score is not defined."""
@@ -23,62 +21,12 @@ Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 _CHUNK = 1024  # resamples at a time: bounds the memory at about 100 MB for 1000 images
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A score and where it would lie with other images.
-
-    Attributes:
-        estimate: from the images as they are; NaN where it is not defined.
-        low: lower end.
-        high: upper end.
-    """
-
-    estimate: float
-    low: float
-    high: float
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether zero lies outside; False where the interval is not defined."""
-        return self.low > 0 or self.high < 0
-
-
-def bootstrap_sums(
-    sums_NF: NDArray[np.float64],
-    statistic: Statistic,
-    *,
-    groups: Sequence[object] | None = None,
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
-    seed: int = 0,
-) -> tuple[Interval, ...]:
-    """Return the interval of each score of a statistic.
-
-    Put the sums of two runs side by side, and let the statistic take the difference, to compare
-    them on the same draws.
-
-    Args:
-        sums_NF: what each image adds.
-        statistic: of the sums.
-        groups: N labels; images of one label are drawn together.
-        resamples: draws.
-        level: 0…1.
-        seed: of the draws; with the number of units alone it fixes them.
-
-    Raises:
-        DataError: SEG-M010 there are fewer than two images or groups; SEG-M011 there are not as
-            many group labels as images.
-    """
-    units_UF = units(sums_NF, groups)
-    scores = resampled(units_UF, statistic, resamples, seed)
-    return intervals(statistic(units_UF.sum(axis=0)), scores, level)
-
-
 def units(sums_NF: NDArray[np.float64], groups: Sequence[object] | None) -> NDArray[np.float64]:
     """Return the rows that are drawn: of images, or of groups of them.
 
     Raises:
-        DataError: as `bootstrap_sums`.
+        DataError: SEG-M010 there are fewer than two images or groups; SEG-M011 there are not as
+            many group labels as images.
     """
     if groups is not None:
         sums_NF = _summed_by_group(sums_NF, groups)
@@ -124,34 +72,3 @@ def _weights(random: np.random.Generator, draws: int, num_units: int) -> NDArray
     drawn += (np.arange(draws, dtype=np.int32) * num_units)[:, None]
     times = np.bincount(drawn.reshape(-1), minlength=draws * num_units)
     return times.reshape(draws, num_units).astype(np.float64)
-
-
-def intervals(
-    estimates: NDArray[np.float64], scores: NDArray[np.float64], level: float
-) -> tuple[Interval, ...]:
-    """Return the percentile interval of each column of `scores`."""
-    lows, highs = _quantiles(scores, (0.5 - level / 2, 0.5 + level / 2))
-    return tuple(
-        Interval(float(estimate), float(low), float(high))
-        for estimate, low, high in zip(estimates, lows, highs, strict=True)
-    )
-
-
-def _quantiles(
-    scores: NDArray[np.float64], shares: tuple[float, float]
-) -> tuple[NDArray[np.float64], ...]:
-    """Return quantiles of each column over what is not NaN, interpolated as np.quantile does.
-
-    np.nanquantile takes a thousand times as long.
-    """
-    ordered = np.sort(scores, axis=0)  # NaN last
-    defined = np.count_nonzero(~np.isnan(ordered), axis=0)
-    columns = np.arange(ordered.shape[1])
-    found = []
-    for share in shares:
-        position = share * np.maximum(defined - 1, 0)
-        below = position.astype(np.intp)
-        above = np.minimum(below + 1, np.maximum(defined - 1, 0))
-        low, high = ordered[below, columns], ordered[above, columns]
-        found.append(low + (high - low) * (position - below))
-    return tuple(found)

@@ -9,15 +9,22 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from terrazzo.comparison import verdicts
 from terrazzo.comparison.compare import Comparison, differing_settings
-from terrazzo.comparison.tables import CLASS_SCORES
+from terrazzo.comparison.methods import Method
+from terrazzo.comparison.tables import CLASS_SCORES, NETWORKS_MARK
 from terrazzo.evaluation.extra_scores import (
     BOUNDARY_DEFINITION,
     CALIBRATION_DEFINITION,
     ExtraIntervals,
 )
 from terrazzo.evaluation.stored import ExampleFiles, column
-from terrazzo.metrics.confidence_intervals import Interval, ScoreIntervals
+from terrazzo.metrics.confidence_intervals import (
+    MIN_IMAGES,
+    MIN_SEEDS,
+    Interval,
+    ScoreIntervals,
+)
 from terrazzo.report import (
     comparison_examples,
     confusion_matrix,
@@ -32,9 +39,6 @@ from terrazzo.report.learning_curve import learning_curve_svg, learning_curves
 from terrazzo.report.palettes import NUM_RUN_COLOURS, PAGE_PALETTE, run_sign
 from terrazzo.report.reliability_curves import ClassCalibration
 from terrazzo.report.split_view import MAX_EXAMPLES
-
-FEW_UNITS = 10
-"""With fewer images or groups, percentile intervals are unreliable."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +86,38 @@ class RunView:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One score of one class in all runs, and whether the difference to the first excludes zero."""
+    """One score of one class in all runs, and whether each differs from the first.
+
+    Attributes:
+        name: of the class.
+        colour: of the class.
+        images: images or groups that hold it.
+        found: score of each run.
+        differs: verdict of each run, adjusted for all classes and pairs.
+    """
 
     name: str
     colour: str
+    images: int | None
     found: tuple[Interval, ...]
     differs: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class MethodRow:
+    """One method, over its seeds.
+
+    Attributes:
+        method: with the spread of its mean IoU.
+        runs: names of its runs.
+        found: mean IoU over images and seeds; None with too few seeds.
+        to_first: difference to the first method; None for the first, and with too few seeds.
+    """
+
+    method: Method
+    runs: tuple[str, ...]
+    found: Interval | None
+    to_first: Interval | None
 
 
 @dataclass(frozen=True)
@@ -113,15 +143,21 @@ def render(comparison: Comparison) -> str:
         "pixels_ignored": summary["pixels_ignored"],
         "definition": _sentence(summary["definition"]),
         "level": first.level,
-        "resamples": first.resamples,
-        "units": first.units,
-        "few_units": FEW_UNITS,
+        "draws": comparison.intervals.draws,
+        "num_units": first.units,
+        "few_units": MIN_IMAGES,
+        "min_seeds": MIN_SEEDS,
+        "few_classes": _few_classes(comparison),
+        "one_seed": verdicts.ONE_SEED,
+        "mark": NETWORKS_MARK,
+        "networks": verdicts.NETWORKS,
+        "of_methods": verdicts.METHODS,
         "grouped": comparison.groups is not None,
-        "bootstrap_units": comparison.bootstrap_units,
+        "units": comparison.units,
         "num_pairs": len(runs) * (len(runs) - 1) // 2,
         "runs": [_run(comparison, number) for number in runs],
         "pairs": [[_difference(comparison, i, j) for j in runs] for i in runs],
-        "seeds": comparison.seeds,
+        "methods": _methods(comparison),
         "class_figures": {
             title: _class_figure(comparison, title, key) for key, title in CLASS_SCORES.items()
         },
@@ -195,8 +231,34 @@ def _class_rows(comparison: Comparison, key: str) -> list[ClassRow]:
             for number in range(1, len(found.runs))
         ]
         scores = tuple(run.per_class[key][k] for run in found.runs)
-        rows.append(ClassRow(each.name, each.colour, scores, (False, *differs)))
+        rows.append(ClassRow(each.name, each.colour, scores[0].images, scores, (False, *differs)))
     return rows
+
+
+def _few_classes(comparison: Comparison) -> list[tuple[str, int]]:
+    """Return the classes that too few images hold for an interval, with the number of these."""
+    found = comparison.intervals.runs[0].per_class["iou"]
+    return [
+        (name, each.images or 0)
+        for name, each in zip(comparison.label_map.names, found, strict=True)
+        if each.too_few
+    ]
+
+
+def _methods(comparison: Comparison) -> list[MethodRow]:
+    by_method = comparison.by_method
+    judged = [] if by_method is None else list(by_method.methods)
+    rows = []
+    for method in comparison.methods:
+        names = tuple(comparison.competitors[run].name for run in method.runs)
+        found = to_first = None
+        if by_method is not None and method in judged:
+            number = judged.index(method)
+            found = by_method.intervals.runs[number].scalars["mean_iou"]
+            if number:
+                to_first = by_method.intervals.differences[number, 0].scalars["mean_iou"]
+        rows.append(MethodRow(method, names, found, to_first))
+    return sorted(rows, key=lambda row: row.found is None)  # methods that are judged come first
 
 
 def _boundary_definition(comparison: Comparison) -> str | None:

@@ -8,8 +8,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from terrazzo.comparison import verdicts
 from terrazzo.comparison.compare import Comparison
-from terrazzo.comparison.tables import CLASS_SCORES, run_file_names
+from terrazzo.comparison.tables import CLASS_SCORES, NETWORKS_MARK, run_file_names
 from terrazzo.evaluation.stored import column
 from terrazzo.metrics.confidence_intervals import Interval
 from terrazzo.report import (
@@ -149,10 +150,12 @@ def _interval_text(found: Interval, sign: str = "") -> str:
         return "not defined"
     values = (found.estimate, found.low, found.high)
     estimate, low, high = (f"{value:{sign}.3f}".replace("-", "−") for value in values)
+    if found.too_few:
+        return f"{estimate}, {verdicts.too_few(found)}"
     return f"{estimate} [{low}, {high}]"
 
 
 def _difference_text(difference: Interval | None) -> str:
     if difference is None:
         return "–"
-    return _interval_text(difference, "+") + ("*" if difference.excludes_zero else "")
+    return _interval_text(difference, "+") + (NETWORKS_MARK if difference.excludes_zero else "")

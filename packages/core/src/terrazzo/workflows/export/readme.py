@@ -88,7 +88,7 @@ def hub_scores(verified: Mapping[str, Any]) -> dict[str, Any] | None:
             for name, ends in exported.get("intervals_95", {}).items()
             if None not in ends
         },
-        "interval_definition": "Intervals hold 95 % of the scores of images drawn again.",
+        "interval_definition": "Intervals of 95 %, over other images of this kind.",
     }
 
 

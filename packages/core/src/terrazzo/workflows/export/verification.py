@@ -21,7 +21,7 @@ from terrazzo.evaluation import loop
 from terrazzo.io import named_arrays
 from terrazzo.io.pixels import ImagePixels
 from terrazzo.metrics import scores
-from terrazzo.metrics.confidence_intervals import bootstrap, paired_bootstrap
+from terrazzo.metrics.confidence_intervals import paired_intervals, run_intervals
 from terrazzo.models.card import ModelCard
 from terrazzo.models.contract import Trainer
 from terrazzo.models.exporter import Exporter, GraphForm
@@ -253,19 +253,19 @@ def _scores(
             "iou": dict(zip(card.label_map.names, map(_number, each.iou), strict=True)),
         }
     if len(own) > 1:
-        interval = paired_bootstrap(other, own).scalars["mean_iou"]
+        interval = paired_intervals(other, own).scalars["mean_iou"]
         result["mean_iou_difference"] = {
             "exported_minus_framework": _number(interval.estimate),
             "interval_95": [_number(interval.low), _number(interval.high)],
         }
-        drawn = bootstrap(other).scalars
+        found = run_intervals(other).scalars
         result["exported"]["intervals_95"] = {
-            name: [_number(drawn[name].low), _number(drawn[name].high)]
+            name: [_number(found[name].low), _number(found[name].high)]
             for name in ("mean_iou", "pixel_accuracy")
         }
     result["definition"] = (
         "intersection over union of each class over all pixels of the split, mean over the classes "
-        "that occur; intervals are of images drawn again"
+        "that occur; intervals are over other images, and null where a class is in too few"
     )
     return result
 
