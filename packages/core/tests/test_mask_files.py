@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -582,8 +583,13 @@ def test_check_counts_what_is_left(root):
     """A class that a mask takes away altogether is missing, not there."""
     is_house_HW = np.indices(SHAPE)[1] // 8 % 2 == 1
     write(root / "qa.tif", is_house_HW.astype(np.uint8))
-    assert not check_data(data_of(root)).findings
+    whole = check_data(data_of(root))
+    assert not whole.findings
+    assert whole.no_data_share == 0
+    assert "(no data)" not in whole.as_text()
     report = check_data(data_of(root, {"file": "qa.tif", "values": [1]}))
+    assert report.no_data_share == pytest.approx(is_house_HW.mean(), abs=0.02)
+    assert re.search(r"^\(no data\) +\d\d\.\d", report.as_text(), re.MULTILINE)
     (finding,) = report.findings
     assert finding.code == "SEG-D037"
     assert "house" in finding.observed

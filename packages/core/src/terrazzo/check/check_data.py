@@ -31,7 +31,7 @@ from terrazzo.check import (
 )
 from terrazzo.check.proposed_labels import refuse_place
 from terrazzo.check.report import Report, in_order
-from terrazzo.check.scan import survey
+from terrazzo.check.scan import Survey, survey
 from terrazzo.data import datasets
 from terrazzo.data.datasets import Split
 from terrazzo.data.labels import LabelMap
@@ -108,10 +108,19 @@ def check_data(
         findings=in_order(findings),
         classes=() if counted is None or label_map is None else coverage.table(counted, label_map),
         ignored_share=0.0 if counted is None else float(counted.ignored_N.sum() / max(pixels, 1)),
+        no_data_share=_no_data_share(seen),
         bands=bands.table(seen),
         proposal=label_map_proposal.propose(seen, objects),
         notes=tuple(dict.fromkeys(n for source in seen.sources.values() for n in source.notes)),
     )
+
+
+def _no_data_share(seen: Survey) -> float:
+    """Return the share of the pixels of all images that hold no data, or that a mask takes away."""
+    images = [scanned.image for scanned in seen.scanned_images if scanned.image is not None]
+    pixels = sum(image.rows * image.columns for image in images)
+    valid = sum(image.rows * image.columns * image.valid for image in images)
+    return float(1 - valid / pixels) if pixels else 0.0
 
 
 def warnings_before_training(splits: Mapping[str, Split]) -> tuple[str, ...]:

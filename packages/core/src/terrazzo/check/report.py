@@ -28,6 +28,8 @@ class Report:
         findings: worst first.
         classes: one row a class; empty without a label map.
         ignored_share: of the pixels with a known value.
+        no_data_share: of the pixels of all images: those that hold no data, or that a mask takes
+            away. Their labels count in none of the other shares.
         bands: one row a band.
         proposal: TOML of a label map that would fit, where the one in use does not.
         notes: what a format leaves out or takes for granted.
@@ -40,6 +42,7 @@ class Report:
     findings: tuple[Finding, ...]
     classes: tuple[ClassRow, ...]
     ignored_share: float
+    no_data_share: float
     bands: tuple[BandRow, ...]
     proposal: str | None
     notes: tuple[str, ...]
@@ -73,7 +76,7 @@ class Report:
         for _, several in groupby(self.findings, key=_kind):
             lines += ["", *_problem(list(several))]
         if self.classes:
-            lines += ["", *_class_table(self.classes, self.ignored_share)]
+            lines += ["", *_class_table(self.classes, self.ignored_share, self.no_data_share)]
         lines += _band_table(self.bands)
         if self.proposal is not None:
             lines += ["", "a label map that would fit (save it, and name it in data.labels):", ""]
@@ -125,11 +128,13 @@ def _cut(text: str) -> str:
     return text if len(text) <= _WIDE else f"{text[:_WIDE]} … (--json has all of it)"
 
 
-def _class_table(classes: tuple[ClassRow, ...], ignored_share: float) -> list[str]:
+def _class_table(
+    classes: tuple[ClassRow, ...], ignored_share: float, no_data_share: float
+) -> list[str]:
     if not classes:
         return []
     splits = list(classes[0].image_share)
-    width = max(len("class"), *(len(row.name) for row in classes))
+    width = max(len("(ignored)"), *(len(row.name) for row in classes))
     head = "".join(f"{split:>9}" for split in splits)
     return [
         f"{'class':<{width}}   pixels{head}  weight",
@@ -140,6 +145,7 @@ def _class_table(classes: tuple[ClassRow, ...], ignored_share: float) -> list[st
             for row in classes
         ),
         f"{'(ignored)':<{width}}{_percent(ignored_share):>9}",
+        *([f"{'(no data)':<{width}}{_percent(no_data_share):>9}"] if no_data_share else []),
         "by split: share of the images that hold the class; weight: median frequency in train",
     ]
 
