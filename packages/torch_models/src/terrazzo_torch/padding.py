@@ -36,11 +36,12 @@ def crop(logits_BKHW: Tensor, size: torch.Size) -> Tensor:
 
 
 def at_least(images_BCHW: Tensor, least: int) -> Tensor:
-    """Repeat the last row and column until there are at least so many of each; `crop` undoes it."""
-    rows, columns = images_BCHW.shape[-2:]
-    if rows >= least and columns >= least:
-        return images_BCHW
-    below, right = max(least - rows, 0), max(least - columns, 0)
+    """Repeat the last row and column until there are at least so many of each; `crop` undoes it.
+
+    No branch depends on the size; see `pad_to_multiple`.
+    """
+    missing = [least - size for size in images_BCHW.shape[-2:]]
+    below, right = ((length + abs(length)) // 2 for length in missing)  # 0 where none is missing
     return functional.pad(images_BCHW, (0, right, 0, below), mode="replicate")
 
 
