@@ -446,7 +446,7 @@ def test_headers_are_looked_at_before_training(data):
 
 def test_a_faulty_header_stops_a_run_before_anything_is_written(data, tmp_path):
     train = open_split(data, "train")
-    train.source.files(len(train) - 1)[0].write_bytes(b"GIF89a")
+    train.source.files(len(train) - 1)[0].write_bytes(b"%PDF-1.7")
     recipe = {
         "backend": "reference",
         "data": data.model_dump(exclude_none=True),
