@@ -1011,3 +1011,18 @@ def test_images_of_microscopes_go_with_files_of_shapes_without_their_ending(
     assert options["image_suffix"] == ".ome"
     assert options.get("annotation_suffix", "") == ending
     assert options["classes"] == ("cell",)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint64])
+def test_masks_may_be_whole_numbers_of_any_width(tmp_path, no_steps, dtype):
+    """``np.zeros(…, int)`` has 64 bits, and tifffile writes them."""
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for n in range(10):
+        image_HWC, mask_HW = picture(n)
+        tifffile.imwrite(tmp_path / f"images/{n}.tif", image_HWC[..., 0])
+        tifffile.imwrite(tmp_path / f"masks/{n}.tif", mask_HW.astype(dtype))
+    init(tmp_path, wishes=REFERENCE)
+    data = load_recipe(tmp_path / "recipe.toml").data
+    assert data.format == "folder"
+    assert set(np.unique(datasets.open_source(data, "train").read_label(0))) == {0, 1}
