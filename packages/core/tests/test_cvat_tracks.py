@@ -151,3 +151,19 @@ def test_init_reads_a_video(tmp_path, monkeypatch):
     recipe = load_recipe(init(tmp_path, wishes=Wishes(backend="reference")).recipe)
     assert recipe.data.format == "cvat"
     assert recipe.data.options["classes"] == ("car", "road")
+
+
+@pytest.mark.parametrize("second", ["b/frame_000001.png", "a/frame_000001.jpg"])
+def test_images_of_another_video_do_not_get_the_objects_of_this_one(tmp_path, second):
+    write(tmp_path, MOVING, frames=0)
+    for number in range(6):
+        path = tmp_path / f"images/a/frame_{number:06d}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", SIZE[::-1]).save(path)
+    (tmp_path / "images" / second).parent.mkdir(exist_ok=True)
+    Image.new("RGB", SIZE[::-1]).save(tmp_path / "images" / second)
+    with pytest.raises(DataError) as caught:
+        source(tmp_path)
+    assert caught.value.code == "SEG-D014"
+    assert "a/frame_000001.png" in caught.value.observed
+    assert second in caught.value.observed

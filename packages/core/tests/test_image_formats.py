@@ -80,6 +80,16 @@ def test_grey_has_one_band_and_its_numbers(tmp_path, image_HWC, suffix):
     np.testing.assert_array_equal(images.read_label(path, "index"), grey_HW)
 
 
+@pytest.mark.parametrize("values", [[0, 1, 2, 255], [0, 255], [255], [7]])
+def test_a_grey_gif_holds_its_greys_however_its_palette_numbers_them(tmp_path, values):
+    """Pillow, as other programs, keeps the greys that occur and numbers them from 0."""
+    grey_HW = np.resize(np.array(values, np.uint8), SIZE)
+    path = save(tmp_path / "a.gif", grey_HW)
+    np.testing.assert_array_equal(images.read_label(path, "index"), grey_HW)
+    np.testing.assert_array_equal(images.read_image(path)[..., 0], grey_HW)
+    assert images.image_info(path).bands == images.read_image(path).shape[2] == 1
+
+
 @pytest.mark.parametrize("settings", [{}, {"interlace": 1}])
 @pytest.mark.parametrize("suffix", [".bmp", ".gif"])
 def test_palettes_give_colours_in_images_and_numbers_in_masks(

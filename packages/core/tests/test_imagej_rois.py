@@ -9,6 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 import roifile
+import tifffile
 from PIL import Image
 from rasterio import features
 from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
@@ -332,3 +333,41 @@ def test_roifile_is_asked_for_where_it_is_missing(tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match="SEG-X003") as caught:
         source(tmp_path)
     assert caught.value.next_step == "pip install 'terrazzo[microscopy]'"
+
+
+def stack_with(root, roi, z=5):
+    """Write a stack of z slices, each of its own grey, with a ROI beside it."""
+    (root / "images").mkdir(parents=True, exist_ok=True)
+    stack_ZHW = np.arange(z, dtype=np.uint8)[:, None, None] * np.ones(SIZE, np.uint8)
+    tifffile.imwrite(root / "images/image.tif", stack_ZHW, imagej=True, metadata={"axes": "ZYX"})
+    roi.tofile(root / "images/image.roi")
+
+
+@pytest.mark.parametrize("where", [{"position": 4}, {"z_position": 4}, {}])
+def test_rois_of_the_slice_that_is_read_are_drawn(tmp_path, where):
+    stack_with(tmp_path, boxed(ROI_TYPE.RECT, 0, 0, 9, 8, **where))
+
+    raw = source(tmp_path, plane={"z": 3}).read(0)
+
+    assert (raw.image_HWC == 3).all()
+    assert np.count_nonzero(raw.raw_label == 1) == 72
+
+
+@pytest.mark.parametrize(
+    ("where", "plane", "told"),
+    [
+        ({"position": 1}, {"z": 3}, "position 1"),
+        ({"z_position": 1, "t_position": 1}, {"z": 3}, "Z 1"),
+        ({"position": 4}, {"z": 3, "t": 0}, "position 4"),
+        ({"position": 2}, {"z": 0}, "position 2"),
+    ],
+)
+def test_rois_of_another_slice_than_the_one_that_is_read_are_refused(tmp_path, where, plane, told):
+    """The first slice has labels of its own, which are not those of the fourth."""
+    stack_with(tmp_path, boxed(ROI_TYPE.RECT, 0, 0, 9, 8, **where))
+
+    with pytest.raises(DataError) as caught:
+        source(tmp_path, plane=plane).read(0)
+
+    assert caught.value.code == "SEG-D116"
+    assert told in caught.value.observed

@@ -6,13 +6,16 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 from affine import Affine
 from PIL import Image
+from roifile import ROI_TYPE, ImagejRoi
 
 from terrazzo.base.errors import ConfigError, DataError, TerrazzoError
 from terrazzo.base.recipe import DataConfig, load_recipe
@@ -990,3 +993,36 @@ def test_masks_of_grey_with_alpha_are_numbers(tmp_path, no_steps):
     proposal = init(tmp_path, wishes=REFERENCE)
     assert "mask_kind" not in load_recipe(proposal.recipe).data.options
     assert load_label_map(str(proposal.labels)).names == ("background", "foreground")
+
+
+@pytest.mark.parametrize("ending", ["", "_RoiSet"])
+def test_images_of_microscopes_go_with_files_of_shapes_without_their_ending(
+    tmp_path, no_steps, ending
+):
+    """``1.ome.tif`` beside ``1.zip``: the name that the ROI Manager proposes has no ``.ome``."""
+    for number in range(10):
+        channels_CHW = np.full((2, 16, 20), number, np.uint16)
+        tifffile.imwrite(tmp_path / f"{number}.ome.tif", channels_CHW, metadata={"axes": "CYX"})
+        roi = ImagejRoi(roitype=ROI_TYPE.RECT, left=2, top=2, right=9, bottom=9, name="cell")
+        with zipfile.ZipFile(tmp_path / f"{number}{ending}.zip", "w") as archive:
+            archive.writestr("cell.roi", roi.tobytes())
+    init(tmp_path, wishes=REFERENCE)
+    options = load_recipe(tmp_path / "recipe.toml").data.options
+    assert options["image_suffix"] == ".ome"
+    assert options.get("annotation_suffix", "") == ending
+    assert options["classes"] == ("cell",)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint64])
+def test_masks_may_be_whole_numbers_of_any_width(tmp_path, no_steps, dtype):
+    """``np.zeros(…, int)`` has 64 bits, and tifffile writes them."""
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for n in range(10):
+        image_HWC, mask_HW = picture(n)
+        tifffile.imwrite(tmp_path / f"images/{n}.tif", image_HWC[..., 0])
+        tifffile.imwrite(tmp_path / f"masks/{n}.tif", mask_HW.astype(dtype))
+    init(tmp_path, wishes=REFERENCE)
+    data = load_recipe(tmp_path / "recipe.toml").data
+    assert data.format == "folder"
+    assert set(np.unique(datasets.open_source(data, "train").read_label(0))) == {0, 1}

@@ -230,6 +230,7 @@ def test_depth_and_time_are_chosen_and_never_guessed(tmp_path, name, axes):
     assert "plane = { " in told
     told = refused(at_plane(path, [("z", 1)]), "SEG-D041")
     assert "plane = { t = 0 }" in told
+    assert "--set data.options.plane.t=0 for init" in told
     image_HWC = rasters.read(at_plane(path, [("z", 1), ("t", 2)])).image_HWC
     assert (image_HWC == [210, 211, 212]).all()
     assert image_HWC.shape == (16, 16, 3)

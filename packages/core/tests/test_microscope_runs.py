@@ -245,3 +245,24 @@ def test_chips_of_a_slide_train(tmp_path):
     split = datasets.open_split(data, "train")
     image_HWC, *_ = split.source.read_image(0)
     assert image_HWC.shape == (64, 64, 3)
+
+
+def test_a_file_of_shapes_may_name_ome_zarr(tmp_path):
+    """It is a folder, and one image; what the file does not name is told."""
+    for name in ("a", "b"):
+        write_ome_zarr(tmp_path / f"images/{name}.zarr", "0.4", np.zeros((2, 24, 32), np.uint16))
+    square = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[0, 0, 9, 0, 9, 8, 0, 8]]}
+    coco = {
+        "images": [{"id": 1, "file_name": "a.zarr", "height": 24, "width": 32}],
+        "categories": [{"id": 1, "name": "cell"}],
+        "annotations": [square],
+    }
+    (tmp_path / "annotations.json").write_text(json.dumps(coco))
+    options = {"classes": ["cell"], "split": {"train": 1, "val": 0, "test": 0}}
+    data = DataConfig(format="coco", root=str(tmp_path), options=options)
+
+    source = datasets.open_source(data, "train")
+
+    assert source.band_names == NAMES
+    assert np.count_nonzero(source.read(0).raw_label == 1) == 72
+    assert any("b.zarr" in note for note in source.notes)

@@ -118,9 +118,9 @@ def test_polygons_of_an_image_lie_in_its_pixels(tmp_path, model):
 
 def test_options_that_do_nothing_for_images_say_so(tmp_path, model):
     source = make_image(tmp_path / "in" / "a.png")
-    idle = {"cloud_optimised": True, "workers": 2, "bands": ("1", "2", "3")}
+    idle = {"cloud_optimised": True, "workers": 2, "bands": ("1", "2", "3"), "plane": (("z", 1),)}
     (line, _) = run(model, source, tmp_path / "out", **idle)
-    assert line.startswith("--cog and --workers and --bands do nothing for images")
+    assert line.startswith("--cog and --workers and --bands and --plane do nothing for images")
     lines = run(model, source, tmp_path / "plain")
     assert not any("do nothing" in line for line in lines)
 

@@ -432,7 +432,8 @@ def test_what_is_no_product_is_named(root):
         rasters.info(empty)
     packed = root / "S2A_MSIL2A_20240613T102021.SAFE.zip"
     packed.write_bytes(b"PK\x03\x04")
-    for look in (rasters.info, lambda path: predict(root, [path], root / "map.tif")):
+    model = make_model(root / "model", 1, "uint16", names=("B02",))
+    for look in (rasters.info, lambda path: predict(model, [path], root / "map.tif")):
         with pytest.raises(DataError, match="SEG-D099") as caught:
             look(packed)
         assert "unzip" in caught.value.next_step

@@ -318,6 +318,7 @@ def _say_what_does_nothing(works: Sequence[Work], settings: Settings, progress: 
         "--workers": (settings.workers or 1) > 1,
         "--ray": settings.ray is not None,
         "--bands": bool(settings.bands),
+        "--plane": bool(settings.plane),
     }
     given = [name for name, is_given in idle.items() if is_given]
     if given:

@@ -285,8 +285,9 @@ def read_label(path: Path, kind: Literal["index", "colour"]) -> NDArray[Any]:
 
     Args:
         path: a PNG, BMP, GIF or WebP file, judged by its content.
-        kind: ``index`` for the numbers in a grey or palette file; ``colour`` for the colours of any
-            8-bit file, looked up in its palette where it has one.
+        kind: ``index`` for the numbers in a grey or palette file, a GIF whose palette is grey being
+            grey; ``colour`` for the colours of any 8-bit file, looked up in its palette where it
+            has one.
 
     Returns:
         H×W uint8 or uint16 for ``index``, H×W×3 uint8 for ``colour``.
@@ -455,7 +456,10 @@ def _indices(path: Path, data: bytes, header: Header) -> NDArray[Any]:
         decoded = _opencv(path, data, cv2.IMREAD_UNCHANGED)
         if decoded.ndim == 2:  # with a transparent grey, OpenCV adds bands
             return decoded
-    values = np.asarray(_pillow(path, data, header))
+    image = _pillow(path, data, header)
+    if header.colour is Colour.GREY and header.content == "GIF":
+        return np.asarray(image.convert("RGBA"))[..., 0].copy()  # the greys, whatever their numbers
+    values = np.asarray(image)
     if header.colour is Colour.GREY and 1 < header.bits < 8 and header.content == "PNG":
         # Pillow spreads 2 and 4 bits over 0…255; the numbers as stored are wanted.
         values = values // np.uint8(255 // (2**header.bits - 1))

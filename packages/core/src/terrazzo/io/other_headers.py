@@ -104,8 +104,8 @@ def walk_gif(data: bytes, whole: bool) -> Header:
         if header is None:
             fits = (left, top, width, height) == (0, 0, columns, rows)
             unread = "" if fits else f"a GIF whose picture of {height}×{width} is a part of it"
-            colours = [table[at : at + 3] for at in range(0, len(table), 3)]
-            is_grey = len(colours) > 2 and _of_palette(colours) is Colour.GREY
+            # A GIF has nothing but palettes, and programs number the greys of a picture anew.
+            is_grey = bool(table) and table[0::3] == table[1::3] == table[2::3]
             colour = Colour.GREY if is_grey else Colour.PALETTE
             header = Header("GIF", rows, columns, 8, colour, unread=unread)
             if not whole:

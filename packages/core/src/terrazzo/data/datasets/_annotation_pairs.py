@@ -12,7 +12,7 @@ from terrazzo.data.datasets._paired_files import Pair, files_by_name, list_names
 from terrazzo.data.datasets._shape_options import PerImageOptions, ShapeOptions
 from terrazzo.io import images
 from terrazzo.io.folders import walk_files
-from terrazzo.io.raster_formats import RASTER_SUFFIXES
+from terrazzo.io.raster_formats import RASTER_SUFFIXES, is_folder_raster
 
 SUFFIXES = (*images.IMAGE_SUFFIXES, *RASTER_SUFFIXES)
 """Of the images that are labelled."""
@@ -170,7 +170,7 @@ def match_images(
             file=folder,
             next_step="check data.root and data.options.images",
         )
-    there = {name: folder / path for name, path in stated.items() if (folder / path).is_file()}
+    there = {name: folder / path for name, path in stated.items() if _is_image(folder / path)}
     missing = sorted(path for name, path in stated.items() if name not in there)
     if missing:
         error = DataError(
@@ -185,6 +185,11 @@ def match_images(
     return there, _unnamed(folder, there, root)
 
 
+def _is_image(path: Path) -> bool:
+    """Tell whether an image is there: a file, or a folder that is one, such as OME-Zarr."""
+    return path.is_file() or is_folder_raster(path)
+
+
 def _unnamed(folder: Path, there: Mapping[str, Path], root: Path) -> tuple[str, ...]:
     named = {str(path) for path in there.values()}
     unnamed = [
@@ -193,7 +198,7 @@ def _unnamed(folder: Path, there: Mapping[str, Path], root: Path) -> tuple[str, 
         for name in names
         if name.lower().endswith(SUFFIXES)
         and str(folder / lead / name) not in named
-        and (folder / lead / name).is_file()
+        and _is_image(folder / lead / name)
     ]
     if not unnamed:
         return ()

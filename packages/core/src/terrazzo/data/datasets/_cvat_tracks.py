@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,3 +136,16 @@ def refuse_missing(tracks: Tracks, frames: Collection[int], folder: Path, path: 
             allowed=f"images called frame_000000 and so on below {folder}",
             next_step="export with the images, or cut the video into frames of these names",
         )
+
+
+def two_of_one_frame(images: Sequence[str], path: Path) -> DataError:
+    """Compose the error for images that would all get the objects of one frame."""
+    return DataError(
+        "SEG-D014",
+        "several images are of one frame, and the file is of one video",
+        file=path,
+        observed=", ".join(images[:8]),
+        allowed="one image a frame",
+        next_step="set data.options.images to the folder of this video; further videos are data "
+        "sets of their own",
+    )

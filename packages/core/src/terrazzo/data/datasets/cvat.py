@@ -37,7 +37,13 @@ from terrazzo.data.datasets._annotation_files import (
     read_bytes,
 )
 from terrazzo.data.datasets._annotation_pairs import SUFFIXES, file_of, pair_entries
-from terrazzo.data.datasets._cvat_tracks import Tracks, frame_of, read_tracks, refuse_missing
+from terrazzo.data.datasets._cvat_tracks import (
+    Tracks,
+    frame_of,
+    read_tracks,
+    refuse_missing,
+    two_of_one_frame,
+)
 from terrazzo.data.datasets._paired_files import files_by_name
 from terrazzo.data.datasets._shape_options import ShapeOptions
 from terrazzo.io.annotations.draw import undrawable
@@ -92,7 +98,8 @@ def open_split(root: Path, split: str, options: Options) -> AnnotatedImages:
 
     Raises:
         ConfigError: see `annotated_images`.
-        DataError: see `pair_entries` and `_cvat_tracks`; SEG-D111 the file is no such XML.
+        DataError: see `pair_entries` and `_cvat_tracks`; SEG-D014 two images of one frame;
+            SEG-D111 the file is no such XML.
     """
     path = file_of(root, split, options)
     file = _parse(path)
@@ -112,13 +119,18 @@ def _frames(tracks: Tracks, root: Path, split: str, options: Options) -> tuple[_
     """Return the images of a video that are there, each with the objects of its frame."""
     folder = root / options.images.replace("{split}", split)
     entries: dict[int, _Entry] = {}
+    path = file_of(root, split, options)
     for name, files in files_by_name(folder, SUFFIXES, root=root).items():
         frame = frame_of(name)
         if frame is None or frame > tracks.last:
             continue
+        places = [each.relative_to(folder).as_posix() for each in files]
+        if frame in entries or len(files) > 1:
+            known = [entries[frame].path] if frame in entries else []
+            raise two_of_one_frame([*known, *places], path)
         shapes = sorted(tracks.shapes.get(frame, ()), key=lambda each: _z_order(each[1]))
-        entries[frame] = _Entry(files[0].relative_to(folder).as_posix(), tracks.size, tuple(shapes))
-    refuse_missing(tracks, entries, folder, file_of(root, split, options))
+        entries[frame] = _Entry(places[0], tracks.size, tuple(shapes))
+    refuse_missing(tracks, entries, folder, path)
     return tuple(entries.values())
 
 

@@ -12,8 +12,9 @@ holes and several parts; lines by the width they were given, or ``line_width``, 
 as well. ``class_from`` says what the class is: the ``name`` without the number that the ROI Manager
 adds (``nucleus-2`` is ``nucleus``; names that ImageJ makes of places, such as ``0034-0012``, and
 bare numbers are ``unnamed``), the ``group`` (``group 3``), or the ``stroke_colour`` (``#FF0000``).
-ROIs are drawn in the order of the file, the last one on top; those of another slice than the first
-are refused. The files state no size of their image.
+ROIs are drawn in the order of the file, the last one on top; those of another slice than the one
+that is read (``plane``, else the first) are refused, and those of no slice are of every one. The
+files state no size of their image.
 
 Whole numbers are corners of pixels in selections of an area, so that a traced object has its own
 pixels again, and centres of pixels in lines and points.
@@ -40,6 +41,7 @@ from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.data.datasets._annotated_images import AnnotatedImages, open_per_image
 from terrazzo.data.datasets._annotation_files import not_readable, read_bytes
 from terrazzo.data.datasets._paired_files import Pair
+from terrazzo.data.datasets._planes_of_shapes import ReadPlane
 from terrazzo.data.datasets._shape_options import PerImageOptions
 from terrazzo.io.annotations.shapes import (
     AnnotatedImage,
@@ -83,7 +85,8 @@ def open_split(root: Path, split: str, options: Options) -> AnnotatedImages:
     _roifile()
 
     def load(pair: Pair, size: tuple[int, int]) -> AnnotatedImage:  # noqa: ARG001
-        return AnnotatedImage(None, tuple(_shapes(pair.mask, options.class_from)))
+        plane = ReadPlane.of(pair.image, options.plane)
+        return AnnotatedImage(None, tuple(_shapes(pair.mask, options.class_from, plane)))
 
     def names_in(path: Path) -> list[str]:
         return [_class_of(roi, name, options.class_from) for roi, name, _ in _rois(path)]
@@ -160,10 +163,14 @@ def _class_of(roi: Any, name: str, class_from: ClassFrom) -> str:
             return _NUMBERED.sub("", name) or _UNNAMED
 
 
-def _shapes(path: Path, class_from: ClassFrom) -> Iterator[Shape]:
+def _shapes(path: Path, class_from: ClassFrom, plane: ReadPlane) -> Iterator[Shape]:
     for number, (roi, name, data) in enumerate(_rois(path)):
         place = f"ROI {number} ({name!r})"
         kind = _kind(roi)
+        other = _other_slice(roi, plane)
+        if other is not None:
+            allowed = f"ROIs of {plane.told} (slices count from 1), or of no slice"
+            raise _not_read(path, f"{kind} at {other}, {place}", allowed)
         for geometry in _geometries(roi, kind, data, path, place):
             yield Shape(_class_of(roi, name, class_from), kind, geometry, place)
 
@@ -176,11 +183,23 @@ def _kind(roi: Any) -> str:
     return kind if subtype == "undefined" else subtype
 
 
-def _geometries(roi: Any, kind: str, data: bytes, path: Path, place: str) -> Iterator[Geometry]:
-    planes = {"position": roi.position, "Z": roi.z_position, "T": roi.t_position}
-    other = next((f"{axis} {number}" for axis, number in planes.items() if number > 1), None)
+def _other_slice(roi: Any, plane: ReadPlane) -> str | None:
+    """Return the slice of a ROI, counted from 1, where it is another than the one that is read."""
+    slices = {"z": roi.z_position, "t": roi.t_position}
+    numbered = {axis: number - 1 for axis, number in slices.items() if number > 0}
+    other = plane.other_axis(numbered)
     if other is not None:
-        raise _not_read(path, f"{kind} at {other}, {place}", "ROIs of the first slice, or of none")
+        return f"{other.upper()} {slices[other]}"
+    if numbered or roi.position < 1:
+        return None
+    # In a stack of one axis the number of the slice; of several it tells the first slice alone.
+    is_read = {roi.position - 1} == ({*plane.chosen.values()} or {0})
+    if is_read and (len(plane.chosen) < 2 or roi.position == 1):
+        return None
+    return f"position {roi.position}"
+
+
+def _geometries(roi: Any, kind: str, data: bytes, path: Path, place: str) -> Iterator[Geometry]:
     options = type(roi.options)
     if roi.options & options.SPLINE_FIT:
         raise _not_read(path, f"{kind} with a fitted spline, {place}", "the interpolated selection")
@@ -274,5 +293,5 @@ def _not_read(path: Path, observed: str, allowed: str) -> DataError:
         observed=observed,
         allowed=allowed,
         next_step="in ImageJ, draw it as one of these, `Edit > Selection > Interpolate` outlines, "
-        "`ROI Manager > More > Remove Positions` for slices; or delete it",
+        "`ROI Manager > More > Remove Positions` where it is of every slice; or delete it",
     )

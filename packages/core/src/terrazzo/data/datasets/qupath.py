@@ -9,7 +9,8 @@
 Polygons with holes and multi-polygons of classified objects are read, lines and points once they
 have a ``line_width``. An object without a class is called ``unclassified``: it is refused, unless
 that is among ``classes`` or ``undrawn``. Objects are drawn in the order of the file, the last one
-on top; those of another plane than the first are refused. The files state no size of their image.
+on top; those of another plane than the one that is read (``plane``, else the first) are refused.
+The files state no size of their image.
 Source: qupath.readthedocs.io, "Exporting annotations".
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 from terrazzo.data.datasets._annotated_images import AnnotatedImages, open_per_image
 from terrazzo.data.datasets._annotation_files import Fields, kind_not_read, points_of, read_json
 from terrazzo.data.datasets._paired_files import Pair
+from terrazzo.data.datasets._planes_of_shapes import ReadPlane
 from terrazzo.data.datasets._shape_options import PerImageOptions
 from terrazzo.io.annotations.draw import undrawable
 from terrazzo.io.annotations.shapes import AnnotatedImage, Geometry, Line, Part, Polygon, Shape
@@ -40,7 +42,12 @@ def open_split(root: Path, split: str, options: Options) -> AnnotatedImages:
         ConfigError: see `open_per_image`.
         DataError: see `open_per_image`.
     """
-    return open_per_image(root, split, options, _load, _names_in, (".geojson", ".json"))
+
+    def load(pair: Pair, size: tuple[int, int]) -> AnnotatedImage:  # noqa: ARG001
+        plane = ReadPlane.of(pair.image, options.plane)
+        return AnnotatedImage(None, tuple(_shape(each, plane) for each in _features(pair.mask)))
+
+    return open_per_image(root, split, options, load, _names_in, (".geojson", ".json"))
 
 
 def _features(path: Path) -> list[Fields]:
@@ -60,18 +67,15 @@ def _class_of(feature: Fields) -> str:
     return properties.table("classification").text("name")
 
 
-def _load(pair: Pair, size: tuple[int, int]) -> AnnotatedImage:  # noqa: ARG001
-    return AnnotatedImage(None, tuple(_shape(each) for each in _features(pair.mask)))
-
-
-def _shape(feature: Fields) -> Shape:
+def _shape(feature: Fields, read: ReadPlane) -> Shape:
     geometry = feature.table("geometry")
     kind = geometry.text("type")
-    plane = geometry.table("plane") if "plane" in geometry else None
-    if plane is not None:
-        places = {axis: plane.number(axis) for axis in ("z", "t") if axis in plane}
-        if any(places.values()):
-            raise kind_not_read(feature, f"{kind} in plane {places}", "objects of the first plane")
+    places = {"z": 0.0, "t": 0.0}  # QuPath leaves out the first plane
+    if "plane" in geometry:
+        plane = geometry.table("plane")
+        places |= {axis: plane.number(axis) for axis in places if axis in plane}
+    if read.other_axis(places) is not None:
+        raise kind_not_read(feature, f"{kind} in plane {places}", f"objects of {read.told}")
     return Shape(_class_of(feature), kind, _geometry(geometry, kind), feature.place)
 
 

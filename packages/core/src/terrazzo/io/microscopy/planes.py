@@ -32,14 +32,16 @@ def choose(path: Path, sizes: Mapping[str, int]) -> dict[str, int]:
     if missing:
         example = ", ".join(f"{axis} = 0" for axis in missing)
         words = ",".join(f"{axis}=0" for axis in missing)
+        settings = " ".join(f"--set data.options.plane.{axis}=0" for axis in missing)
         raise DataError(
             "SEG-D041",
             "the file holds several planes, and which of them is meant is not known",
             file=path,
             observed=f"planes along {told}",
             allowed="one plane, with its channels as bands",
-            next_step=f"choose one: plane = {{ {example} }} in data.options, counted from 0, and "
-            f"--plane {words} for predict; or write planes to files of their own",
+            next_step=f"choose one, counted from 0: plane = {{ {example} }} in data.options, "
+            f"{settings} for init, --plane {words} for predict; or write planes to files of their "
+            "own",
         )
     for axis, position in chosen.items():
         if not 0 <= position < sizes.get(axis, 1):

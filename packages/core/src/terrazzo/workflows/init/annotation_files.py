@@ -28,6 +28,7 @@ from terrazzo.workflows.init.layout import Layout, Tree
 
 _MOST_CANDIDATES = 64
 _YOLO_LINE = re.compile(r"\d+( -?[\d.]+(e-?\d+)?){4,}")
+_OME = ".ome"
 _SUFFIXES: dict[str, tuple[dict[str, str], ...]] = {
     "cityscapes_polygons": ({}, {"image_suffix": "", "annotation_suffix": ""}),
     "imagej_roi": ({}, *({"annotation_suffix": each} for each in ("_rois", "_roi", "_RoiSet"))),
@@ -142,8 +143,9 @@ def _best(
 ) -> dict[str, Any] | None:
     """Return the first places that are whole and hold all files, else those that hold most."""
     tried: list[tuple[int, dict[str, Any]]] = []
+    endings = _endings(tree, tool)
     for places in itertools.islice(candidates, _MOST_CANDIDATES):
-        for suffixes in _SUFFIXES.get(tool, ({},)):
+        for suffixes in endings:
             options = {**places, **suffixes}
             faults: list[DataError] = []
             sources = _opened(tree.root, tool, options, faults)
@@ -153,6 +155,19 @@ def _best(
     most = max(tried, key=lambda each: each[0], default=(0, None))
     # A tool's file without its images is told so by the format; texts of numbers may be anything.
     return None if tool == "yolo" and not most[0] else most[1]
+
+
+def _endings(tree: Tree, tool: str) -> list[dict[str, str]]:
+    """Return what the names of images and of files of shapes may have beyond those of the others.
+
+    The images of microscopes may all be called ``1.ome.tif``, beside ``1.zip``.
+    """
+    found = list(_SUFFIXES.get(tool, ({},)))
+    stems = [PurePosixPath(name).stem for names in tree.pictures.values() for name in names]
+    is_per_image = issubclass(datasets.load_format(tool).Options, PerImageOptions)
+    if is_per_image and all(stem.endswith(_OME) for stem in stems):
+        found += [{**each, "image_suffix": _OME} for each in found]
+    return found
 
 
 def _left_out(files: Iterable[str], options: Mapping[str, Any]) -> bool:

@@ -64,7 +64,7 @@ def _has_few_values(path: Path) -> bool:
             info = rasters.info(path)
         except DataError:
             return True  # the survey says what is wrong with it
-        return info.stored_dtype in ("uint8", "uint16", "int16", "int32", "uint32")
+        return np.dtype(info.stored_dtype).kind in "iu"
     try:
         pixels_HWC = images.read_image(path)
     except DataError:
