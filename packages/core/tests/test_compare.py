@@ -443,6 +443,17 @@ def test_runs_that_begin_with_the_same_run_of_their_seed_are_one_method(tmp_path
     assert {row["method"] for row in scored} == set(names)
 
 
+def test_seeds_with_training_images_of_their_own_are_one_method(tmp_path):
+    """As a study over sizes writes them: each seed with its own draw of training images."""
+    runs = [write_run(tmp_path / f"u_25_seed{seed}", error=0.2, seed=seed) for seed in range(3)]
+    for seed, run in enumerate(runs):
+        path = run / "config.toml"
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace("[data]", f"[data]\nlimit_seed = {seed}", 1), "utf-8")
+    (method,) = compare.compare(runs, resamples=50).methods
+    assert (method.name, len(method.runs)) == ("u_25", 3)
+
+
 def test_methods_of_fewer_than_three_seeds_have_a_spread_and_no_interval(tmp_path):
     runs = [write_run(tmp_path / f"u_seed{seed}", error=0.2, seed=seed) for seed in range(2)]
     found = compare.compare(runs, resamples=50)

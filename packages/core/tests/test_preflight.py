@@ -142,6 +142,16 @@ PLANTED = {
         [LAST % "data='two',set=['data.normalize=\"imagenet\"']", "score.data=two"],
         "SEG-X011",
     ),
+    "CLAHE of images of 16 bits": (
+        plant_sixteen_bits,
+        [LAST % "data='two',set=['augment.clahe=2']", "score.data=two"],
+        "SEG-X011",
+    ),
+    "statistics by hand for other bands": (
+        nothing,
+        [SET_LAST % "data.normalize={mean=[1.0,2.0],std=[1.0,1.0]}"],
+        "SEG-X011",
+    ),
     "a header of the data that all are scored on": (plant_cut_header, [SCORED], "SEG-D"),
     "an image of the data that all are scored on": (plant_undecodable_image, [SCORED], "SEG-D"),
     "masks of another size": (plant_mask_of_another_size, [SCORED], "SEG-D"),
