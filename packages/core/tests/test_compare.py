@@ -466,6 +466,20 @@ def test_methods_of_fewer_than_three_seeds_have_a_spread_and_no_interval(tmp_pat
     assert not {"methods.csv", "method_scores.csv"} & set(table_files.all_tables(found))
 
 
+def test_one_image_is_ranked_without_an_interval(tmp_path):
+    runs = [
+        write_run(tmp_path / name, error=error, num_images=1)
+        for name, error in (("a", 0.1), ("b", 0.5))
+    ]
+    found = compare.compare(runs, resamples=50)
+    assert [run.name for run in found.competitors] == ["a", "b"]
+    write_comparison(found, tmp_path / "compare.html")
+    text = (tmp_path / "compare.html").read_text(encoding="utf-8")
+    assert "Only one image was scored: too few for any interval" in text
+    assert "too few images: 1" in text
+    assert "(too few images: 1)" in table_files.all_tables(found)["ranking.tex"]
+
+
 def test_a_class_in_few_images_is_named_and_not_judged(tmp_path):
     """On the page, in CSV and in LaTeX alike."""
     runs = [
