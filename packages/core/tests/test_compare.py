@@ -443,6 +443,17 @@ def test_runs_that_begin_with_the_same_run_of_their_seed_are_one_method(tmp_path
     assert {row["method"] for row in scored} == set(names)
 
 
+def test_seeds_with_training_images_of_their_own_are_one_method(tmp_path):
+    """As a study over sizes writes them: each seed with its own draw of training images."""
+    runs = [write_run(tmp_path / f"u_25_seed{seed}", error=0.2, seed=seed) for seed in range(3)]
+    for seed, run in enumerate(runs):
+        path = run / "config.toml"
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text.replace("[data]", f"[data]\nlimit_seed = {seed}", 1), "utf-8")
+    (method,) = compare.compare(runs, resamples=50).methods
+    assert (method.name, len(method.runs)) == ("u_25", 3)
+
+
 def test_methods_of_fewer_than_three_seeds_have_a_spread_and_no_interval(tmp_path):
     runs = [write_run(tmp_path / f"u_seed{seed}", error=0.2, seed=seed) for seed in range(2)]
     found = compare.compare(runs, resamples=50)
@@ -453,6 +464,20 @@ def test_methods_of_fewer_than_three_seeds_have_a_spread_and_no_interval(tmp_pat
     assert "too few seeds: 2" in text
     assert "train at least 3 seeds of each to compare methods" in text
     assert not {"methods.csv", "method_scores.csv"} & set(table_files.all_tables(found))
+
+
+def test_one_image_is_ranked_without_an_interval(tmp_path):
+    runs = [
+        write_run(tmp_path / name, error=error, num_images=1)
+        for name, error in (("a", 0.1), ("b", 0.5))
+    ]
+    found = compare.compare(runs, resamples=50)
+    assert [run.name for run in found.competitors] == ["a", "b"]
+    write_comparison(found, tmp_path / "compare.html")
+    text = (tmp_path / "compare.html").read_text(encoding="utf-8")
+    assert "Only one image was scored: too few for any interval" in text
+    assert "too few images: 1" in text
+    assert "(too few images: 1)" in table_files.all_tables(found)["ranking.tex"]
 
 
 def test_a_class_in_few_images_is_named_and_not_judged(tmp_path):

@@ -93,7 +93,7 @@ def planned(place, file, *assignments):
 
 
 def test_a_study_of_folds_ends_in_one_page_over_all_images(place):
-    plan = planned(place, "study.toml")
+    plan = planned(place, "study.toml", "all.evaluation={boundary=true,calibration=true}")
     assert [run.name for run in plan.runs][:3] == ["slow_fold0", "slow_fold1", "fast_fold0"]
     pages = runner.run(plan, resume=False, say=lambda _: None)
     ((page, comparison),) = pages.items()
@@ -110,8 +110,21 @@ def test_a_study_of_folds_ends_in_one_page_over_all_images(place):
         ):
             index = pooled.scored[0].names.index(name)
             np.testing.assert_array_equal(pooled.scored[0].counts_NKK[index], counts_KK)
-    assert (place / "out" / "pooled" / "slow" / "report.html").is_file()
+    assert "Brier" in (place / "out" / "pooled" / "slow" / "report.html").read_text()
     assert json.loads((place / "out" / "pooled" / "slow" / "run.json").read_text())["folds"] == 2
+    require_pooled_extra(pooled.scored[0], [record.scored[0] for record in folds])
+
+
+def require_pooled_extra(pooled, folds):
+    """Borders and probabilities are those of the folds, image by image."""
+    found, parts = pooled.extra.arrays(), [each.extra.arrays() for each in folds]
+    assert found.keys() == parts[0].keys()
+    scores = sum(part["calibration_scores"] for part in parts)
+    np.testing.assert_array_equal(found["calibration_scores"], scores)
+    for fold, part in zip(folds, parts, strict=True):
+        places = [pooled.names.index(name) for name in fold.names]
+        for name in ("boundary", "trimap", "calibration_pixels", "calibration_squares"):
+            np.testing.assert_array_equal(found[name][places], part[name])
 
 
 def test_a_recipe_can_be_done_in_folds_and_one_image_left_out_at_a_time(place):

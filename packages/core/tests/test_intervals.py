@@ -229,11 +229,21 @@ def test_other_truth_is_refused():
         paired_intervals(counts, counts[:-1])
 
 
-def test_one_image_or_missing_groups_are_refused():
+def test_one_image_or_group_has_no_interval():
+    """A study on one image ends in a ranking: all its runs were trained by then."""
+    one = run_intervals(random_counts(1))
+    grouped = compare_runs([random_counts(), random_counts()], groups=["one"] * 12, draws=10)
+    found = [one, *grouped.runs, grouped.differences[0, 1], grouped.all_at_once[1, 0]]
+    assert [each.units for each in found] == [1] * 5
+    for each in found:
+        several = [*each.scalars.values(), *sum(each.per_class.values(), ())]
+        assert all(interval.too_few for interval in several if not np.isnan(interval.estimate))
+        assert not np.isnan(each.scalars["mean_iou"].estimate)
+
+
+def test_no_image_or_missing_groups_are_refused():
     with pytest.raises(DataError, match="SEG-M010"):
-        run_intervals(random_counts(1))
-    with pytest.raises(DataError, match="SEG-M010"):
-        run_intervals(random_counts(), groups=["one"] * 12)
+        run_intervals(random_counts(1)[:0])
     with pytest.raises(DataError, match="SEG-M011"):
         run_intervals(random_counts(), groups=["one", "two"])
 

@@ -45,6 +45,38 @@ def test_a_larger_limit_adds_images_and_another_seed_draws_others():
     assert chosen(3, limit_draw="first") == ["cat_0", "cat_1", "cat_2"]
 
 
+def test_another_seed_leaves_what_is_scored(tmp_path):
+    """A curve over sizes draws other training images for each seed; its test has to be one."""
+    image = Image.fromarray(np.zeros((4, 4, 3), np.uint8))
+    for split in datasets.SPLITS:
+        for kind in ("images", "masks"):
+            (tmp_path / split / kind).mkdir(parents=True)
+            for number in range(12):
+                image.convert("RGB" if kind == "images" else "L").save(
+                    tmp_path / split / kind / f"{number}.png"
+                )
+    options = {kind: f"{{split}}/{kind}" for kind in ("images", "masks")}
+    limit = dict.fromkeys(datasets.SPLITS, 4)
+    both = [
+        DataConfig(
+            format="folder",
+            root=str(tmp_path),
+            labels="oxford_pet_2",
+            options=options,
+            limit=limit,
+            limit_seed=seed,
+        )
+        for seed in (0, 5)
+    ]
+    names = {
+        split: [datasets.open_split(each, split).names for each in both]
+        for split in datasets.SPLITS
+    }
+    assert names["train"][0] != names["train"][1]
+    assert names["val"][0] == names["val"][1]
+    assert names["test"][0] == names["test"][1]
+
+
 def test_groups_are_those_of_the_expression():
     assert chosen(10, limit_group="^(.)") == chosen(10)
     several = range(5)

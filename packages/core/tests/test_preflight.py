@@ -149,6 +149,11 @@ PLANTED = {
     "other bands in the data that all are scored on": (plant_grey, [SCORED], "SEG-D020"),
     "another type of pixel there": (plant_sixteen_bits, [SCORED], "SEG-D019"),
     "an expression for groups that fits no name": (nothing, ["group=town_(.+)"], "SEG-X041"),
+    "CLAHE of images of 16 bits": (
+        plant_sixteen_bits,
+        [LAST % "data='two',set=['augment.clahe=2']", "score.data=two"],
+        "SEG-X011",
+    ),
     "tests that cannot be compared": (
         nothing,
         [SET_LAST % "data.options.split={train=0.5,val=0.25,test=0.25,seed=3}"],

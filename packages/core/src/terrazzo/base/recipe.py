@@ -92,6 +92,8 @@ class DataConfig(Frozen):
     """Which images `limit` takes: a draw in which each group has its share, or the first names.
     Runs of earlier versions took the first names and go on with them."""
     limit_seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """Of the draw of training images; those of val and test are the same for every seed, so that
+    runs can be compared."""
     limit_group: str | None = None
     """Regular expression, searched in each name: images whose first group is equal are drawn by the
     share they have. None: what comes before the number at the end of the name (pets: the breed)."""

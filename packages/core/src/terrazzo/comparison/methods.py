@@ -11,7 +11,8 @@ from terrazzo.comparison.competitor import Competitor
 from terrazzo.metrics import confidence_intervals
 from terrazzo.metrics.confidence_intervals import MIN_SEEDS, RunIntervals, Spread
 
-_OWN_SETTINGS = {"name", "seed"}
+_OWN_SETTINGS = {"name", "seed", "data.limit_seed"}
+"""Each seed of a curve over sizes has a draw of training images of its own."""
 _INIT = "init.run"
 _SEED_IN_NAME = re.compile(r"[\W_]*(?:seed|s)?[\W_]*$", re.IGNORECASE)
 

@@ -13,23 +13,26 @@ from terrazzo.base.recipe import DataConfig
 _NUMBER_AT_THE_END = re.compile(r"\d*$")
 
 
-def limited(names: Sequence[str], limit: int, data: DataConfig) -> list[int]:
+def limited(names: Sequence[str], limit: int, data: DataConfig, split: str = "train") -> list[int]:
     """Return the positions of the images that are used, ascending.
 
     A draw takes each group by its share, up to one image more or less, and a smaller limit takes
-    some of the images of a larger one: a curve over sizes adds images and exchanges none.
+    some of the images of a larger one: a curve over sizes adds images and exchanges none. Another
+    `limit_seed` draws other training images alone: what is scored stays, or no two runs compare.
 
     Args:
         names: of all images of the split.
         limit: how many; fewer than there are.
         data: says how they are chosen.
+        split: its name.
 
     Raises:
         ConfigError: SEG-X182, the expression for groups does not fit a name.
     """
     if data.limit_draw == "first":
         return list(range(limit))
-    draw = np.random.Generator(np.random.Philox(data.limit_seed))
+    seed = data.limit_seed if split == "train" else 0
+    draw = np.random.Generator(np.random.Philox(seed))
     by_group: dict[str, list[int]] = {}
     for position in draw.permutation(len(names)).tolist():
         by_group.setdefault(_group(names[position], data.limit_group), []).append(position)

@@ -8,6 +8,7 @@ the order of the images or on how they are shared among processes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -97,6 +98,31 @@ class ExtraCounts:
             else None,
             instances_N3K=arrays.get("instances"),
         )
+
+
+def of_all_images(parts: Sequence[ExtraCounts], order: NDArray[np.integer]) -> ExtraCounts:
+    """Put the counts of several lists of images together: those that all of them have.
+
+    Args:
+        parts: of images that are in one part only; bands of other widths are not put together.
+        order: positions in the lists one behind the other, in the order that is wanted.
+    """
+    arrays = [part.arrays() for part in parts]
+    found: dict[str, NDArray[Any]] = {}
+    for name in arrays[0]:
+        if all(name in each for each in arrays):
+            several = [each[name] for each in arrays]
+            match name:
+                case "boundary_width":
+                    found[name] = several[0]
+                case "calibration_scores":
+                    found[name] = np.sum(several, axis=0)
+                case _:
+                    found[name] = np.concatenate(several)[order]
+    if len({part.boundary_width for part in parts}) > 1:
+        for name in ("boundary_width", *_BOUNDARY_COUNTS):
+            found.pop(name, None)
+    return ExtraCounts.of_arrays(found)
 
 
 _CALIBRATION = ("pixels", "right", "confidence", "squares", "scores")

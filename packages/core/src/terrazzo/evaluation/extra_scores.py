@@ -196,7 +196,7 @@ def _to_first(
 def _band(pixels: ClassPixels, groups: Sequence[object] | None) -> Scored:
     """Score a band: the mean, then K classes."""
     sums_NF = np.concatenate([_class_sums(pixels), pixels.in_truth.astype(np.float64)], axis=1)
-    units_UF = units(sums_NF, groups)
+    units_UF = units(sums_NF, groups, least=1)
     _, union_UK, truth_UK = np.split(units_UF, 3, axis=1)
     images_K = np.count_nonzero(truth_UK, axis=0)
     scored = intervals.jackknife(
@@ -210,7 +210,7 @@ def _band(pixels: ClassPixels, groups: Sequence[object] | None) -> Scored:
 
 def _reliable(counts: CalibrationCounts, groups: Sequence[object] | None) -> Scored:
     """Score the calibration: expected calibration error and Brier score."""
-    units_UF = units(_reliability(counts), groups)
+    units_UF = units(_reliability(counts), groups, least=1)
     pixels_U = np.split(units_UF[:, :-1], 3, axis=1)[0].sum(axis=1)
     return intervals.jackknife(
         units_UF,

@@ -21,21 +21,28 @@ Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 _CHUNK = 1024  # resamples at a time: bounds the memory at about 100 MB for 1000 images
 
 
-def units(sums_NF: NDArray[np.float64], groups: Sequence[object] | None) -> NDArray[np.float64]:
+def units(
+    sums_NF: NDArray[np.float64], groups: Sequence[object] | None, *, least: int = 2
+) -> NDArray[np.float64]:
     """Return the rows that are drawn: of images, or of groups of them.
 
+    Args:
+        sums_NF: of N images.
+        groups: N labels; images of one label are one row. None: each image is one.
+        least: number of rows that are needed.
+
     Raises:
-        DataError: SEG-M010 there are fewer than two images or groups; SEG-M011 there are not as
-            many group labels as images.
+        DataError: SEG-M010 there are fewer images or groups; SEG-M011 there are not as many group
+            labels as images.
     """
     if groups is not None:
         sums_NF = _summed_by_group(sums_NF, groups)
-    if len(sums_NF) < 2:
+    if len(sums_NF) < least:
         raise DataError(
             "SEG-M010",
-            "an interval needs at least two images or groups",
+            f"{least} images or groups are needed at least",
             observed=len(sums_NF),
-            next_step="score more images, or draw single images instead of groups",
+            next_step="score more images, or take single images instead of groups",
         )
     return sums_NF
 

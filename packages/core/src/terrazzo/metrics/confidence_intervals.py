@@ -110,8 +110,8 @@ def run_intervals(
         level: 0…1.
 
     Raises:
-        DataError: SEG-M010 there are fewer than two images or groups; SEG-M011 there are not as
-            many group labels as images.
+        DataError: SEG-M010 there is no image; SEG-M011 there are not as many group labels as
+            images.
     """
     (found,) = intervals.own_intervals([_scored(counts_NKK, groups)], level=level)
     return _by_name(found, level, _num_units(counts_NKK, groups))
@@ -249,7 +249,7 @@ def _means(scored: Sequence[Scored], num_classes: int) -> list[tuple[int, NDArra
 
 def _scored(counts_NKK: NDArray[np.int64], groups: Sequence[object] | None) -> Scored:
     """Score all units, and all but each, with the classes of all of them."""
-    units_UF = units(_sums(counts_NKK), groups)
+    units_UF = units(_sums(counts_NKK), groups, least=1)  # of few there is no interval
     right_UK, truth_UK, prediction_UK = np.split(units_UF, 3, axis=1)
     union_UK = truth_UK + prediction_UK - right_UK
     all_U1, union_U1 = truth_UK.sum(axis=1)[:, None], union_UK.sum(axis=1)[:, None]

@@ -439,7 +439,7 @@ def family_levels(
                 np.maximum(kept_DF[:, family], z_DS[:, holds_S].max(axis=1), out=kept_DF[:, family])
     # Correlations from few units come out too strong, and the largest of them too small.
     num_units = len(scored[0].moved_US)
-    largest_DF *= math.sqrt(num_units / (num_units - 1))
+    largest_DF *= math.sqrt(num_units / max(num_units - 1, 1))
     # As a level, so that each difference is judged by its own degrees of freedom.
     alone = 1 - level
     return np.array(

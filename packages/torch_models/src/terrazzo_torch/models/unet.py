@@ -62,9 +62,11 @@ HEAD = ("head.", "decoder.head.")
 
 def input_statistics(options: Options) -> InputStatistics | None:
     """Return what timm's weights of the encoder were trained on."""
+    if options.encoder is None:
+        return None
     from terrazzo_torch import timm_encoders  # brings torchvision and torch's compiler: 190 MB
 
-    return None if options.encoder is None else timm_encoders.input_statistics(options.encoder)
+    return timm_encoders.input_statistics(options.encoder)
 
 
 def build(options: Options, num_bands: int, num_classes: int) -> nn.Module:

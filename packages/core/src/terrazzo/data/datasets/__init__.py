@@ -449,7 +449,7 @@ def open_split(data: DataConfig, split: str) -> Split:
     limit = data.limit.get(split, len(source.names))  # type: ignore[call-overload]
     instance_file = getattr(load_format(data.format), "instance_file", None)
     if limit < len(source.names):
-        source = _chosen_images.choose(source, limited(source.names, limit, data))
+        source = _chosen_images.choose(source, limited(source.names, limit, data, split))
     return Split(split, source, label_map, min(limit, len(source.names)), instance_file)
 
 

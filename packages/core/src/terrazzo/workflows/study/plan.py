@@ -285,8 +285,9 @@ def _score_data(study: StudyConfig, out: Path) -> DataConfig | None:
     data, kept = study.data_named(name), out / "data" / f"{name}.toml"
     if not data.limit or "limit_draw" in data.model_fields_set or not kept.is_file():
         return data
-    before = with_limit_of_its_time(read_toml(kept))["data"]
-    return data.model_copy(update={"limit_draw": before["limit_draw"]})
+    before = with_limit_of_its_time(read_toml(kept)).get("data", {})
+    how = before.get("limit_draw", data.limit_draw)
+    return data.model_copy(update={"limit_draw": how})
 
 
 def with_only(plan: Plan, names: Sequence[str]) -> Plan:

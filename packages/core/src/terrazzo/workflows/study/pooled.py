@@ -14,7 +14,7 @@ import tomli_w
 
 from terrazzo.base.atomic_write import make_folder, replace_text
 from terrazzo.base.json_files import replace_json
-from terrazzo.evaluation import result, stored
+from terrazzo.evaluation import extra_counts, result, stored
 from terrazzo.evaluation.result import Evaluation
 from terrazzo.evaluation.stored import Record, Scored
 from terrazzo.report import write_report
@@ -52,6 +52,7 @@ def pool(plan: Plan, name: str, folds: Sequence[PlannedRun]) -> Path:
         tuple(names[index] for index in order),
         np.concatenate([each.counts_NKK for each in scored])[order],
         np.concatenate([each.ignored_N for each in scored])[order],
+        extra=extra_counts.of_all_images([each.extra for each in scored], order),
     )
     result.write(evaluation, records[0].label_map, folder.evaluation)
     write_report(folder.path)

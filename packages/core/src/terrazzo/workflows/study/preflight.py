@@ -14,9 +14,10 @@ from itertools import pairwise
 
 from terrazzo import check, tracking
 from terrazzo.base.errors import DataError, TerrazzoError
-from terrazzo.base.recipe import DataConfig, LoaderConfig
+from terrazzo.base.recipe import DataConfig, LoaderConfig, Statistics
 from terrazzo.comparison import compare
 from terrazzo.data import datasets, normalization, pixel_size
+from terrazzo.data.augment import require_eight_bits_for_clahe
 from terrazzo.data.datasets import Split
 from terrazzo.data.loader import TrainingOrder
 from terrazzo.data.sample import Bands
@@ -149,11 +150,12 @@ def _check_run(plan: Plan, planned: PlannedRun, opened: _Opened) -> None:
     splits = opened.splits(recipe.data, recipe.loader)
     train = splits["train"]
     require_weight_a_class(recipe, train.label_map)
-    if recipe.data.normalize == "imagenet":
+    if recipe.data.normalize == "imagenet" or isinstance(recipe.data.normalize, Statistics):
         normalization.bands_of(train, recipe.data.normalize)
     if not datasets.reading_rules(recipe.data).apply_scale:
         require_one_scaling(splits)
     tracking.trackers(recipe.tracking, folder_of(plan, planned))
+    require_eight_bits_for_clahe(recipe.augment, str(train.source.read_image(0).image_HWC.dtype))
 
 
 def _check_score_data(plan: Plan, opened: _Opened, found: _Faults) -> Split | None:
