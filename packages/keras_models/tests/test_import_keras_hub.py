@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-import keras
 import keras_hub
 import numpy as np
 import pytest
@@ -15,16 +13,11 @@ import tomli_w
 from keras import ops
 from numpy.typing import NDArray
 
-from terrazzo.base.errors import CheckpointError, ConfigError
 from terrazzo.base.json_files import read_json
-from terrazzo.data.sample import Bands
 from terrazzo.io.images import read_image
-from terrazzo.models.published_network import Asked
-from terrazzo.models.segformer_sizes import SIZES
+from terrazzo.models.segformer_sizes import SIZES, SegformerSize
 from terrazzo.runs import saved_model
 from terrazzo.workflows import import_model
-from terrazzo.workflows.import_model import Preprocessing
-from terrazzo_keras.models import keras_hub as model_file
 
 FOUR = ("tree", "road", "building", "sky")
 BY_NUMBER = ["0=sky", "1=building", "2=road", "3=tree"]
@@ -100,7 +93,14 @@ def _deeplab(folder: Path, **settings: Any) -> Any:
     return network
 
 
-def _segformer(folder: Path, size: str = "b0", side: int = SIDE, **encoder: Any) -> Any:
+@pytest.fixture
+def small_segformer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A size for tests whose stages differ in width: the package names layers by it."""
+    small = SegformerSize((8, 16, 20, 32), (1, 2, 1, 1), 24)
+    monkeypatch.setitem(SIZES, "tiny", small)
+
+
+def _segformer(folder: Path, size: str = "tiny", side: int = SIDE, **encoder: Any) -> Any:
     models = keras_hub.models
     given = {
         "hidden_dims": list(SIZES[size].widths),
@@ -136,16 +136,14 @@ def _import(tmp_path: Path, **given: Any) -> Any:
     )
 
 
-def _assert_same(network: Any, tmp_path: Path, images_BHWC: NDArray[np.uint8]) -> Any:  # noqa: N803
+def _assert_same(network: Any, tmp_path: Path, images_BHWC: NDArray[np.uint8]) -> Any:
     card, trainer = saved_model.load(tmp_path / "run" / "model")
     prepared = network.preprocessor(images_BHWC.astype(np.float32))
     expected = ops.convert_to_numpy(network(prepared, training=False))[..., ORDER]
     own = trainer.logits(images_BHWC)
+    assert own.std(axis=(1, 2)).max() > 0.01
     np.testing.assert_allclose(own, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
-    labels = trainer.predict_labels(images_BHWC)
-    assert (labels == expected.argmax(-1)).mean() >= 0.999
-    assert own.std() > 0.01
-    assert len(np.unique(labels)) > 1
+    assert (own.argmax(-1) == expected.argmax(-1)).mean() >= 0.999
     return card, trainer
 
 
@@ -166,7 +164,7 @@ def _assert_same(network: Any, tmp_path: Path, images_BHWC: NDArray[np.uint8]) -
 def test_logits_of_deeplab_are_the_packages(
     settings: dict[str, Any],
     tmp_path: Path,
-    images_BHWC: NDArray[np.uint8],  # noqa: N803
+    images_BHWC: NDArray[np.uint8],
 ) -> None:
     network = _deeplab(tmp_path / "theirs", **settings)
     _import(tmp_path)
@@ -175,9 +173,10 @@ def test_logits_of_deeplab_are_the_packages(
     assert trainer.logits(images_BHWC[:, :37, :53]).shape == (2, 37, 53, 4)
 
 
+@pytest.mark.usefixtures("small_segformer")
 def test_logits_of_segformer_are_the_packages(
     tmp_path: Path,
-    images_BHWC: NDArray[np.uint8],  # noqa: N803
+    images_BHWC: NDArray[np.uint8],
 ) -> None:
     network = _segformer(tmp_path / "theirs")
     _import(tmp_path)

@@ -155,11 +155,11 @@ def _prepared(folder: Path) -> _Prepared:
         return _Prepared(None, None, None, nothing)
     try:
         scale, offset = _scale_and_offset(said)
-        if len(scale) != 3 or len(offset) != 3 or min(scale) <= 0:
-            raise ValueError(f"scale {scale}, offset {offset}")
         size, rule = _size(said)
-    except (TypeError, ValueError, KeyError) as error:
-        raise _refused(file, str(error)[:200], "scale and offset: a number, or three") from error
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise _refused(file, str(error)[:200], "numbers, as the class saves them") from error
+    if len(scale) != 3 or len(offset) != 3 or min(scale) <= 0:
+        raise _refused(file, f"scale {scale}, offset {offset}", "a number, or three")
     std = tuple(1 / each for each in scale)
     mean = tuple(-o * s for o, s in zip(offset, std, strict=True))
     return _Prepared(mean, std, size, rule)

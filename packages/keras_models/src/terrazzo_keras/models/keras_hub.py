@@ -10,6 +10,7 @@ image encoder comes from the package, which is an extra: ``pip install 'terrazzo
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.errors import ConfigError
 from terrazzo.models.pretrained_errors import Pretrained, path_of
 from terrazzo_keras import keras_hub_networks, normalization
-from terrazzo_keras.keras_hub_networks import DEEPLAB
+from terrazzo_keras.keras_hub_networks import DEEPLAB, ENCODERS
 from terrazzo_keras.normalization import BatchNormalization
 from terrazzo_keras.padding import CropTo, PadToMultiple
 from terrazzo_keras.pretrained import inflate
@@ -31,27 +32,24 @@ from terrazzo_keras.resizing import SpreadOver, UpsampleBilinear
 WIDTH = 256
 """Channels of the pyramid's branches and of the decoder, which the package does not let choose."""
 
-_RESNET18 = {
-    "class_name": "ResNetBackbone",
-    "config": {
-        "input_conv_filters": [64],
-        "input_conv_kernel_sizes": [7],
-        "stackwise_num_filters": [64, 128, 256, 512],
-        "stackwise_num_blocks": [2, 2, 2, 2],
-        "stackwise_num_strides": [1, 2, 2, 2],
-        "block_type": "basic_block",
-    },
+_RESNET18: dict[str, Any] = {
+    "input_conv_filters": [64],
+    "input_conv_kernel_sizes": [7],
+    "stackwise_num_filters": [64, 128, 256, 512],
+    "stackwise_num_blocks": [2, 2, 2, 2],
+    "stackwise_num_strides": [1, 2, 2, 2],
+    "block_type": "basic_block",
 }
 
 
-def _deeplab(encoder: Mapping[str, Any]) -> dict[str, Any]:
+def _deeplab(encoder: Mapping[str, Any], level: int, rates: list[int]) -> dict[str, Any]:
     settings = {
-        "image_encoder": encoder,
+        "image_encoder": {"class_name": ENCODERS[DEEPLAB], "config": encoder},
         "projection_filters": 48,
-        "spatial_pyramid_pooling_key": "P5",
+        "spatial_pyramid_pooling_key": f"P{level}",
         "low_level_feature_key": "P2",
-        "upsampling_size": 8,
-        "dilation_rates": [6, 12, 18],
+        "upsampling_size": 2 ** (level - 2),
+        "dilation_rates": rates,
     }
     return {"class_name": DEEPLAB, "config": settings}
 
@@ -59,7 +57,7 @@ def _deeplab(encoder: Mapping[str, Any]) -> dict[str, Any]:
 class Options(Frozen):
     """Options of a network of keras-hub."""
 
-    config: dict[str, Any] | str = json.dumps(_deeplab(_RESNET18))
+    config: dict[str, Any] | str = json.dumps(_deeplab(_RESNET18, 5, [6, 12, 18]))
     """What ``config.json`` of a preset holds: a table, or the text of the file."""
     pretrained: Pretrained = False
     """A folder as ``save_to_preset`` writes it."""
@@ -80,21 +78,12 @@ class Options(Frozen):
         return text
 
 
-_SMALLEST = {"stackwise_num_filters": [64, 32], "stackwise_num_blocks": [1, 1]}
-SMALL = Options(
-    config={
-        "class_name": DEEPLAB,
-        "config": _deeplab(
-            {
-                "class_name": "ResNetBackbone",
-                "config": _RESNET18["config"]  # type: ignore[dict-item]
-                | _SMALLEST
-                | {"stackwise_num_strides": [1, 2]},
-            }
-        )["config"]
-        | {"spatial_pyramid_pooling_key": "P3", "upsampling_size": 2, "dilation_rates": [2]},
-    }
-)
+_TWO_STACKS = {
+    "stackwise_num_filters": [64, 32],
+    "stackwise_num_blocks": [1, 1],
+    "stackwise_num_strides": [1, 2],
+}
+SMALL = Options(config=_deeplab(_RESNET18 | _TWO_STACKS, 3, [2]))
 ENCODER = ("conv", "stack", "pool1_", "post_")
 HEAD = ("logits/",)
 
@@ -151,38 +140,51 @@ def _levels(said: Mapping[str, Any]) -> tuple[int, int, str | None]:
     Raises:
         ConfigError: SEG-X160, maps do not meet.
     """
-    try:
-        key, finest = said["spatial_pyramid_pooling_key"], said.get("low_level_feature_key")
-        level, fine = (int(k.removeprefix("P")) for k in (key, finest or key))
-        up = said["upsampling_size"]
-        up = int(up[0]) if isinstance(up, list) and len(set(up)) == 1 else int(up)
-        strides = said["image_encoder"]["config"]["stackwise_num_strides"]
-        for each in {level, fine}:
-            stride = 4
-            for factor in strides[: each - 1]:
-                stride *= int(factor)
-            fits = 2 <= each < 2 + len(strides) and stride == 2**each
-            if not fits:
-                raise _unfit(f"P{each} at stride {stride} of {len(strides)} stacks")
-        if 2**level % up or (finest and 2**fine * up != 2**level):
-            raise _unfit(f"{key} enlarged {up} times beside {finest}")
-        rates = said["dilation_rates"]
-        if not (isinstance(rates, list) and rates and all(isinstance(r, int) for r in rates)):
-            raise _unfit(f"dilation_rates = {rates}")
-        int(said["projection_filters"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _unfit(f"{type(error).__name__}: {error}") from error
-    return level, up, finest
+    key, finest = said.get("spatial_pyramid_pooling_key"), said.get("low_level_feature_key")
+    up = said.get("upsampling_size")
+    if isinstance(up, list) and len(up) == 2 and up[0] == up[1]:
+        up = up[0]
+    strides = _strides(said["image_encoder"]["config"])
+    fits = (
+        key in strides
+        and (finest is None or finest in strides)
+        and isinstance(up, int)
+        and up > 0
+        and strides[key] % up == 0
+        and strides[key] == 2 ** int(key[1:])
+        and (finest is None or strides[finest] * up == strides[key])
+        and _are_numbers(said.get("dilation_rates"))
+        and _are_numbers([said.get("projection_filters")])
+    )
+    if not fits:
+        raise ConfigError(
+            "SEG-X160",
+            "the maps of this DeepLabV3 do not meet",
+            observed=f"{key} enlarged {up} times beside {finest}; strides {strides}; "
+            f"dilation_rates = {said.get('dilation_rates')}",
+            allowed="spatial_pyramid_pooling_key Pn at stride 2^n, upsampling_size from there to "
+            "low_level_feature_key",
+            next_step="compare config.json with the publisher's",
+        )
+    assert isinstance(key, str)
+    assert isinstance(up, int)
+    return int(key[1:]), up, finest
 
 
-def _unfit(observed: str) -> ConfigError:
-    return ConfigError(
-        "SEG-X160",
-        "the maps of this DeepLabV3 do not meet",
-        observed=observed,
-        allowed="spatial_pyramid_pooling_key and low_level_feature_key of maps Pn at stride 2^n, "
-        "upsampling_size from one to the other",
-        next_step="compare config.json with the publisher's",
+def _strides(encoder: Mapping[str, Any]) -> dict[str, int]:
+    """Return the pixels of a cell of each map of a ResNet; nothing where they are no numbers."""
+    factors = encoder.get("stackwise_num_strides")
+    if not _are_numbers(factors):
+        return {}
+    assert isinstance(factors, list)
+    return {f"P{2 + n}": 4 * math.prod(factors[: n + 1]) for n in range(len(factors))}
+
+
+def _are_numbers(values: Any) -> bool:
+    return (
+        isinstance(values, list)
+        and bool(values)
+        and all(isinstance(value, int) and value > 0 for value in values)
     )
 
 
