@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +17,14 @@ import tomli_w
 from keras import ops
 from numpy.typing import NDArray
 
+from terrazzo.base.errors import CheckpointError, ConfigError
 from terrazzo.base.json_files import read_json
 from terrazzo.io.images import read_image
+from terrazzo.models.published_network import Asked
 from terrazzo.models.segformer_sizes import SIZES, SegformerSize
 from terrazzo.runs import saved_model
 from terrazzo.workflows import import_model
+from terrazzo_keras.models import keras_hub as model_file
 
 FOUR = ("tree", "road", "building", "sky")
 BY_NUMBER = ["0=sky", "1=building", "2=road", "3=tree"]
@@ -152,13 +159,18 @@ def _assert_same(network: Any, tmp_path: Path, images_BHWC: NDArray[np.uint8]) -
     [
         {},
         {"low_level_feature_key": None, "upsampling_size": 1},
-        {"block_type": "bottleneck_block", "use_pre_activation": True},
-        {
-            "block_type": "bottleneck_block_vd",
-            "input_conv_filters": [8, 8, 64],
-            "input_conv_kernel_sizes": [3, 3, 3],
-            "upsampling_size": (4, 4),
-        },
+        pytest.param(
+            {"block_type": "bottleneck_block", "use_pre_activation": True}, marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {
+                "block_type": "bottleneck_block_vd",
+                "input_conv_filters": [8, 8, 64],
+                "input_conv_kernel_sizes": [3, 3, 3],
+                "upsampling_size": (4, 4),
+            },
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_logits_of_deeplab_are_the_packages(
@@ -191,3 +203,141 @@ def test_logits_of_segformer_are_the_packages(
     assert {"config.json", "task.json", "model.weights.h5", "task.weights.h5"} <= set(
         record["files"]
     )
+
+
+def _changed(file: Path, *keys: str, **values: Any) -> None:
+    """Change values in a JSON file, in the table under `keys`."""
+    whole = json.loads(file.read_text())
+    table = whole
+    for key in keys:
+        table = table[key]
+    table.update(values)
+    file.write_text(json.dumps(whole))
+
+
+ENCODER = ("config", "image_encoder")
+
+
+@pytest.mark.parametrize(
+    ("file", "keys", "values", "code", "told"),
+    [
+        ("config.json", (), {"class_name": "BertBackbone"}, "SEG-X155", "BertBackbone"),
+        ("config.json", (), {"registered_name": "their>Own"}, "SEG-X156", "their>Own"),
+        ("config.json", ENCODER, {"class_name": "Lambda"}, "SEG-X155", "Lambda"),
+        (
+            "config.json",
+            (*ENCODER, "config"),
+            {"block_type": {"class_name": "__lambda__"}},
+            "SEG-X160",
+            "__lambda__",
+        ),
+        ("config.json", (*ENCODER, "config"), {"block_type": "none"}, "SEG-X160", "none"),
+        ("config.json", ("config",), {"upsampling_size": 3}, "SEG-X160", "enlarged 3 times"),
+        ("config.json", ("config",), {"projection_filters": "8"}, "SEG-X160", "do not meet"),
+        ("config.json", ("config",), {"projection_filters": 9}, "SEG-C020", "config.json"),
+        ("task.json", ("config",), {"activation": "sigmoid"}, "SEG-X160", "sigmoid"),
+        ("task.json", ("config",), {"num_classes": None}, "SEG-X160", "num_classes = None"),
+        ("task.json", None, {}, "SEG-X155", "labels no pixels"),
+        ("task.weights.h5", None, {}, "SEG-C006", "task.weights.h5"),
+        ("config.json", b"{", {}, "SEG-C006", "config.json"),
+        ("model.weights.h5", b"HDF", {}, "SEG-C006", "model.weights.h5"),
+        (
+            "preprocessor.json",
+            ("config", "image_converter", "config"),
+            {"crop_to_aspect_ratio": True},
+            "SEG-X158",
+            "crop_to_aspect_ratio",
+        ),
+        (
+            "preprocessor.json",
+            ("config", "image_converter", "config"),
+            {"scale": [1, 0, 1]},
+            "SEG-X160",
+            "scale",
+        ),
+    ],
+)
+def test_what_cannot_be_taken_over_is_refused(
+    file: str,
+    keys: tuple[str, ...] | bytes | None,
+    values: dict[str, Any],
+    code: str,
+    told: str,
+    tmp_path: Path,
+    preset: Path,
+) -> None:
+    folder = shutil.copytree(preset, tmp_path / "theirs")
+    if keys is None:
+        (folder / file).unlink()
+    elif isinstance(keys, bytes):
+        (folder / file).write_bytes(keys)
+    else:
+        _changed(folder / file, *keys, **values)
+    with pytest.raises((ConfigError, CheckpointError)) as caught:
+        _import(tmp_path)
+    assert caught.value.code == code
+    assert told in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("preset") / "deeplab"
+    _deeplab(folder)
+    return folder
+
+
+def test_other_refusals(tmp_path: Path, preset: Path) -> None:
+    shutil.copytree(preset, tmp_path / "theirs")
+    with pytest.raises(ConfigError, match="SEG-X155.*"):
+        _import(tmp_path, asked=Asked(architecture="fcn_resnet50"))
+    with pytest.raises(ConfigError, match=r"(?s)SEG-X157.*keras-hub"):
+        _import(tmp_path, said=["0=sky", "1=sky", "2=road", "3=tree"])
+    for name in ("preprocessor.json", "image_converter.json"):
+        (tmp_path / "theirs" / name).unlink()
+    size = {"image_size": "files"}
+    with pytest.raises(ConfigError, match="SEG-X158.*normalised"):
+        _import(tmp_path, preprocessing=Preprocessing(**size))
+    run = _import(tmp_path, preprocessing=Preprocessing(normalize="imagenet", **size))
+    assert saved_model.load(run.model)[0].image_size is None
+
+
+@pytest.mark.usefixtures("small_segformer")
+@pytest.mark.parametrize(
+    "changes",
+    [{"image_shape": [64, 128, 3]}, {"layerwise_num_heads": [1, 2, 4, 8]}],
+)
+def test_segformer_of_another_form_is_refused(changes: dict[str, Any], tmp_path: Path) -> None:
+    _segformer(tmp_path / "theirs")
+    _changed(tmp_path / "theirs" / "config.json", *ENCODER, "config", **changes)
+    with pytest.raises(ConfigError, match=r"(?s)SEG-X160.*" + next(iter(changes))):
+        _import(tmp_path)
+
+
+def test_a_training_begins_with_a_preset(preset: Path) -> None:
+    text = (preset / "config.json").read_text()
+    options = model_file.Options(config=text, pretrained=str(preset))
+    for bands, classes in ((3, 4), (5, 4), (3, 2)):
+        network = model_file.build(options, bands, classes)
+        made_anew = any("made anew" in remark for remark in network.remarks)
+        assert made_anew == (classes != 4)
+        theirs = keras_hub.models.ImageSegmenter.from_preset(str(preset))
+        grey = np.random.default_rng(0).normal(size=(1, SIDE, SIDE, 1)).astype(np.float32)
+        expected = theirs(np.repeat(grey, 3, axis=-1), training=False)
+        if not made_anew:
+            own = network(np.repeat(grey, bands, axis=-1), training=False)
+            np.testing.assert_allclose(own, expected, atol=1e-4)
+
+
+def test_torch_as_engine_is_refused() -> None:
+    program = (
+        "from terrazzo_keras.backend import import_trainer; import_trainer('torch');"
+        "from terrazzo_keras import keras_hub_networks as k\n"
+        "try: k.library()\n"
+        "except Exception as error: print(error.code)\n"
+        "import sys; print('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["SEG-X195", "False"]
