@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -214,10 +215,12 @@ def load_weights(network: Any, folder: Path) -> None:
         (segmenter_file, network.load_task_weights),
     ):
         try:
-            load(str(file))
+            # Where a part of the file is missing, Keras says so and keeps random weights.
+            with warnings.catch_warnings(action="error", category=UserWarning):
+                load(str(file))
         except OSError as error:
             raise cannot_read(file, error) from error
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, UserWarning) as error:
             raise does_not_fit(
                 file, first_line(error)[:300], "the weights of the network in config.json"
             ) from error
