@@ -298,8 +298,8 @@ def test_other_refusals(tmp_path: Path, preset: Path) -> None:
     shutil.copytree(preset, tmp_path / "theirs")
     with pytest.raises(ConfigError, match="SEG-X155"):
         _import(tmp_path, asked=Asked(architecture="fcn_resnet50"))
+    three = _map(tmp_path / "three.toml", FOUR[:2] + FOUR[3:])
     with pytest.raises(ConfigError, match=r"(?s)SEG-X157.*keras-hub"):
-        three = _map(tmp_path / "three.toml", FOUR[:2] + FOUR[3:])
         _import(tmp_path, labels=three, said=["0=sky", "1=sky", "2=road", "3=tree"])
     for name in ("preprocessor.json", "image_converter.json"):
         (tmp_path / "theirs" / name).unlink()
