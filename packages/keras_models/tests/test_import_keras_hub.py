@@ -58,7 +58,8 @@ def _disturbed(network: Any) -> Any:
             continue
         values = generator.normal(size=shape)
         if len(shape) > 1:
-            values *= np.prod(shape[:-1]) ** -0.5
+            # Twice as much as keeps their size, so that activations matter.
+            values *= 2 * np.prod(shape[:-1]) ** -0.5
         else:
             values = 0.1 * values + (name in ("gamma", "moving_variance"))
         weight.assign(np.abs(values) if name == "moving_variance" else values)
