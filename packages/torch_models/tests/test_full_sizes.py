@@ -18,7 +18,7 @@ from terrazzo.base.recipe import ModelConfig, OptimizerConfig, TrainingConfig
 from terrazzo.models import catalog
 from terrazzo.testing.trainer_checks import FRAMEWORKS, TWO_COLOURS
 from terrazzo_torch.backend import backend
-from terrazzo_torch.models import segformer, vit
+from terrazzo_torch.models import dinov3_linear, segformer, vit
 from terrazzo_torch.padding import crop, pad_to_multiple
 
 VARIANTS = [
@@ -66,7 +66,8 @@ def _count(network: nn.Module) -> int:
 
 
 def test_every_model_of_this_backend_is_listed_without_a_framework() -> None:
-    assert {model for model, _ in VARIANTS} == set(backend.models())
+    by_their_own_config = {"smp", "transformers"}  # of any size
+    assert {model for model, _ in VARIANTS} == set(backend.models()) - by_their_own_config
     program = (
         "import sys; from terrazzo.cli import listing; listing._list_models(); "
         f"assert not {FRAMEWORKS} & set(sys.modules), sys.modules.keys()"
@@ -174,6 +175,28 @@ def test_timm_says_the_same(name: str) -> None:
         tokens_BDhw = tokens_BND.transpose(1, 2).unflatten(2, (4, 6))
         expected = nn.functional.interpolate(
             network.head(tokens_BDhw), size=(64, 96), mode="bilinear"
+        )
+        _assert_close(network(images_BCHW), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "patch"), [("vit_tiny_patch16_dinov3_qkvb", 16), ("vit_small_patch14_dinov2", 14)]
+)
+def test_linear_head_reads_the_tokens_that_timm_gives(name: str, patch: int) -> None:
+    torch.manual_seed(0)
+    network = dinov3_linear.build(dinov3_linear.Options(encoder=name), 3, 5).eval()
+    _disturb_statistics(network)
+    source = timm.create_model(name, num_classes=0, dynamic_img_size=True).eval()
+    source.load_state_dict(network.encoder.state_dict(), strict=False)
+    norm, head = network.decoder, network.head
+    images_BCHW = torch.randn(2, 3, 4 * patch, 6 * patch)
+    with torch.no_grad():
+        tokens_BND = source.forward_features(images_BCHW)[:, source.num_prefix_tokens :]
+        scaled_BND = (tokens_BND - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
+        logits_BNK = scaled_BND @ head.weight.flatten(1).T + head.bias
+        logits_BKhw = logits_BNK.transpose(1, 2).unflatten(2, (4, 6))
+        expected = nn.functional.interpolate(
+            logits_BKhw, size=images_BCHW.shape[2:], mode="bilinear"
         )
         _assert_close(network(images_BCHW), expected)
 

@@ -21,6 +21,10 @@ FORMS = {
     **{name: (name, {}) for name in backend.models()},
     "vit, linear": ("vit", {"decoder": "linear"}),
     "vit, a class token less": ("vit", {"encoder": "test_vit2", "patch_size": 16}),
+    "dinov3_linear, a DINOv3, light": (
+        "dinov3_linear",
+        {"encoder": "vit_tiny_patch16_dinov3_qkvb", "patch_size": None, "decoder": "light"},
+    ),
     "fcn, one head": ("fcn", {"auxiliary": False}),
     "segformer, fine": ("segformer", {"patch_strides": [2, 2, 2, 2]}),
     "unet, bilinear": ("unet", {"up": "bilinear"}),
@@ -31,6 +35,8 @@ FORMS = {
 """Model and changes to its small form."""
 COARSEST = {
     "deeplabv3": 8,
+    "dinov3_linear": 4,
+    "dinov3_linear, a DINOv3, light": 16,
     "fcn": 8,
     "fcn, one head": 8,
     "lraspp": 16,

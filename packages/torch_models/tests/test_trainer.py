@@ -260,6 +260,25 @@ def test_layer_decay_needs_numbered_layers() -> None:
 
 
 @pytest.mark.slow
+def test_encoder_under_a_linear_head_is_frozen_unless_the_recipe_says_otherwise() -> None:
+    for options, trained in [
+        ({}, {"decoder", "head"}),
+        ({"train_encoder": True}, {"encoder", "decoder", "head"}),
+    ]:
+        small = {"encoder": "test_vit", "patch_size": 4} | options
+        trainer = _trainer(model=ModelConfig(name="dinov3_linear", options=small))
+        before = trainer.state()
+        trainer.train_step(TASK.batch(8, 8), 1e-2)
+        after = trainer.state()
+        changed = {
+            trainer.parts[name]
+            for name in before
+            if name.startswith("weights/") and not np.array_equal(before[name], after[name])
+        }
+        assert changed == trained
+        assert any("random weights" in each for each in trainer.remarks) == (not options)
+
+
 def test_compiled_network_learns_the_same() -> None:
     plain, compiled = (_convolution(compile=wanted) for wanted in (False, True))
     for trainer in (plain, compiled):

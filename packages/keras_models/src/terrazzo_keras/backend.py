@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from terrazzo.data.labels import LabelMap
     from terrazzo.data.sample import Bands
     from terrazzo.models.contract import Trainer
+    from terrazzo.models.published_network import Asked, PublishedNetwork
 
 ENGINES = ("tensorflow", "torch", "jax")
 
@@ -92,6 +93,20 @@ class KerasBackend:
                 module.build, expected, options, parts, training, labels, bands, seed
             )
         return made
+
+    def published(self, source: Path, asked: Asked) -> PublishedNetwork:
+        """Read what a preset of keras-hub says of its network; runs no code that comes with it.
+
+        Raises:
+            TerrazzoError: see `terrazzo_keras.importing.preset.read`.
+        """
+        _refuse_several_processes()
+        engine = engine_name()
+        backends.claim_process(self.name, engine)
+        import_trainer(engine).set_number_type_and_layout()
+        from terrazzo_keras.importing.preset import read
+
+        return read(source, asked)
 
     def _module_and_options(self, model: ModelConfig) -> tuple[ModuleType, ModuleType, Any]:
         if model.name not in self.models():

@@ -7,12 +7,14 @@ registered names, without ``custom_objects``.
 
 from terrazzo_keras.attention import PixelAttention
 from terrazzo_keras.dropout import Dropout
+from terrazzo_keras.gelu import ApproximateGelu
 from terrazzo_keras.normalization import BatchNormalization
 from terrazzo_keras.padding import CropTo, PadToMultiple
 from terrazzo_keras.raw_pixels import NormalizePixels
 from terrazzo_keras.resizing import SpreadOver, UpsampleBilinear
 
 __all__ = [
+    "ApproximateGelu",
     "BatchNormalization",
     "CropTo",
     "Dropout",

@@ -83,7 +83,7 @@ def build(
         bands: C bands.
         seed: of the weights and of dropout.
     """
-    _set_number_type_and_layout()
+    set_number_type_and_layout()
     engine = _engine()
     # Keras draws the seeds of all layers from this generator, and nothing here draws from another
     # one of the process. Its own `set_random_seed` imports TensorFlow, whatever the engine.
@@ -112,7 +112,7 @@ def _engine() -> Any:
     return importlib.import_module(f"terrazzo_keras.engines.{keras.backend.backend()}")
 
 
-def _set_number_type_and_layout() -> None:
+def set_number_type_and_layout() -> None:
     """Set what the user's ``keras.json`` may have set otherwise: this package is written for these.
 
     In the whole process, since graphs are made when they are first used.

@@ -87,7 +87,8 @@ class TorchBackend:
         from terrazzo_torch.trainer import TorchTrainer, out_of_memory
 
         torch.manual_seed(seed)
-        parts = Parts(file.ENCODER, file.HEAD, getattr(file, "layer", None))
+        frozen = hasattr(file, "freezes") and file.freezes(options)
+        parts = Parts(file.ENCODER, file.HEAD, getattr(file, "layer", None), frozen)
         with memory_to_build(model, out_of_memory):
             network = file.build(options, len(bands), len(labels))
             if expected is not None:

@@ -77,6 +77,7 @@ def import_(
     Examples:
         terrazzo import segformer_folder --labels cityscapes_19 --out runs/published
         terrazzo import my_unet --labels camvid --in-order --normalize imagenet --out runs/theirs
+        terrazzo import preset --backend keras --labels map.toml --in-order --out runs/hub
         terrazzo import weights.pth --architecture fcn_resnet50 --labels map.toml --out runs/fcn
         terrazzo evaluate runs/published --data recipes/camvid/unet_quick.toml
     """

@@ -52,7 +52,7 @@ def list_(
 def _list_models() -> None:
     from terrazzo.models import backends, catalog
 
-    line = "{:<10}{:<26}{:<24}{:>13}  {:<16}{:<7}{}".format
+    line = "{:<10}{:<26}{:<26}{:>13}  {:<16}{:<7}{}".format
     print(line("backend", "model", "variant", "parameters", "strides", "bands", "pretrained"))
     for name in backends.PACKAGES:
         if name not in backends.installed():

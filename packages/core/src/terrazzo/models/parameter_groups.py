@@ -27,11 +27,13 @@ class Parts:
         head: beginnings of the names of the weights that depend on the number of classes.
         layer: from the name of an encoder's weight to the number of its layer, 0 for the first and
             None for what comes after the last; None where the model does not number them.
+        frozen: the encoder stays as it is, whatever `TrainingConfig.train_part` says.
     """
 
     encoder: tuple[str, ...]
     head: tuple[str, ...]
     layer: Callable[[str], int | None] | None = None
+    frozen: bool = False
 
     def of(self, name: str) -> Part:
         """Return the part of the weight `name`, without ``weights/``."""
@@ -41,7 +43,8 @@ class Parts:
 
     def is_frozen(self, name: str, training: TrainingConfig) -> bool:
         """Tell whether the weight `name` stays as it is."""
-        return training.train_part == "decoder" and self.of(name) == "encoder"
+        freezes = self.frozen or training.train_part == "decoder"
+        return freezes and self.of(name) == "encoder"
 
     def lr_factors(self, names: Iterable[str], training: TrainingConfig) -> dict[str, float]:
         """Return what multiplies the learning rate of each weight, where it is not 1.
@@ -54,7 +57,7 @@ class Parts:
                 "SEG-X016",
                 "training.layer_decay is for models with numbered layers",
                 observed=training.layer_decay,
-                allowed="1 for this model; other values for vit",
+                allowed="1 for this model; other values for vit and dinov3_linear",
                 next_step="remove it, or use training.encoder_lr_factor",
             )
         encoder = [name for name in names if self.of(name) == "encoder"]

@@ -6,14 +6,17 @@ refused, is decided once for all of them in `terrazzo.workflows.import_model`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from terrazzo.base.config_parsing import Size
+from terrazzo.base.errors import ConfigError
 from terrazzo.base.recipe import ModelConfig
 from terrazzo.data.class_matching import Matching
 
@@ -81,3 +84,32 @@ class PublishedNetwork:
     files: Mapping[str, str]
     origin: str
     take: Callable[[Matching, Size | None], Taken]
+
+
+def require_one_to_one(matching: Matching, library: str) -> None:
+    """Refuse classes that are made up of several, for networks that cannot add them.
+
+    Raises:
+        ConfigError: SEG-X157.
+    """
+    if matching.one_to_one:
+        return
+    several = [ours for ours, g in zip(matching.ours, matching.groups, strict=True) if len(g) > 1]
+    raise ConfigError(
+        "SEG-X157",
+        f"networks of {library} keep their classes as they are: one of theirs for one of ours",
+        observed=f"several are {several[0]}"
+        if several
+        else f"{matching.theirs[matching.left_out[0]]} is left out",
+        allowed=f"a label map of {len(matching.theirs)} classes",
+        next_step="give a label map of all its classes",
+    )
+
+
+def digests(files: Iterable[Path]) -> dict[str, str]:
+    """Return the SHA-256 of files by name."""
+    sums = {}
+    for path in files:
+        with path.open("rb") as file:
+            sums[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return sums

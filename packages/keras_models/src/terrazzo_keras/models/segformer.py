@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -28,6 +28,7 @@ from terrazzo.models.segformer_sizes import (
 )
 from terrazzo_keras.attention import PixelAttention
 from terrazzo_keras.dropout import Dropout
+from terrazzo_keras.gelu import ApproximateGelu
 from terrazzo_keras.normalization import BatchNormalization
 from terrazzo_keras.padding import CropTo, PadToMultiple
 from terrazzo_keras.resizing import UpsampleBilinear
@@ -56,6 +57,9 @@ class Options(Frozen):
     """Largest probability of leaving out a residual branch; grows linearly with depth."""
     dropout: Fraction = 0.1
     """Probability of dropping a value before the classifier."""
+    arithmetic: Literal["published", "keras_hub"] = "published"
+    """keras_hub: that of its presets, with an approximation of GELU and 1e-6 in place of 1e-5 in
+    the norms of the blocks; `terrazzo import` sets it. Such a network does not convert."""
 
 
 SMALL = Options(size="tiny")
@@ -70,9 +74,10 @@ class _Stage(NamedTuple):
     stride: int
     reduction: int
     num_heads: int
+    is_keras_hub: bool
 
 
-_HEADS = (1, 2, 5, 8)
+HEADS = (1, 2, 5, 8)
 _MLP_RATIO = 4
 
 
@@ -92,7 +97,9 @@ def build(options: Options, num_bands: int, num_classes: int) -> keras.Model:
     x = PadToMultiple(multiple(options.patch_strides), name="pad")(images)
     drop_paths = iter(np.linspace(0, options.drop_path, sum(size.depths)).tolist())
     maps = []
-    for number, stage in enumerate(map(_Stage, PATCHES, options.patch_strides, REDUCTIONS, _HEADS)):
+    is_keras_hub = options.arithmetic == "keras_hub"
+    numbers = zip(PATCHES, options.patch_strides, REDUCTIONS, HEADS, strict=True)
+    for number, stage in enumerate(_Stage(*each, is_keras_hub) for each in numbers):
         x = _encoder_stage(
             x, stage, size.widths[number], size.depths[number], drop_paths, f"encoder_{number}"
         )
@@ -119,7 +126,8 @@ def _encoder_stage(
         drop_path = next(drop_paths)
         for branch in (_attention, _mix_mlp):
             prefix = f"{name}_block_{block}_{branch.__name__.removeprefix('_')}"
-            y = branch(_layer_norm(f"{prefix}_norm")(x), stage, width, prefix)
+            norm = _layer_norm(f"{prefix}_norm", 1e-6 if stage.is_keras_hub else 1e-5)
+            y = branch(norm(x), stage, width, prefix)
             y = Dropout(drop_path, whole_images=True, name=f"{prefix}_drop_path")(y)
             x = layers.Add(name=f"{prefix}_add")([x, y])
     return _layer_norm(f"{name}_norm")(x)
@@ -137,13 +145,16 @@ def _attention(x: Any, stage: _Stage, width: int, name: str) -> Any:
     return _dense(width, f"{name}_output")(attended)
 
 
-def _mix_mlp(x: Any, stage: _Stage, width: int, name: str) -> Any:  # noqa: ARG001 - as `_attention`
+def _mix_mlp(x: Any, stage: _Stage, width: int, name: str) -> Any:
     """Mix the channels of each token, and its neighbours in between: they tell it where it is."""
     x = _dense(_MLP_RATIO * width, f"{name}_expand")(x)
     x = layers.DepthwiseConv2D(
         3, padding="same", depthwise_initializer=_normal(), name=f"{name}_depthwise"
     )(x)
-    x = layers.Activation("gelu", name=f"{name}_gelu")(x)
+    gelu = f"{name}_gelu"
+    x = (
+        ApproximateGelu(name=gelu) if stage.is_keras_hub else layers.Activation("gelu", name=gelu)
+    )(x)
     return _dense(width, f"{name}_reduce")(x)
 
 
@@ -174,8 +185,8 @@ def _dense(width: int, name: str) -> layers.Layer:
     return layers.Dense(width, kernel_initializer=_normal(), name=name)
 
 
-def _layer_norm(name: str) -> layers.Layer:
-    return layers.LayerNormalization(epsilon=1e-5, name=name)
+def _layer_norm(name: str, epsilon: float = 1e-5) -> layers.Layer:
+    return layers.LayerNormalization(epsilon=epsilon, name=name)
 
 
 def _normal() -> keras.initializers.Initializer:

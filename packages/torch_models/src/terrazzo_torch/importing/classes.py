@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 from torch import Tensor
 
-from terrazzo.base.errors import ConfigError
 from terrazzo.data.class_matching import Matching
 from terrazzo.models.contract import State
 from terrazzo_torch.grouped_outputs import Groups
@@ -41,38 +38,9 @@ def groups_of(matching: Matching) -> Groups:
     return () if matching.one_to_one else matching.groups
 
 
-def require_one_to_one(matching: Matching, library: str) -> None:
-    """Refuse classes that are made up of several, for networks that cannot add them.
-
-    Raises:
-        ConfigError: SEG-X157.
-    """
-    if matching.one_to_one:
-        return
-    several = [ours for ours, g in zip(matching.ours, matching.groups, strict=True) if len(g) > 1]
-    raise ConfigError(
-        "SEG-X157",
-        f"networks of {library} keep their classes as they are: one of theirs for one of ours",
-        observed=f"several are {several[0]}"
-        if several
-        else f"{matching.theirs[matching.left_out[0]]} is left out",
-        allowed=f"a label map of {len(matching.theirs)} classes",
-        next_step="give a label map of all its classes",
-    )
-
-
 def state_of(weights: Mapping[str, Tensor]) -> State:
     """Return the weights of a network as our wrapper of it has them."""
     return {
         f"weights/network.{name}": np.array(tensor.detach().cpu().numpy(), order="C")
         for name, tensor in weights.items()
     }
-
-
-def digests(files: Iterable[Path]) -> dict[str, str]:
-    """Return the SHA-256 of files by name."""
-    sums = {}
-    for path in files:
-        with path.open("rb") as file:
-            sums[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return sums

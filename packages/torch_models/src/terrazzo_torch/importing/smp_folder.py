@@ -16,7 +16,7 @@ from terrazzo.base.config_parsing import Size
 from terrazzo.base.errors import ConfigError, ResourceError
 from terrazzo.base.recipe import ModelConfig
 from terrazzo.data.class_matching import Matching
-from terrazzo.models.published_network import PublishedNetwork, Taken
+from terrazzo.models.published_network import PublishedNetwork, Taken, digests
 from terrazzo_torch import pretrained
 from terrazzo_torch.importing import classes
 from terrazzo_torch.importing.extra import smp_model_file
@@ -105,7 +105,7 @@ def read(folder: Path, origin: str, said: Mapping[str, Any]) -> PublishedNetwork
         size_rule=None,
         normalization_unknown=how.unknown,
         notes=("one output: 1 is where it says yes (sigmoid), 0 is all else",) if binary else (),
-        files=classes.digests((folder / "config.json", *pretrained.weight_files(folder))),
+        files=digests((folder / "config.json", *pretrained.weight_files(folder))),
         origin=origin,
         take=take,
     )

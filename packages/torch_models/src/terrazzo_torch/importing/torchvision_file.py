@@ -16,7 +16,7 @@ from terrazzo.base.recipe import ModelConfig
 from terrazzo.data.class_matching import Matching
 from terrazzo.data.input_statistics import IMAGENET
 from terrazzo.models.pretrained_errors import does_not_fit
-from terrazzo.models.published_network import PublishedNetwork, Taken
+from terrazzo.models.published_network import PublishedNetwork, Taken, digests, require_one_to_one
 from terrazzo_torch import pretrained
 from terrazzo_torch.importing import classes
 from terrazzo_torch.torchvision_networks import STRIDES
@@ -67,7 +67,7 @@ def read(source: Path, origin: str, architecture: str) -> PublishedNetwork:
         options = {"encoder": kind.encoder, "auxiliary": auxiliary}
 
     def take(matching: Matching, _: Size | None) -> Taken:
-        classes.require_one_to_one(matching, "torchvision")
+        require_one_to_one(matching, "torchvision")
         own = _loaded(kind, options, weights, number, source)
         moved = classes.in_order(own, kind.heads, matching)
         model = ModelConfig(name=kind.model, options=options)
@@ -91,7 +91,7 @@ def read(source: Path, origin: str, architecture: str) -> PublishedNetwork:
             f"images are padded to multiples of {stride} here and not there: at other sizes the "
             "last rows and columns differ a little",
         ),
-        files=classes.digests(pretrained.weight_files(source)),
+        files=digests(pretrained.weight_files(source)),
         origin=origin,
         take=take,
     )

@@ -15,7 +15,7 @@ from terrazzo.base.errors import ConfigError
 from terrazzo.base.recipe import ModelConfig
 from terrazzo.data.class_matching import Matching
 from terrazzo.models.pretrained_errors import first_line
-from terrazzo.models.published_network import PublishedNetwork, Taken
+from terrazzo.models.published_network import PublishedNetwork, Taken, digests
 from terrazzo.models.segformer_sizes import SIZES, STRIDES, multiple
 from terrazzo_torch import pretrained
 from terrazzo_torch.importing import classes, image_processor
@@ -86,7 +86,7 @@ def read(folder: Path, origin: str, said: Mapping[str, Any]) -> PublishedNetwork
         notes=("its masks held class k as k + 1 and 0 for pixels that do not count",)
         if prepared.labels_reduced
         else (),
-        files=classes.digests(files),
+        files=digests(files),
         origin=origin,
         take=take,
     )

@@ -32,21 +32,14 @@ FACTS = {
 }
 
 
-class Options(Frozen):
-    """Options of the ViT."""
+class EncoderOptions(Frozen):
+    """Options of an encoder that is a ViT of timm."""
 
     encoder: str = "vit_large_patch16_384"
     """Any model of timm's modules ``vision_transformer``, ``deit`` and ``eva``; with a tag, as in
     ``vit_large_patch16_384.augreg_in21k_ft_in1k``, its pretrained weights are those."""
     patch_size: Annotated[int, Field(ge=2)] | None = None
     """Rows and columns of a patch. None: as published. Other sizes resample pretrained kernels."""
-    decoder: Literal["linear", "progressive"] = "progressive"
-    """linear: one class a patch, enlarged at once. progressive: a convolution at each doubling, so
-    that borders do not follow the patches."""
-    decoder_width: Count = 256
-    """Channels of the progressive decoder."""
-    drop_path: Fraction = 0.0
-    """Largest probability of leaving out a residual branch; grows linearly with depth."""
     pretrained: Pretrained = False
     revision: Revision = None
     """Commit on the hub; needed where none is built in."""
@@ -54,32 +47,55 @@ class Options(Frozen):
     """That the weight file must have, in place of the one built in."""
 
 
+class Options(EncoderOptions):
+    """Options of the ViT."""
+
+    decoder: Literal["linear", "progressive"] = "progressive"
+    """linear: one class a patch, enlarged at once. progressive: a convolution at each doubling, so
+    that borders do not follow the patches."""
+    decoder_width: Count = 256
+    """Channels of the progressive decoder."""
+    drop_path: Fraction = 0.0
+    """Largest probability of leaving out a residual branch; grows linearly with depth."""
+
+
 SMALL = Options(encoder="test_vit", patch_size=4, decoder_width=16)
 
 
-def input_statistics(options: Options) -> InputStatistics:
+def input_statistics(options: EncoderOptions) -> InputStatistics:
     """Return what timm's weights of the encoder were trained on."""
     return timm_encoders.input_statistics(options.encoder)
 
 
 def build(options: Options, num_bands: int, num_classes: int) -> nn.Module:
     """Make a ViT; random weights of timm, or an encoder that `options.pretrained` names."""
+    encoder, remarks = make_encoder(options, options.drop_path, num_bands)
+    width = encoder.embed_dim
+    decoder: nn.Module = nn.Identity()
+    if options.decoder == "progressive":
+        decoder = progressive(width, options.decoder_width, patch_of(encoder))
+        width = options.decoder_width
+    network = VisionTransformer(encoder, decoder, width, num_classes)
+    network.remarks = remarks
+    return network
+
+
+def make_encoder(
+    options: EncoderOptions, drop_path: float, num_bands: int
+) -> tuple[Any, tuple[str, ...]]:
+    """Return timm's module, with the weights that the options name, and remarks on them."""
     settings = timm_encoders.vision_transformer_settings(
-        options.encoder,
-        num_bands,
-        patch_size=options.patch_size,
-        drop_path=options.drop_path,
+        options.encoder, num_bands, patch_size=options.patch_size, drop_path=drop_path
     )
     encoder = timm_encoders.vision_transformer(options.encoder, settings)
-    network = VisionTransformer(encoder, options, num_classes)
-    network.remarks = timm_encoders.load(
+    remarks = timm_encoders.load(
         encoder,
         options.encoder,
         settings,
         options.pretrained,
         timm_encoders.Pinned(options.revision, options.sha256),
     )
-    return network
+    return encoder, remarks
 
 
 def layer(name: str) -> int | None:
@@ -102,17 +118,11 @@ class VisionTransformer(nn.Module):
 
     remarks: tuple[str, ...] = ()
 
-    def __init__(self, encoder: Any, options: Options, num_classes: int) -> None:
+    def __init__(self, encoder: Any, decoder: nn.Module, width: int, num_classes: int) -> None:
         super().__init__()
         self.encoder: Any = encoder  # a module; timm is not typed
-        patch_height, patch_width = encoder.patch_embed.patch_size
-        assert patch_height == patch_width
-        self._patch = patch_height
-        width = encoder.embed_dim
-        self.decoder: nn.Module = nn.Identity()
-        if options.decoder == "progressive":
-            self.decoder = _progressive(width, options.decoder_width, self._patch)
-            width = options.decoder_width
+        self._patch = patch_of(encoder)
+        self.decoder = decoder
         self.head = nn.Conv2d(width, num_classes, kernel_size=1)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
@@ -130,7 +140,14 @@ class VisionTransformer(nn.Module):
         return crop(logits, images_BCHW.shape)
 
 
-def _progressive(inputs: int, width: int, patch: int) -> nn.Sequential:
+def patch_of(encoder: Any) -> int:
+    """Return the rows, and columns, of a patch of timm's module."""
+    patch_height, patch_width = encoder.patch_embed.patch_size
+    assert patch_height == patch_width
+    return int(patch_height)
+
+
+def progressive(inputs: int, width: int, patch: int) -> nn.Sequential:
     """Double the resolution as often as the patch can be halved, a convolution before each time."""
     layers: list[nn.Module] = []
     for channels in [inputs] + [width] * (patch.bit_length() - 2):
