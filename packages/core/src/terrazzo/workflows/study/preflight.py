@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from terrazzo import check, tracking
 from terrazzo.base.errors import DataError, TerrazzoError
-from terrazzo.base.recipe import DataConfig, LoaderConfig
+from terrazzo.base.recipe import DataConfig, LoaderConfig, Statistics
 from terrazzo.comparison import compare
 from terrazzo.data import datasets, normalization, pixel_size
 from terrazzo.data.datasets import Split
@@ -149,7 +149,7 @@ def _check_run(plan: Plan, planned: PlannedRun, opened: _Opened) -> None:
     splits = opened.splits(recipe.data, recipe.loader)
     train = splits["train"]
     require_weight_a_class(recipe, train.label_map)
-    if recipe.data.normalize == "imagenet":
+    if recipe.data.normalize == "imagenet" or isinstance(recipe.data.normalize, Statistics):
         normalization.bands_of(train, recipe.data.normalize)
     if not datasets.reading_rules(recipe.data).apply_scale:
         require_one_scaling(splits)
