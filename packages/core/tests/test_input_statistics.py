@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from terrazzo.base.errors import CheckpointError, ConfigError
+from terrazzo.base.progress import Silent
 from terrazzo.base.recipe import Config, DataConfig, ModelConfig, TrainingConfig, load_recipe
 from terrazzo.data import datasets
 from terrazzo.data.input_statistics import IMAGENET, InputStatistics, fitted, remark_unfit
@@ -12,6 +13,7 @@ from terrazzo.data.normalization import bands_of
 from terrazzo.data.sample import Bands
 from terrazzo.runs.folder import create_run, reopen_run, with_kept_defaults
 from terrazzo.testing import dataset_trees
+from terrazzo.workflows import train as workflow
 
 RGB = ("red", "green", "blue")
 HALF = InputStatistics((127.5,) * 3, (127.5,) * 3)
@@ -81,6 +83,24 @@ def test_statistics_of_the_weights_and_by_hand(train):
     ).normalize
     found = bands_of(train, by_hand)
     assert (found.mean, found.std) == ((1, 2, 3), (4, 5, 6))
+
+
+def test_statistics_that_nobody_knows_are_told_of(tmp_path):
+    said = []
+
+    class Lines(Silent):
+        def say(self, text):
+            said.append(text)
+
+    data = dataset_trees.WRITERS["folder"](tmp_path / "data").data
+    trained = Config(
+        backend="reference",
+        data=data.model_copy(update={"normalize": "pretrained"}),
+        model=ModelConfig(name="pixel_softmax"),
+        training=TrainingConfig(steps=1, batch_size=1),
+    )
+    workflow.train(trained, tmp_path / "run", progress=Lines())
+    assert any("nothing says what images the weights expect" in line for line in said)
 
 
 def test_by_hand_needs_one_a_band(train):

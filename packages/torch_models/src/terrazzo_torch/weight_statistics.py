@@ -71,15 +71,13 @@ def _of_smp(said: Mapping[str, Any]) -> InputStatistics | None:
 def _of_timm(said: object) -> InputStatistics | None:
     if not isinstance(said, Mapping):
         return None
-    mean, std = (
-        tuple(255.0 * v for v in values) if _are_numbers(values := said.get(key)) else None
-        for key in ("mean", "std")
-    )
-    return _of_colours(mean, std)
+    return _of_colours(_grey_levels(said.get("mean")), _grey_levels(said.get("std")))
 
 
-def _are_numbers(values: object) -> bool:
-    return isinstance(values, list) and all(isinstance(each, int | float) for each in values)
+def _grey_levels(values: object) -> tuple[float, ...] | None:
+    if isinstance(values, list) and all(isinstance(each, int | float) for each in values):
+        return tuple(255.0 * each for each in values)
+    return None
 
 
 def _of_colours(

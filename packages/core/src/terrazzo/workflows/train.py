@@ -231,6 +231,11 @@ def _prepare(
         else:
             _note_resumption(folder, backend, trainer, data_now, progress)
         _introduce(recipe, trainer, splits, progress)
+        if recipe.data.normalize == "pretrained" and expected is None:
+            progress.say(
+                'data.normalize = "pretrained": nothing says what images the weights expect; these '
+                "are normalised by mean and deviation of their own"
+            )
         if (warning := scales.warning()) is not None:
             progress.say(warning)
         if not resume:
