@@ -52,8 +52,9 @@ def load_init_weights(trainer: Trainer, recipe: Config, train: Split, progress: 
     pixels = compatibility.pixels_of_split(train, datasets.reading_rules(recipe.data, train.source))
     for doubt in compatibility.doubts_before_training(card, pixels):
         progress.say(doubt)
-    if (doubt := other_normalization(card.bands, trainer.bands)) is not None:
-        progress.say(f"warning: {init.run}: {doubt}")
+    otherwise = other_normalization(card.bands, trainer.bands)
+    if otherwise is not None:
+        progress.say(f"warning: {init.run}: {otherwise}")
     given = saved_model.read_weights(folder)
     own = {name: array for name, array in trainer.state().items() if name in trainer.parts}
     same_classes = card.label_map.names == train.label_map.names
