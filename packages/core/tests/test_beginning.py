@@ -1,5 +1,6 @@
 """Beginning with another run's weights: what is taken, what stays new, what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -113,3 +114,29 @@ def test_an_unfinished_run_is_refused(tmp_path):
         load_init_weights(
             trainer(labels("a", "b"), 1), make_recipe(tmp_path), split(labels("a", "b")), Silent()
         )
+
+
+def test_images_normalised_otherwise_than_those_of_the_weights_are_told_of(run):
+    """Such as those of an imported network under the statistics of the new data."""
+    label_map = labels("a", "b")
+    own, said = trainer(label_map, 1), Lines()
+    load_init_weights(own, make_recipe(run), split(label_map), said)
+    assert not any("warning" in line for line in said.lines)
+    (mean,), (std,) = BANDS.mean, BANDS.std
+    other = replace(BANDS, mean=(mean + 3 * std,), std=(std / 2,))
+    own = WithParts(pixel_softmax.Options(), make_recipe("").training, label_map, other, 1)
+    load_init_weights(own, make_recipe(run), split(label_map), said)
+    (told,) = [line for line in said.lines if "warning" in line]
+    assert "up to 3 deviations apart" in told
+    assert "factors of 0.5 to 0.5" in told
+    assert f"mean = [{mean:.6g}], std = [{std:.6g}]" in told
+
+
+class Lines(Silent):
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)

@@ -11,10 +11,12 @@ import tomli_w
 
 from terrazzo.base.errors import CheckpointError, ConfigError
 from terrazzo.base.json_files import read_json
-from terrazzo.data import class_matching
+from terrazzo.base.progress import Silent
+from terrazzo.data import class_matching, datasets
 from terrazzo.data.labels import LabelClass, LabelMap, load_label_map
 from terrazzo.runs import saved_model
 from terrazzo.runs.folder import RunFolder
+from terrazzo.testing import dataset_trees
 from terrazzo.testing.reference import published
 from terrazzo.workflows import evaluate, import_model
 from terrazzo.workflows.import_model import Preprocessing
@@ -175,3 +177,39 @@ def test_a_place_that_is_taken_is_kept(source: Path, tmp_path: Path) -> None:
         _import(source, source / "run")
     with pytest.raises(ConfigError, match="SEG-X155"):
         _import(tmp_path, tmp_path.parent / "elsewhere")
+
+
+def test_an_imported_run_is_scored_on_other_data_at_the_size_it_is_told_of(tmp_path: Path) -> None:
+    """A recipe's `image_size` is that of the recipe's own model, perhaps."""
+    data = dataset_trees.WRITERS["folder"](tmp_path / "data").data
+    names = datasets.load_labels(data).names
+    arrays = {"kernel": np.zeros((3, len(names)), np.float32), "bias": np.arange(len(names)) + 0.5}
+    description = {"names": names, "mean": [1, 2, 3], "std": [4, 5, 6], "image_size": [8, 12]}
+    published.write(
+        tmp_path / "theirs", description, {n: a.astype(np.float32) for n, a in arrays.items()}
+    )
+    folder = _import(tmp_path / "theirs", tmp_path / "run", labels=data.labels)
+
+    class Lines(Silent):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def say(self, text: str) -> None:
+            self.lines.append(text)
+
+    for size, told in ((None, False), ((8, 12), False), ((4, 6), True)):
+        table = data.model_copy(update={"image_size": size}).model_dump(
+            mode="json", exclude_none=True
+        )
+        file = tmp_path / "other.toml"
+        file.write_text(tomli_w.dumps({"data": table}))
+        progress = Lines()
+        finished = evaluate.evaluate(folder.path, data=file, progress=progress)
+        assert finished.evaluation.split == "other-test"
+        assert finished.report is not None
+        warned = [line for line in progress.lines if "brought to" in line]
+        assert bool(warned) == told
+    assert warned == [
+        "warning: images are brought to 4×6, as the data say; the model was made for images "
+        "brought to 8×12"
+    ]

@@ -3,13 +3,17 @@
 import numpy as np
 import pytest
 
-from terrazzo.base.errors import ConfigError
-from terrazzo.base.recipe import DataConfig, load_recipe
+from terrazzo.base.errors import CheckpointError, ConfigError
+from terrazzo.base.progress import Silent
+from terrazzo.base.recipe import Config, DataConfig, ModelConfig, TrainingConfig, load_recipe
 from terrazzo.data import datasets
 from terrazzo.data.input_statistics import IMAGENET, InputStatistics, fitted, remark_unfit
+from terrazzo.data.labels import load_label_map
 from terrazzo.data.normalization import bands_of
 from terrazzo.data.sample import Bands
+from terrazzo.runs.folder import create_run, reopen_run, with_kept_defaults
 from terrazzo.testing import dataset_trees
+from terrazzo.workflows import train as workflow
 
 RGB = ("red", "green", "blue")
 HALF = InputStatistics((127.5,) * 3, (127.5,) * 3)
@@ -36,6 +40,35 @@ def test_without_a_word_pretrained_weights_decide():
     assert stated.data.normalize == "dataset"
 
 
+def test_so_they_do_in_a_recipe_made_of_objects():
+    made = Config(
+        backend="reference",
+        data=DataConfig(format="folder", root="data"),
+        model=ModelConfig(name="pixel_softmax", options={"pretrained": "encoder"}),
+        training=TrainingConfig(steps=1),
+    )
+    assert made.data.normalize == "pretrained"
+
+
+def test_a_run_that_was_begun_before_that_goes_on_as_it_was(tmp_path):
+    """Earlier versions took the statistics of the data set, and wrote them down."""
+    weights = {"options": {"pretrained": "encoder"}}
+    before = recipe(model=weights, data={"normalize": "dataset"})
+    run = create_run(tmp_path / "run", before, load_label_map("camvid"), overwrite=False)
+    now = with_kept_defaults(recipe(model=weights), run.config)
+    assert now.data.normalize == "dataset"
+    reopen_run(run.path, now)
+    stated = recipe(model=weights, data={"normalize": "pretrained"})
+    with pytest.raises(CheckpointError, match="dataset → pretrained"):
+        reopen_run(run.path, with_kept_defaults(stated, run.config))
+    by_hand = recipe(model=weights, data={"normalize": {"mean": [1, 2, 3], "std": [1, 1, 1]}})
+    other = create_run(tmp_path / "other", by_hand, load_label_map("camvid"), overwrite=False)
+    assert with_kept_defaults(recipe(model=weights), other.config).data == by_hand.data
+    assert with_kept_defaults(recipe(model=weights), tmp_path / "none").data.normalize == (
+        "pretrained"
+    )
+
+
 @pytest.fixture
 def train(tmp_path):
     return datasets.open_split(dataset_trees.WRITERS["folder"](tmp_path).data, "train")
@@ -50,6 +83,24 @@ def test_statistics_of_the_weights_and_by_hand(train):
     ).normalize
     found = bands_of(train, by_hand)
     assert (found.mean, found.std) == ((1, 2, 3), (4, 5, 6))
+
+
+def test_statistics_that_nobody_knows_are_told_of(tmp_path):
+    said = []
+
+    class Lines(Silent):
+        def say(self, text):
+            said.append(text)
+
+    data = dataset_trees.WRITERS["folder"](tmp_path / "data").data
+    trained = Config(
+        backend="reference",
+        data=data.model_copy(update={"normalize": "pretrained"}),
+        model=ModelConfig(name="pixel_softmax"),
+        training=TrainingConfig(steps=1, batch_size=1),
+    )
+    workflow.train(trained, tmp_path / "run", progress=Lines())
+    assert any("nothing says what images the weights expect" in line for line in said)
 
 
 def test_by_hand_needs_one_a_band(train):

@@ -142,6 +142,11 @@ PLANTED = {
         [LAST % "data='two',set=['data.normalize=\"imagenet\"']", "score.data=two"],
         "SEG-X011",
     ),
+    "statistics by hand of another number of bands": (
+        lambda place: None,
+        [LAST % "set=['data.normalize={mean=[1.0],std=[2.0]}']"],
+        "SEG-X011",
+    ),
     "a header of the data that all are scored on": (plant_cut_header, [SCORED], "SEG-D"),
     "an image of the data that all are scored on": (plant_undecodable_image, [SCORED], "SEG-D"),
     "masks of another size": (plant_mask_of_another_size, [SCORED], "SEG-D"),

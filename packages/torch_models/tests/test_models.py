@@ -229,7 +229,7 @@ def test_unet_joins_skip_first_then_upsampled() -> None:
 @pytest.mark.parametrize(
     ("model", "choices"),
     [
-        (ModelConfig(name="unett"), ["did you mean 'unet'?", "segformer, unet, vit"]),
+        (ModelConfig(name="unett"), ["did you mean 'unet'?", ", ".join(backend.models())]),
         (
             ModelConfig(name="unet", options={"widht": 8}),
             ["did you mean 'width'?", "depth, encoder"],

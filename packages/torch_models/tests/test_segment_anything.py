@@ -189,3 +189,23 @@ def test_a_folder_of_something_else_is_refused(folder):
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
     with pytest.raises(CheckpointError, match=r"SEG-C012(.*\n)+.*'bert'"):
         generator(folder)
+
+
+def test_code_in_the_folder_is_never_run(tmp_path, monkeypatch):
+    """Unless it is told not to, transformers asks, and takes "y" for an answer."""
+    folder, marker = write_sam(tmp_path / "sam"), tmp_path / "it ran"
+    file = folder / "preprocessor_config.json"
+    said = json.loads(file.read_text()) | {
+        "image_processor_type": "TheirProcessor",
+        "auto_map": {"AutoImageProcessor": "theirs.TheirProcessor"},
+    }
+    file.write_text(json.dumps(said))
+    (folder / "theirs.py").write_text(
+        f"open({str(marker)!r}, 'w').close()\n\n\nclass TheirProcessor:\n    pass\n"
+    )
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    with pytest.raises(CheckpointError) as caught:
+        mask_generator(MaskSettings(folder))
+    assert caught.value.code == "SEG-C006"
+    assert not marker.exists()

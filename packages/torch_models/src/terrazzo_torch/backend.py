@@ -57,10 +57,15 @@ class TorchBackend:
         Raises:
             ConfigError: unknown model or option, with the choices; or another framework in this
                 process.
+            CheckpointError: as `weight_statistics.beside`.
         """
         if not model.options.get("pretrained"):
             return None
         file, options = self._file_and_options(model)
+        from terrazzo_torch import weight_statistics
+
+        if (said := weight_statistics.beside(options.pretrained)) is not None:
+            return said
         return file.input_statistics(options) if hasattr(file, "input_statistics") else None
 
     def build(

@@ -107,7 +107,10 @@ def _loaded(kind: Any, folder: Path) -> tuple[Any, Any]:
                 dtype=torch.float32,
                 output_loading_info=True,
             )
-            processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
+            # Unless it is told not to, transformers asks whether code in the folder may run.
+            processor = AutoImageProcessor.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # of many kinds: safetensors, JSON, values transformers refuses

@@ -419,18 +419,16 @@ class Config(Frozen):
     log: LogConfig = LogConfig()
     tracking: TrackingConfig | None = None
 
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _normalized_as_the_weights_expect(cls, values: Any) -> Any:
+    @pydantic.model_validator(mode="after")
+    def _normalized_as_the_weights_expect(self) -> Config:
         """Set `data.normalize`, where it is not given, by whether there are pretrained weights."""
-        match values:
-            case {"model": {"options": {"pretrained": str()}}, "data": {"normalize": _}}:
-                return values
-            case {"model": {"options": {"pretrained": str()}}, "data": {**data}}:
-                whole = dict(values)
-                whole["data"] = {**data, "normalize": "pretrained"}
-                return whole
-        return values
+        given = self.data.model_fields_set
+        if "normalize" in given or not isinstance(self.model.options.get("pretrained"), str):
+            return self
+        data = self.data.model_copy(update={"normalize": "pretrained"})
+        data.model_fields_set.discard("normalize")  # still nobody's word, for runs that go on
+        self.__dict__["data"] = data
+        return self
 
 
 def _say_nothing(_: str) -> None:

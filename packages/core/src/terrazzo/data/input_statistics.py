@@ -17,26 +17,39 @@ from terrazzo.data.sample import Bands
 
 @dataclass(frozen=True, slots=True)
 class InputStatistics:
-    """Mean and deviation that were taken from 8-bit red, green and blue, and divided by.
+    """Mean and deviation that were taken from the bands of images, and divided by.
+
+    Those of published weights are of 8-bit red, green and blue.
 
     Attributes:
-        mean: in grey levels, 0…255.
-        std: in grey levels.
+        mean: of each band, in the units of the files: grey levels, 0…255, of 8 bits.
+        std: likewise.
+        dtype: of the pixels.
     """
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    dtype: str = "uint8"
 
     def of_bands(self, bands: Bands) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """Return means and deviations for the bands of a data set; None where they say nothing.
 
         A grey image counts as one whose three bands are equal, and gets their averages.
         """
-        if bands.dtype != "uint8" or len(bands) not in (1, 3):
+        if bands.dtype != self.dtype:
             return None
-        if len(bands) == 3:
+        if len(bands) == len(self.mean):
             return self.mean, self.std
-        return (float(np.mean(self.mean)),), (float(np.mean(self.std)),)
+        if (len(bands), len(self.mean), self.dtype) == (1, 3, "uint8"):
+            return (float(np.mean(self.mean)),), (float(np.mean(self.std)),)
+        return None
+
+    @property
+    def images(self) -> str:
+        """What they were taken from, in words."""
+        if (len(self.mean), self.dtype) == (3, "uint8"):
+            return "8-bit red, green and blue"
+        return f"{len(self.mean)} bands of {self.dtype}"
 
 
 IMAGENET = InputStatistics((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -106,7 +119,7 @@ def remark_unfit(statistics: InputStatistics, bands: Bands) -> str | None:
         return None
     trained_on = _words(statistics.mean, statistics.std)
     return (
-        f"the weights were trained on 8-bit red, green and blue ({trained_on}); these are "
+        f"the weights were trained on {statistics.images} ({trained_on}); these are "
         f"{len(bands)} bands of {bands.dtype}, normalised by mean and deviation of their own"
     )
 

@@ -29,7 +29,7 @@ from terrazzo.base.disk_errors import unreadable
 from terrazzo.base.errors import CheckpointError, ConfigError, ResourceError, TerrazzoError
 from terrazzo.base.file_lock import LOCK, locked, not_writable
 from terrazzo.base.output_paths import is_inside
-from terrazzo.base.recipe import Config
+from terrazzo.base.recipe import Config, DataConfig
 from terrazzo.data.labels import LabelMap, load_label_map
 
 _FREE_TO_CHANGE = (
@@ -175,21 +175,27 @@ def with_limit_of_its_time(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def with_kept_limit(recipe: Config, kept: Path) -> Config:
-    """Return a recipe whose limits mean what they meant when the run was begun.
+def with_kept_defaults(recipe: Config, kept: Path) -> Config:
+    """Return a recipe whose unsaid settings mean what they meant when the run was begun.
+
+    These are how `data.limit` draws images, and how images are normalised for pretrained weights.
 
     Args:
-        recipe: that the run goes on with; where it says how images are drawn, that holds.
+        recipe: that the run goes on with; what it says itself holds.
         kept: recipe in the folder of the run or study; may not be there.
 
     Raises:
         ConfigError: it is there and wrong.
     """
-    if not recipe.data.limit or "limit_draw" in recipe.data.model_fields_set or not kept.is_file():
+    unsaid = {"limit_draw", "normalize"} - recipe.data.model_fields_set
+    if not recipe.data.limit:
+        unsaid -= {"limit_draw"}
+    if not unsaid or not kept.is_file():
         return recipe
     before = with_limit_of_its_time(read_toml(kept)).get("data", {})
-    how = before.get("limit_draw", recipe.data.limit_draw) if isinstance(before, dict) else None
-    data = recipe.data.model_copy(update={"limit_draw": how or recipe.data.limit_draw})
+    found = {key: before[key] for key in unsaid if isinstance(before, dict) and key in before}
+    parsed = config_parsing.parse(DataConfig, {"format": "", "root": "", **found}, where=kept)
+    data = recipe.data.model_copy(update={key: getattr(parsed, key) for key in found})
     return recipe.model_copy(update={"data": data})
 
 

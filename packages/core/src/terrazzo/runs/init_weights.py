@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from terrazzo.base.config_parsing import resolve_path
 from terrazzo.base.errors import CheckpointError
 from terrazzo.base.progress import Progress
 from terrazzo.base.recipe import Config
 from terrazzo.data import datasets
 from terrazzo.data.datasets import Split
+from terrazzo.data.sample import Bands
 from terrazzo.models import compatibility
 from terrazzo.models.contract import State, Trainer
 from terrazzo.models.parameter_groups import Part
@@ -49,6 +52,9 @@ def load_init_weights(trainer: Trainer, recipe: Config, train: Split, progress: 
     pixels = compatibility.pixels_of_split(train, datasets.reading_rules(recipe.data, train.source))
     for doubt in compatibility.doubts_before_training(card, pixels):
         progress.say(doubt)
+    otherwise = other_normalization(card.bands, trainer.bands)
+    if otherwise is not None:
+        progress.say(f"warning: {init.run}: {otherwise}")
     given = saved_model.read_weights(folder)
     own = {name: array for name, array in trainer.state().items() if name in trainer.parts}
     same_classes = card.label_map.names == train.label_map.names
@@ -60,6 +66,30 @@ def load_init_weights(trainer: Trainer, recipe: Config, train: Split, progress: 
         f"begins with {len(wanted)} of {len(own)} arrays of {init.run}"
         + (f"; new: {', '.join(left)}" if left else "")
     )
+
+
+def other_normalization(before: Bands, now: Bands) -> str | None:
+    """Say that weights were trained on images normalised otherwise; None: on about the same.
+
+    Args:
+        before: of the run that gives its weights.
+        now: of this run, with as many bands.
+    """
+    mean_C, std_C = np.array(before.mean), np.array(before.std)
+    shift = float(np.max(np.abs(np.array(now.mean) - mean_C) / std_C))
+    factors_C = np.array(now.std) / std_C
+    if shift < _SHIFT and factors_C.min() > 1 / _FACTOR and factors_C.max() < _FACTOR:
+        return None
+    mean, std = (", ".join(f"{v:.6g}" for v in values) for values in (before.mean, before.std))
+    return (
+        "its images were normalised otherwise: means lie up to "
+        f"{shift:.2g} deviations apart, deviations differ by factors of {factors_C.min():.2g} to "
+        f"{factors_C.max():.2g}; data.normalize = {{ mean = [{mean}], std = [{std}] }} is its own"
+    )
+
+
+_SHIFT, _FACTOR = 0.25, 1.25
+"""Below, training makes up for it in a few steps."""
 
 
 def wanted_weights(parts: Mapping[str, Part], part: str, *, same_classes: bool) -> set[str]:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from terrazzo.base.config_parsing import StrPath
+from terrazzo.base.config_parsing import Size, StrPath
 from terrazzo.base.errors import ConfigError
 from terrazzo.base.processes import World, first_does, leaving_word, together
 from terrazzo.base.progress import Progress, Silent
@@ -302,4 +302,13 @@ def _compatible(
     )
     if (warning := radiometry.split_unlike_training(card.bands, opened)) is not None:
         progress.say(f"warning {radiometry.CODE}: {warning}")
+    if recipe.data.image_size != card.image_size:
+        progress.say(
+            f"warning: images are {_size_told(recipe.data.image_size)}, as the data say; the model "
+            f"was made for images {_size_told(card.image_size)}"
+        )
     return recipe
+
+
+def _size_told(size: Size | None) -> str:
+    return "at their own size" if size is None else f"brought to {size[0]}×{size[1]}"

@@ -12,9 +12,8 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from terrazzo.base.disk_errors import writing
 from terrazzo.base.errors import ConfigError
-from terrazzo.base.json_files import write_json
+from terrazzo.base.json_files import replace_json
 from terrazzo.inference.model import Model, load_model
 from terrazzo.runs.folder import RunFolder
 from terrazzo.training.loop import peak_memory
@@ -109,9 +108,7 @@ def measure(
         threads=model.trainer.threads,
         machine=platform.processor() or platform.machine(),
     )
-    path = RunFolder(run).speed
-    with writing(path):
-        write_json(path, asdict(found))
+    replace_json(RunFolder(run).speed, asdict(found))
     return found
 
 

@@ -55,7 +55,7 @@ from terrazzo.runs.folder import (
     refuse_to_delete_inputs,
     reopen_run,
     require_space,
-    with_kept_limit,
+    with_kept_defaults,
 )
 from terrazzo.runs.init_weights import load_init_weights
 from terrazzo.runs.provenance import describe_run, last_used, note_resumption
@@ -114,7 +114,7 @@ def train(
         require_run_name(recipe.name, where="recipe")
     folder = RunFolder(Path("runs") / recipe.name if out is None else Path(out))
     if resume or restarts():
-        recipe = with_kept_limit(recipe, folder.config)
+        recipe = with_kept_defaults(recipe, folder.config)
     backend = backends.load(recipe.backend)
     _require_known_model(backend, recipe)
     world = backend.world()
@@ -231,6 +231,11 @@ def _prepare(
         else:
             _note_resumption(folder, backend, trainer, data_now, progress)
         _introduce(recipe, trainer, splits, progress)
+        if recipe.data.normalize == "pretrained" and expected is None:
+            progress.say(
+                'data.normalize = "pretrained": nothing says what images the weights expect; these '
+                "are normalised by mean and deviation of their own"
+            )
         if (warning := scales.warning()) is not None:
             progress.say(warning)
         if not resume:

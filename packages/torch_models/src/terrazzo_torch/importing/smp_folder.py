@@ -27,7 +27,16 @@ _NO_ACTIVATION = (None, "identity", "softmax", "softmax2d", "logsoftmax")
 """Activations that leave the most probable class, and what softmax makes of the logits, alike."""
 
 
-class _Normalization(NamedTuple):
+class Normalization(NamedTuple):
+    """How images were normalised that an encoder was trained on.
+
+    Attributes:
+        mean: of each band in units of uint8 pixels; None: not known.
+        std: likewise.
+        reverse_bands: they go in as blue, green, red.
+        unknown: why mean and std are not known.
+    """
+
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     reverse_bands: bool
@@ -68,7 +77,7 @@ def read(folder: Path, origin: str, said: Mapping[str, Any]) -> PublishedNetwork
             allowed="1 or 3",
             next_step="for other bands, train with model.options.pretrained",
         )
-    how = _normalization(said, encoder, bands)
+    how = normalization(said, encoder, bands)
     settings = {k: v for k, v in said.items() if k not in model_file.SAME_WHATEVER}
     settings.pop("_model_class")
     options: dict[str, Any] = {"architecture": architecture, "encoder": encoder}
@@ -133,21 +142,30 @@ def _is_binary(said: Mapping[str, Any], number: int, folder: Path) -> bool:
     )
 
 
-def _normalization(said: Mapping[str, Any], encoder: str, bands: int) -> _Normalization:
-    """Return what the encoder's own pretraining asks for, if the folder says which that was."""
+def normalization(said: Mapping[str, Any], encoder: str, bands: int) -> Normalization:
+    """Return what the encoder's own pretraining asks for, if the folder says which that was.
+
+    Args:
+        said: the ``config.json`` of a folder.
+        encoder: its name.
+        bands: C of the network.
+    """
     if bands != 3:
-        return _Normalization(None, None, False, f"in_channels = {bands}")
+        return Normalization(None, None, False, f"in_channels = {bands}")
     if said.get("encoder_weights") is None:
-        return _Normalization(None, None, False, "encoder_weights = null: no pretraining is named")
+        return Normalization(None, None, False, "encoder_weights = null: no pretraining is named")
     params = _params(encoder, str(said["encoder_weights"]))
     if isinstance(params, str):
-        return _Normalization(None, None, False, params)
+        return Normalization(None, None, False, params)
     top = float(params.get("input_range", [0, 1])[1])
     if top not in (1.0, 255.0):
-        return _Normalization(None, None, False, f"input_range = {params['input_range']}")
+        return Normalization(None, None, False, f"input_range = {params['input_range']}")
     scale = 255.0 / top
-    mean, std = (tuple(v * scale for v in params[key]) for key in ("mean", "std"))
-    return _Normalization(mean, std, params.get("input_space", "RGB") == "BGR", "")
+    reverse_bands = params.get("input_space", "RGB") == "BGR"
+    # The package turns the bands first; ours are named red, green, blue.
+    order = slice(None, None, -1 if reverse_bands else 1)
+    mean, std = (tuple(v * scale for v in params[key])[order] for key in ("mean", "std"))
+    return Normalization(mean, std, reverse_bands, "")
 
 
 def _params(encoder: str, weights: str) -> Mapping[str, Any] | str:

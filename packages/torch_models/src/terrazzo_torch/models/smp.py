@@ -151,6 +151,7 @@ class PublishedNetwork(nn.Module):
     Attributes:
         network: the package's module.
         remarks: what had to be changed to take over pretrained weights.
+        reverse_bands: the first layer gets them in the order blue, green, red.
     """
 
     remarks: tuple[str, ...] = ()
@@ -159,7 +160,7 @@ class PublishedNetwork(nn.Module):
         super().__init__()
         self.network: nn.Module = network
         self._outputs = options.outputs
-        self._reversed = options.reverse_bands
+        self.reverse_bands = options.reverse_bands
         divisible = network.requires_divisible_input_shape
         self._multiple = int(network.encoder.output_stride) if divisible else 1
         self._least = 128 if options.architecture == "PAN" else 64
@@ -172,7 +173,7 @@ class PublishedNetwork(nn.Module):
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Return logits B×K×H×W."""
-        if self._reversed:
+        if self.reverse_bands:
             images_BCHW = images_BCHW.flip(1)
         # No more than the package itself asks for: what it takes as it is comes out as from it.
         padded = pad_to_multiple(at_least(images_BCHW, self._least), self._multiple)

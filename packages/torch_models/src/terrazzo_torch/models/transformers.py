@@ -243,6 +243,7 @@ class PublishedNetwork(nn.Module):
     Attributes:
         network: the library's module, without what serves its own losses alone.
         remarks: what had to be changed to take over pretrained weights.
+        reverse_bands: the first layer gets them in the order blue, green, red.
     """
 
     remarks: tuple[str, ...] = ()
@@ -251,7 +252,7 @@ class PublishedNetwork(nn.Module):
         super().__init__()
         self.kind = KINDS[config.model_type]
         self._outputs = options.outputs
-        self._reversed = options.reverse_bands
+        self.reverse_bands = options.reverse_bands
         self._window = _window(config)
         self._mask_size = (384, 384) if config.model_type == "mask2former" else self._window
         self._task = options.task
@@ -274,7 +275,7 @@ class PublishedNetwork(nn.Module):
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Return logits B×K×H×W; of masks, the logarithm of the classes' scores."""
-        if self._reversed:
+        if self.reverse_bands:
             images_BCHW = images_BCHW.flip(1)
         if self._window is None:
             padded = at_least(images_BCHW, self.kind.least)

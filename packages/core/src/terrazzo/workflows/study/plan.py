@@ -26,7 +26,7 @@ from terrazzo.base.recipe import (
 )
 from terrazzo.data import datasets
 from terrazzo.models import backends, compatibility
-from terrazzo.runs.folder import with_kept_limit, with_limit_of_its_time
+from terrazzo.runs.folder import with_kept_defaults, with_limit_of_its_time
 
 FULL = "full"
 """The scale a study has by itself."""
@@ -264,7 +264,7 @@ def plan_study(study: StudyConfig, path: Path, out: Path) -> Plan:
     ]
     _refuse_twice([run.name for run in planned], path)
     planned = [
-        replace(run, recipe=with_kept_limit(run.recipe, out / "recipes" / f"{run.name}.toml"))
+        replace(run, recipe=with_kept_defaults(run.recipe, out / "recipes" / f"{run.name}.toml"))
         for run in planned
     ]
     score_data = _score_data(study, out)
