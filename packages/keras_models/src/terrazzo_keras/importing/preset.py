@@ -15,7 +15,6 @@ from keras import ops
 from numpy.typing import NDArray
 
 from terrazzo.base.config_parsing import Size
-from terrazzo.base.errors import CheckpointError, ConfigError
 from terrazzo.base.recipe import ModelConfig
 from terrazzo.data.class_matching import Matching
 from terrazzo.models.contract import State
@@ -27,6 +26,7 @@ from terrazzo.models.published_network import (
     require_one_to_one,
 )
 from terrazzo_keras import keras_hub_networks
+from terrazzo_keras.keras_hub_files import read_object, read_segmenter, refused, unknown
 from terrazzo_keras.keras_hub_networks import (
     BACKBONE_FILE,
     DEEPLAB,
@@ -50,13 +50,13 @@ def read(source: Path, asked: Asked) -> PublishedNetwork:
         CheckpointError: SEG-C006, a file is damaged or missing.
     """
     if asked.architecture is not None or asked.revision is not None:
-        raise _unknown(source, "--architecture or --revision")
+        raise unknown(source, "--architecture or --revision")
     if not (source / BACKBONE_FILE).is_file():
-        raise _unknown(source, f"no {BACKBONE_FILE} in it" if source.is_dir() else "no folder")
-    said = _object(source / BACKBONE_FILE)
+        raise unknown(source, f"no {BACKBONE_FILE} in it" if source.is_dir() else "no folder")
+    said = read_object(source / BACKBONE_FILE)
     backbone = said.get("class_name")
     if backbone not in SEGMENTERS:
-        raise _unknown(source / BACKBONE_FILE, f"class_name = {backbone!r}")
+        raise unknown(source / BACKBONE_FILE, f"class_name = {backbone!r}")
     keras_hub_networks.library()
     settings = keras_hub_networks.settings_of(said, backbone)
     segmenter = read_segmenter(source)
@@ -98,34 +98,6 @@ def read(source: Path, asked: Asked) -> PublishedNetwork:
     )
 
 
-def read_segmenter(folder: Path) -> dict[str, Any]:
-    """Return what ``task.json`` says of the layer behind the backbone.
-
-    Raises:
-        ConfigError: SEG-X155 the preset has none; SEG-X160, its outputs are no classes.
-        CheckpointError: SEG-C006, it is damaged.
-    """
-    file = folder / SEGMENTER_FILE
-    if not file.is_file():
-        raise _unknown(folder, f"no {SEGMENTER_FILE}: a backbone alone labels no pixels")
-    said = _object(file)
-    if said.get("class_name") not in SEGMENTERS.values():
-        raise _unknown(file, f"class_name = {said.get('class_name')!r}")
-    settings = said.get("config")
-    number = settings.get("num_classes") if isinstance(settings, dict) else None
-    if not isinstance(number, int) or number < 1:
-        raise _refused(file, f"num_classes = {number!r}", "a whole number")
-    assert isinstance(settings, dict)
-    activation = settings.get("activation")
-    if activation not in (None, "linear", "softmax") or number == 1:
-        raise _refused(
-            file,
-            f"num_classes = {number}, activation = {activation!r}",
-            "several classes of which each pixel has one: activation null or softmax",
-        )
-    return settings
-
-
 class _Prepared(NamedTuple):
     """How images are prepared; see `PublishedNetwork`."""
 
@@ -145,7 +117,7 @@ def _prepared(folder: Path) -> _Prepared:
     for name in _PREPARED_FILES:
         file = folder / name
         if file.is_file():
-            said = _object(file).get("config", {})
+            said = read_object(file).get("config", {})
             if name == _PREPARED_FILES[0]:
                 said = (said.get("image_converter") or {}).get("config")
             if said is not None:
@@ -157,9 +129,9 @@ def _prepared(folder: Path) -> _Prepared:
         scale, offset = _scale_and_offset(said)
         size, rule = _size(said)
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise _refused(file, str(error)[:200], "numbers, as the class saves them") from error
+        raise refused(file, str(error)[:200], "numbers, as the class saves them") from error
     if len(scale) != 3 or len(offset) != 3 or min(scale) <= 0:
-        raise _refused(file, f"scale {scale}, offset {offset}", "a number, or three")
+        raise refused(file, f"scale {scale}, offset {offset}", "a number, or three")
     std = tuple(1 / each for each in scale)
     mean = tuple(-o * s for o, s in zip(offset, std, strict=True))
     return _Prepared(mean, std, size, rule)
@@ -205,7 +177,7 @@ def _segformer_size(settings: Mapping[str, Any], source: Path) -> Size:
     except (TypeError, ValueError):
         rows, columns, bands = 0, 0, 0
     if rows != columns or bands != 3 or rows < 1 or rows % 32:
-        raise _refused(source / BACKBONE_FILE, f"image_shape = {shape}", "[N, N, 3], N times 32")
+        raise refused(source / BACKBONE_FILE, f"image_shape = {shape}", "[N, N, 3], N times 32")
     return rows, columns
 
 
@@ -246,43 +218,3 @@ def _state(network: keras.Model, order: list[int]) -> State:
             array = array[..., order]
         state[f"weights/{name}"] = np.array(array, order="C")
     return state
-
-
-def _object(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(
-            "SEG-C006",
-            "the description of the network cannot be read",
-            file=file,
-            observed=f"{type(error).__name__}: {error}"[:200],
-            next_step="copy the whole preset again from where it was published",
-        ) from error
-    if not isinstance(found, dict):
-        raise _refused(file, f"a {type(found).__name__}", "a table of settings")
-    return found
-
-
-def _refused(file: Path, observed: str, allowed: str) -> ConfigError:
-    return ConfigError(
-        "SEG-X160",
-        "what this preset says cannot be taken over",
-        file=file,
-        observed=observed,
-        allowed=allowed,
-        next_step="compare it with the publisher's preset",
-    )
-
-
-def _unknown(source: Path, observed: str) -> ConfigError:
-    return ConfigError(
-        "SEG-X155",
-        "this is no published network that the Keras backend can import",
-        file=source,
-        observed=observed,
-        allowed="a folder that save_to_preset of keras-hub wrote, of "
-        + " or ".join(SEGMENTERS.values()),
-        next_step="name such a folder; --backend torch takes those of transformers, "
-        "segmentation_models.pytorch and torchvision",
-    )

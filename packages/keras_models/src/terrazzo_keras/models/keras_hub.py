@@ -23,6 +23,7 @@ from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.errors import ConfigError
 from terrazzo.models.pretrained_errors import Pretrained, path_of
 from terrazzo_keras import keras_hub_networks, normalization
+from terrazzo_keras.keras_hub_files import read_segmenter
 from terrazzo_keras.keras_hub_networks import DEEPLAB, ENCODERS
 from terrazzo_keras.normalization import BatchNormalization
 from terrazzo_keras.padding import CropTo, PadToMultiple
@@ -248,8 +249,6 @@ def number_of_classes(folder: Path) -> int:
     Raises:
         CheckpointError: SEG-C006, its ``task.json`` cannot be read.
     """
-    from terrazzo_keras.importing.preset import read_segmenter
-
     return int(read_segmenter(folder)["num_classes"])
 
 
