@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from terrazzo.base.file_lock import locked
+from terrazzo.base.recipe import load_recipe
 from terrazzo.testing.dataset_trees import WRITERS
 
 WRITE_ENCODER = """
@@ -83,6 +84,10 @@ def test_the_weights_it_began_with_are_asked_for_no_more(place):
     for run in ("moved", "back"):
         for file in ("config.toml", "model/model.toml"):
             assert "pretrained" not in (place / run / file).read_text()
+        # Their statistics stay, as numbers.
+        first, kept = (load_recipe(place / each / "config.toml").data for each in ("first", run))
+        assert first.normalize == "pretrained"
+        assert kept.normalize.mean == pytest.approx((123.675, 116.28, 103.53))
 
 
 def test_a_run_that_another_process_works_on_is_not_overwritten(place):

@@ -11,7 +11,7 @@ from terrazzo.base.errors import ConfigError
 from terrazzo.base.json_files import read_json, replace_json
 from terrazzo.base.output_paths import is_inside
 from terrazzo.base.progress import Progress
-from terrazzo.base.recipe import Config
+from terrazzo.base.recipe import Config, Statistics
 from terrazzo.models.weight_conversion import portable
 from terrazzo.runs import saved_model
 from terrazzo.runs.folder import RunFolder, claimed, create_run, refuse_occupied
@@ -56,7 +56,11 @@ def convert(
         dropped = ("pretrained", "revision", "sha256")
         options = {n: v for n, v in card.model.options.items() if n not in dropped}
         model = card.model.model_copy(update={"options": options})
-        changed = {"backend": to, "model": model.model_dump()}
+        data = recipe.data
+        if data.normalize == "pretrained":  # without those weights, the numbers themselves
+            by_hand = Statistics(mean=card.bands.mean, std=card.bands.std)
+            data = data.model_copy(update={"normalize": by_hand})
+        changed = {"backend": to, "model": model.model_dump(), "data": data.model_dump()}
         target = create_run(
             out,
             Config.model_validate({**recipe.model_dump(), **changed}),
