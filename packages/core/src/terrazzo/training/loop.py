@@ -296,6 +296,16 @@ _MOST_TRAIN_IMAGES = 50
 """A training score costs a quarter of a validation by default, and no more than this."""
 
 
+def _rounded(loss: float | None) -> float | None:
+    """Return a loss to four digits after the point, as the log keeps it.
+
+    The last bits of probabilities depend on how many images share a forward pass, and a log does
+    not depend on `validation.batch_size`.
+    """
+    value = _or_none(loss)
+    return None if value is None else round(value, 4)
+
+
 def _or_none(value: float | None) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
@@ -343,13 +353,13 @@ def _validate(
         "pixel_accuracy": float(np.nan_to_num(scores.pixel_accuracy)),
         "iou": [None if np.isnan(iou) else float(iou) for iou in scores.iou],
         "best": best,
-        "cross_entropy": _or_none(outcome.cross_entropy),
+        "cross_entropy": _rounded(outcome.cross_entropy),
         "ignored_share": float(outcome.ignored_N.sum() / max(_pixels(outcome), 1)),
     }
     if train_sample is not None:
         on_train = scored(train_sample)
         line["train_mean_iou"] = _or_none(on_train.matrix.scores().mean_iou)
-        line["train_cross_entropy"] = _or_none(on_train.cross_entropy)
+        line["train_cross_entropy"] = _rounded(on_train.cross_entropy)
         line["train_images"] = len(train_sample)
     if trainer.world.rank == 0:
         append_json_line(run.log, line)

@@ -321,7 +321,7 @@ def _made(config: PreTrainedConfig) -> nn.Module:
     """Make the library's network of a config, with random weights.
 
     Raises:
-        ConfigError: SEG-X160, it cannot.
+        ConfigError: SEG-X160, it cannot; SEG-X003, a package is missing.
     """
     try:
         with transformers_messages_hidden():
@@ -332,6 +332,13 @@ def _made(config: PreTrainedConfig) -> nn.Module:
 
 
 def _refused(kind: str, error: Exception) -> ConfigError:
+    if isinstance(error, ImportError):
+        return ConfigError(
+            "SEG-X003",
+            f"transformers needs a package that is not installed to make a {kind}",
+            observed=" ".join(str(error).split())[:300],
+            next_step="pip install scipy, or what else the line above names",
+        )
     return ConfigError(
         "SEG-X160",
         f"transformers refuses the config of this {kind}",
