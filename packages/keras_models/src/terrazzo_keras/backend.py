@@ -90,7 +90,7 @@ class KerasBackend:
         parts = Parts(module.ENCODER, module.HEAD)
         with memory_to_build(model, trainer.out_of_memory):
             made: Trainer = trainer.build(
-                module.build, expected, options, parts, training, labels, bands, seed
+                module.build, options, parts, training, labels, bands, seed, expected=expected
             )
         return made
 

@@ -63,25 +63,26 @@ class DeviceLoss:
 
 def build(
     build_model: Callable[[Any, int, int], keras.Model],
-    expected: InputStatistics | None,
     options: Frozen,
     parts: Parts,
     training: TrainingConfig,
     labels: LabelMap,
     bands: Bands,
     seed: int,
+    *,
+    expected: InputStatistics | None = None,
 ) -> KerasTrainer:
     """Make a model in the wished precision and a trainer for it.
 
     Args:
         build_model: of its file.
-        expected: what its pretrained weights were trained on; None: it has none.
         options: of the model.
         parts: of its weights.
         training: of the recipe.
         labels: K classes.
         bands: C bands.
         seed: of the weights and of dropout.
+        expected: what its pretrained weights were trained on; None: it has none.
     """
     set_number_type_and_layout()
     engine = _engine()
