@@ -263,7 +263,7 @@ def test_spread_over_seeds():
     assert math.isnan(confidence_intervals.spread([0.5]).deviation)
 
 
-# Simulations: a part of what benchmarks/coverage.py tries, see docs/metrics.md.
+# Simulations: a part of what benchmarks/interval_coverage.py tries, see docs/metrics.md.
 
 
 def true_iou(presence):

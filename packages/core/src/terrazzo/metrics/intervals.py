@@ -5,7 +5,7 @@ is worked out from how far each score moves when one image is left out (the jack
 Stein 1981), on a scale that ends at 0 and 1, and is as wide as Student's t says for the number of
 images that the score really rests on (Kish's effective number; for a mean of classes, after
 Satterthwaite 1946). Where a class is held by fewer than `MIN_IMAGES` images there is no interval:
-`benchmarks/coverage.py` shows where coverage ends.
+`benchmarks/interval_coverage.py` shows where coverage ends.
 
 A verdict is worth what the number of verdicts beside it allows. The differences of a table are
 judged by the largest of all of them under equality (Westfall & Young 1993, max-T), drawn with the

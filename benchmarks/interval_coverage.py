@@ -1,6 +1,7 @@
 """Do the intervals hold, and how often does a table of equal runs or methods claim a difference?
 
-    python benchmarks/coverage.py [--trials 1000] [--images 6,10,20,60,233] [--part runs|methods]
+    python benchmarks/interval_coverage.py [--trials 1000] [--images 6,10,20,60,233]
+        [--part runs|methods]
 
 Test splits are drawn whose true scores are known (`terrazzo.testing.simulated_counts`) and scored
 as `terrazzo compare` does. Printed are the coverage of the 95 % intervals that are given (of scores
