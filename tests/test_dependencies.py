@@ -119,3 +119,11 @@ def test_each_package_carries_the_licence_of_the_repository(package):
     licence = (ROOT / "packages" / package / "LICENSE").read_bytes()
     assert licence == (ROOT / "LICENSE").read_bytes()
     assert b"Apache License" in licence
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
+def test_a_benchmark_hides_no_package(path):
+    """Its folder comes first where packages are looked for; numba looks for one called coverage."""
+    assert path.stem not in sys.stdlib_module_names
+    assert path.stem not in importlib.metadata.packages_distributions()
+    assert path.stem not in {"coverage"}  # not installed here, and asked for all the same
