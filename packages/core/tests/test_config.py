@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from terrazzo.base import config_parsing
@@ -269,3 +271,11 @@ def test_a_pass_is_an_epoch_over_every_version(recipe, augment, versions):
     found = found.model_copy(update={"augment": AugmentConfig(**augment)})
     assert found.augment.versions == versions
     assert EventSchedule(found, steps_per_epoch=7).total_steps == 3 * versions * 7
+
+
+def test_a_table_is_kept_as_json_and_nothing_else_is_one():
+    assert json.loads(config_parsing.json_table({"a": None}, "config")) == {"a": None}
+    assert config_parsing.json_table('{"a": 1}', "config") == '{"a": 1}'
+    for text, told in (("{", "config is no JSON"), ("[1]", "config is no table")):
+        with pytest.raises(ValueError, match=told):
+            config_parsing.json_table(text, "config")

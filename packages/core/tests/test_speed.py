@@ -54,7 +54,7 @@ def test_compare_has_it_beside_the_score(tmp_path):
     measured = {
         "multiply_adds": 12_300_000_000,
         "milliseconds": 41.2,
-        "batch_size": 1,
+        "batch_size": 4,
         "rows": 512,
         "columns": 640,
     }
@@ -62,10 +62,10 @@ def test_compare_has_it_beside_the_score(tmp_path):
     found = compare.compare(runs, resamples=50)  # the file is not taken for an evaluation
     page = comparison_page(found)
     assert "12.3·10⁹" in page
-    assert "41.2 ms for 512×640" in page
+    assert "41.2 ms for 4 × 512×640" in page
     assert "not measured" in page
     cost = tables.cost(found)
     titles = [column.title for column in cost.columns]
     row = next(row for row in cost.rows if row[0] == "a")
-    assert row[titles.index("milliseconds an image")] == 41.2
+    assert row[titles.index("milliseconds an image")] == 41.2 / 4
     assert row[titles.index("multiply-adds")] == 12_300_000_000

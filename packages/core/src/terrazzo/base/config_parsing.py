@@ -6,6 +6,7 @@ TOML only, so ``1e-3`` is a number and ``no`` is a string.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import tempfile
@@ -56,6 +57,28 @@ class Frozen(pydantic.BaseModel):
     def _lists_as_tuples(cls, values: object) -> object:
         """Take TOML's arrays for tuples, which strictness would not; fields hold no lists."""
         return _with_tuples(values) if isinstance(values, dict) else values
+
+
+def json_table(value: dict[str, Any] | str, name: str) -> str:
+    """Return a table as JSON text: an option that is kept so, since JSON has a null, and TOML not.
+
+    Args:
+        value: a table, or the text of a JSON object.
+        name: of the option, for the message.
+
+    Raises:
+        ValueError: the text is no JSON object; inside a validator, pydantic's kind of error.
+    """
+    text = value if isinstance(value, str) else json.dumps(value)
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        msg = f"{name} is no JSON: {error}"
+        raise ValueError(msg) from None
+    if not isinstance(found, dict):
+        msg = f"{name} is no table of settings"
+        raise ValueError(msg)  # noqa: TRY004 - pydantic's kind
+    return text
 
 
 def _with_tuples(value: object) -> object:

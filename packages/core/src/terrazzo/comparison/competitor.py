@@ -65,6 +65,12 @@ class Competitor:
         return read_json(self.folder.speed)
 
     @property
+    def milliseconds_an_image(self) -> float | None:
+        """Time of prediction by `measured_speed`, shared among the images of a call."""
+        found = self.measured_speed
+        return found["milliseconds"] / found["batch_size"] if found else None
+
+    @property
     def peak_memory(self) -> int | None:
         """Largest memory use of a training process in bytes; None where it is not known."""
         peaks = [entry.get("peak_memory_bytes", 0) for entry in self.record.timing]

@@ -286,7 +286,7 @@ def cost(comparison: Comparison) -> Table:
             run.steps_per_second,
             run.peak_memory,
             run.measured_speed.get("multiply_adds"),
-            run.measured_speed.get("milliseconds"),
+            run.milliseconds_an_image,
             run.record.run.get("device"),
         )
         for run in comparison.competitors

@@ -19,7 +19,7 @@ import keras
 from keras import layers, ops
 from pydantic import field_validator
 
-from terrazzo.base.config_parsing import Frozen
+from terrazzo.base.config_parsing import Frozen, json_table
 from terrazzo.base.errors import ConfigError
 from terrazzo.models.pretrained_errors import Pretrained, path_of
 from terrazzo_keras import keras_hub_networks, normalization
@@ -66,17 +66,7 @@ class Options(Frozen):
     @field_validator("config")
     @classmethod
     def _as_text(cls, config: dict[str, Any] | str) -> str:
-        """Keep it as JSON, which has a null and TOML has not."""
-        text = config if isinstance(config, str) else json.dumps(config)
-        try:
-            found = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            msg = f"config is no JSON: {error}"
-            raise ValueError(msg) from None
-        if not isinstance(found, dict):
-            msg = "config is no table of settings"
-            raise ValueError(msg)  # noqa: TRY004 - pydantic's kind
-        return text
+        return json_table(config, "config")
 
 
 _TWO_STACKS = {

@@ -16,7 +16,7 @@ from pydantic import field_validator
 from segmentation_models_pytorch.base import SegmentationModel
 from torch import Tensor, nn
 
-from terrazzo.base.config_parsing import Frozen
+from terrazzo.base.config_parsing import Frozen, json_table
 from terrazzo.base.errors import ConfigError
 from terrazzo.models.pretrained_errors import Pretrained, first_line, path_of
 from terrazzo.models.published_weights import Sha256
@@ -66,17 +66,7 @@ class Options(Frozen):
     @field_validator("settings")
     @classmethod
     def _as_text(cls, settings: dict[str, Any] | str) -> str:
-        """Keep them as JSON, which has a null and TOML has not."""
-        text = settings if isinstance(settings, str) else json.dumps(settings)
-        try:
-            found = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            msg = f"settings are no JSON: {error}"
-            raise ValueError(msg) from None
-        if not isinstance(found, dict):
-            msg = "settings are no table"
-            raise ValueError(msg)  # noqa: TRY004 - pydantic's kind
-        return text
+        return json_table(settings, "settings")
 
 
 SMALL = Options(
