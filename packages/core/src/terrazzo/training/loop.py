@@ -341,7 +341,9 @@ def _validate(
             abandoned=abandoned,
         )
 
+    # Both before the state changes: a stop while a file is awaited leaves all of it to be redone.
     outcome = scored(val_split)
+    on_train = None if train_sample is None else scored(train_sample)
     scores = outcome.matrix.scores()
     state.scores.append((state.step, float(np.nan_to_num(scores.mean_iou))))
     best = state.best_step == state.step
@@ -356,8 +358,7 @@ def _validate(
         "cross_entropy": _rounded(outcome.cross_entropy),
         "ignored_share": float(outcome.ignored_N.sum() / max(_pixels(outcome), 1)),
     }
-    if train_sample is not None:
-        on_train = scored(train_sample)
+    if train_sample is not None and on_train is not None:
         line["train_mean_iou"] = _or_none(on_train.matrix.scores().mean_iou)
         line["train_cross_entropy"] = _rounded(on_train.cross_entropy)
         line["train_images"] = len(train_sample)
