@@ -19,7 +19,8 @@ from terrazzo.data.datasets import _split_draw
 from terrazzo.data.datasets import _split_folders as split_folders
 from terrazzo.data.datasets._annotation_pairs import pair_annotations
 from terrazzo.data.datasets._faults import is_noting
-from terrazzo.data.datasets._paired_files import Pair, at_planes, band_names_of, read_image_file
+from terrazzo.data.datasets._paired_files import at_planes, band_names_of, read_image_file
+from terrazzo.data.datasets._pairing import Pair
 from terrazzo.data.datasets._shape_options import (
     MOST_CLASSES,
     PerImageOptions,

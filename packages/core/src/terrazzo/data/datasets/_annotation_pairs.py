@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 from terrazzo.base.errors import DataError
 from terrazzo.data.datasets._faults import refuse
-from terrazzo.data.datasets._paired_files import Pair, files_by_name, list_names
+from terrazzo.data.datasets._pairing import Pair, files_by_name, list_names
 from terrazzo.data.datasets._shape_options import PerImageOptions, ShapeOptions
 from terrazzo.io import images
 from terrazzo.io.folders import walk_files

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from terrazzo.base.errors import DataError
-from terrazzo.data.datasets._paired_files import Pair, passed_over
+from terrazzo.data.datasets._pairing import Pair, passed_over
 from terrazzo.data.datasets._split_draw import Draw
 from terrazzo.data.datasets._split_folders import split_of
 from terrazzo.io.folders import linked_folders

@@ -22,7 +22,7 @@ from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.base.json_files import json_object
 from terrazzo.base.recipe import expression_with_group
 from terrazzo.data.datasets._faults import refuse
-from terrazzo.data.datasets._paired_files import Pair, list_names
+from terrazzo.data.datasets._pairing import Pair, list_names
 from terrazzo.data.datasets._stratified_draw import stratified
 
 SplitName = Literal["train", "val", "test"]

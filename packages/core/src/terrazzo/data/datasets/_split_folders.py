@@ -8,7 +8,7 @@ from pathlib import Path
 
 from terrazzo.base.errors import DataError
 from terrazzo.data.datasets._faults import refuse
-from terrazzo.data.datasets._paired_files import list_names
+from terrazzo.data.datasets._pairing import list_names
 from terrazzo.data.datasets._split_draw import SplitName
 
 _WORDS: dict[str, SplitName] = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from terrazzo.base.errors import DataError
-from terrazzo.data.datasets._paired_files import Pair
+from terrazzo.data.datasets._pairing import Pair
 from terrazzo.io import images
 from terrazzo.io.annotations.shapes import AnnotatedImage
 from terrazzo.io.raster_formats import is_raster

@@ -14,7 +14,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from terrazzo.base.config_parsing import Frozen
-from terrazzo.data.datasets._paired_files import RGB, PairedFiles, pair_up
+from terrazzo.data.datasets._paired_files import RGB, PairedFiles
+from terrazzo.data.datasets._pairing import pair_up
 
 LABELS = "camvid"
 

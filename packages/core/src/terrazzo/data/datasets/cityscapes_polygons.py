@@ -20,7 +20,7 @@ from typing import Literal
 
 from terrazzo.data.datasets._annotated_images import AnnotatedImages, open_per_image
 from terrazzo.data.datasets._annotation_files import Fields, read_json
-from terrazzo.data.datasets._paired_files import Pair
+from terrazzo.data.datasets._pairing import Pair
 from terrazzo.data.datasets._shape_options import ClassName, PerImageOptions
 from terrazzo.io.annotations.shapes import AnnotatedImage, Part, Polygon, Shape
 

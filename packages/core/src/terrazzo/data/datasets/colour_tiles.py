@@ -19,7 +19,8 @@ from pathlib import Path
 from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.errors import DataError
 from terrazzo.data.datasets import _split_draw
-from terrazzo.data.datasets._paired_files import Pair, PairedFiles, band_names_of, pair_up_below
+from terrazzo.data.datasets._paired_files import PairedFiles, band_names_of
+from terrazzo.data.datasets._pairing import Pair, pair_up_below
 from terrazzo.data.datasets._split_draw import Draw
 
 LABELS = "dubai_6"

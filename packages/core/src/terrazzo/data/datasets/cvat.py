@@ -44,7 +44,7 @@ from terrazzo.data.datasets._cvat_tracks import (
     refuse_missing,
     two_of_one_frame,
 )
-from terrazzo.data.datasets._paired_files import files_by_name
+from terrazzo.data.datasets._pairing import files_by_name
 from terrazzo.data.datasets._shape_options import ShapeOptions
 from terrazzo.io.annotations.draw import undrawable
 from terrazzo.io.annotations.run_lengths import mask_of_runs

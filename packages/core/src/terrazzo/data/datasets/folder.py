@@ -33,16 +33,13 @@ from terrazzo.data.datasets._guessed_alpha import Alpha, alpha_notes
 from terrazzo.data.datasets._paired_files import (
     MaskKind,
     NamedBy,
-    Pair,
     PairedFiles,
     PlaneChoice,
     at_planes,
     band_names_of,
-    list_names,
     named_by,
-    pair_up,
-    pair_up_below,
 )
+from terrazzo.data.datasets._pairing import Pair, list_names, pair_up, pair_up_below
 from terrazzo.data.datasets._split_draw import Draw, SplitName
 from terrazzo.io import images
 from terrazzo.io.pixels import NodataRule, ReadingRules

@@ -18,7 +18,8 @@ from typing import Literal
 
 from terrazzo.base.config_parsing import Frozen
 from terrazzo.data.datasets import _split_draw
-from terrazzo.data.datasets._paired_files import RGB, PairedFiles, pair_up
+from terrazzo.data.datasets._paired_files import RGB, PairedFiles
+from terrazzo.data.datasets._pairing import pair_up
 from terrazzo.data.datasets._split_draw import Draw
 
 LABELS = "gta5_19"

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.data.datasets._annotated_images import AnnotatedImages, open_per_image
 from terrazzo.data.datasets._annotation_files import not_readable, read_bytes
-from terrazzo.data.datasets._paired_files import Pair
+from terrazzo.data.datasets._pairing import Pair
 from terrazzo.data.datasets._planes_of_shapes import ReadPlane
 from terrazzo.data.datasets._shape_options import PerImageOptions
 from terrazzo.io.annotations.shapes import (

@@ -37,7 +37,7 @@ from terrazzo.data.datasets._annotation_files import (
 )
 from terrazzo.data.datasets._annotation_pairs import SUFFIXES, file_of
 from terrazzo.data.datasets._faults import refuse
-from terrazzo.data.datasets._paired_files import Pair, files_by_name, list_names
+from terrazzo.data.datasets._pairing import Pair, files_by_name, list_names
 from terrazzo.data.datasets._shape_options import ShapeOptions
 from terrazzo.io.annotations.draw import undrawable
 from terrazzo.io.annotations.run_lengths import brush_mask

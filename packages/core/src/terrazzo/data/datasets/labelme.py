@@ -24,7 +24,7 @@ import numpy as np
 from terrazzo.data.datasets._annotated_images import AnnotatedImages, open_per_image
 from terrazzo.data.datasets._annotation_files import Fields, kind_not_read, not_readable, read_json
 from terrazzo.data.datasets._annotation_pairs import refuse_other_image
-from terrazzo.data.datasets._paired_files import Pair
+from terrazzo.data.datasets._pairing import Pair
 from terrazzo.data.datasets._shape_options import PerImageOptions
 from terrazzo.io import images
 from terrazzo.io.annotations.draw import undrawable

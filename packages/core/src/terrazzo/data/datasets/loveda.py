@@ -19,7 +19,8 @@ from pydantic import Field
 
 from terrazzo.base.config_parsing import Frozen
 from terrazzo.data.datasets import _split_draw
-from terrazzo.data.datasets._paired_files import RGB, Pair, PairedFiles, pair_up_below
+from terrazzo.data.datasets._paired_files import RGB, PairedFiles
+from terrazzo.data.datasets._pairing import Pair, pair_up_below
 from terrazzo.data.datasets._split_draw import Draw
 
 LABELS = "loveda_7"

@@ -27,14 +27,12 @@ from terrazzo.base.errors import DataError
 from terrazzo.data.datasets import _split_draw
 from terrazzo.data.datasets._faults import refuse
 from terrazzo.data.datasets._paired_files import (
-    Pair,
     PlaneChoice,
     at_planes,
     band_names_of,
-    files_by_name,
-    list_names,
     read_image_file,
 )
+from terrazzo.data.datasets._pairing import Pair, files_by_name, list_names
 from terrazzo.data.datasets._split_draw import Draw
 from terrazzo.data.sample import RawSample
 from terrazzo.io import images

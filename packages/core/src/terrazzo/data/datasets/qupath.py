@@ -21,7 +21,7 @@ from typing import Any
 
 from terrazzo.data.datasets._annotated_images import AnnotatedImages, open_per_image
 from terrazzo.data.datasets._annotation_files import Fields, kind_not_read, points_of, read_json
-from terrazzo.data.datasets._paired_files import Pair
+from terrazzo.data.datasets._pairing import Pair
 from terrazzo.data.datasets._planes_of_shapes import ReadPlane
 from terrazzo.data.datasets._shape_options import PerImageOptions
 from terrazzo.io.annotations.draw import undrawable

@@ -17,7 +17,8 @@ from terrazzo.base.atomic_write import replace_text
 from terrazzo.base.config_parsing import Frozen
 from terrazzo.base.disk_errors import writing
 from terrazzo.data.datasets import _generate_street
-from terrazzo.data.datasets._paired_files import RGB, PairedFiles, pair_up
+from terrazzo.data.datasets._paired_files import RGB, PairedFiles
+from terrazzo.data.datasets._pairing import pair_up
 from terrazzo.io import images
 
 LABELS = "camvid"

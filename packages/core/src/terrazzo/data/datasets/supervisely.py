@@ -28,7 +28,7 @@ from terrazzo.data.datasets._annotation_files import (
     points_of,
     read_json,
 )
-from terrazzo.data.datasets._paired_files import Pair
+from terrazzo.data.datasets._pairing import Pair
 from terrazzo.data.datasets._shape_options import PerImageOptions
 from terrazzo.io import images
 from terrazzo.io.annotations.draw import undrawable

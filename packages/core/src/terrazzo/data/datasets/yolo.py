@@ -26,7 +26,7 @@ from terrazzo.base.errors import DataError
 from terrazzo.data.datasets._annotated_images import AnnotatedImages, annotated_images
 from terrazzo.data.datasets._annotation_files import not_readable, read_bytes
 from terrazzo.data.datasets._annotation_pairs import pair_annotations
-from terrazzo.data.datasets._paired_files import Pair
+from terrazzo.data.datasets._pairing import Pair
 from terrazzo.data.datasets._shape_options import PerImageOptions
 from terrazzo.io.annotations.shapes import AnnotatedImage, Part, Polygon, Shape
 
