@@ -106,14 +106,28 @@ def test_a_class_in_few_images_has_no_interval_and_no_verdict(held):
     assert difference.per_class["iou"][0].excludes_zero
 
 
-def test_a_score_that_no_image_moves_has_ends_that_are_the_score():
+def test_a_score_that_no_image_moves_is_known_as_well_as_so_many_images_tell():
     counts = np.zeros((8, 2, 2), np.int64)
     counts[:, 0, 0], counts[:, 1, 1] = 5, 7
-    found = run_intervals(counts)
-    assert found.per_class["iou"][1] == Interval(1.0, 1.0, 1.0, 8)
+    end = 0.025 ** (1 / 8)
+    found = run_intervals(counts).per_class["iou"][1]
+    assert (found.estimate, found.low, found.high) == (1.0, pytest.approx(end), 1.0)
     counts[:, 1] = counts[:, 1, ::-1]  # never found
-    found = run_intervals(counts)
-    assert found.per_class["iou"][1] == Interval(0.0, 0.0, 0.0, 8)
+    found = run_intervals(counts).per_class["iou"][1]
+    assert (found.estimate, found.low, found.high) == (0.0, 0.0, pytest.approx(1 - end))
+
+
+def test_an_interval_around_nothing_found_holds_what_is_found_now_and_then():
+    """A class is found whole in one image of twelve: of 20 images, often in none."""
+    random, trials, held = np.random.default_rng(0), 400, 0
+    counts = np.zeros((20, 2, 2), np.int64)
+    counts[:, 0, 0] = 1000
+    for _ in range(trials):
+        found = random.random(20) < 1 / 12
+        counts[:, 1, 1], counts[:, 1, 0] = 50 * found, 50 * ~found
+        recall = run_intervals(counts).per_class["recall"][1]
+        held += recall.low <= 1 / 12 <= recall.high
+    assert held >= 0.93 * trials
 
 
 def test_ends_of_scores_are_scores():

@@ -266,7 +266,8 @@ def own_intervals(
         variance_S = images_S + seed_S
         terms_S = images_S**2 / each.freedom_S + seed_S**2 / seeds.all_freedom
         reach_S = student_t.quantile(1 - level, _ratio(variance_S**2, terms_S, each.freedom_S))
-        ends = _ends(each.estimates_S, reach_S * np.sqrt(variance_S), bounded=bounded)
+        reach_S *= np.sqrt(variance_S)
+        ends = _ends(each.estimates_S, reach_S, each.freedom_S, level=level, bounded=bounded)
         found.append(_build(each.estimates_S, ends, each.images_S, enough))
     return found
 
@@ -276,22 +277,31 @@ def _ratio(part_S: Floats, whole_S: Floats, otherwise_S: Floats) -> Floats:
     return np.divide(part_S, whole_S, out=otherwise_S.copy(), where=(whole_S > 0) & (part_S > 0))
 
 
-def _ends(estimates_S: Floats, reach_S: Floats, *, bounded: bool) -> tuple[Floats, Floats]:
+def _ends(
+    estimates_S: Floats, reach_S: Floats, freedom_S: Floats, *, level: float, bounded: bool
+) -> tuple[Floats, Floats]:
     """Return the ends on the logit scale, or the logarithm's, so that they are no impossible ones.
 
-    A score of 0 or 1 moves with no image: its ends are the score.
+    A score of 0 or 1 moves with no image; its inner end is that of Clopper & Pearson (1934) for as
+    many images as it rests on, all of which said the same.
     """
     inside = (estimates_S > 0) & ((estimates_S < 1) | (not bounded))
     score_S = np.where(inside, estimates_S, 0.5)
     slope_S = score_S * (1 - score_S) if bounded else score_S
     away_S = np.minimum(reach_S / slope_S, 700.0)
-    with np.errstate(over="ignore"):
-        if bounded:
-            odds_S = (1 - score_S) / score_S
-            low_S, high_S = 1 / (1 + odds_S * np.exp(away_S)), 1 / (1 + odds_S * np.exp(-away_S))
-        else:
+    if not bounded:
+        with np.errstate(over="ignore"):
             low_S, high_S = score_S * np.exp(-away_S), score_S * np.exp(away_S)
-    return np.where(inside, low_S, estimates_S), np.where(inside, high_S, estimates_S)
+        return np.where(inside, low_S, estimates_S), np.where(inside, high_S, estimates_S)
+    odds_S = (1 - score_S) / score_S
+    with np.errstate(over="ignore"):
+        low_S, high_S = 1 / (1 + odds_S * np.exp(away_S)), 1 / (1 + odds_S * np.exp(-away_S))
+    all_alike_S = ((1 - level) / 2) ** (1 / (freedom_S + 1))
+    at_0_S, at_1_S = estimates_S <= 0, estimates_S >= 1
+    low_S = np.where(at_0_S, 0.0, np.where(at_1_S, all_alike_S, low_S))
+    high_S = np.where(at_1_S, 1.0, np.where(at_0_S, 1 - all_alike_S, high_S))
+    undefined_S = np.isnan(estimates_S)
+    return np.where(undefined_S, NAN, low_S), np.where(undefined_S, NAN, high_S)
 
 
 def _build(
