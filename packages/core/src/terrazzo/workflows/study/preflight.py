@@ -150,8 +150,9 @@ def _check_run(plan: Plan, planned: PlannedRun, opened: _Opened) -> None:
     splits = opened.splits(recipe.data, recipe.loader)
     train = splits["train"]
     require_weight_a_class(recipe, train.label_map)
-    if recipe.data.normalize == "imagenet" or isinstance(recipe.data.normalize, Statistics):
-        normalization.bands_of(train, recipe.data.normalize)
+    normalize = recipe.data.normalize
+    if normalize in ("imagenet", "image") or isinstance(normalize, Statistics):
+        normalization.bands_of(train, normalize)
     if not datasets.reading_rules(recipe.data).apply_scale:
         require_one_scaling(splits)
     tracking.trackers(recipe.tracking, folder_of(plan, planned))
