@@ -426,19 +426,9 @@ def test_speed_and_conversions_show_the_model_what_it_takes(runs):
 # What cannot be done is refused.
 
 
-def by_image(folder, make=make_model, **changes):
-    """Turn a model of noise into one whose images are normalised each by itself."""
-    make(folder, **changes)
-    card, trainer = saved_model.load(folder)
-    weights = {n: a for n, a in trainer.state().items() if n.startswith("weights/")}
-    bands = Bands.normalized_per_image(card.bands.names, card.bands.dtype)
-    saved_model.write(folder, replace(card, bands=bands), weights)
-    return folder
-
-
 def test_scenes_are_refused(tmp_path):
     scene = make_scene(tmp_path / "scene.tif", (40, 30, 3))
-    model = by_image(tmp_path / "model")
+    model = make_model(tmp_path / "model", per_image=True)
     with pytest.raises(DataError, match="SEG-D147") as caught:
         prediction.predict(model, [scene], tmp_path / "out", Settings(), progress=Silent())
     assert 'data.normalize = "dataset"' in caught.value.next_step

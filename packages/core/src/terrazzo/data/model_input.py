@@ -47,7 +47,9 @@ def moments_as_seen(pixels: ImagePixels, size: Size | None) -> tuple[ImageMoment
         values while pixels are mixed.
     """
     moments = moments_of_image(*_by_its_own_mean(pixels, size))
-    return moments, _own_mean(pixels) if pixels.present_HWC is not None else moments.mean
+    is_resized = size not in (None, pixels.image_HWC.shape[:2])
+    is_filled = is_resized and pixels.present_HWC is not None
+    return moments, _own_mean(pixels) if is_filled else moments.mean
 
 
 def marked_values(image_HWC: NDArray[Any]) -> ImagePixels:
