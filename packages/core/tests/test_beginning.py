@@ -32,6 +32,7 @@ def split(label_map):
     source = SimpleNamespace(
         band_names=BANDS.names,
         files=lambda index: (Path("image.png"),),
+        is_cut_from_scenes=False,
         read_image=lambda index: ImagePixels(np.zeros((4, 4, 1), np.uint8)),
     )
     return Split("train", source, label_map, 1)

@@ -106,6 +106,19 @@ def refused(answer, status, code):
 # The same pixels as `terrazzo predict` ----------------------------------------------------------
 
 
+def test_images_that_are_normalised_each_by_itself(tmp_path):
+    """Their masks are those of predict; a scene, of which the model would see parts, is refused."""
+    model = make_model(tmp_path / "model", per_image=True)
+    source, scene = tmp_path / "a.png", make_scene(tmp_path / "a.tif", (40, 30, 3))
+    source.write_bytes(encoded(noise((97, 101)) // 3))
+    predicted(model, source, tmp_path / "out")
+    with served(create_app(load_model(model), ServeSettings())) as address:
+        answer = mask_of(post(address, source.read_bytes()))
+        refused(post(address, scene.read_bytes(), TIFF), 422, "SEG-D147")
+    np.testing.assert_array_equal(answer, images.read_label(tmp_path / "out" / "a.png", "index"))
+    assert len(np.unique(answer)) > 1
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
 @pytest.mark.parametrize("shape", [(97, 101), (1, 1), (200, 33)])
 def test_the_mask_of_an_image_is_that_of_predict(tmp_path, model, address, kind, shape):

@@ -36,6 +36,8 @@ def beside(option: str) -> InputStatistics | None:
     for folder in ours:
         if (folder / _CARD).is_file() and (path.is_dir() or path.name == "weights.safetensors"):
             bands = saved_model.read_card(folder).bands
+            if bands.per_image:  # there is no one mean and deviation
+                return None
             return InputStatistics(bands.mean, bands.std, bands.dtype)
     return _published(path) if path.is_dir() else None
 

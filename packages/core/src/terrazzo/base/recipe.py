@@ -97,12 +97,13 @@ class DataConfig(Frozen):
     limit_group: str | None = None
     """Regular expression, searched in each name: images whose first group is equal are drawn by the
     share they have. None: what comes before the number at the end of the name (pets: the breed)."""
-    normalize: Literal["dataset", "robust", "imagenet", "pretrained", "none"] | Statistics = (
-        "dataset"
-    )
+    normalize: (
+        Literal["dataset", "robust", "imagenet", "pretrained", "image", "none"] | Statistics
+    ) = "dataset"
     """Where the mean and standard deviation of each band come from; ``robust`` takes percentiles,
     which a few extreme pixels do not move; ``pretrained`` takes those that the pretrained weights
-    expect, and is the default where a model has some; or both by hand."""
+    expect, and is the default where a model has some; ``image`` brings each image to mean 0 and
+    deviation 1 by all of its own values, before a crop or tiles are cut; or both by hand."""
     allow_outside: bool = False
     """Whether paths in `options` may lead out of `root`."""
 

@@ -34,9 +34,11 @@ class InputStatistics:
     def of_bands(self, bands: Bands) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """Return means and deviations for the bands of a data set; None where they say nothing.
 
+        They say nothing of images that are normalised each by itself: no one scale leads to those.
+
         A grey image counts as one whose three bands are equal, and gets their averages.
         """
-        if bands.dtype != self.dtype:
+        if bands.dtype != self.dtype or bands.per_image:
             return None
         if len(bands) == len(self.mean):
             return self.mean, self.std
@@ -118,9 +120,15 @@ def remark_unfit(statistics: InputStatistics, bands: Bands) -> str | None:
     if statistics.of_bands(bands) is not None:
         return None
     trained_on = _words(statistics.mean, statistics.std)
+    own = (
+        'each image normalised by itself, to which no fitting leads; data.normalize = "pretrained" '
+        "is that of the weights"
+        if bands.per_image
+        else "normalised by mean and deviation of their own"
+    )
     return (
         f"the weights were trained on {statistics.images} ({trained_on}); these are "
-        f"{len(bands)} bands of {bands.dtype}, normalised by mean and deviation of their own"
+        f"{len(bands)} bands of {bands.dtype}, {own}"
     )
 
 

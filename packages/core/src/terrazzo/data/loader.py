@@ -25,10 +25,12 @@ from terrazzo.base.ordered_map import ordered_map
 from terrazzo.base.processes import World
 from terrazzo.base.recipe import AugmentConfig, DataConfig, LoaderConfig
 from terrazzo.data.augment import augment as augment_sample
+from terrazzo.data.image_standardization import standardized
 from terrazzo.data.labels import LabelMap
-from terrazzo.data.model_input import as_seen
+from terrazzo.data.model_input import as_seen, moments_as_seen
 from terrazzo.data.sample import Bands, Batch, Sample
 from terrazzo.io.pixels import ImagePixels
+from terrazzo.io.resize import Size
 
 _LOWER = (
     "lower loader.threads, loader.prefetch, training.batch_size, augment.crop or data.image_size"
@@ -152,7 +154,8 @@ def training_batches(
         start_step: first step, counted from 0 over all epochs.
         stop_step: one past the last step.
         bands: their means stand in for missing values while pixels are mixed; needed where there
-            are any.
+            are any, and where each image is normalised by itself. That is done last, by the mean
+            and deviation of the image at `data.image_size` before any augmentation.
         deviations: one a band, which noise in other types than uint8 is a share of; see
             `terrazzo.data.normalization.noise_deviations`.
         abandoned: asked while a batch is late; yes ends the waiting.
@@ -162,8 +165,13 @@ def training_batches(
         ResourceError: SEG-R002, a file takes longer than `loader.timeout`; SEG-R006, out of memory.
         Abandoned: `abandoned` said yes.
     """
-    mean_C = None if bands is None else np.array(bands.mean)
-    deviation_C = None if deviations is None else np.array(deviations)
+    prepare = _Preparation(
+        augment,
+        data.image_size,
+        split.label_map.ignore_index,
+        bands,
+        None if deviations is None else np.array(deviations),
+    )
 
     def read(step: int) -> Batch:
         with memory_for(f"preparing the batch of step {step + 1}", next_step=_LOWER):
@@ -172,19 +180,11 @@ def training_batches(
     def prepared(step: int) -> Batch:
         epoch, positions, indices = order.batch(step)
         if len(positions) == 0:
-            return _idle_batch(split, data, augment, order, step, mean_C, deviation_C)
+            return _idle_batch(split, prepare, order, step)
         rng = _generator(order.seed, _AUGMENTATION, 0, 0)
         return _stack(
             [
-                augment_sample(
-                    split.read(index),
-                    augment,
-                    data.image_size,
-                    _move_to(rng, epoch, position),
-                    split.label_map.ignore_index,
-                    mean_C,
-                    deviation_C=deviation_C,
-                )
+                prepare(split.read(index), _move_to(rng, epoch, position))
                 for position, index in zip(positions.tolist(), indices.tolist(), strict=True)
             ]
         )
@@ -194,25 +194,42 @@ def training_batches(
     return _read_ahead(read, range(start_step, stop_step), loader, ahead, abandoned)
 
 
-def _idle_batch(
-    split: Samples,
-    data: DataConfig,
-    augment: AugmentConfig,
-    order: TrainingOrder,
-    step: int,
-    mean_C: NDArray[np.float64] | None,
-    deviation_C: NDArray[np.float64] | None,
-) -> Batch:
-    sample = augment_sample(
-        split.read(order.first_of_batch(step)),
-        augment,
-        data.image_size,
-        _generator(order.seed, _AUGMENTATION, 0, 0),
-        split.label_map.ignore_index,
-        mean_C,
-        deviation_C=deviation_C,
-    )
-    batch = _stack([sample])
+@dataclass(frozen=True, slots=True)
+class _Preparation:
+    """From a sample as its files hold it to what a model is trained on."""
+
+    augment: AugmentConfig
+    image_size: Size | None
+    ignore_index: int
+    bands: Bands | None
+    deviation_C: NDArray[np.float64] | None
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        bands = self.bands
+        if bands is None or not bands.per_image:
+            return self._augmented(sample, rng, None if bands is None else np.array(bands.mean))
+        pixels = ImagePixels(sample.image_HWC, None, sample.present_HWC)
+        moments, mean = moments_as_seen(pixels, self.image_size)
+        changed = self._augmented(sample, rng, np.full(len(bands), mean))
+        return replace(changed, image_HWC=standardized(changed.image_HWC, moments))
+
+    def _augmented(
+        self, sample: Sample, rng: np.random.Generator, mean_C: NDArray[np.float64] | None
+    ) -> Sample:
+        return augment_sample(
+            sample,
+            self.augment,
+            self.image_size,
+            rng,
+            self.ignore_index,
+            mean_C,
+            deviation_C=self.deviation_C,
+        )
+
+
+def _idle_batch(split: Samples, prepare: _Preparation, order: TrainingOrder, step: int) -> Batch:
+    sample = split.read(order.first_of_batch(step))
+    batch = _stack([prepare(sample, _generator(order.seed, _AUGMENTATION, 0, 0))])
     batch.labels_BHW[...] = np.asarray(split.label_map.ignore_index, batch.labels_BHW.dtype)
     return replace(batch, idle=True)
 
@@ -268,9 +285,9 @@ def evaluation_samples(
     """Yield this process's share of all samples in order: rank r takes r, r + size, ….
 
     Yields:
-        The index of the sample; its image H×W×C at `data.image_size` where that is set, float32
-        with NaN where values are missing; the sample as its files are, at the size scores are
-        computed at.
+        The index of the sample; its image H×W×C as `as_seen` shows it at `data.image_size` where
+        that is set, float32 with NaN where values are missing; the sample as its files are, at the
+        size scores are computed at.
 
     Raises:
         DataError: as `split.read`.

@@ -39,15 +39,16 @@ def bands_of(
     Args:
         train: its images; the valid pixels of up to 200 of them, evenly spaced, are read for
             ``dataset`` and ``robust``.
-        normalize: ``dataset``, ``robust``, ``imagenet``, ``pretrained``, ``none``, or by hand.
+        normalize: ``dataset``, ``robust``, ``imagenet``, ``pretrained``, ``image``, ``none``, or
+            by hand.
         look: told of each image that is read for the statistics.
         expected: what the weights were trained on; of use for ``pretrained`` alone, which is
             ``dataset`` without it and for other images than 8-bit grey and colour ones.
 
     Raises:
         DataError: SEG-D023, none of these images holds a valid pixel.
-        ConfigError: SEG-X011, ``imagenet`` for images that are not three bands of uint8, or another
-            number of bands by hand.
+        ConfigError: SEG-X011, ``imagenet`` for images that are not three bands of uint8, ``image``
+            for parts of scenes, or another number of bands by hand.
     """
     first = train.source.read(0)
     names = train.source.band_names
@@ -73,6 +74,16 @@ def bands_of(
         case "none":
             top = float(np.iinfo(dtype).max) if np.dtype(dtype).kind == "u" else 1.0
             return Bands(names, dtype, mean=(0.0,) * len(names), std=(top,) * len(names))
+        case "image":
+            if train.source.is_cut_from_scenes:
+                raise ConfigError(
+                    "SEG-X011",
+                    "data.normalize = 'image' is for whole images, and these are cut from scenes",
+                    file=first.image_file,
+                    observed="parts of a scene, whose means would differ from part to part",
+                    next_step="use data.normalize = 'dataset', or 'robust'",
+                )
+            return Bands.normalized_per_image(names, dtype)
         case "imagenet":
             if (len(names), dtype) != (3, "uint8"):
                 raise ConfigError(

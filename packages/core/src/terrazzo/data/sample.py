@@ -68,7 +68,7 @@ class Batch:
 
     Attributes:
         images_BHWC: uint8, uint16 or float32, as in the files; float32 with NaN where values are
-            missing.
+            missing; float32 where images are normalised each by itself, see `Bands.per_image`.
         labels_BHW: uint8 or uint16 train ids, or the label map's ignore value.
         names: B names.
         files: B image files, for messages.
@@ -95,16 +95,32 @@ class Bands:
         dtype: NumPy dtype name of the pixels: ``uint8``, ``uint16`` or ``float32``.
         mean: C means in the file's units; subtracted on the device.
         std: C standard deviations in the file's units; divided by on the device. Never zero.
+        per_image: whether each image is normalised by itself before it reaches a model; see
+            `terrazzo.data.image_standardization`. Then mean is 0 and std 1, and what reaches the
+            model is float32.
     """
 
     names: tuple[str, ...]
     dtype: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    per_image: bool = False
 
     def __post_init__(self) -> None:
         assert len(self.names) == len(self.mean) == len(self.std) > 0
         assert all(value > 0 for value in self.std)
+        assert not self.per_image or (set(self.mean), set(self.std)) == ({0}, {1})
+
+    @property
+    def seen_dtype(self) -> str:
+        """NumPy dtype name of images as the model is shown them, where no value is missing."""
+        return "float32" if self.per_image else self.dtype
+
+    @classmethod
+    def normalized_per_image(cls, names: tuple[str, ...], dtype: str) -> Bands:
+        """Return bands of images that are normalised each by itself."""
+        zeros, ones = (0.0,) * len(names), (1.0,) * len(names)
+        return cls(names, dtype, zeros, ones, per_image=True)
 
     def __len__(self) -> int:
         return len(self.names)

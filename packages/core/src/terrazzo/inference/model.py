@@ -14,6 +14,7 @@ from terrazzo.base.config_parsing import StrPath
 from terrazzo.base.disk_errors import unreadable
 from terrazzo.base.errors import ConfigError, DataError
 from terrazzo.base.progress import Progress
+from terrazzo.data.model_input import as_seen, marked_values
 from terrazzo.inference.tiled_images import tiled_rows
 from terrazzo.inference.tiled_prediction import Tiling
 from terrazzo.io.resize import resize_image
@@ -44,7 +45,8 @@ class Model:
         """The network itself with the trained weights: `torch.nn.Module` or `keras.Model`.
 
         It takes normalised float32 images, ``(values - mean) / std`` of ``card.bands`` with 0 where
-        there is no data, in the framework's own order of axes, and gives logits.
+        there is no data, in the framework's own order of axes, and gives logits. Where
+        ``card.bands.per_image``, mean and deviation are each image's own.
 
         Raises:
             ConfigError: SEG-X089, what predicts here holds no network of a framework.
@@ -119,10 +121,9 @@ class Model:
             DataError: as `predict`.
         """
         assert self.card.image_size is None
-        self._require_known(image_HWC, file)
         return tiled_rows(
             self.trainer,
-            image_HWC,
+            self._seen(image_HWC, file),  # as a whole: tiles have the statistics of their image
             tiling,
             self.card.label_map,
             probabilities=probabilities,
@@ -156,9 +157,14 @@ class Model:
     def _seen(
         self, image_HWC: NDArray[np.generic], file: str | Path = "(array)"
     ) -> NDArray[np.generic]:
-        """Return the image at the size the model was trained on, where it was trained at one."""
+        """Return the image at the size the model was trained on, where it was trained at one.
+
+        Normalised where that is done by image.
+        """
         self._require_known(image_HWC, file)
         size = self.card.image_size
+        if self.card.bands.per_image:
+            return as_seen(marked_values(image_HWC), size, self.card.bands)
         return image_HWC if size is None else resize_image(image_HWC, size)
 
 

@@ -51,6 +51,7 @@ class Pixels:
         of_file: whether these are the bands of a file, from which derived bands will be computed
             as in training.
         derivation: what was computed of the bands of files by a recipe's own word; None: nothing.
+        of_scene: whether a model will see parts of a scene, and never the whole.
     """
 
     file: Path
@@ -62,6 +63,7 @@ class Pixels:
     remedy: str = "use images with the bands the model was trained on"
     of_file: bool = False
     derivation: Derivation | None = None
+    of_scene: bool = False
 
 
 def pixels_of_stack(
@@ -90,6 +92,7 @@ def pixels_of_stack(
         card.rules.apply_scale,
         _band_remedy(tuple(known), card.file_bands),
         of_file=True,
+        of_scene=True,
     )
 
 
@@ -129,6 +132,7 @@ def pixels_of_split(split: Split, rules: ReadingRules) -> Pixels:
         None if rules.apply_scale else scaling,
         None if scaling is None else rules.apply_scale,
         derivation=rules.derivation,
+        of_scene=split.source.is_cut_from_scenes,
     )
 
 
@@ -157,7 +161,8 @@ def require_known_pixels(card: ModelCard, pixels: Pixels, *, any_pixel_size: boo
     Raises:
         DataError: SEG-D020 another number of bands, other bands or another order; SEG-D019
             another type of pixel; SEG-D094 a derived band is computed by another formula; SEG-D053
-            another scale or offset; SEG-D028 pixels of another size.
+            another scale or offset; SEG-D028 pixels of another size; SEG-D147 parts of a scene, for
+            a model that normalises whole images each by itself.
     """
     trained = card.rules.derivation
     found, wanted, dtype = pixels.band_names, card.bands.names, card.bands.dtype
@@ -190,10 +195,25 @@ def require_known_pixels(card: ModelCard, pixels: Pixels, *, any_pixel_size: boo
             allowed=", ".join(wanted),
             next_step=pixels.remedy,
         )
+    _require_whole_images(pixels, card)
     _require_same_derivation(pixels, trained)
     _require_same_scaling(pixels, card)
     if not any_pixel_size:
         _require_similar_pixel_size(pixels, card)
+
+
+def _require_whole_images(pixels: Pixels, card: ModelCard) -> None:
+    """Refuse a scene where each image is normalised by itself: each part would be so otherwise."""
+    if pixels.of_scene and card.bands.per_image:
+        raise DataError(
+            "SEG-D147",
+            "the model normalises each image by itself, and of a scene it sees parts",
+            file=pixels.file,
+            observed="a scene, whose parts have other means than the whole",
+            allowed='whole images, as it was trained on (data.normalize = "image")',
+            next_step="predict images (PNG, JPEG) that show what those of training show; for "
+            'scenes, train with data.normalize = "dataset" or "robust"',
+        )
 
 
 def _require_same_derivation(pixels: Pixels, trained: Derivation | None) -> None:
@@ -233,9 +253,8 @@ def doubts_before_training(card: ModelCard, pixels: Pixels) -> tuple[str, ...]:
     Raises:
         DataError: SEG-D020, SEG-D019 as `require_known_pixels`.
     """
-    require_known_pixels(
-        card, replace(pixels, scaling=None, applies_scale=None), any_pixel_size=True
-    )
+    own_reading = replace(pixels, scaling=None, applies_scale=None, of_scene=False)
+    require_known_pixels(card, own_reading, any_pixel_size=True)
     found = []
     for require in (_require_same_scaling, _require_similar_pixel_size):
         try:

@@ -88,7 +88,8 @@ def bands_of_member(first: ModelCard, other: ModelCard, name: str) -> tuple[int,
         Numbers of the first model's bands in the order of the other; None: the same ones.
 
     Raises:
-        ConfigError: SEG-X171, other classes, or classes in another order.
+        ConfigError: SEG-X171, other classes, or classes in another order; SEG-X172, values are
+            read or normalised otherwise.
         DataError: SEG-D020, it needs bands the first model does not; SEG-D019, another type.
     """
     ours, theirs = first.label_map, other.label_map
@@ -111,6 +112,7 @@ def bands_of_member(first: ModelCard, other: ModelCard, name: str) -> tuple[int,
             next_step="leave this model out",
         )
     _require_same_reading(first, other, name)
+    _require_same_normalization(first, other, name)
     if first.bands.names == other.bands.names:
         return None
     lacking = [band for band in other.bands.names if band not in first.bands.names]
@@ -124,6 +126,30 @@ def bands_of_member(first: ModelCard, other: ModelCard, name: str) -> tuple[int,
             next_step="name the model with the most bands first, or leave this one out",
         )
     return tuple(first.bands.names.index(band) for band in other.bands.names)
+
+
+def _require_same_normalization(first: ModelCard, other: ModelCard, name: str) -> None:
+    """Refuse members that cannot share an image that is normalised by itself before any sees it."""
+    if not (first.bands.per_image or other.bands.per_image):
+        return
+    seen = [
+        (card.bands.per_image, sorted(card.bands.names), card.image_size) for card in (first, other)
+    ]
+    if seen[0] != seen[1]:
+        observed, allowed = (
+            f"each image by itself: {per_image}; bands {', '.join(bands)}; size {size}"
+            for per_image, bands, size in reversed(seen)
+        )
+        raise ConfigError(
+            "SEG-X172",
+            "images that are normalised each by itself are so once for all models of an ensemble, "
+            "at one size and by the same bands",
+            file=name,
+            observed=observed,
+            allowed=allowed,
+            next_step="leave this model out, or train it with the data.normalize, bands and size "
+            "of the others",
+        )
 
 
 def _require_same_reading(first: ModelCard, other: ModelCard, name: str) -> None:

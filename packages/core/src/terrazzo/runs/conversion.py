@@ -42,8 +42,11 @@ class NotConvertedError(ChildModuleError):
 
 
 def raw_form(card: ModelCard) -> GraphForm:
-    """Return the form that takes images as their files have them."""
-    dtype = card.bands.dtype
+    """Return the form that takes images as a model is shown them: as their files have them.
+
+    Those that are normalised each by itself are so before the graph.
+    """
+    dtype = card.bands.seen_dtype
     return GraphForm(dtype if dtype in _GRAPH_DTYPES else "float32")
 
 

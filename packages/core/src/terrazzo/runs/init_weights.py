@@ -75,6 +75,12 @@ def other_normalization(before: Bands, now: Bands) -> str | None:
         before: of the run that gives its weights.
         now: of this run, with as many bands.
     """
+    if before.per_image != now.per_image:
+        each, mine = (
+            'each image by itself (data.normalize = "image")' if bands.per_image else "by one mean"
+            for bands in (before, now)
+        )
+        return f"its images were normalised {each}, and those of this run {mine}"
     mean_C, std_C = np.array(before.mean), np.array(before.std)
     shift = float(np.max(np.abs(np.array(now.mean) - mean_C) / std_C))
     factors_C = np.array(now.std) / std_C

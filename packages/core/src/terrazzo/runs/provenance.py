@@ -107,6 +107,7 @@ def _describe_model(
             "bands": list(bands.names),
             "mean": list(bands.mean),
             "std": list(bands.std),
+            **({"per_image": True} if bands.per_image else {}),
         },
     }
 

@@ -51,12 +51,17 @@ class _BandsTable(Frozen):
     dtype: str
     mean: tuple[float, ...]
     std: tuple[Positive, ...]
+    per_image: bool = False
+    """Whether each image is normalised by itself; then mean is 0 and std 1."""
 
     @pydantic.model_validator(mode="after")
     def _a_number_a_band(self) -> _BandsTable:
         lengths = {len(self.names), len(self.mean), len(self.std)}
         if len(lengths) > 1:
             msg = "names, mean and std are of different lengths"
+            raise ValueError(msg)
+        if self.per_image and (set(self.mean), set(self.std)) != ({0}, {1}):
+            msg = "per_image is for mean 0 and std 1"
             raise ValueError(msg)
         return self
 
@@ -147,6 +152,8 @@ def _card_table(card: ModelCard) -> dict[str, Any]:
             "dtype": card.bands.dtype,
             "mean": list(card.bands.mean),
             "std": list(card.bands.std),
+            # Only where it is so: earlier versions, which do not know it, must refuse it then.
+            **({"per_image": True} if card.bands.per_image else {}),
         },
         "labels": card.label_map.as_toml(),
     }
@@ -218,7 +225,13 @@ def read_card(folder: Path, note: Callable[[str], None] | None = None) -> ModelC
         backend=table.backend,
         model=table.model,
         label_map=labels.from_toml(table.labels, where=path),
-        bands=Bands(table.bands.names, table.bands.dtype, table.bands.mean, table.bands.std),
+        bands=Bands(
+            table.bands.names,
+            table.bands.dtype,
+            table.bands.mean,
+            table.bands.std,
+            table.bands.per_image,
+        ),
         image_size=table.image_size,
         step=table.step,
         pixel_metres=_pixel_sizes(table.pixel_metres),

@@ -37,11 +37,14 @@ def make_model(
     image_size: tuple[int, int] | None = None,
     pixel_metres: PixelSizes | None = None,
     labels: LabelMap = LABELS,
+    per_image: bool = False,
 ) -> Path:
     """Write a model that looks at 3×3 pixels."""
     top = float(np.iinfo(dtype).max) if np.dtype(dtype).kind == "u" else 1.0
     names = names or tuple(f"band {n}" for n in range(1, bands + 1))
     known = Bands(names, dtype, (top / 2,) * bands, (top / 8,) * bands)
+    if per_image:
+        known = Bands.normalized_per_image(names, dtype)
     model = ModelConfig(name="pixel_softmax", options={"features": "neighbourhood"})
     trainer = backends.load("reference").build(model, TrainingConfig(steps=1), labels, known, 5)
     rng = np.random.default_rng(11)

@@ -115,7 +115,7 @@ def measure(
 def _random_images(model: Model, shape: tuple[int, int, int]) -> NDArray[np.generic]:
     bands = model.card.bands
     values = np.random.default_rng(0).normal(bands.mean, bands.std, (*shape, len(bands)))
-    dtype = np.dtype(bands.dtype)
+    dtype = np.dtype(bands.seen_dtype)
     if dtype.kind == "u":
         values = values.clip(0, np.iinfo(dtype).max)
     images_BHWC: NDArray[np.generic] = values.astype(dtype)

@@ -287,7 +287,11 @@ def _bands_from_first(world: World, make: Callable[[], Bands]) -> Bands:
     """Let rank 0 look at the images once for all."""
     fields = json_from_first(world, lambda: dataclasses.asdict(make()))
     return Bands(
-        tuple(fields["names"]), fields["dtype"], tuple(fields["mean"]), tuple(fields["std"])
+        tuple(fields["names"]),
+        fields["dtype"],
+        tuple(fields["mean"]),
+        tuple(fields["std"]),
+        fields["per_image"],
     )
 
 

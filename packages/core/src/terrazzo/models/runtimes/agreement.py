@@ -97,12 +97,12 @@ def noise(
         missing: without some values, as models are shown such images: float32 with NaN.
 
     Returns:
-        Of the bands' dtype; float32 where values are missing, as they are wherever bands are
-        floats.
+        As the model is shown them: of the bands' dtype; float32 where values are missing, as they
+        are wherever bands are floats, and where images are normalised each by itself.
     """
     random = np.random.default_rng(seed)
     images = random.normal(bands.mean, 2 * np.array(bands.std), (batch, *size, len(bands)))
-    dtype = np.dtype(bands.dtype)
+    dtype = np.dtype(bands.seen_dtype)
     if dtype.kind != "f":
         limits = np.iinfo(dtype)
         images = images.clip(limits.min, limits.max).astype(dtype)

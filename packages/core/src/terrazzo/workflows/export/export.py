@@ -76,6 +76,7 @@ def export(
     run, out = Path(run), Path(out)
     folder = model_folder(run)
     card = saved_model.read_card(folder, progress.say)
+    formats.require_fixed_normalization(card)
     own = exporter(card.backend)
     formats.require_offered(to, precision, layout, card, own)
     if to in _RUNTIME_OF:

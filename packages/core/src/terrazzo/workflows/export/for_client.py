@@ -20,6 +20,7 @@ from terrazzo.inference.model import model_folder
 from terrazzo.models.card import ModelCard
 from terrazzo.models.exporter import exporter
 from terrazzo.runs import exported_model, saved_model
+from terrazzo.workflows.export import formats
 from terrazzo.workflows.export.export import refuse_place, validation_data
 from terrazzo.workflows.export.verification import ValidationData, seen
 
@@ -60,6 +61,7 @@ def export_for(
     run, out = Path(run), Path(out)
     folder = model_folder(run)
     card = saved_model.read_card(folder, progress.say)
+    formats.require_fixed_normalization(card)
     digest = saved_model.sha256_of_weights(folder)
     data = validation_data(run, progress)
     order = ClientOrder(

@@ -19,6 +19,25 @@ PRECISIONS: dict[str, tuple[ExportPrecision, ...]] = {
 LAYOUTS = ("NHWC", "NCHW")
 
 
+def require_fixed_normalization(card: ModelCard) -> None:
+    """Refuse a model whose images are normalised each by itself: no exported file does that.
+
+    A graph that did it would take the statistics of whatever it is given, tiles too.
+
+    Raises:
+        ConfigError: SEG-X080.
+    """
+    if card.bands.per_image:
+        raise ConfigError(
+            "SEG-X080",
+            "a model whose images are normalised each by itself cannot be exported",
+            observed='data.normalize = "image"',
+            allowed="one mean and one deviation of each band, which exported files hold",
+            next_step="predict with the run itself (terrazzo predict, terrazzo serve), or train "
+            'with data.normalize = "dataset" or "pretrained"',
+        )
+
+
 def require_offered(to: str, precision: str, layout: str, card: ModelCard, own: Exporter) -> None:
     """Refuse what is not offered for a model, with what is.
 

@@ -150,8 +150,9 @@ def _check_run(plan: Plan, planned: PlannedRun, opened: _Opened) -> None:
     splits = opened.splits(recipe.data, recipe.loader)
     train = splits["train"]
     require_weight_a_class(recipe, train.label_map)
-    if recipe.data.normalize == "imagenet" or isinstance(recipe.data.normalize, Statistics):
-        normalization.bands_of(train, recipe.data.normalize)
+    normalize = recipe.data.normalize
+    if normalize in ("imagenet", "image") or isinstance(normalize, Statistics):
+        normalization.bands_of(train, normalize)
     if not datasets.reading_rules(recipe.data).apply_scale:
         require_one_scaling(splits)
     tracking.trackers(recipe.tracking, folder_of(plan, planned))
@@ -184,7 +185,13 @@ def _check_scored(planned: PlannedRun, opened: _Opened, scored: Split | None) ->
         recipe.backend,
         recipe.model,
         train.label_map,
-        Bands(names, str(seen.dtype), (0.0,) * len(names), (1.0,) * len(names)),
+        Bands(
+            names,
+            str(seen.dtype),
+            (0.0,) * len(names),
+            (1.0,) * len(names),
+            per_image=recipe.data.normalize == "image",
+        ),
         recipe.data.image_size,
         0,
         pixel_size.pixel_sizes(train),
