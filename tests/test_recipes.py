@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ from terrazzo.workflows.study.plan import load_study, plan_study
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = sorted((ROOT / "recipes" / "studies").glob("*.toml"))
+ALL = set((ROOT / "recipes").rglob("*.toml"))
+OTHER_STUDIES = sorted(p for p in ALL - set(STUDIES) if "runs" in tomllib.loads(p.read_text()))
 DEMOS = [backends.demo_recipe(backend) for backend in ("torch", "keras")]
-RECIPES = [*sorted(set((ROOT / "recipes").rglob("*.toml")) - set(STUDIES)), *DEMOS]
+RECIPES = [*sorted(ALL - set(STUDIES) - set(OTHER_STUDIES)), *DEMOS]
 SCALES = ("full", "small")
 
 
@@ -63,6 +66,15 @@ def test_a_study_is_planned_at_both_scales_and_says_what_is_corrected(path):
         assert word in head
 
 
+@pytest.mark.parametrize("path", OTHER_STUDIES, ids=lambda path: path.stem)
+def test_another_study_is_planned_and_says_what_it_asks(path):
+    assert planned(path, "full")
+    head = path.read_text().partition("\n\n")[0]
+    assert head.startswith(f"# terrazzo study {path.relative_to(ROOT)}")
+    for word in ("Question:", "Data:", "Time:"):
+        assert word in head
+
+
 OPTIONS = """
 import importlib, json, sys
 from terrazzo.base import config_parsing
@@ -79,8 +91,10 @@ def test_model_options_of_all_recipes_are_known(backend):
     recipes = [(str(path), load_recipe(path)) for path in RECIPES]
     recipes += [
         (f"{path} {scale} {run.name}", run.recipe)
-        for path in STUDIES
-        for scale in SCALES
+        for path, scale in (
+            *((path, scale) for path in STUDIES for scale in SCALES),
+            *((path, "full") for path in OTHER_STUDIES),
+        )
         for run in planned(path, scale)
     ]
     models = [
