@@ -136,6 +136,7 @@ def test_convert_finds_it(damaged, monkeypatch, tmp_path):
             return weights
 
     monkeypatch.setattr(convert_workflow, "portable", lambda *_: AsItIs())
+    monkeypatch.setattr(convert_workflow, "common_options", lambda *_: {})
     with pytest.raises(CheckpointError, match=r"SEG-C006: the model is damaged\n.*weights"):
         convert_workflow.convert(damaged, "other", tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -143,6 +144,7 @@ def test_convert_finds_it(damaged, monkeypatch, tmp_path):
 
 def test_convert_advises_only_what_it_can_do(run, monkeypatch, tmp_path):
     monkeypatch.setattr(convert_workflow, "portable", lambda *_: None)
+    monkeypatch.setattr(convert_workflow, "common_options", lambda *_: {})
     there = shutil.copytree(run, tmp_path / "there")
     with pytest.raises(CheckpointError, match=r"SEG-C002[^$]*--overwrite deletes it") as caught:
         convert_workflow.convert(run, "other", there)

@@ -42,6 +42,7 @@ from terrazzo.models.test_time_augmentation import SCALES, augmented, mean_over_
 from terrazzo.runs import saved_model
 from terrazzo.runs.folder import RunFolder
 from terrazzo.testing.reference import bright_masks
+from terrazzo.testing.reference.trainer import ReferenceTrainer
 from terrazzo.testing.scenes import LABELS, make_model, make_scene
 from terrazzo.testing.thread_world import in_world_of
 from terrazzo.workflows.evaluate import evaluate, name_of_scores
@@ -494,6 +495,31 @@ def test_an_image_refined_by_masks(tmp_path):
     probabilities = load_model(tmp_path / "model").predict_probabilities(image)
     assert len(np.unique(probabilities[5:20, 5:30].argmax(axis=2))) > 1
     assert (labels_HW[5:20, 5:30] == probabilities[5:20, 5:30].sum(axis=(0, 1)).argmax()).all()
+
+
+def test_labels_and_probabilities_of_an_image_are_computed_once(tmp_path, monkeypatch):
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / bright_masks.FILE).write_text('{"threshold": 128}')
+    make_model(tmp_path / "model", image_size=(16, 16))
+    photo(tmp_path)
+    forward, cut, passes, cuts = ReferenceTrainer.predict, bright_masks.BrightMasks.masks, [], []
+
+    def counted_forward(trainer, images_BHWC):
+        passes.append(images_BHWC.shape)
+        return forward(trainer, images_BHWC)
+
+    def counted_cut(generator, image_HWC):
+        cuts.append(image_HWC.shape)
+        return cut(generator, image_HWC)
+
+    monkeypatch.setattr(ReferenceTrainer, "predict", counted_forward)
+    monkeypatch.setattr(bright_masks.BrightMasks, "masks", counted_cut)
+    settings = {"probabilities": True, "refinement": MaskSettings(tmp_path / "masks")}
+    labels_HW = predict_photo(tmp_path, **settings)
+    assert (len(passes), len(cuts)) == (1, 1)
+    planes = sorted((tmp_path / "maps").glob("photo_probability_*.png"))
+    values_KHW = np.stack([np.asarray(Image.open(path)) for path in planes])
+    assert (values_KHW.argmax(axis=0) == labels_HW)[values_KHW.max(0) > values_KHW.min(0)].all()
 
 
 class Reversed:

@@ -22,8 +22,10 @@ from terrazzo.base.json_files import read_json
 from terrazzo.io.images import read_image
 from terrazzo.models.published_network import Asked
 from terrazzo.models.segformer_sizes import SIZES, SegformerSize
+from terrazzo.models.weight_conversion import common_options
 from terrazzo.runs import saved_model
 from terrazzo.workflows import import_model
+from terrazzo.workflows.convert import convert
 from terrazzo.workflows.import_model import Preprocessing
 from terrazzo_keras.models import keras_hub as model_file
 
@@ -207,6 +209,15 @@ def test_logits_of_segformer_are_the_packages(
     assert {"config.json", "task.json", "model.weights.h5", "task.weights.h5"} <= set(
         record["files"]
     )
+    # PyTorch has no such arithmetic: refused before a run that nothing can load is written.
+    with pytest.raises(ConfigError, match=r"(?s)SEG-X018.*arithmetic = 'keras_hub'.*export"):
+        convert(tmp_path / "run", "torch", tmp_path / "moved")
+    assert not (tmp_path / "moved").exists()
+
+
+def test_options_that_keras_alone_has_are_left_behind_where_they_say_nothing() -> None:
+    options = {"size": "b0", "arithmetic": "published"}
+    assert common_options("keras", "segformer", options) == {"size": "b0"}
 
 
 def _changed(file: Path, *keys: str, **values: Any) -> None:

@@ -5,9 +5,12 @@ Imports no framework.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from terrazzo.models.contract import State
 
 MODELS = ("segformer", "unet")
+OWN_OPTIONS: Mapping[str, Mapping[str, object]] = {"segformer": {"arithmetic": "published"}}
 
 
 def to_common(model: str, arrays: State) -> State:  # noqa: ARG001 - one form for all

@@ -176,8 +176,9 @@ def predicted_rows(
             probabilities=probabilities,
             say=say,
         )
-    labels_HW = model.predict(image_HWC, file=file)
-    return iter([(labels_HW, model.predict_probabilities(image_HWC) if probabilities else None)])
+    if probabilities:
+        return iter([model.predict_both(image_HWC, file=file)])
+    return iter([(model.predict(image_HWC, file=file), None)])
 
 
 def _keeping(

@@ -91,9 +91,28 @@ class Model:
         Raises:
             DataError: as `predict`.
         """
-        seen_HWC = self._seen(image_HWC)
-        probabilities_HWK = self._passes("(array)").predict(seen_HWC[None])[0]
-        return np.stack(list(planes_at_size(probabilities_HWK, image_HWC.shape[:2])), axis=2)
+        return self.predict_both(image_HWC)[1]
+
+    def predict_both(
+        self, image_HWC: NDArray[np.generic], *, file: str | Path = "(array)"
+    ) -> tuple[NDArray[np.integer], NDArray[np.float32]]:
+        """Return train ids H×W and probabilities H×W×K of one image, from one computation.
+
+        The labels are the most probable classes of what is computed, as tiles have them.
+
+        Args:
+            image_HWC: as for `predict`.
+            file: where it came from, for messages.
+
+        Raises:
+            DataError: as `predict`.
+            ResourceError: as `predict`.
+        """
+        seen_HWC = self._seen(image_HWC, file)
+        size = image_HWC.shape[:2]
+        seen_HWK = self._passes(file).predict(seen_HWC[None])[0]
+        probabilities_HWK = np.stack(list(planes_at_size(seen_HWK, size)), axis=2)
+        return labels_at_size(probabilities_HWK, size), probabilities_HWK
 
     def predict_by_tiles(
         self,

@@ -7,7 +7,8 @@ arrays to and from a common form: the names of `terrazzo_keras`, kernels heightÃ
 from __future__ import annotations
 
 import importlib
-from typing import Protocol, cast
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
 
 from terrazzo.base.errors import ConfigError
 from terrazzo.models import backends
@@ -18,6 +19,9 @@ class Portable(Protocol):
     """What the module ``portable`` of a backend holds. Names are without ``weights/``."""
 
     MODELS: tuple[str, ...]
+    OWN_OPTIONS: Mapping[str, Mapping[str, object]]
+    """By model: options that no other backend has, each with the value that leaves the network
+    the common one."""
 
     def to_common(self, model: str, arrays: State) -> State:
         """Return the arrays of a model in the common form."""
@@ -49,6 +53,31 @@ def portable(backend: str, model: str) -> Portable:
             f"the model {model!r} cannot be converted",
             observed=f"{backend} has no translation of it",
             allowed=", ".join(models) or f"none of the backend {backend!r}",
-            next_step="train it in the other framework",
+            next_step=_KEEP,
         )
     return module
+
+
+def common_options(backend: str, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a model without those that only this backend has.
+
+    Raises:
+        ConfigError: SEG-X018, one of these makes a network that only this backend has.
+    """
+    own = portable(backend, model).OWN_OPTIONS.get(model, {})
+    for name, common in own.items():
+        if options.get(name, common) != common:
+            raise ConfigError(
+                "SEG-X018",
+                f"this {model!r} is a network that only {backend} has, so it cannot be converted",
+                observed=f"model.options.{name} = {options[name]!r}",
+                allowed=f"{name} left out" if common is None else f"{name} = {common!r}",
+                next_step=_KEEP,
+            )
+    return {name: value for name, value in options.items() if name not in own}
+
+
+_KEEP = (
+    "keep the run where it is: `terrazzo export RUN --to onnx` writes it for other programs, and "
+    "--runtime openvino lets it predict and score beside runs of the other framework"
+)

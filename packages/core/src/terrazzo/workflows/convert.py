@@ -12,7 +12,7 @@ from terrazzo.base.json_files import read_json, replace_json
 from terrazzo.base.output_paths import is_inside
 from terrazzo.base.progress import Progress
 from terrazzo.base.recipe import Config, Statistics
-from terrazzo.models.weight_conversion import portable
+from terrazzo.models.weight_conversion import common_options, portable
 from terrazzo.runs import saved_model
 from terrazzo.runs.folder import RunFolder, claimed, create_run, refuse_occupied
 
@@ -30,8 +30,8 @@ def convert(
         progress: told what could not be verified; None: shows nothing.
 
     Raises:
-        ConfigError: SEG-X018, the model exists in one framework only; SEG-X032, `out` is the input,
-            holds it or lies in it.
+        ConfigError: SEG-X018, the model or an option of it exists in one framework only; SEG-X032,
+            `out` is the input, holds it or lies in it.
         CheckpointError: `run` is not finished or damaged, or `out` is taken.
         ResourceError: SEG-C009, another process works in `out`.
     """
@@ -46,7 +46,10 @@ def convert(
             next_step="choose another place with --out DIR",
         )
     card = saved_model.read_card(source.model, None if progress is None else progress.say)
-    here, there = portable(card.backend, card.model.name), portable(to, card.model.name)
+    here, common = portable(card.backend, card.model.name), dict(card.model.options)
+    if to != card.backend:
+        common = common_options(card.backend, card.model.name, common)
+    there = portable(to, card.model.name)
     refuse_occupied(out, overwrite=overwrite, resumable=False)
     with claimed(out):
         weights = saved_model.read_weights(source.model)
@@ -54,7 +57,7 @@ def convert(
         moved = there.from_common(card.model.name, here.to_common(card.model.name, bare))
         # The weights are here, so those the training began with are not needed again.
         dropped = ("pretrained", "revision", "sha256")
-        options = {n: v for n, v in card.model.options.items() if n not in dropped}
+        options = {n: v for n, v in common.items() if n not in dropped}
         model = card.model.model_copy(update={"options": options})
         data = recipe.data
         if data.normalize == "pretrained":  # without those weights, the numbers themselves

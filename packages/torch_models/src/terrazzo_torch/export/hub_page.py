@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from terrazzo.models.card import ModelCard
 
 _TORCHVISION = ("deeplabv3", "fcn", "lraspp")
+_VISION_TRANSFORMERS = ("vit", "dinov3_linear")
+_ON_TIMM = (*_VISION_TRANSFORMERS, "unet")
+"""Models whose option ``encoder`` is a network of timm by itself; an ``smp`` names its own way."""
 
 
 def library(card: ModelCard) -> str:
@@ -23,7 +26,8 @@ def library(card: ModelCard) -> str:
         return "terrazzo"  # one for tests
     if card.model.name in _TORCHVISION:
         return "torchvision"
-    return "timm" if getattr(options, "encoder", None) else "terrazzo"
+    on_timm = card.model.name in _ON_TIMM and getattr(options, "encoder", None)
+    return "timm" if on_timm else "terrazzo"
 
 
 def model_card(card: ModelCard, scores: Mapping[str, Any] | None = None) -> str:
@@ -142,7 +146,7 @@ def _with_timm(card: ModelCard) -> list[str]:
 
     options: Any = _options(card)
     num_bands = len(card.bands)
-    if card.model.name == "vit":
+    if card.model.name in _VISION_TRANSFORMERS:
         settings = timm_encoders.vision_transformer_settings(
             options.encoder, num_bands, patch_size=options.patch_size, drop_path=0.0
         )

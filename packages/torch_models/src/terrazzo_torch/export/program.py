@@ -144,5 +144,6 @@ def _decides_by_size(reason: str, guards: list[str] | None = None) -> ConfigErro
         "the network decides by the size of its input, so a written graph would be wrong",
         observed=(reason + asks)[:1000],
         allowed="a network whose Python code does the same at every size",
-        next_step="replace `if` on heights and widths by arithmetic, or fix the size (--size)",
+        next_step="in a network of your own, replace `if` on heights and widths by arithmetic; "
+        "with any other, use `terrazzo predict` or `terrazzo serve` on the run itself",
     )

@@ -5,10 +5,13 @@ Imports no framework.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from terrazzo.models.contract import State
 from terrazzo_torch.portable import segformer, unet
 
 MODELS = ("segformer", "unet")
+OWN_OPTIONS: Mapping[str, Mapping[str, object]] = {"unet": {"encoder": None}}
 
 
 def to_common(model: str, arrays: State) -> State:
