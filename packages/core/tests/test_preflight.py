@@ -211,3 +211,12 @@ def test_a_study_is_looked_at_before_anything_is_written(place):
     with pytest.raises(TerrazzoError, match="SEG-X001: run 'last'"):
         runner.run(plan, resume=False, say=nothing)
     assert not plan.out.exists()
+
+
+def test_settings_that_never_act_are_told_before_the_first_step(place):
+    said = []
+    plan = planned(place, SET_LAST % "training.schedule.warmup_steps=900", "seeds=[0,1]")
+    check_study(plan, said.append, models=False)
+    assert len(said) == 2
+    assert "warmup_steps = 900 is not shorter than the run" in said[1]
+    assert said[1].endswith("(last_seed0, last_seed1)")

@@ -15,6 +15,7 @@ from itertools import pairwise
 from terrazzo import check, tracking
 from terrazzo.base.errors import DataError, TerrazzoError
 from terrazzo.base.recipe import DataConfig, LoaderConfig, Statistics
+from terrazzo.check.coverage import Coverage
 from terrazzo.comparison import compare
 from terrazzo.data import datasets, normalization, pixel_size
 from terrazzo.data.augment import require_eight_bits_for_clahe
@@ -32,7 +33,7 @@ from terrazzo.workflows.study import trial_builds
 from terrazzo.workflows.study.plan import Plan, PlannedRun
 from terrazzo.workflows.study.steps import folder_of, is_trained
 from terrazzo.workflows.study.trial_builds import Outcome, Trial
-from terrazzo.workflows.train import require_weight_a_class
+from terrazzo.workflows.train import require_weight_a_class, warnings_of_settings
 
 Say = Callable[[str], None]
 
@@ -69,6 +70,7 @@ def check_study(plan: Plan, say: Say, *, models: bool = True) -> None:
     outcomes = _check_models(plan, pending, opened, found) if models else {}
     with found.of(""):
         _check_space(plan, pending, opened, outcomes)
+    _warn(pending, opened, say)
     found.refuse(say)
 
 
@@ -114,16 +116,30 @@ def _of_run(error: TerrazzoError) -> TerrazzoError:
     return TerrazzoError.from_json(values)
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """A data set that is sound: its splits, and the pixels of each class in each image."""
+
+    splits: dict[str, Split]
+    labelled: Coverage | None
+
+
 class _Opened:
     """Data sets that were opened and looked through, each table once."""
 
     def __init__(self) -> None:
-        self._known: list[tuple[object, dict[str, Split] | TerrazzoError]] = []
+        self._known: list[tuple[object, _Seen | TerrazzoError]] = []
 
     def splits(
         self, data: DataConfig, loader: LoaderConfig, names: Sequence[str] = datasets.SPLITS
     ) -> dict[str, Split]:
-        """Return the splits of a data set, which were read as a run reads them before it begins.
+        """Return the splits of a data set, as `look` found them."""
+        return self.look(data, loader, names).splits
+
+    def look(
+        self, data: DataConfig, loader: LoaderConfig, names: Sequence[str] = datasets.SPLITS
+    ) -> _Seen:
+        """Read a data set as a run reads it before it begins.
 
         Raises:
             DataError, ConfigError: what is wrong, each time it is asked for.
@@ -136,12 +152,13 @@ class _Opened:
                 return result
         try:
             found = {name: datasets.open_split(data, name) for name in names}
-            check.check_before_training(found, loader.threads, data, loader.timeout)
+            labelled = check.check_before_training(found, loader.threads, data, loader.timeout)
         except TerrazzoError as error:
             self._known.append((key, error))
             raise
-        self._known.append((key, found))
-        return found
+        seen = _Seen(found, labelled)
+        self._known.append((key, seen))
+        return seen
 
 
 def _check_run(plan: Plan, planned: PlannedRun, opened: _Opened) -> None:
@@ -156,6 +173,21 @@ def _check_run(plan: Plan, planned: PlannedRun, opened: _Opened) -> None:
         require_one_scaling(splits)
     tracking.trackers(recipe.tracking, folder_of(plan, planned))
     require_eight_bits_for_clahe(recipe.augment, str(train.source.read_image(0).image_HWC.dtype))
+
+
+def _warn(pending: Sequence[PlannedRun], opened: _Opened, say: Say) -> None:
+    """Say which settings of which runs cannot do what was meant, each once."""
+    runs: dict[str, list[str]] = {}
+    for planned in pending:
+        recipe = planned.recipe
+        try:
+            seen = opened.look(recipe.data, recipe.loader)
+        except TerrazzoError:
+            continue  # said already
+        for line in warnings_of_settings(recipe, seen.splits["train"], seen.labelled):
+            runs.setdefault(line, []).append(planned.name)
+    for line, names in runs.items():
+        say(f"{line} ({', '.join(names)})")
 
 
 def _check_score_data(plan: Plan, opened: _Opened, found: _Faults) -> Split | None:
