@@ -7,9 +7,8 @@ each model is built once (`trial_builds`). What was found is said together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from terrazzo import check, tracking
@@ -30,12 +29,11 @@ from terrazzo.runs.folder import require_space
 from terrazzo.training.state import EventSchedule
 from terrazzo.workflows.study import plan as study_plan
 from terrazzo.workflows.study import trial_builds
+from terrazzo.workflows.study.faults import Faults, Say
 from terrazzo.workflows.study.plan import Plan, PlannedRun
 from terrazzo.workflows.study.steps import folder_of, is_trained
 from terrazzo.workflows.study.trial_builds import Outcome, Trial
 from terrazzo.workflows.train import require_weight_a_class, warnings_of_settings
-
-Say = Callable[[str], None]
 
 
 def check_study(plan: Plan, say: Say, *, models: bool = True) -> None:
@@ -55,7 +53,7 @@ def check_study(plan: Plan, say: Say, *, models: bool = True) -> None:
     if not pending:
         return
     say("looking at all data, settings and models before the first step")
-    found = _Faults()
+    found = Faults()
     opened = _Opened()
     for planned in pending:
         with found.of(planned.name):
@@ -71,49 +69,7 @@ def check_study(plan: Plan, say: Say, *, models: bool = True) -> None:
     with found.of(""):
         _check_space(plan, pending, opened, outcomes)
     _warn(pending, opened, say)
-    found.refuse(say)
-
-
-@dataclass
-class _Faults:
-    """What was found, each fault once, with the run that it was found in."""
-
-    errors: list[TerrazzoError] = field(default_factory=list)
-
-    @contextmanager
-    def of(self, run: str) -> Iterator[None]:
-        """Collect what the block raises."""
-        try:
-            yield
-        except TerrazzoError as error:
-            self.add(error, run)
-
-    def add(self, error: TerrazzoError, run: str) -> None:
-        if not any(str(error) == str(other) for other in self.errors):
-            self.errors.append(error)
-            if run:
-                error.add_note(run)
-
-    def refuse(self, say: Say) -> None:
-        """Raise the first fault, with those behind it said before."""
-        if not self.errors:
-            return
-        first, *others = (_of_run(error) for error in self.errors)
-        for error in others:
-            say(f"also wrong: {error}")
-        if others:
-            say(f"{len(others) + 1} faults found before the first step; the first of them:")
-        raise first
-
-
-def _of_run(error: TerrazzoError) -> TerrazzoError:
-    """Return the error with the name of the run it was found in."""
-    notes = getattr(error, "__notes__", [])
-    if not notes:
-        return error
-    values = error.as_json()
-    values["problem"] = f"run {notes[0]!r}: {error.problem}"
-    return TerrazzoError.from_json(values)
+    found.refuse(say, "before the first step")
 
 
 @dataclass(frozen=True)
@@ -190,7 +146,7 @@ def _warn(pending: Sequence[PlannedRun], opened: _Opened, say: Say) -> None:
         say(f"{line} ({', '.join(names)})")
 
 
-def _check_score_data(plan: Plan, opened: _Opened, found: _Faults) -> Split | None:
+def _check_score_data(plan: Plan, opened: _Opened, found: Faults) -> Split | None:
     """Look at the data that all runs are scored on; None where each is scored on its own."""
     split = plan.study.score.split
     if plan.score_data is None:
@@ -282,7 +238,7 @@ def _check_group(plan: Plan, opened: _Opened, scored: Split | None) -> None:
 
 
 def _check_models(
-    plan: Plan, pending: Sequence[PlannedRun], opened: _Opened, found: _Faults
+    plan: Plan, pending: Sequence[PlannedRun], opened: _Opened, found: Faults
 ) -> dict[str, Outcome]:
     """Build each model once, those of one backend in one process."""
     by_backend: dict[str, list[Trial]] = {}
