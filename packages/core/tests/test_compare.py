@@ -331,8 +331,9 @@ def test_from_the_command_line(runs, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
     )
-    *ranking, page, scores = done.stdout.splitlines()
+    *ranking, page, scores, of_methods = done.stdout.splitlines()
     assert [page, scores] == [str(out), str(tmp_path / "scores.csv")]
+    assert of_methods == str(tmp_path / "scores_methods.csv")
     assert any("mean IoU" in line and "95 % interval" in line for line in ranking)
     assert all(any(f" {run.name} " in line for line in ranking) for run in runs)
     assert out.read_text(encoding="utf-8").lstrip().startswith("<!DOCTYPE html>")
