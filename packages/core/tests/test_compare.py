@@ -22,6 +22,7 @@ from terrazzo.report import write_comparison, write_report
 from terrazzo.runs.folder import RunFolder
 from terrazzo.testing.compared_runs import LABEL_MAP, write_run
 from terrazzo.workflows import explain_metrics
+from terrazzo.workflows.compare import write_comparison_files
 
 BUS = LabelClass("bus", "#00FF00", (3,))
 
@@ -304,7 +305,8 @@ def test_latex_names_are_escaped_and_the_table_is_whole(comparison):
     text = table_files.as_latex(tables.ranking_with_differences(comparison))
     assert r"good\_again" in text
     assert text.count(r"\\") == 4
-    assert all(line.count("&") == 5 for line in text.splitlines() if line.endswith(r"\\"))
+    assert all(line.count("&") == 7 for line in text.splitlines() if line.endswith(r"\\"))
+    assert r"Pixel accuracy & Micro IoU \\" in text
     poor = next(line for line in text.splitlines() if line.startswith("poor"))
     assert poor.split("&")[2].strip().endswith(r"\textsuperscript{\dag}")
     assert "train at least 3 seeds" in text
@@ -329,8 +331,9 @@ def test_from_the_command_line(runs, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
     )
-    *ranking, page, scores = done.stdout.splitlines()
+    *ranking, page, scores, of_methods = done.stdout.splitlines()
     assert [page, scores] == [str(out), str(tmp_path / "scores.csv")]
+    assert of_methods == str(tmp_path / "scores_methods.csv")
     assert any("mean IoU" in line and "95 % interval" in line for line in ranking)
     assert all(any(f" {run.name} " in line for line in ranking) for run in runs)
     assert out.read_text(encoding="utf-8").lstrip().startswith("<!DOCTYPE html>")
@@ -441,6 +444,12 @@ def test_runs_that_begin_with_the_same_run_of_their_seed_are_one_method(tmp_path
     assert files["methods.tex"].count(r"*") == 1 + sources_compared
     scored = list(csv.DictReader(io.StringIO(files["method_scores.csv"])))
     assert {row["method"] for row in scored} == set(names)
+    asked = {"csv": tmp_path / "scores.csv", "latex": tmp_path / "scores.tex"}
+    write_comparison_files(found, page, **asked, overwrite=True)
+    beside = (tmp_path / "scores_methods.csv").read_text(encoding="utf-8")
+    assert beside == files["method_scores.csv"]
+    latex = asked["latex"].read_text(encoding="utf-8")
+    assert latex == f"{files['ranking.tex']}\n{files['methods.tex']}"
 
 
 def test_seeds_with_training_images_of_their_own_are_one_method(tmp_path):

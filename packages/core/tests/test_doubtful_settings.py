@@ -7,12 +7,19 @@ from terrazzo.training.doubtful_settings import doubtful_settings
 
 
 def lines(
-    schedule=None, augment=None, *, steps=100, image_size=(64, 96), ignored=0.1, patience=None
+    schedule=None,
+    augment=None,
+    *,
+    steps=100,
+    image_size=(64, 96),
+    ignored=0.1,
+    patience=None,
+    limit=None,
 ):
     recipe = Config.model_validate(
         {
             "backend": "reference",
-            "data": {"format": "folder", "root": "d"},
+            "data": {"format": "folder", "root": "d", "limit": limit or {}},
             "model": {"name": "m"},
             "training": {"steps": steps, "schedule": schedule or {}},
             "augment": augment or {},
@@ -20,7 +27,11 @@ def lines(
         }
     )
     told = doubtful_settings(
-        recipe, total_steps=steps, image_size=image_size, ignored_share=ignored
+        recipe,
+        total_steps=steps,
+        training_images=20,
+        image_size=image_size,
+        ignored_share=ignored,
     )
     return list(told)
 
@@ -55,3 +66,9 @@ def test_a_plateau_that_the_run_ends_before(reduces_after, stops_after, warned):
     assert len(told) == warned
     assert all("never lowers the learning rate" in line for line in told)
     assert lines({"name": "poly", "patience": reduces_after}, patience=stops_after) == []
+
+
+def test_a_limit_above_the_images_that_there_are():
+    (line,) = lines(limit={"train": 500})
+    assert "data.limit.train = 500 is more than there are: all 20 training images" in line
+    assert lines(limit={"train": 20, "val": 500}) == []

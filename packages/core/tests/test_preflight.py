@@ -211,3 +211,26 @@ def test_a_study_is_looked_at_before_anything_is_written(place):
     with pytest.raises(TerrazzoError, match="SEG-X001: run 'last'"):
         runner.run(plan, resume=False, say=nothing)
     assert not plan.out.exists()
+
+
+def test_settings_that_never_act_are_told_before_the_first_step(place):
+    said = []
+    plan = planned(place, SET_LAST % "training.schedule.warmup_steps=900", "seeds=[0,1]")
+    check_study(plan, said.append, models=False)
+    assert len(said) == 2
+    assert "warmup_steps = 900 is not shorter than the run" in said[1]
+    assert said[1].endswith("(last_seed0, last_seed1)")
+
+
+def test_misspelt_settings_of_several_runs_are_told_together(place):
+    said = []
+    wrong = (
+        "{name='a',set=['training.optimiser.name=\"sgd\"']},{name='c',set=['model.name=nosuch']}"
+    )
+    runs = f"runs=[{wrong},{{name='b'}}]"
+    path = place / "study.toml"
+    study = load_study(path, [runs, "seeds=[0,1]"])
+    with pytest.raises(TerrazzoError, match="SEG-X001: run 'a': unknown key"):
+        plan_study(study, path, place / "out", said.append)
+    assert said[0].startswith("also wrong: SEG-X004: run 'c': unknown reference model")
+    assert said[1:] == ["2 faults found in the settings of the runs; the first of them:"]

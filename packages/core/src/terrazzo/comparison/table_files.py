@@ -33,7 +33,7 @@ def all_tables(comparison: Comparison) -> dict[str, str]:
     files = {
         "scores.csv": as_csv(tables.scores(comparison)),  # too long for a page
         "ranking.csv": as_csv(tables.ranking(comparison)),
-        # A page is too narrow for all scores of a ranking.
+        # With the differences to the first run, which a paper has no second table for.
         "ranking.tex": as_latex(tables.ranking_with_differences(comparison)),
     }
     of_methods = tables.method_scores(comparison)

@@ -170,25 +170,26 @@ def ranking(comparison: Comparison) -> Table:
 
 
 def ranking_with_differences(comparison: Comparison) -> Table:
-    """Return the ranking for a paper: mean IoU, its difference to the first run, other means."""
+    """Return the ranking for a paper: mean IoU, its difference to the first run, other scores."""
     rows: list[tuple[Entry, ...]] = []
     for number, run in enumerate(comparison.competitors):
         scalars = comparison.intervals.runs[number].scalars
         difference = (
             comparison.intervals.differences[number, 0].scalars["mean_iou"] if number else None
         )
-        means = (scalars[f"mean_{score}"] for score in ("precision", "recall", "f1"))
-        rows.append((run.name, scalars["mean_iou"], difference, *means))
+        others = (scalars[score] for score in list(_RANKING_SCORES.values())[1:])
+        rows.append((run.name, scalars["mean_iou"], difference, *others))
     columns = (
         Column("Run"),
         Column("Mean IoU"),
         Column("Difference to the first", signed=True, mark=NETWORKS_MARK),
-        *map(Column, ("Mean precision", "Mean recall", "Mean F1")),
+        *(Column(title[0].upper() + title[1:]) for title in list(_RANKING_SCORES)[1:]),
     )
     found = comparison.intervals.runs[0]
     caption = (
         f"Scores on {len(comparison.images)} {comparison.split} images. Pixels are summed over "
-        "the split; means are unweighted, over the classes in truth or prediction; ignored pixels "
+        "the split; means are unweighted, over the classes in truth or prediction; pixel accuracy "
+        "and micro IoU take all classes together; ignored pixels "
         f"count nowhere. In brackets, {100 * found.level:g}{_THIN_SPACE}% intervals over "
         f"{found.units} {comparison.units}, each for itself. {_mark_says(comparison)}"
     )

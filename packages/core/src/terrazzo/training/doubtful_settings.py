@@ -11,13 +11,19 @@ _MOST_IGNORED = 0.5
 
 
 def doubtful_settings(
-    recipe: Config, *, total_steps: int, image_size: tuple[int, int], ignored_share: float
+    recipe: Config,
+    *,
+    total_steps: int,
+    training_images: int,
+    image_size: tuple[int, int],
+    ignored_share: float,
 ) -> Iterator[str]:
     """Yield a line for each setting that cannot do what was meant.
 
     Args:
         recipe: of the run.
         total_steps: optimiser steps of the whole run.
+        training_images: that are used.
         image_size: rows and columns of a training image as the model's input sees it.
         ignored_share: of the training pixels.
     """
@@ -48,6 +54,12 @@ def doubtful_settings(
         yield (
             f"warning: augment.crop = {crop} is far larger than the images ({image}): most of a "
             "crop is padding, which teaches nothing"
+        )
+    limit = recipe.data.limit.get("train", training_images)
+    if limit > training_images:
+        yield (
+            f"warning: data.limit.train = {limit} is more than there are: "
+            f"all {training_images} training images are used"
         )
     if ignored_share > _MOST_IGNORED:
         yield (

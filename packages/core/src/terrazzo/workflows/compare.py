@@ -10,6 +10,7 @@ from terrazzo.base.output_paths import refuse_existing, refuse_inputs
 from terrazzo.comparison import table_files
 from terrazzo.comparison import tables as table_contents
 from terrazzo.comparison.compare import Comparison
+from terrazzo.comparison.tables import Table
 from terrazzo.report import comparison_page
 
 
@@ -28,8 +29,9 @@ def write_comparison_files(
     Args:
         comparison: the comparison to write.
         page: HTML file.
-        csv: file for all scores and differences.
-        latex: file for the ranking.
+        csv: file for all scores and differences; those of methods, where some have seeds enough,
+            lie beside it in ``NAME_methods.csv``.
+        latex: file for the ranking, and that of methods.
         tables: folder for all tables, see `comparison.table_files`.
         figures: folder for all figures, see `report.comparison_figure_files`.
         overwrite: replace what is there; files of the runs are never replaced.
@@ -62,6 +64,10 @@ def write_files(contents: Iterable[tuple[Path, str | bytes]]) -> None:
             replace_bytes(path, content)
 
 
+def _csv_bytes(table: Table) -> bytes:
+    return table_files.as_csv(table).encode("utf-8", "backslashreplace")
+
+
 def _contents(
     comparison: Comparison,
     page: Path,
@@ -73,15 +79,13 @@ def _contents(
     """Yield every file with what will be in it; nothing is written yet."""
     yield page, comparison_page(comparison)
     if csv is not None:
-        yield (
-            csv,
-            table_files.as_csv(table_contents.scores(comparison)).encode(
-                "utf-8", "backslashreplace"
-            ),
-        )
+        yield csv, _csv_bytes(table_contents.scores(comparison))
+        if (of_methods := table_contents.method_scores(comparison)) is not None:
+            yield csv.with_name(f"{csv.stem}_methods{csv.suffix}"), _csv_bytes(of_methods)
     if latex is not None:
-        ranking = table_contents.ranking_with_differences(comparison)
-        yield latex, table_files.as_latex(ranking)
+        of_runs = table_contents.ranking_with_differences(comparison)
+        ranked = (of_runs, table_contents.methods(comparison))
+        yield latex, "\n".join(table_files.as_latex(each) for each in ranked if each is not None)
     if tables is not None:
         for name, text in table_files.all_tables(comparison).items():
             yield tables / name, text

@@ -239,7 +239,8 @@ def _prepare(
         if (warning := scales.warning()) is not None:
             progress.say(warning)
         if not resume:
-            _warn(recipe, trainer, train, labelled, progress)
+            for line in warnings_of_settings(recipe, train, labelled, processes=trainer.world.size):
+                progress.say(line)
         record_losses(folder.timing)
 
     first_does(world, write_beginning)
@@ -424,26 +425,28 @@ def _introduce(
         progress.say(warning)
 
 
-def _warn(
-    recipe: Config,
-    trainer: Trainer,
-    train: Split,
-    labelled: Coverage | None,
-    progress: Progress,
-) -> None:
-    """Say which settings cannot do what was meant."""
-    world = trainer.world
-    order = TrainingOrder(
-        len(train), recipe.training.batch_size, recipe.seed, world.rank, world.size
-    )
+def warnings_of_settings(
+    recipe: Config, train: Split, labelled: Coverage | None, *, processes: int = 1
+) -> list[str]:
+    """Return a line for each setting that cannot do what was meant.
+
+    Args:
+        recipe: of the run.
+        train: its training split.
+        labelled: what `check.check_before_training` counted.
+        processes: that train together.
+    """
+    order = TrainingOrder(len(train), recipe.training.batch_size, recipe.seed, 0, processes)
     rows, columns = recipe.data.image_size or train.source.read_image(0)[0].shape[:2]
-    for line in doubtful_settings(
-        recipe,
-        total_steps=EventSchedule(recipe, order.steps_per_epoch).total_steps,
-        image_size=(rows, columns),
-        ignored_share=0.0 if labelled is None else labelled.ignored_share("train"),
-    ):
-        progress.say(line)
+    return list(
+        doubtful_settings(
+            recipe,
+            total_steps=EventSchedule(recipe, order.steps_per_epoch).total_steps,
+            training_images=len(train),
+            image_size=(rows, columns),
+            ignored_share=0.0 if labelled is None else labelled.ignored_share("train"),
+        )
+    )
 
 
 def _keep_best(

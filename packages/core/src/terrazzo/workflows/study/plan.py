@@ -27,6 +27,7 @@ from terrazzo.base.recipe import (
 from terrazzo.data import datasets
 from terrazzo.models import backends, compatibility
 from terrazzo.runs.folder import with_kept_defaults, with_limit_of_its_time
+from terrazzo.workflows.study.faults import Faults, Say
 
 FULL = "full"
 """The scale a study has by itself."""
@@ -231,13 +232,14 @@ def _anchor_data_sets(values: dict[str, Any], folder: Path) -> None:
                 anchor_data(table, folder, lambda _: None)
 
 
-def plan_study(study: StudyConfig, path: Path, out: Path) -> Plan:
+def plan_study(study: StudyConfig, path: Path, out: Path, say: Say = lambda _: None) -> Plan:
     """Resolve every run, and refuse early what would otherwise stop the study after hours.
 
     Args:
         study: as `load` gave it.
         path: its file; recipes are looked for from there.
         out: folder of the study.
+        say: told of what is wrong with every run but the first that is wrong.
 
     Raises:
         ConfigError: a recipe or a setting is wrong; SEG-X004 unknown model, data set, or run to
@@ -255,13 +257,12 @@ def plan_study(study: StudyConfig, path: Path, out: Path) -> Plan:
             observed=f"folds = {study.folds} and score.data = {study.score.data!r}",
             next_step="remove one of the two",
         )
-    planned = [
-        _planned(study, path, out, run, _Variant(size, fold, seed, len(folds)), seeds)
-        for run, folds in [(run, _folds(study, path, run)) for run in kept]
-        for size in study.sizes or (None,)
-        for fold in folds
-        for seed in seeds[run.name]
-    ]
+    planned: list[PlannedRun] = []
+    faults = Faults()
+    for run in kept:
+        with faults.of(run.name):
+            planned += _variants(study, path, out, run, seeds)
+    faults.refuse(say, "in the settings of the runs")
     _refuse_twice([run.name for run in planned], path)
     planned = [
         replace(run, recipe=with_kept_defaults(run.recipe, out / "recipes" / f"{run.name}.toml"))
@@ -275,6 +276,19 @@ def plan_study(study: StudyConfig, path: Path, out: Path) -> Plan:
     _refuse_other_classes(found, path)
     _refuse_nothing_to_compare(found, path)
     return found
+
+
+def _variants(
+    study: StudyConfig, path: Path, out: Path, run: RunConfig, seeds: dict[str, tuple[int, ...]]
+) -> list[PlannedRun]:
+    """Resolve one run of the file with every size, fold and seed."""
+    folds = _folds(study, path, run)
+    return [
+        _planned(study, path, out, run, _Variant(size, fold, seed, len(folds)), seeds)
+        for size in study.sizes or (None,)
+        for fold in folds
+        for seed in seeds[run.name]
+    ]
 
 
 def _score_data(study: StudyConfig, out: Path) -> DataConfig | None:

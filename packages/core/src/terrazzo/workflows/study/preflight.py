@@ -7,14 +7,14 @@ each model is built once (`trial_builds`). What was found is said together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from terrazzo import check, tracking
 from terrazzo.base.errors import DataError, TerrazzoError
 from terrazzo.base.recipe import DataConfig, LoaderConfig, Statistics
+from terrazzo.check.coverage import Coverage
 from terrazzo.comparison import compare
 from terrazzo.data import datasets, normalization, pixel_size
 from terrazzo.data.augment import require_eight_bits_for_clahe
@@ -29,12 +29,11 @@ from terrazzo.runs.folder import require_space
 from terrazzo.training.state import EventSchedule
 from terrazzo.workflows.study import plan as study_plan
 from terrazzo.workflows.study import trial_builds
+from terrazzo.workflows.study.faults import Faults, Say
 from terrazzo.workflows.study.plan import Plan, PlannedRun
 from terrazzo.workflows.study.steps import folder_of, is_trained
 from terrazzo.workflows.study.trial_builds import Outcome, Trial
-from terrazzo.workflows.train import require_weight_a_class
-
-Say = Callable[[str], None]
+from terrazzo.workflows.train import require_weight_a_class, warnings_of_settings
 
 
 def check_study(plan: Plan, say: Say, *, models: bool = True) -> None:
@@ -54,7 +53,7 @@ def check_study(plan: Plan, say: Say, *, models: bool = True) -> None:
     if not pending:
         return
     say("looking at all data, settings and models before the first step")
-    found = _Faults()
+    found = Faults()
     opened = _Opened()
     for planned in pending:
         with found.of(planned.name):
@@ -69,61 +68,34 @@ def check_study(plan: Plan, say: Say, *, models: bool = True) -> None:
     outcomes = _check_models(plan, pending, opened, found) if models else {}
     with found.of(""):
         _check_space(plan, pending, opened, outcomes)
-    found.refuse(say)
+    _warn(pending, opened, say)
+    found.refuse(say, "before the first step")
 
 
-@dataclass
-class _Faults:
-    """What was found, each fault once, with the run that it was found in."""
+@dataclass(frozen=True)
+class _Seen:
+    """A data set that is sound: its splits, and the pixels of each class in each image."""
 
-    errors: list[TerrazzoError] = field(default_factory=list)
-
-    @contextmanager
-    def of(self, run: str) -> Iterator[None]:
-        """Collect what the block raises."""
-        try:
-            yield
-        except TerrazzoError as error:
-            self.add(error, run)
-
-    def add(self, error: TerrazzoError, run: str) -> None:
-        if not any(str(error) == str(other) for other in self.errors):
-            self.errors.append(error)
-            if run:
-                error.add_note(run)
-
-    def refuse(self, say: Say) -> None:
-        """Raise the first fault, with those behind it said before."""
-        if not self.errors:
-            return
-        first, *others = (_of_run(error) for error in self.errors)
-        for error in others:
-            say(f"also wrong: {error}")
-        if others:
-            say(f"{len(others) + 1} faults found before the first step; the first of them:")
-        raise first
-
-
-def _of_run(error: TerrazzoError) -> TerrazzoError:
-    """Return the error with the name of the run it was found in."""
-    notes = getattr(error, "__notes__", [])
-    if not notes:
-        return error
-    values = error.as_json()
-    values["problem"] = f"run {notes[0]!r}: {error.problem}"
-    return TerrazzoError.from_json(values)
+    splits: dict[str, Split]
+    labelled: Coverage | None
 
 
 class _Opened:
     """Data sets that were opened and looked through, each table once."""
 
     def __init__(self) -> None:
-        self._known: list[tuple[object, dict[str, Split] | TerrazzoError]] = []
+        self._known: list[tuple[object, _Seen | TerrazzoError]] = []
 
     def splits(
         self, data: DataConfig, loader: LoaderConfig, names: Sequence[str] = datasets.SPLITS
     ) -> dict[str, Split]:
-        """Return the splits of a data set, which were read as a run reads them before it begins.
+        """Return the splits of a data set, as `look` found them."""
+        return self.look(data, loader, names).splits
+
+    def look(
+        self, data: DataConfig, loader: LoaderConfig, names: Sequence[str] = datasets.SPLITS
+    ) -> _Seen:
+        """Read a data set as a run reads it before it begins.
 
         Raises:
             DataError, ConfigError: what is wrong, each time it is asked for.
@@ -136,12 +108,13 @@ class _Opened:
                 return result
         try:
             found = {name: datasets.open_split(data, name) for name in names}
-            check.check_before_training(found, loader.threads, data, loader.timeout)
+            labelled = check.check_before_training(found, loader.threads, data, loader.timeout)
         except TerrazzoError as error:
             self._known.append((key, error))
             raise
-        self._known.append((key, found))
-        return found
+        seen = _Seen(found, labelled)
+        self._known.append((key, seen))
+        return seen
 
 
 def _check_run(plan: Plan, planned: PlannedRun, opened: _Opened) -> None:
@@ -159,7 +132,22 @@ def _check_run(plan: Plan, planned: PlannedRun, opened: _Opened) -> None:
     require_eight_bits_for_clahe(recipe.augment, str(train.source.read_image(0).image_HWC.dtype))
 
 
-def _check_score_data(plan: Plan, opened: _Opened, found: _Faults) -> Split | None:
+def _warn(pending: Sequence[PlannedRun], opened: _Opened, say: Say) -> None:
+    """Say which settings of which runs cannot do what was meant, each once."""
+    runs: dict[str, list[str]] = {}
+    for planned in pending:
+        recipe = planned.recipe
+        try:
+            seen = opened.look(recipe.data, recipe.loader)
+        except TerrazzoError:
+            continue  # said already
+        for line in warnings_of_settings(recipe, seen.splits["train"], seen.labelled):
+            runs.setdefault(line, []).append(planned.name)
+    for line, names in runs.items():
+        say(f"{line} ({', '.join(names)})")
+
+
+def _check_score_data(plan: Plan, opened: _Opened, found: Faults) -> Split | None:
     """Look at the data that all runs are scored on; None where each is scored on its own."""
     split = plan.study.score.split
     if plan.score_data is None:
@@ -257,7 +245,7 @@ def _check_group(plan: Plan, opened: _Opened, scored: Split | None) -> None:
 
 
 def _check_models(
-    plan: Plan, pending: Sequence[PlannedRun], opened: _Opened, found: _Faults
+    plan: Plan, pending: Sequence[PlannedRun], opened: _Opened, found: Faults
 ) -> dict[str, Outcome]:
     """Build each model once, those of one backend in one process."""
     by_backend: dict[str, list[Trial]] = {}

@@ -40,9 +40,10 @@ def run_and_print(
     named = (
         settings.name if settings.scale == study_plan.FULL else f"{settings.name}_{settings.scale}"
     )
-    plan = with_only(plan_study(settings, file, out or Path("runs") / named), only)
+    say = PlainLines().say
+    plan = with_only(plan_study(settings, file, out or Path("runs") / named, say), only)
     console = PlainConsole()
-    pages = runner.run(plan, resume=resume, say=PlainLines().say, ray=ray, workers=workers)
+    pages = runner.run(plan, resume=resume, say=say, ray=ray, workers=workers)
     if not pages:
         console.print("fewer than two runs of one test are done: nothing to compare yet")
     for name in dict.fromkeys(run.pooled for run in plan.runs if run.pooled is not None):
