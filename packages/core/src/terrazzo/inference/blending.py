@@ -278,12 +278,15 @@ def compiled_best_class() -> Callable[..., None] | None:
 def _best_class(
     block: NDArray[np.float32], num_classes: int, labels_RW: NDArray[np.integer]
 ) -> None:
-    for r in range(labels_RW.shape[0]):
-        for c in range(labels_RW.shape[1]):
-            first = c * num_classes
-            best, highest = 0, block[r, first]
-            for k in range(1, num_classes):
+    # Indices without a sign: from the end, as Python counts below 0, would be asked for each.
+    one, depth = np.uint64(1), np.uint64(num_classes)
+    for r in range(np.uint64(labels_RW.shape[0])):
+        first = np.uint64(0)
+        for c in range(np.uint64(labels_RW.shape[1])):
+            best, highest = np.uint64(0), block[r, first]
+            for k in range(one, depth):
                 if block[r, first + k] > highest:
                     highest = block[r, first + k]
-                    best = k
+                    best = np.uint64(k)
             labels_RW[r, c] = best
+            first += depth
