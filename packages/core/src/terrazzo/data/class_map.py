@@ -204,6 +204,7 @@ def _counted(
         N numbers in order, perhaps some that are not there, and counts R×(N+1).
     """
     rows, columns = numbers_RW.shape
+    likely = likely[likely < span]
     counts = np.empty((rows, len(likely) + 1), np.int64)
     counts[:, -1] = columns - _true_by_row(valid_RW)
     everywhere = not counts[:, -1].any()
@@ -211,7 +212,7 @@ def _counted(
         counts[:, :-1] = counts_by_row(numbers_RW, likely, None if everywhere else valid_RW)
         if counts.sum() == rows * columns:
             return likely, counts
-    found = np.union1d(_numbers_there(numbers_RW, valid_RW, span), likely[likely < span])
+    found = np.union1d(_numbers_there(numbers_RW, valid_RW, span), likely)
     counts = np.empty((rows, len(found) + 1), np.int64)
     for row, codes_W in enumerate(_codes(numbers_RW, valid_RW, found, span)):
         counts[row] = np.bincount(codes_W, minlength=len(found) + 1)
