@@ -155,8 +155,8 @@ def test_classes_are_counted_by_row(dtype, classes, width):
     ids = np.array([*range(classes), 255])
     expected = [[np.count_nonzero(labels_W == id_) for id_ in ids] for labels_W in labels_RW]
     assert np.array_equal(class_map.counts_by_row(labels_RW, ids), expected)
-    labels_RW = np.where(valid_RW, labels_RW, labels_RW.dtype.type(254))
-    expected = [[np.count_nonzero(labels_W == id_) for id_ in ids] for labels_W in labels_RW]
+    kept_RW = np.where(valid_RW, labels_RW, 254)
+    expected = [[np.count_nonzero(labels_W == id_) for id_ in ids] for labels_W in kept_RW]
     assert np.array_equal(class_map.counts_by_row(labels_RW, ids, valid_RW), expected)
 
 
