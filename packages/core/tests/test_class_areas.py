@@ -145,6 +145,53 @@ def test_names_come_from_the_map_and_classes_without_pixels_are_told(tmp_path):
     assert "'=b" in (tmp_path / "a.csv").read_text()
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("classes", [2, 7, 40])
+@pytest.mark.parametrize("width", [1, 70_001])  # which is more than is looked at together
+def test_classes_are_counted_by_row(dtype, classes, width):
+    rng = np.random.default_rng(classes)
+    labels_RW = rng.choice([*range(classes), 255], (5, 2 * width)).astype(dtype)[:, ::2]
+    valid_RW = rng.random((5, width)) < 0.9
+    ids = np.array([*range(classes), 255])
+    expected = [[np.count_nonzero(labels_W == id_) for id_ in ids] for labels_W in labels_RW]
+    assert np.array_equal(class_map.counts_by_row(labels_RW, ids), expected)
+    kept_RW = np.where(valid_RW, labels_RW, 254)
+    expected = [[np.count_nonzero(labels_W == id_) for id_ in ids] for labels_W in kept_RW]
+    assert np.array_equal(class_map.counts_by_row(labels_RW, ids, valid_RW), expected)
+
+
+@pytest.mark.parametrize("place", ["UTM", "degrees", None])
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int32"])
+def test_classes_that_come_late_are_counted_as_well(tmp_path, place, dtype):
+    """Classes of the rows before are looked for first; all are found, whatever the order."""
+    ids = [(5,), (5, 3), (3, 5), (9,), (), tuple(range(30)), (29, 0), (4,)]
+    rng = np.random.default_rng(0)
+    groups = [rng.choice([*some, 100], (3, 50)).astype(dtype) for some in ids]
+    info = rasters.info(
+        write_map(
+            tmp_path / "m.tif",
+            np.zeros((3 * len(ids), 50), np.uint8),
+            *(PLACES[place] if place else (None, None)),
+        )
+    )
+    pairs = [(labels_RW, labels_RW != 100) for labels_RW in groups]
+    areas = ground.PixelAreas(info)
+    found = class_map.sums_by_row(pairs, info, tmp_path / "m.tif")
+    for sums, labels_RW in zip(found, groups, strict=True):
+        there = np.setdiff1d(labels_RW, [100])
+        assert sums.ids_V.tolist() == there.tolist()
+        for row, labels_W in enumerate(labels_RW):
+            counts = [np.count_nonzero(labels_W == id_) for id_ in (*there, 100)]
+            assert [*sums.pixels_RV[row], sums.nodata_R[row]] == counts
+            areas_W = areas.row(sums.first_row + row, np.ones(50, bool))
+            expected = [areas_W[labels_W == id_].sum() for id_ in (*there, 100)]
+            if place is None:
+                expected = [np.nan] * len(expected)
+            assert [*sums.areas_RV[row], sums.nodata_areas_R[row]] == pytest.approx(
+                expected, rel=1e-12, nan_ok=True
+            )
+
+
 def test_an_image_is_no_map(tmp_path):
     rng = np.random.default_rng(0)
     pixels_HW = rng.integers(0, 2**31, (20, 20), np.int32)

@@ -19,14 +19,14 @@ import pytest
 from terrazzo.base import ray_cluster
 from terrazzo.base.errors import CheckpointError, ConfigError, DataError, ResourceError
 from terrazzo.base.progress import Silent
-from terrazzo.inference import jobs, map_writer
+from terrazzo.inference import jobs, map_writer, row_journal
 from terrazzo.inference.outputs import Settings, Work
 from terrazzo.inference.predict import order_for
 from terrazzo.inference.predict import predict as predict_scenes
 from terrazzo.inference.process_pool import ProcessPool
 from terrazzo.inference.row_journal import RowBand
 from terrazzo.inference.tiled_prediction import Scene, Tiling
-from terrazzo.inference.unfinished_map import folder_of, has_rows
+from terrazzo.inference.unfinished_map import PartialMap, folder_of, has_rows
 from terrazzo.io import rasters
 from terrazzo.runs import saved_model
 from terrazzo.runs.model_source import ModelSource
@@ -287,3 +287,26 @@ def test_an_address_where_nobody_listens_is_told_at_once(address, tmp_path, monk
     words = rf"SEG-X033(.|\n)*no cluster answers(.|\n)*{address}: .*refused"
     with pytest.raises(ConfigError, match=words), ray_cluster.joined(address):
         pass
+
+
+def test_rows_that_are_waited_for_are_read_when_there_are_more(tmp_path, monkeypatch):
+    """Whoever waits looks at sizes; the lines of a journal are read when these have changed."""
+    bands, layers = (RowBand(0, 6), RowBand(6, 8)), (row_journal.Layer("labels", (4,), "uint8"),)
+    rows = PartialMap.begin(tmp_path, {}, bands, layers)
+    labels_RW = np.arange(32, dtype=np.uint8).reshape(8, 4)
+    journals = [row_journal.RowJournal.open(rows.journal_folder(b), b, layers) for b in bands]
+    looks, read, lines = [], [], row_journal.read_lines
+    monkeypatch.setattr(row_journal, "read_lines", lambda *a: read.append(a) or lines(*a))
+    # The second band is finished first; the first one by two rows at every tenth look.
+    made = [(journals[1], 6, 8), *((journals[0], row, row + 2) for row in (0, 2, 4))]
+
+    def wait():
+        looks.append(None)
+        if len(looks) % 10 == 0:
+            journal, first, last = made.pop(0)
+            journal.append({"labels": labels_RW[first:last]}, {})
+
+    found = list(rows.groups("labels", 5, wait))
+    assert np.array_equal(np.concatenate(found), labels_RW)
+    assert len(looks) == 40
+    assert len(read) <= 8  # at the beginning of a wait, and after each time that rows came

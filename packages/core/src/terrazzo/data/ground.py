@@ -200,6 +200,24 @@ class PixelAreas:
         self._lengths = np.diff(self._columns, append=info.columns)
         self._beyond_W = np.arange(info.columns) - np.repeat(self._columns, self._lengths)
 
+    def of_counts(self, first_row: int, pixels_RK: NDArray[np.int64]) -> Floats | None:
+        """Add up the areas of pixels of rows of which all have the same.
+
+        Args:
+            first_row: number of the first of the R rows.
+            pixels_RK: how many pixels of each row have each code.
+
+        Returns:
+            R×K square metres as `sums` returns them; None where the pixels of a row differ.
+        """
+        if not self.known:
+            return np.full(pixels_RK.shape, np.nan)
+        if len(self._columns) > 1:
+            return None
+        rows = range(first_row, first_row + len(pixels_RK))
+        areas_R1 = np.array([self._row_of_nodes(row) for row in rows])
+        return pixels_RK * areas_R1 if np.isfinite(areas_R1).all() else None
+
     def sums(
         self,
         number: int,

@@ -144,25 +144,34 @@ class Blender:
 
     def _blend_columns(self, block: NDArray[Any], at: int, ready: int) -> NDArray[np.float32]:
         """Add what earlier tiles gave; keep what later ones touch; return the rest."""
-        column = self.columns[at]
-        for ramp in _ramps(column):
-            weights = np.repeat(column.weights[ramp], self.num_classes)
-            block[:, ramp.start * self.num_classes : ramp.stop * self.num_classes] *= weights
-        before, right = self._right
-        if before == at - 1:  # else the tile between had no data, nor had its pixels here
-            block[:, : right.shape[1]] += right
-        self._right = at, block[:, ready:].copy()
+        column, depth = self.columns[at], self.num_classes
+        weights, ramp_in = column.weights, min(column.ramp_in, ready // depth)
+        block[:, : ramp_in * depth] *= np.repeat(weights[:ramp_in], depth)
+        right = block[:, ready:] * np.repeat(weights[ready // depth :], depth)
+        number, before = self._right
+        if number == at - 1:  # else the tile between had no data, nor had its pixels here
+            here = min(before.shape[1], ready)  # all of it, but where tiles share more than half
+            block[:, :here] += before[:, :here]
+            right[:, : before.shape[1] - here] += before[:, here:]
+        self._right = at, right
         return block[:, :ready]
 
     def _blend_rows(self, block: NDArray[np.float32], number: int, place: slice) -> None:
         """Add what earlier rows gave; keep what later ones touch; find the class of the rest."""
         row, depth, final = self.rows[number], self.num_classes, len(self._labels)
         across = slice(place.start * depth, place.stop * depth)
-        for ramp in _ramps(row):
-            block[ramp] *= row.weights[ramp, None]
-        if len(self._above):
-            block[: len(self._above)] += self._above[:, across]
-        self._open[:, across] = block[final:]
+        ramp_in = min(row.ramp_in, final)
+        block[:ramp_in] *= row.weights[:ramp_in, None]
+        here = min(len(self._above), final)  # all of it, but where tiles share more than half
+        if here:
+            block[:here] += self._above[:here, across]
+        below, weights = block[final:], row.weights[final:, None]
+        if len(self._above) > here:  # which is read before its place is written to
+            below *= weights
+            below[: len(self._above) - here] += self._above[here:, across]
+            self._open[:, across] = below
+        else:
+            np.multiply(below, weights, out=self._open[:, across])
         if self.keep_probabilities:
             self._kept[:, across] = block[:final]
         self._best_class(block[:final], depth, self._labels[:, place])
@@ -187,14 +196,6 @@ class Blender:
             else None,
             None if self.uncertainty is None else uncertainty_RW,
         )
-
-
-def _ramps(share: Share) -> tuple[slice, ...]:
-    """Return where the weights of a tile may be below 1."""
-    left, right = share.ramp_in, len(share.weights) - share.ramp_out
-    if left >= right:  # ramps meet: overlaps of more than half a tile
-        return (slice(0, len(share.weights)),)
-    return slice(0, left), slice(right, len(share.weights))
 
 
 def best_class(
@@ -278,12 +279,15 @@ def compiled_best_class() -> Callable[..., None] | None:
 def _best_class(
     block: NDArray[np.float32], num_classes: int, labels_RW: NDArray[np.integer]
 ) -> None:
-    for r in range(labels_RW.shape[0]):
-        for c in range(labels_RW.shape[1]):
-            first = c * num_classes
-            best, highest = 0, block[r, first]
-            for k in range(1, num_classes):
+    # Indices without a sign: from the end, as Python counts below 0, would be asked for each.
+    one, depth = np.uint64(1), np.uint64(num_classes)
+    for r in range(np.uint64(labels_RW.shape[0])):
+        first = np.uint64(0)
+        for c in range(np.uint64(labels_RW.shape[1])):
+            best, highest = np.uint64(0), block[r, first]
+            for k in range(one, depth):
                 if block[r, first + k] > highest:
                     highest = block[r, first + k]
-                    best = k
+                    best = np.uint64(k)
             labels_RW[r, c] = best
+            first += depth

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from terrazzo.base.config_parsing import Count, Frozen
+from terrazzo.data import class_map
 from terrazzo.inference import tiles
 from terrazzo.inference.blending import Blender
 from terrazzo.inference.row_journal import Layer, RowBand
@@ -539,19 +540,18 @@ class _RowKeeper:
         self.journal.append(arrays, self._counts(labels_RW))
 
     def _counts(self, labels_RW: NDArray[np.integer]) -> dict[str, Any]:
-        # Row by row, for NumPy makes eight bytes of each label that it counts.
-        counts = np.zeros(self.nodata + 1, np.int64)
+        ids = np.append(np.arange(self.num_classes), self.nodata)
+        counts = class_map.counts_by_row(labels_RW, ids).sum(axis=0)
         changed = at_seams = 0
-        for labels_W in labels_RW:
-            counts += np.bincount(labels_W, minlength=len(counts))
-            changes_W = labels_W[1:] != labels_W[:-1]
-            changed += int(np.count_nonzero(changes_W))
-            at_seams += int(np.count_nonzero(changes_W[self.seams - 1]))
+        for some_RW in class_map.in_cache(labels_RW):
+            changes_RW = some_RW[:, 1:] != some_RW[:, :-1]
+            changed += int(np.count_nonzero(changes_RW))
+            at_seams += int(np.count_nonzero(changes_RW[:, self.seams - 1]))
         num_seams = len(labels_RW) * len(self.seams)
         others = len(labels_RW) * (labels_RW.shape[1] - 1) - num_seams
         return {
-            "pixels": counts[: self.num_classes].tolist(),
-            "nodata": int(counts[self.nodata]),
+            "pixels": counts[:-1].tolist(),
+            "nodata": int(counts[-1]),
             "seams": [num_seams, at_seams],
             "elsewhere": [others, changed - at_seams],
         }

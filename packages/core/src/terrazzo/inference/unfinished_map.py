@@ -107,6 +107,7 @@ class PartialMap:
         """
         layer = next(layer for layer in self.layers if layer.name == name)
         total = self.bands[-1].last
+        finished = {band: band.first for band in self.bands}
         for start in range(0, total, rows):
             stop = min(start + rows, total)
             group = np.empty((stop - start, *layer.row_shape), layer.dtype)
@@ -114,11 +115,23 @@ class PartialMap:
                 first, last = max(start, band.first), min(stop, band.last)
                 if first >= last:
                     continue
-                while self._next_row(band) < last:
-                    wait()
+                if finished[band] < last:
+                    finished[band] = self._await(band, last, wait)
                 piece = group[first - start : last - start]
                 row_journal.read_rows(self.journal_folder(band), band, layer, first, last, piece)
             yield group
+
+    def _await(self, band: RowBand, row: int, wait: Callable[[], None]) -> int:
+        """Return the first row of a band that is not finished, when those before `row` are."""
+        folder, seen = self.journal_folder(band), None
+        while True:
+            # Before the lines: those that come in between are seen the next time.
+            sizes = row_journal.sizes(folder, self.layers)
+            if sizes != seen:
+                seen, next_row = sizes, self._next_row(band)
+                if next_row >= row:
+                    return next_row
+            wait()
 
     def delete(self) -> None:
         """Delete the folder; what tells that a map was begun here goes last."""

@@ -155,16 +155,15 @@ def _read_stack(
     masks: Sequence[MaskPart],
 ) -> ImagePixels:
     images: list[NDArray[Any]] = []
-    presents: list[NDArray[np.bool_]] = []
+    presents: list[NDArray[np.bool_] | None] = []  # None: no value is missing
     counts_HW = np.ones(window[2:], bool)
     for part in (one for several in parts for one in _files_of(several)):
         image_HWC, present_HWC, unmasked_HW = _read_part(part, window, refuse_nan, rules)
         images.append(image_HWC)
         counts_HW &= unmasked_HW
-        if present_HWC is None:
-            presents.append(np.broadcast_to(True, image_HWC.shape))
-            continue
         presents.append(present_HWC)
+        if present_HWC is None:
+            continue
         opened = handle(part.path, rules.alpha, part.declared)
         if marks_whole_pixels(rules.nodata_rule, opened.nodata, opened.dataset.dtypes[0]):
             counts_HW &= ~any_band(~present_HWC)
@@ -172,20 +171,33 @@ def _read_stack(
         counts_HW &= _mask_counts(mask, window)
     if rules.derivation is not None:
         image_HWC, present_HWC = derive(
-            np.concatenate(images, axis=2), np.concatenate(presents, axis=2), rules.derivation
+            np.concatenate(images, axis=2), _all_present(images, presents), rules.derivation
         )
         images, presents = [image_HWC], [present_HWC]
         if marks_whole_pixels(rules.nodata_rule, None, "float32"):
             counts_HW &= ~any_band(~present_HWC[..., rules.derivation.kept :])
     image_HWC = images[0] if len(images) == 1 else np.concatenate(images, axis=2, dtype=dtype)
-    if counts_HW.all() and all(present_HWC.all() for present_HWC in presents):
+    if counts_HW.all() and all(each is None or each.all() for each in presents):
         return ImagePixels(image_HWC, counts_HW)
-    present_HWC = np.concatenate(presents, axis=2)
+    present_HWC = _all_present(images, presents)
     valid_HW = counts_HW & any_band(present_HWC)
     present_HWC &= valid_HW[..., None]
     if image_HWC.dtype.kind == "f":
         image_HWC[~present_HWC] = 0
     return ImagePixels(image_HWC, valid_HW, present_HWC)
+
+
+def _all_present(
+    images: list[NDArray[Any]], presents: list[NDArray[np.bool_] | None]
+) -> NDArray[np.bool_]:
+    """Return where each value of all bands is there, H×W×C."""
+    return np.concatenate(
+        [
+            np.broadcast_to(True, image_HWC.shape) if present_HWC is None else present_HWC
+            for image_HWC, present_HWC in zip(images, presents, strict=True)
+        ],
+        axis=2,
+    )
 
 
 def _files_of(part: Part) -> list[Part]:
