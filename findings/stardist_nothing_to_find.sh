@@ -4,10 +4,10 @@
 # What happens: matching gives it 0 for precision, recall, F1, accuracy and panoptic quality, and
 #   matching_dataset(by_image=True) takes that into the mean: a perfect prediction of one image with
 #   and three without objects has F1 0.25. A false object in such an image costs nothing more.
-#   Without by_image, which is not what most ask for small images, the counts are summed and it is 1.
+#   With by_image=False, the default, the counts are summed and the perfect prediction has 1.
 # Version: stardist 0.9.2.
-# Why it matters: the mean over images falls with every empty tile of a microscopy set, for right and
-#   wrong predictions alike, so that it cannot be compared between sets or with other tools' means.
+# Why it matters: the mean over images falls with every empty tile of a set, for right and wrong
+#   predictions alike, and cannot be compared between sets with other shares of empty tiles.
 # Source: seen by running; the documentation was not read for this.
 # Output as seen:
 #   expected: perfect predictions 1.0 twice; lower with a false object in each empty image
