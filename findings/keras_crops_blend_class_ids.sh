@@ -2,8 +2,8 @@
 # One would guess: a mask that is smaller than the crop asked for is padded, or enlarged with nearest
 #   as Keras's other layers do for segmentation_masks; in any case only ids of the mask come out.
 # What happens: CenterCrop and RandomCrop enlarge image and mask alike with bilinear resizing, and the
-#   mask becomes float32: between class 0 and class 7 lie 1.17 and 5.83. The
-#   Resizing layer keeps the ids of segmentation_masks.
+#   mask becomes float32: between class 0 and class 7 lie 1.17 and 5.83.
+#   The Resizing layer keeps the ids of segmentation_masks.
 # Version: Keras 3.15.1 (on JAX 0.10.2).
 # Why it matters: one image narrower than the crop is enough to train on classes that are not there;
 #   cast to integers, the edge between road (0) and sky (7) becomes a rim of classes 1 and 5, and the
