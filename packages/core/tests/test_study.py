@@ -113,6 +113,7 @@ def test_one_test_for_all_is_kept_under_its_own_name(write):
         (RUNS.replace("at.small", "at.smal"), (), ("SEG-X004", "mean 'small'")),
         (RUNS.replace("epochs=5", "epoch=5"), (), ("SEG-X001", "mean 'epochs'", "run second")),
         (RUNS.replace('name = "last"', 'name = "first"'), (), ("SEG-X060", "first")),
+        (RUNS.replace('name = "last"', 'name = "First"'), (), ("SEG-X060", "First, first")),
         (RUNS.replace("part =", "prt ="), (), ("SEG-X001", "runs.0.init.prt", "mean 'part'")),
         (RUNS.replace("at.small", "att.small"), (), ("SEG-X001", "'runs.1.att'", "mean 'at'")),
         (RUNS, ("scale=smal",), ("SEG-X004", "mean 'small'")),

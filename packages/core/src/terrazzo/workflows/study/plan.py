@@ -521,13 +521,16 @@ def _refuse_nothing_to_compare(plan: Plan, path: Path) -> None:
 
 
 def _refuse_twice(names: list[str], path: Path) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
+    # Names are folders, and many disks tell no `First` from `first`.
+    same = [name.casefold() for name in names]
+    twice = sorted({name for name in names if same.count(name.casefold()) > 1})
     if twice:
         raise ConfigError(
             "SEG-X060",
             "two runs of a study have one name",
             file=path,
             observed=", ".join(twice),
+            allowed="names that differ in more than capital letters",
             next_step="name each run once; a run with several seeds is called NAME_seed0, …",
         )
 
