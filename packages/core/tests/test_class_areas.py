@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -190,6 +191,30 @@ def test_classes_that_come_late_are_counted_as_well(tmp_path, place, dtype):
             assert [*sums.areas_RV[row], sums.nodata_areas_R[row]] == pytest.approx(
                 expected, rel=1e-12, nan_ok=True
             )
+
+
+def test_numbers_of_the_rows_before_take_no_memory(tmp_path):
+    """As of a map of objects, each with a number of its own: no group of rows has them all."""
+    info = rasters.info(
+        write_map(tmp_path / "m.tif", np.zeros((80, 500), np.uint8), *PLACES["UTM"])
+    )
+
+    def peak(num_groups):
+        groups = (
+            np.arange(500, dtype=np.uint16).repeat(8).reshape(500, 8).T + 500 * number
+            for number in range(num_groups)
+        )
+        pairs = ((labels_RW, np.ones(labels_RW.shape, bool)) for labels_RW in groups)
+        tracemalloc.start()
+        try:
+            ids = [sums.ids_V[0] for sums in class_map.sums_by_row(pairs, info, tmp_path)]
+            assert ids == [500 * number for number in range(num_groups)]
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(1)  # what is imported and kept
+    assert peak(10) < 1.5 * peak(2)
 
 
 def test_an_image_is_no_map(tmp_path):

@@ -309,7 +309,7 @@ def test_latex_names_are_escaped_and_the_table_is_whole(comparison):
     assert r"Pixel accuracy & Micro IoU \\" in text
     poor = next(line for line in text.splitlines() if line.startswith("poor"))
     assert poor.split("&")[2].strip().endswith(r"\textsuperscript{\dag}")
-    assert "train at least 3 seeds" in text
+    assert "the table of methods says what methods do" in text  # three seeds of one method
 
 
 def test_explain_prints_every_definition(runs):
@@ -473,6 +473,18 @@ def test_methods_of_fewer_than_three_seeds_have_a_spread_and_no_interval(tmp_pat
     assert "too few seeds: 2" in text
     assert "train at least 3 seeds of each to compare methods" in text
     assert not {"methods.csv", "method_scores.csv"} & set(table_files.all_tables(found))
+
+
+def test_a_run_beside_a_method_of_three_seeds_asks_for_seeds_of_its_own(tmp_path):
+    """The table of methods holds one of the two that are compared, and so says nothing of them."""
+    runs = [write_run(tmp_path / f"u_seed{seed}", error=0.2, seed=seed) for seed in range(3)]
+    runs.append(started_from(write_run(tmp_path / "v", error=0.2, seed=0), tmp_path / "other"))
+    found = compare.compare(runs, resamples=50)
+    assert [method.name for method in found.by_method.methods] == ["u"]
+    write_comparison(found, tmp_path / "compare.html")
+    page = (tmp_path / "compare.html").read_text(encoding="utf-8")
+    for text in (page, table_files.all_tables(found)["ranking.tex"]):
+        assert "train at least 3 seeds of each to compare methods" in text
 
 
 def test_one_image_is_ranked_without_an_interval(tmp_path):

@@ -30,6 +30,7 @@ def lines(
         recipe,
         total_steps=steps,
         training_images=20,
+        of_rasters=False,
         image_size=image_size,
         ignored_share=ignored,
     )

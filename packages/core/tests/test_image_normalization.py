@@ -40,7 +40,7 @@ from terrazzo.workflows import evaluate as evaluation
 from terrazzo.workflows.export.export import export
 from terrazzo.workflows.export.for_client import export_for
 from terrazzo.workflows.speed import measure
-from terrazzo.workflows.train import train
+from terrazzo.workflows.train import train, warnings_of_settings
 
 RGB = ("red", "green", "blue")
 MAP = LabelMap("two", (LabelClass("dark", "#FF0000", (0,)), LabelClass("bright", "#00FF00", (1,))))
@@ -433,6 +433,29 @@ def test_scenes_are_refused(tmp_path):
         prediction.predict(model, [scene], tmp_path / "out", Settings(), progress=Silent())
     assert 'data.normalize = "dataset"' in caught.value.next_step
     assert not list((tmp_path / "out").rglob("*.tif"))
+
+
+def test_images_that_prediction_takes_for_scenes_are_told_of_before_training(tmp_path):
+    """Such as TIFF files of a microscope: all of the run works, but for `predict`."""
+    write_images(tmp_path / "data")
+    files = [path.with_suffix(".tif") for path in (tmp_path / "data" / "images").iterdir()]
+    for path in files:
+        Image.open(path.with_suffix(".png")).save(path)
+        path.with_suffix(".png").unlink()
+    settings = recipe(tmp_path / "data", training={"steps": 1})
+    train_split = datasets.open_split(settings.data, "train")
+    (told,) = warnings_of_settings(settings, train_split, None)
+    assert "but no raster" in told
+    by_set = recipe(tmp_path / "data", training={"steps": 1}, data={"normalize": "dataset"})
+    assert warnings_of_settings(by_set, train_split, None) == []
+    train(settings, tmp_path / "run")
+    with pytest.raises(DataError, match="SEG-D147") as caught:
+        prediction.predict(
+            tmp_path / "run", files[:1], tmp_path / "out", Settings(), progress=Silent()
+        )
+    assert "load_model(RUN).predict" in caught.value.next_step
+    labels_HW = load_model(tmp_path / "run").predict(np.asarray(Image.open(files[0])))
+    assert labels_HW.shape == (30, 26)
 
 
 @pytest.fixture(scope="module")

@@ -117,6 +117,15 @@ def test_a_score_that_no_image_moves_is_known_as_well_as_so_many_images_tell():
     assert (found.estimate, found.low, found.high) == (0.0, 0.0, pytest.approx(1 - end))
 
 
+def test_a_perfect_mean_is_known_no_better_than_its_rarest_class():
+    counts = np.zeros((200, 2, 2), np.int64)
+    counts[:, 0, 0], counts[:6, 1, 1] = 500, 7
+    found = run_intervals(counts)
+    rare, mean = found.per_class["iou"][1], found.scalars["mean_iou"]
+    assert (rare.low, rare.images) == (pytest.approx(0.025 ** (1 / 6)), 6)
+    assert (mean.estimate, mean.low, mean.high, mean.images) == (1.0, rare.low, 1.0, 6)
+
+
 def test_an_interval_around_nothing_found_holds_what_is_found_now_and_then():
     """A class is found whole in one image of twelve: of 20 images, often in none."""
     random, trials, held = np.random.default_rng(0), 400, 0

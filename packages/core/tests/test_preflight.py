@@ -234,3 +234,15 @@ def test_misspelt_settings_of_several_runs_are_told_together(place):
         plan_study(study, path, place / "out", said.append)
     assert said[0].startswith("also wrong: SEG-X004: run 'c': unknown reference model")
     assert said[1:] == ["2 faults found in the settings of the runs; the first of them:"]
+
+
+@pytest.mark.parametrize("wrong", ["set=['training.epochz=3']", "folds='leave_one_out'"])
+def test_what_is_wrong_with_all_runs_is_told_once(place, wrong):
+    """A misspelling in the recipe, or in a setting of the study, is no fault of each run."""
+    said = []
+    (place / "recipe.toml").write_text(RECIPE.replace("epochs", "epochz"))
+    path = place / "study.toml"
+    study = load_study(path, ["runs=[{name='a'},{name='b'},{name='c'}]", "seeds=[0,1]", wrong])
+    with pytest.raises(TerrazzoError, match="SEG-X001: run 'a': unknown key"):
+        plan_study(study, path, place / "out", said.append)
+    assert said == []

@@ -111,7 +111,7 @@ def test_one_test_for_all_is_kept_under_its_own_name(write):
         (RUNS.replace('name = "last"', 'name = "last"\ninit.run = "last"'), (), ("SEG-X061",)),
         (RUNS.replace('data = "other"', 'data = "othr"'), (), ("SEG-X004", "mean 'other'")),
         (RUNS.replace("at.small", "at.smal"), (), ("SEG-X004", "mean 'small'")),
-        (RUNS.replace("epochs=5", "epoch=5"), (), ("SEG-X001", "mean 'epochs'", "run second")),
+        (RUNS.replace("epochs=5", "epoch=5"), (), ("SEG-X001", "mean 'epochs'", "run 'second'")),
         (RUNS.replace('name = "last"', 'name = "first"'), (), ("SEG-X060", "first")),
         (RUNS.replace('name = "last"', 'name = "First"'), (), ("SEG-X060", "First, first")),
         (RUNS.replace("part =", "prt ="), (), ("SEG-X001", "runs.0.init.prt", "mean 'part'")),

@@ -67,6 +67,13 @@ class Comparison:
         return "images" if self.groups is None else "groups of images"
 
     @property
+    def judges_methods(self) -> bool:
+        """Whether each run belongs to a method that has seeds enough to be compared."""
+        if self.by_method is None:
+            return False
+        return sum(len(each.runs) for each in self.by_method.methods) == len(self.competitors)
+
+    @property
     def seeds(self) -> dict[tuple[str, ...], Spread]:
         """Spread of the mean IoU of each method, by the names of its runs."""
         return {

@@ -201,7 +201,7 @@ def _mark_says(comparison: Comparison) -> str:
     pairs = f"all {num * (num - 1) // 2} pairs" if num > 2 else "the one pair"
     return (
         f"{NETWORKS_MARK} These two trained networks differ, adjusted for {pairs}. "
-        f"{verdicts.of_whom(has_methods=comparison.by_method is not None)}"
+        f"{verdicts.of_whom(judges_methods=comparison.judges_methods)}"
     )
 
 

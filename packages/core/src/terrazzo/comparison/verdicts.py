@@ -16,16 +16,16 @@ ONE_SEED = (
     f"Two runs are two trained networks: train at least {MIN_SEEDS} seeds of each to compare "
     "methods."
 )
-"""Said wherever runs are compared and no method has seeds enough."""
+"""Said wherever runs are compared of which some are of no method with seeds enough."""
 SEVERAL_SEEDS = "Two runs are two trained networks; the table of methods says what methods do."
-"""Said of runs where a table of methods stands beside them."""
+"""Said of runs where a table of methods has them all."""
 FEWEST = f"No interval and no verdict is given where fewer than {MIN_IMAGES}"
 """Beginning of a sentence that goes on with the units."""
 
 
-def of_whom(*, has_methods: bool) -> str:
+def of_whom(*, judges_methods: bool) -> str:
     """Say that verdicts on runs are none on methods, and where to find those."""
-    return SEVERAL_SEEDS if has_methods else ONE_SEED
+    return SEVERAL_SEEDS if judges_methods else ONE_SEED
 
 
 def of(difference: Interval, differ: str) -> str:

@@ -212,7 +212,10 @@ def _counted(
         counts[:, :-1] = counts_by_row(numbers_RW, likely, None if everywhere else valid_RW)
         if counts.sum() == rows * columns:
             return likely, counts
-    found = np.union1d(_numbers_there(numbers_RW, valid_RW, span), likely)
+    there = _numbers_there(numbers_RW, valid_RW, span)
+    found = np.union1d(there, likely)
+    if len(found) > _COMPARED:  # too many to be compared: none that is not there is carried on
+        found = there
     counts = np.empty((rows, len(found) + 1), np.int64)
     for row, codes_W in enumerate(_codes(numbers_RW, valid_RW, found, span)):
         counts[row] = np.bincount(codes_W, minlength=len(found) + 1)

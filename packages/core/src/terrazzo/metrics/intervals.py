@@ -148,11 +148,14 @@ def of_mean(variances_SK: Floats, freedom_SK: Floats, num_units: int) -> Floats:
         variances_SK: of each class.
         freedom_SK: of each class.
         num_units: images or groups.
+
+    Returns:
+        S numbers; those of the class with the fewest where no image moves any class.
     """
     squares_S = (variances_SK**2 / freedom_SK).sum(axis=1)
     summed_S = variances_SK.sum(axis=1)
     most = float(max(num_units - 1, 1))
-    found = np.divide(summed_S**2, squares_S, out=np.full_like(summed_S, most), where=squares_S > 0)
+    found = np.divide(summed_S**2, squares_S, out=freedom_SK.min(axis=1), where=squares_S > 0)
     return np.asarray(np.clip(found, _LEAST_FREEDOM, most))
 
 

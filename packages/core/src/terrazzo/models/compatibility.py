@@ -211,8 +211,9 @@ def _require_whole_images(pixels: Pixels, card: ModelCard) -> None:
             file=pixels.file,
             observed="a scene, whose parts have other means than the whole",
             allowed='whole images, as it was trained on (data.normalize = "image")',
-            next_step="predict images (PNG, JPEG) that show what those of training show; for "
-            'scenes, train with data.normalize = "dataset" or "robust"',
+            next_step="predict images (PNG, JPEG) that show what those of training show, or arrays "
+            "(Python: load_model(RUN).predict); for scenes and other rasters, train with "
+            'data.normalize = "dataset" or "robust"',
         )
 
 

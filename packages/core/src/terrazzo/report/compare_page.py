@@ -149,6 +149,7 @@ def render(comparison: Comparison) -> str:
         "min_seeds": MIN_SEEDS,
         "few_classes": _few_classes(comparison),
         "one_seed": verdicts.ONE_SEED,
+        "judges_methods": comparison.judges_methods,
         "mark": NETWORKS_MARK,
         "networks": verdicts.NETWORKS,
         "of_methods": verdicts.METHODS,

@@ -15,6 +15,7 @@ def doubtful_settings(
     *,
     total_steps: int,
     training_images: int,
+    of_rasters: bool,
     image_size: tuple[int, int],
     ignored_share: float,
 ) -> Iterator[str]:
@@ -24,6 +25,7 @@ def doubtful_settings(
         recipe: of the run.
         total_steps: optimiser steps of the whole run.
         training_images: that are used.
+        of_rasters: whether these are files that prediction takes for scenes, such as TIFF.
         image_size: rows and columns of a training image as the model's input sees it.
         ignored_share: of the training pixels.
     """
@@ -60,6 +62,12 @@ def doubtful_settings(
         yield (
             f"warning: data.limit.train = {limit} is more than there are: "
             f"all {training_images} training images are used"
+        )
+    if recipe.data.normalize == "image" and of_rasters:
+        yield (
+            'warning: data.normalize = "image" cannot be had by tiles, which prediction cuts '
+            "rasters such as these into: such a run is scored, and predicts PNG and JPEG files and "
+            "arrays (Python: load_model(RUN).predict), but no raster"
         )
     if ignored_share > _MOST_IGNORED:
         yield (

@@ -17,7 +17,7 @@ def show(console: PlainConsole, comparison: Comparison, title: str) -> None:
     if not console.is_terminal:
         console.width = 110  # Rich takes a file for 80 columns, which is too few for the table
     console.print(ranking(comparison, title))
-    console.print(verdicts.of_whom(has_methods=comparison.by_method is not None))
+    console.print(verdicts.of_whom(judges_methods=comparison.judges_methods))
     if comparison.by_method is not None:
         console.print(methods(comparison))
 

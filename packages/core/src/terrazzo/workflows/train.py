@@ -42,6 +42,7 @@ from terrazzo.data.normalization import bands_of, noise_deviations
 from terrazzo.data.sample import Bands
 from terrazzo.data.scaling import require_one_scaling, scaling_of
 from terrazzo.evaluation.remarks import training_remarks
+from terrazzo.io.raster_formats import is_raster
 from terrazzo.models import backends
 from terrazzo.models.card import ModelCard
 from terrazzo.models.contract import Backend, Trainer
@@ -443,6 +444,7 @@ def warnings_of_settings(
             recipe,
             total_steps=EventSchedule(recipe, order.steps_per_epoch).total_steps,
             training_images=len(train),
+            of_rasters=is_raster(train.source.files(0)[0]),
             image_size=(rows, columns),
             ignored_share=0.0 if labelled is None else labelled.ignored_share("train"),
         )

@@ -349,8 +349,9 @@ def _planned(
     for assignment in _assignments(study, run):
         assign_setting(values, assignment)
     _apply(variant, values)
-    resolved = config_parsing.parse(Config, values, where=f"{path}, run {name}")
-    require_inside(resolved.data, where=f"{path}, run {name}")
+    # Without the name, which `Faults` adds: what several runs share is wrong once.
+    resolved = config_parsing.parse(Config, values, where=str(path))
+    require_inside(resolved.data, where=str(path))
     if variant.fold is not None:
         data = datasets.with_fold(resolved.data, variant.folds, variant.fold)
         resolved = resolved.model_copy(update={"data": data})
@@ -397,7 +398,7 @@ def _folds(study: StudyConfig, path: Path, run: RunConfig) -> Sequence[int | Non
     for assignment in _assignments(study, run):
         assign_setting(values, assignment)
     values.setdefault("name", run.name)
-    resolved = config_parsing.parse(Config, values, where=f"{path}, run {run.name}")
+    resolved = config_parsing.parse(Config, values, where=str(path))
     return range(datasets.num_groups(resolved.data))
 
 
