@@ -25,10 +25,12 @@ from terrazzo.base.json_files import read_json
 from terrazzo.data.sample import Batch
 from terrazzo.io.images import read_image
 from terrazzo.io.resize import resize_image
+from terrazzo.models.exporter import GraphForm
 from terrazzo.models.published_network import Asked
 from terrazzo.runs import saved_model
 from terrazzo.workflows import import_model
 from terrazzo.workflows.import_model import Preprocessing
+from terrazzo_torch.export.graph import example, graph
 from terrazzo_torch.models import transformers as model_file
 from terrazzo_torch.padding import by_windows
 
@@ -407,6 +409,22 @@ def test_an_imported_network_trains_on(tmp_path: Path, label_map: Path) -> None:
     assert all(np.isfinite(losses))
     assert losses[-1] < losses[0]
     assert card.label_map.names == OURS
+
+
+def test_a_graph_of_a_network_of_one_size_is_refused_before_it_is_traced(tmp_path: Path) -> None:
+    publish(tmp_path / "theirs", CONFIGS["data2vec"]())
+    _import(tmp_path)
+    card, trainer = saved_model.load(tmp_path / "run" / "model")
+    for size in (None, WIDE):
+        with pytest.raises(ConfigError, match="64×64") as caught:
+            graph(trainer, card, GraphForm("uint8", size=size))
+        assert caught.value.code == "SEG-X080"
+    whole = GraphForm("uint8", size=SQUARE)
+    images_BHWC = example(whole, 3)
+    logits_BHWK = graph(trainer, card, whole)(images_BHWC)[0]
+    np.testing.assert_allclose(
+        logits_BHWK.detach().numpy(), trainer.logits(images_BHWC.numpy()), rtol=0, atol=1e-5
+    )
 
 
 def test_windows_cover_an_image_and_agree_where_they_overlap() -> None:
