@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import tomli_w
 import torch
 import transformers
 from numpy.typing import NDArray
+from PIL import Image
 from torch import nn
 
 from terrazzo.base.errors import ConfigError, TerrazzoError
@@ -25,10 +27,13 @@ from terrazzo.base.json_files import read_json
 from terrazzo.data.sample import Batch
 from terrazzo.io.images import read_image
 from terrazzo.io.resize import resize_image
+from terrazzo.models.exporter import GraphForm
 from terrazzo.models.published_network import Asked
 from terrazzo.runs import saved_model
 from terrazzo.workflows import import_model
 from terrazzo.workflows.import_model import Preprocessing
+from terrazzo.workflows.train import train
+from terrazzo_torch.export.graph import example, graph
 from terrazzo_torch.models import transformers as model_file
 from terrazzo_torch.padding import by_windows
 
@@ -407,6 +412,56 @@ def test_an_imported_network_trains_on(tmp_path: Path, label_map: Path) -> None:
     assert all(np.isfinite(losses))
     assert losses[-1] < losses[0]
     assert card.label_map.names == OURS
+
+
+@pytest.mark.parametrize("how", ["pretrained", "init"])
+def test_a_training_begins_with_the_weights_of_an_imported_run(
+    how: str, tmp_path: Path, label_map: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    publish(tmp_path / "theirs", CONFIGS["segformer"]())
+    _import(tmp_path, labels=label_map)
+    random = np.random.default_rng(0)
+    for folder, shape, top in (("images", (64, 96, 3), 256), ("masks", (64, 96), 4)):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        for number in range(10):
+            array = random.integers(0, top, shape, dtype=np.uint8)
+            Image.fromarray(array).save(tmp_path / "data" / folder / f"{number}.png")
+    imported = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
+    recipe = {
+        "backend": "torch",
+        "model": imported["model"],
+        "data": {"format": "folder", "root": "data", "labels": "map.toml"},
+        "training": {"steps": 1, "schedule": {"name": "constant", "learning_rate": 1e-12}},
+    }
+    if how == "init":
+        recipe["init"] = {"run": "run"}
+    else:
+        recipe["model"]["options"]["pretrained"] = "run"
+    (tmp_path / "recipe.toml").write_text(tomli_w.dumps(recipe))
+    train("recipe.toml", "trained")
+    before, after = (saved_model.load(Path(run) / "model") for run in ("run", "trained"))
+    if how == "pretrained":  # brings the normalisation as well
+        np.testing.assert_allclose(after[0].bands.mean, before[0].bands.mean)
+    theirs, own = (trainer.network.named_parameters() for _, trainer in (before, after))
+    for (name, parameter), (_, trained) in zip(theirs, own, strict=True):
+        torch.testing.assert_close(trained, parameter, rtol=0, atol=1e-6, msg=name)
+
+
+def test_a_graph_of_a_network_of_one_size_is_refused_before_it_is_traced(tmp_path: Path) -> None:
+    publish(tmp_path / "theirs", CONFIGS["data2vec"]())
+    _import(tmp_path)
+    card, trainer = saved_model.load(tmp_path / "run" / "model")
+    for size in (None, WIDE):
+        with pytest.raises(ConfigError, match="64×64") as caught:
+            graph(trainer, card, GraphForm("uint8", size=size))
+        assert caught.value.code == "SEG-X080"
+    whole = GraphForm("uint8", size=SQUARE)
+    images_BHWC = example(whole, 3)
+    logits_BHWK = graph(trainer, card, whole)(images_BHWC)[0]
+    np.testing.assert_allclose(
+        logits_BHWK.detach().numpy(), trainer.logits(images_BHWC.numpy()), rtol=0, atol=1e-5
+    )
 
 
 def test_windows_cover_an_image_and_agree_where_they_overlap() -> None:

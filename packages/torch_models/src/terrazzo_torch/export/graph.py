@@ -92,7 +92,8 @@ def graph(trainer: TorchTrainer, card: ModelCard, form: GraphForm) -> Graph:
     """Make the graph of a trainer's model, on the CPU and in inference mode.
 
     Raises:
-        ConfigError: SEG-X080, in this precision it cannot be.
+        ConfigError: SEG-X080, in this precision it cannot be, or the network cuts images into
+            windows of its one size.
     """
     if form.precision == "int8":
         raise ConfigError(
@@ -102,6 +103,30 @@ def graph(trainer: TorchTrainer, card: ModelCard, form: GraphForm) -> Graph:
             allowed="float32, float16",
             next_step="choose one of these precisions",
         )
+    _refuse_windows(trainer.network, form)
     network = trainer.network.cpu().to(memory_format=torch.contiguous_format)
     network.requires_grad_(False)
     return Graph(network, card.bands, form, card.label_map.dtype).eval()
+
+
+def _refuse_windows(network: nn.Module, form: GraphForm) -> None:
+    """Refuse a network whose Python code counts windows by the size of its input.
+
+    Tracing would find the same only after minutes: as many windows as the example has.
+
+    Raises:
+        ConfigError: SEG-X080.
+    """
+    window: tuple[int, int] | None = getattr(network, "window", None)
+    if window is None or form.size == window:
+        return
+    rows, columns = window
+    raise ConfigError(
+        "SEG-X080",
+        "the network takes one size alone and cuts larger images into windows, whose number a "
+        "written graph would fix",
+        observed=f"images of {rows}×{columns}",
+        allowed="a network that takes any size, or a graph for images of this size alone",
+        next_step="use `terrazzo predict` or `terrazzo serve` on the run itself; of a run whose "
+        "images are brought to this size, `terrazzo export --for triton` is a graph of one size",
+    )

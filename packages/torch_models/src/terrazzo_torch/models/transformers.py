@@ -234,6 +234,8 @@ class PublishedNetwork(nn.Module):
         network: the library's module, without what serves its own losses alone.
         remarks: what had to be changed to take over pretrained weights.
         reverse_bands: the first layer gets them in the order blue, green, red.
+        window: rows and columns of the only size that the library's module takes; larger images
+            are cut into windows of it. None: it takes any.
     """
 
     remarks: tuple[str, ...] = ()
@@ -243,8 +245,8 @@ class PublishedNetwork(nn.Module):
         self.kind = KINDS[config.model_type]
         self._outputs = options.outputs
         self.reverse_bands = options.reverse_bands
-        self._window = _window(config)
-        self._mask_size = (384, 384) if config.model_type == "mask2former" else self._window
+        self.window = _window(config)
+        self._mask_size = (384, 384) if config.model_type == "mask2former" else self.window
         self._task = options.task
         self._type = config.model_type
         _require_task(config, options)
@@ -267,11 +269,11 @@ class PublishedNetwork(nn.Module):
         """Return logits B×K×H×W; of masks, the logarithm of the classes' scores."""
         if self.reverse_bands:
             images_BCHW = images_BCHW.flip(1)
-        if self._window is None:
+        if self.window is None:
             padded = at_least(images_BCHW, self.kind.least)
             scores = crop(self._scores(padded), images_BCHW.shape)
         else:
-            scores = by_windows(self._scores, images_BCHW, self._window)
+            scores = by_windows(self._scores, images_BCHW, self.window)
         logits_BKHW = scores.clamp_min(_LEAST_SCORE).log() if self.kind.masks else scores
         return grouped(logits_BKHW, self._outputs)
 
