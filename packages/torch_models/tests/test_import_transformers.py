@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from terrazzo import load_model
 from terrazzo.base.errors import ConfigError, TerrazzoError
 from terrazzo.base.json_files import read_json
 from terrazzo.data.sample import Batch
@@ -273,6 +274,20 @@ def test_logits_and_labels_are_the_librarys(
     own_HW = trainer.predict_labels(image_HWC[None])[0]
     assert (own_HW == np.array(ORDER)[labels_HW]).mean() >= 0.999
     assert len(np.unique(labels_HW)) > 1, "one class everywhere: nothing to see"
+
+
+def test_labels_of_resized_images_differ_from_the_librarys_in_ties_alone(
+    tmp_path: Path, image_HWC: NDArray[np.uint8]
+) -> None:
+    network, processor = publish(tmp_path / "theirs", CONFIGS["segformer"](), (512, 512))
+    _import(tmp_path)
+    scores_KHW, labels_HW = _scores_of_library(network, processor, image_HWC)
+    found_HW = load_model(tmp_path / "run").predict(image_HWC)
+    differing_HW = found_HW != labels_HW
+    assert differing_HW.mean() < 0.005
+    probabilities_KHW = torch.from_numpy(scores_KHW).softmax(dim=0).numpy()
+    second_HW, first_HW = np.sort(probabilities_KHW, axis=0)[-2:]
+    assert (first_HW - second_HW)[differing_HW].max() < 0.05
 
 
 def _import(tmp_path: Path, **given: Any) -> None:
