@@ -42,6 +42,7 @@ from terrazzo.models.test_time_augmentation import SCALES, augmented, mean_over_
 from terrazzo.runs import saved_model
 from terrazzo.runs.folder import RunFolder
 from terrazzo.testing.reference import bright_masks
+from terrazzo.testing.reference.bright_masks import BrightMasks
 from terrazzo.testing.reference.trainer import ReferenceTrainer
 from terrazzo.testing.scenes import LABELS, make_model, make_scene
 from terrazzo.testing.thread_world import in_world_of
@@ -379,6 +380,17 @@ def test_refinement_is_scored_beside_what_it_refines(runs):
     page = (run / "report.html").read_text()
     assert "With and without the refinement" in page
     assert f"{beside['difference']:+.4f}" in page
+
+
+def test_a_refinement_without_any_mask_is_told(runs, monkeypatch):
+    def told():
+        progress = Told()
+        evaluate(runs / "a", masks=MaskSettings(runs / "masks"), progress=progress)
+        return any("changed the class of no scored pixel" in line for line in progress.lines)
+
+    assert not told()
+    monkeypatch.setattr(BrightMasks, "masks", lambda self, image_HWC: [])  # noqa: ARG005
+    assert told()
 
 
 def test_a_folder_without_a_mask_model_is_refused_before_anything_is_scored(runs, tmp_path):
