@@ -389,7 +389,7 @@ def test_a_refinement_without_any_mask_is_told(runs, monkeypatch):
         return any("changed the class of no scored pixel" in line for line in progress.lines)
 
     assert not told()
-    monkeypatch.setattr(BrightMasks, "masks", lambda self, image_HWC: [])  # noqa: ARG005
+    monkeypatch.setattr(BrightMasks, "masks", lambda self, image_HWC: [])
     assert told()
 
 
