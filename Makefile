@@ -18,8 +18,8 @@ help: ## list what can be made
 demo: .venv/ready ## train Keras and PyTorch on a generated city, print one table, name the reports
 	$(BIN)/python tools/demo.py
 
-test: .venv/ready ## all test suites, two at a time, one framework a process
-	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --output-sync=target -j2 test-across test-keras test-core test-torch
+test: .venv/ready ## all test suites, two at a time, the longest first, one framework a process
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --output-sync=target -j2 test-core test-across test-keras test-torch
 
 test-core: .venv/ready ## core alone, no framework imported
 	$(PYTEST) packages/core/tests
