@@ -102,12 +102,6 @@ def score_run(
     return score_ways(folder, recipe, [(Scoring(trainer), split)], step, progress)
 
 
-_NO_EFFECT = (
-    "refining changed the class of no scored pixel. Masks are kept that the mask model itself "
-    "gives an IoU of 0.88 or more and a stability of 0.95 or more: there may have been none"
-)
-
-
 def score_ways(
     folder: RunFolder,
     recipe: Config,
@@ -139,7 +133,7 @@ def score_ways(
             difference = against(evaluation, found[0])
             evaluation = replace(evaluation, beside=difference.record())
             if np.array_equal(evaluation.counts_NKK, found[0].counts_NKK):
-                progress.say(f"warning: {_NO_EFFECT}")
+                progress.say(f"warning: {_without_effect(scoring.method)}")
         found.append(evaluation)
     label_map = ways[-1][1].label_map
 
@@ -152,6 +146,16 @@ def score_ways(
     first_does(ways[0][0].predictor.world, write)
     page = folder.path / "report.html" if report else None
     return FinishedRun(folder, label_map, found[-1], page, difference)
+
+
+def _without_effect(method: PredictionMethod) -> str:
+    """Say that refined predictions count as those before, and why that may be."""
+    masks = method.masks or {}
+    return (
+        "refining changed the counts of no image. Masks are kept that the mask model itself gives "
+        f"an IoU of {masks.get('quality')} or more and a stability of {masks.get('stability')} "
+        "or more: there may have been none"
+    )
 
 
 def _evaluation(
